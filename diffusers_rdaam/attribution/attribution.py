@@ -1,0 +1,245 @@
+"""Attribution: everything that one recorded run tells about one image."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
+from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
+from diffusers_rdaam.errors import InputError, RepeatedWordWarning
+from diffusers_rdaam.geometry.grid import enlarge
+from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
+from diffusers_rdaam.shapes import GridMaps, GridWeights, TokenScores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RunInfo = dict[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The maps of all sites of one grid.
+
+    Args:
+        maps: ``(tokens, height, width)`` float32, mean probability over heads, sites and calls.
+        additions: how many (site, denoiser call) pairs that is the mean of.
+        sites: names of the attention modules.
+    """
+
+    maps: GridMaps = field(repr=False)
+    additions: int
+    sites: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.maps.ndim != 3 or self.additions < 1:
+            raise InputError(
+                "A grid has maps (tokens, height, width) and at least one addition; got shape "
+                f"{tuple(self.maps.shape)} and {self.additions}."
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the grid, in cells."""
+        return (self.maps.shape[1], self.maps.shape[2])
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Which words made which regions of one image.
+
+    The base quantity is ``P[k, y, x]``: the softmaxed attention probability of column ``k`` at a
+    pixel, mean over heads, sites and denoiser calls, enlarged bicubically from each site's grid.
+    Over all columns it sums to 1 at every pixel. It is never held at the image's size: a word's map
+    enlarges one grid map, and a region's scores come from the enlargement's adjoint.
+
+    Args:
+        prompt: the prompt and its tokens, one per column.
+        grids: the maps, one entry per grid size.
+        image_size: height and width of the image in pixels.
+        image: the image itself, where it was decoded.
+        run: facts about the run: model, scheduler, steps, guidance scale, denoiser calls.
+    """
+
+    prompt: Prompt
+    grids: tuple[Grid, ...] = field(repr=False)
+    image_size: tuple[int, int]
+    image: Image.Image | None = field(default=None, repr=False)
+    run: RunInfo = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.grids:
+            raise InputError("An attribution needs the maps of at least one grid.")
+        for grid in self.grids:
+            if grid.maps.shape[0] != len(self.prompt.tokens):
+                raise InputError(
+                    f"The maps have {grid.maps.shape[0]} columns, the prompt "
+                    f"{len(self.prompt.tokens)} tokens; they must be the same."
+                )
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of the prompt, in order."""
+        return self.prompt.words
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the maps."""
+        return sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
+
+    def word(self, query: WordQuery, *, occurrence: int | None = None) -> HeatMap:
+        """Where a word or phrase is: its heat map at the image's size.
+
+        Args:
+            query: a word (``"cat"``), a phrase (``"blue eyes"``), the index of a word, or a
+                ``(start, end)`` character span of the prompt.
+            occurrence: which one (from 0) where it stands more than once; all added if not given,
+                with a warning that says which.
+
+        Raises:
+            WordError: the prompt does not have it.
+        """
+        match = self.prompt.find(query, occurrence=occurrence)
+        if len(match.spans) > 1:
+            warnings.warn(_repeat_text(match), RepeatedWordWarning, stacklevel=2)
+        return self._heat_map(match.columns, match.text, match.spans)
+
+    def column(self, index: int) -> HeatMap:
+        """The heat map of one token column, special tokens included.
+
+        Raises:
+            InputError: there is no such column.
+        """
+        count = len(self.prompt.tokens)
+        if not -count <= index < count:
+            raise InputError(f"There are {count} columns; {index} is not the index of one.")
+        token = self.prompt.tokens[index]
+        span = () if token.start is None or token.end is None else ((token.start, token.end),)
+        return self._heat_map((token.column,), token.text, span)
+
+    def __getitem__(self, query: WordQuery) -> HeatMap:
+        """``attribution["cat"]`` is ``attribution.word("cat")``."""
+        return self.word(query)
+
+    def region(self, region: RegionLike, *, ranking: Ranking = DEFAULT_RANKING) -> RegionWords:
+        """Which words made a region.
+
+        Args:
+            region: a box ``(left, top, right, bottom)`` in pixels, half-open; a polygon as a list
+                of ``(x, y)`` points; or a mask of the image's size. What reaches beyond the image
+                is cut off.
+            ranking: ``"lift"`` (default), ``"score"`` or ``"share"``.
+
+        Raises:
+            RegionError: ``region`` is none of these, is empty, or lies outside the image.
+        """
+        checked = as_region(region)
+        weights = checked.grid_weights(self.image_size, [grid.size for grid in self.grids])
+        scores = self._weighted(weights)
+        return RegionWords(self.prompt, scores, self._levels, checked, ranking, self.image)
+
+    def regions(
+        self, regions: Iterable[RegionLike], *, ranking: Ranking = DEFAULT_RANKING
+    ) -> list[RegionWords]:
+        """:meth:`region` of each."""
+        return [self.region(region, ranking=ranking) for region in regions]
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file that :meth:`load` reads without any model; returns its path."""
+        from diffusers_rdaam.attribution.files import save_attribution
+
+        return save_attribution(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Attribution:
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            AttributionFileError: it is truncated, corrupted, foreign, or of an unknown version.
+        """
+        from diffusers_rdaam.attribution.files import load_attribution
+
+        return load_attribution(Path(path))
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the image and the heat map of every word (needs the extra ``plot``)."""
+        from diffusers_rdaam.drawing.figure import heat_maps_figure
+
+        words = {word.text.casefold(): word for word in self.words if word.columns}
+        maps = [
+            (word.text, self._heat_map(columns, word.text, ()).values)
+            for key, word in words.items()
+            for columns in [self._columns_of_text(key)]
+        ]
+        return heat_maps_figure(maps, self.image, self.prompt.text or "")
+
+    def _heat_map(
+        self, columns: tuple[int, ...], text: str, spans: tuple[tuple[int, int], ...]
+    ) -> HeatMap:
+        height, width = self.image_size
+        values = torch.zeros(height, width)
+        for grid, part in zip(self.grids, self._parts, strict=True):
+            values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
+        return HeatMap(values, text, spans, columns, self.image)
+
+    def _columns_of_text(self, key: str) -> tuple[int, ...]:
+        same = (word.columns for word in self.words if word.text.casefold() == key)
+        return tuple(sorted({column for columns in same for column in columns}))
+
+    @cached_property
+    def _parts(self) -> list[float]:
+        """Each grid's share of all additions: every (site, call) pair weighs the same."""
+        additions = [grid.additions for grid in self.grids]
+        return [count / sum(additions) for count in additions]
+
+    @cached_property
+    def _levels(self) -> TokenScores:
+        height, width = self.image_size
+        sizes = [grid.size for grid in self.grids]
+        return self._weighted(Box(0, 0, width, height).grid_weights(self.image_size, sizes))
+
+    def _weighted(self, weights: list[GridWeights]) -> TokenScores:
+        scores = torch.zeros(len(self.prompt.tokens))
+        for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
+            scores += part * (grid.maps.flatten(1) @ cells.flatten())
+        return scores
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        grids = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in self.grids)
+        text = "no text" if self.prompt.text is None else repr(self.prompt.text)
+        return (
+            f"Attribution({text}, {len(self.words)} words, image {width}x{height}, grids {grids}, "
+            f"{self.nbytes / 1e6:.2f} MB)"
+        )
+
+    def _repr_html_(self) -> str:
+        from diffusers_rdaam.drawing.html import coloured_text, picture
+
+        levels = self._levels.tolist()
+        values = {word: sum(levels[i] for i in word.columns) for word in self.words}
+        highest = max([*values.values(), 1e-12])
+        spans = [
+            (word.start, word.end, value / highest, f"mean probability {value:.4f}")
+            for word, value in values.items()
+        ]
+        shown = "" if self.image is None else picture(self.image, repr(self))
+        text = coloured_text(self.prompt.text or "", spans)
+        return f"<div>{shown}{text}</div>"
+
+
+def _repeat_text(match: Match) -> str:
+    places = " and ".join(f"{start}-{end}" for start, end in match.spans)
+    return (
+        f"{match.text!r} stands {len(match.spans)} times in the prompt (characters {places}); "
+        "their maps were added. Pass occurrence=0 for the first alone."
+    )

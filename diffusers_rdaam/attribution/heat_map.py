@@ -1,0 +1,140 @@
+"""HeatMap: one word or phrase over the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
+from diffusers_rdaam.shapes import BinaryMask, Column
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# On the embedded model's validation prompts, see benchmarks/embedded_model.py.
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class HeatMap:
+    """The attention probability of a word at every pixel.
+
+    Args:
+        values: ``(height, width)`` float32; probabilities, summed over the word's tokens. All
+            columns of an attribution sum to 1 at every pixel.
+        text: the word or phrase.
+        spans: where it stands in the prompt, as character spans.
+        columns: the columns that were summed.
+        image: the image, where the attribution has one.
+    """
+
+    values: Column = field(repr=False)
+    text: str
+    spans: tuple[tuple[int, int], ...] = ()
+    columns: tuple[int, ...] = ()
+    image: Image.Image | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.numel() == 0:
+            shape = tuple(self.values.shape)
+            raise InputError(f"A heat map's values are (height, width), these are {shape}.")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.values.shape[0], self.values.shape[1])
+
+    @property
+    def normalized(self) -> Column:
+        """The values stretched to 0 to 1 (min-max); all 0 where the map is flat."""
+        low, high = self.values.min(), self.values.max()
+        if not bool(high > low):
+            return torch.zeros_like(self.values)
+        return (self.values - low) / (high - low)
+
+    def mask(self, threshold: float = DEFAULT_THRESHOLD) -> BinaryMask:
+        """Pixels whose normalized value is over ``threshold``, as booleans ``(height, width)``.
+
+        Raises:
+            InputError: the threshold is not in [0, 1).
+        """
+        if not 0.0 <= threshold < 1.0:
+            raise InputError(
+                f"A threshold lies in [0, 1), on the map stretched to 0 to 1; got {threshold}."
+            )
+        return self.normalized > threshold
+
+    def box(self, threshold: float = DEFAULT_THRESHOLD) -> Box:
+        """The smallest box around :meth:`mask`.
+
+        Raises:
+            RegionError: the map is flat, so that no pixel is over any threshold.
+        """
+        mask = self.mask(threshold)
+        if not bool(mask.any()):
+            raise RegionError(f"The heat map of {self.text!r} is flat: it has no region.")
+        rows = mask.any(dim=1).nonzero()
+        columns = mask.any(dim=0).nonzero()
+        left, right = int(columns[0]), int(columns[-1]) + 1
+        return Box(left, int(rows[0]), right, int(rows[-1]) + 1)
+
+    def mass(self, region: RegionLike) -> float:
+        """The area-weighted mean of the values over a region: the word's score there.
+
+        Raises:
+            RegionError: ``region`` is no region of this image.
+        """
+        coverage = as_region(region).coverage(self.size)
+        return float((self.values.double() * coverage).sum() / coverage.double().sum())
+
+    def resize(self, size: tuple[int, int]) -> HeatMap:
+        """The same map at another ``(height, width)``: bicubic, anti-aliased when it shrinks."""
+        height, width = size
+        if height < 1 or width < 1:
+            raise InputError(f"A size is (height, width) of at least 1 pixel each; got {size}.")
+        values = F.interpolate(
+            self.values[None, None],
+            size=(height, width),
+            mode="bicubic",
+            align_corners=False,
+            antialias=True,
+        )
+        image = None if self.image is None else self.image.resize((width, height))
+        return HeatMap(values[0, 0], self.text, self.spans, self.columns, image)
+
+    def overlay(self, image: Image.Image | None = None, *, opacity: float = 0.65) -> Image.Image:
+        """The map in colours over the image (over the attribution's own if none is given).
+
+        Raises:
+            InputError: there is no image.
+        """
+        from diffusers_rdaam.drawing.overlay import overlay
+
+        base = image if image is not None else self.image
+        if base is None:
+            raise InputError("There is no image to lay the heat map over. Pass image=…")
+        heat = self if base.size == self.size[::-1] else self.resize((base.height, base.width))
+        return overlay(base, heat.normalized, opacity=opacity)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the overlay with the word and a scale (needs the extra ``plot``)."""
+        from diffusers_rdaam.drawing.figure import heat_map_figure
+
+        return heat_map_figure(self.values, self.image, self.text)
+
+    def _repr_html_(self) -> str:
+        from diffusers_rdaam.drawing.html import picture
+        from diffusers_rdaam.drawing.overlay import colourise
+
+        shown = self.overlay() if self.image is not None else colourise(self.normalized)
+        return picture(shown, self.text)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        low, high = float(self.values.min()), float(self.values.max())
+        return f"HeatMap({self.text!r}, {width}x{height} pixels, {low:.3g} to {high:.3g})"

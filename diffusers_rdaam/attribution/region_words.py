@@ -1,0 +1,194 @@
+"""RegionWords: the words of a region, ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, get_args
+
+from PIL import Image
+
+from diffusers_rdaam.attribution.prompt import Prompt, Word, WordQuery
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.geometry.region import Region
+from diffusers_rdaam.shapes import TokenScores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Ranking = Literal["lift", "score", "share"]
+DEFAULT_RANKING: Ranking = "lift"
+_BAR = 24
+
+
+@dataclass(frozen=True)
+class WordScore:
+    """One word of the prompt, all its occurrences together, in one region.
+
+    Args:
+        text: the word, as it is first written in the prompt.
+        score: mean attention probability over the region, summed over the word's tokens.
+        share: ``score`` over the sum of all words' scores; the shares sum to 1.
+        lift: ``score`` over the word's score in the whole image; 1 is "as everywhere".
+        occurrences: the words of the prompt it stands for.
+    """
+
+    text: str
+    score: float
+    share: float
+    lift: float
+    occurrences: tuple[Word, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class RegionWords:
+    """The words of a region, best first.
+
+    Attention has a large level that a word has everywhere and that differs from word to word; a
+    region is told by what rises above it. That is why ``lift`` ranks, unless asked otherwise.
+
+    Args:
+        prompt: the prompt whose words are ranked.
+        scores: mean probability over the region of each column; sums to 1.
+        levels: the same over the whole image.
+        region: what was asked.
+        ranking: ``"lift"``, ``"score"`` or ``"share"``.
+    """
+
+    prompt: Prompt = field(repr=False)
+    scores: TokenScores = field(repr=False)
+    levels: TokenScores = field(repr=False)
+    region: Region
+    ranking: Ranking = DEFAULT_RANKING
+    image: Image.Image | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.ranking not in get_args(Ranking):
+            choices = ", ".join(repr(name) for name in get_args(Ranking))
+            raise InputError(f"{self.ranking!r} is not a ranking. Rankings: {choices}.")
+
+    @cached_property
+    def words(self) -> tuple[WordScore, ...]:
+        """Every word that has a column, in the order of ``ranking``; ties in prompt order."""
+        groups: dict[str, list[Word]] = {}
+        for word in self.prompt.words:
+            if word.columns:
+                groups.setdefault(word.text.casefold(), []).append(word)
+        scores, levels = self.scores.tolist(), self.levels.tolist()
+        totals = {
+            key: (_sum_columns(scores, group), _sum_columns(levels, group))
+            for key, group in groups.items()
+        }
+        everything = math.fsum(score for score, _ in totals.values())
+        ranked = [
+            WordScore(
+                text=groups[key][0].text,
+                score=score,
+                share=score / everything if everything > 0 else 0.0,
+                lift=score / level if level > 0 else 0.0,
+                occurrences=tuple(groups[key]),
+            )
+            for key, (score, level) in totals.items()
+        ]
+        return tuple(sorted(ranked, key=lambda word: -getattr(word, self.ranking)))
+
+    @property
+    def special(self) -> dict[str, float]:
+        """Scores of the columns that belong to no word, by kind.
+
+        Kinds are ``start``, ``end``, ``padding``, ``punctuation``, and ``unknown`` for embeddings
+        without a text. The words' scores and these sum to 1.
+        """
+        scores = self.scores.tolist()
+        return {
+            kind: math.fsum(scores[column] for column in columns)
+            for kind, columns in self.prompt.columns_of_kind().items()
+        }
+
+    def top(self, k: int = 5) -> tuple[WordScore, ...]:
+        """The first ``k`` words."""
+        return self.words[:k]
+
+    def ranked_by(self, ranking: Ranking) -> RegionWords:
+        """The same words in another order: ``"lift"``, ``"score"`` or ``"share"``."""
+        return replace(self, ranking=ranking)
+
+    def __getitem__(self, query: WordQuery) -> float:
+        """The score of a word, phrase, index or span; equals ``attribution.word(query).mass(region)``.
+
+        Raises:
+            WordError: the prompt does not have it.
+        """
+        scores = self.scores.tolist()
+        return math.fsum(scores[column] for column in self.prompt.find(query).columns)
+
+    def __iter__(self) -> Iterator[WordScore]:
+        return iter(self.words)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the image with the region, and the words as bars (extra ``plot``)."""
+        from diffusers_rdaam.drawing.figure import bars_figure
+
+        bars = [(word.text, getattr(word, self.ranking)) for word in self.words]
+        return bars_figure(bars, self.ranking, self.image, self.region.edges())
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain numbers and texts, for JSON."""
+        return {
+            "ranking": self.ranking,
+            "words": [
+                {"word": w.text, "score": w.score, "share": w.share, "lift": w.lift}
+                for w in self.words
+            ],
+            "special": self.special,
+        }
+
+    def __str__(self) -> str:
+        """A small table, one bar a word, special columns below."""
+        if not self.words:
+            return "(no words)"
+        width = max(len(word.text) for word in self.words)
+        highest = max(getattr(word, self.ranking) for word in self.words) or 1.0
+        lines = [f"{'word':<{width}}  {'lift':>6}  {'score':>7}  {'share':>6}"]
+        for word in self.words:
+            bar = "█" * round(_BAR * max(getattr(word, self.ranking), 0.0) / highest)
+            lines.append(
+                f"{word.text:<{width}}  {word.lift:>6.2f}  {word.score:>7.4f}  "
+                f"{word.share:>6.1%}  {bar}"
+            )
+        rest = ", ".join(f"{kind} {score:.4f}" for kind, score in self.special.items())
+        return "\n".join([*lines, f"apart from the words: {rest}"])
+
+    def _repr_html_(self) -> str:
+        from diffusers_rdaam.drawing.html import coloured_text, picture, table
+        from diffusers_rdaam.drawing.overlay import outline
+
+        values = {word.text: getattr(word, self.ranking) for word in self.words}
+        highest = max([*values.values(), 1e-12])
+        spans = [
+            (word.start, word.end, value / highest, f"{self.ranking} {value:.3g}")
+            for entry in self.words
+            for word, value in zip(
+                entry.occurrences, [values[entry.text]] * len(entry.occurrences), strict=True
+            )
+        ]
+        parts = []
+        if self.image is not None:
+            parts.append(picture(outline(self.image, self.region.edges()), "the region"))
+        parts.append(coloured_text(self.prompt.text or "", sorted(spans)))
+        rows = [
+            [word.text, f"{word.lift:.2f}", f"{word.score:.4f}", f"{word.share:.1%}"]
+            for word in self.words
+        ]
+        parts.append(table(["word", "lift", "score", "share"], rows))
+        return f"<div>{''.join(parts)}</div>"
+
+
+def _sum_columns(values: list[float], words: list[Word]) -> float:
+    columns = {column for word in words for column in word.columns}
+    return math.fsum(values[column] for column in columns)

@@ -1,0 +1,75 @@
+"""Train the embedded model from nothing: ``python -m diffusers_rdaam.demo.train all FOLDER``.
+
+Each stage may be run, and resumed, by itself; a stage that was interrupted goes on from its last
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(help="Where checkpoints and the result go.")]
+Minutes = Annotated[float, typer.Option(help="Wall-clock budget; resumed runs go on counting.")]
+Workers = Annotated[int, typer.Option(help="Single-threaded processes that share a batch.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, scenes and noise.")]
+
+
+@app.command()
+def autoencoder(folder: Folder, minutes: Minutes = 15, workers: Workers = 2, seed: Seed = 0):
+    """Stage one: the autoencoder."""
+    from diffusers_rdaam.demo.train.autoencoder import train_autoencoder
+    from diffusers_rdaam.demo.train.session import run_workers
+
+    run_workers(train_autoencoder, (folder, minutes * 60, seed), workers=workers, folder=folder)
+
+
+@app.command()
+def encode(folder: Folder, scenes: int = 32768, workers: Workers = 2, seed: Seed = 0):
+    """Encode the pool of scenes that the denoiser learns from."""
+    from diffusers_rdaam.demo.train.autoencoder import encode_pool
+    from diffusers_rdaam.demo.train.session import run_workers
+
+    run_workers(encode_pool, (folder, scenes, seed), workers=workers, folder=folder)
+
+
+@app.command()
+def denoiser(folder: Folder, minutes: Minutes = 90, workers: Workers = 2, seed: Seed = 0):
+    """Stage two: text encoder and denoiser."""
+    from diffusers_rdaam.demo.train.denoiser import train_denoiser
+    from diffusers_rdaam.demo.train.session import run_workers
+
+    run_workers(train_denoiser, (folder, minutes * 60, seed), workers=workers, folder=folder)
+
+
+@app.command()
+def export(folder: Folder, out: Annotated[Path, typer.Option(help="The pipeline's folder.")]):
+    """Write the pipeline as fp16 safetensors that plain diffusers loads."""
+    from diffusers_rdaam.demo.train.export import export_pipeline
+
+    export_pipeline(folder, out)
+
+
+@app.command(name="all")
+def everything(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="The pipeline's folder.")],
+    autoencoder_minutes: float = 15,
+    denoiser_minutes: float = 90,
+    scenes: int = 32768,
+    workers: Workers = 2,
+    seed: Seed = 0,
+):
+    """All stages, one after the other."""
+    autoencoder(folder, autoencoder_minutes, workers, seed)
+    encode(folder, scenes, workers, seed)
+    denoiser(folder, denoiser_minutes, workers, seed)
+    export(folder, out)
+
+
+if __name__ == "__main__":
+    app()

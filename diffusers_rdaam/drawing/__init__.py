@@ -1,0 +1,1 @@
+"""Pictures of heat maps and regions: overlays with PIL, figures with matplotlib, HTML."""

@@ -1,0 +1,97 @@
+"""Matplotlib figures; each is returned, never shown, and no global setting is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffusers_rdaam.drawing.overlay import colour_table
+from diffusers_rdaam.errors import RDAAMError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from diffusers_rdaam.shapes import Column
+
+
+class PlotExtraError(RDAAMError, ImportError):
+    """Matplotlib is not installed."""
+
+
+def new_figure(**options: Any) -> Figure:
+    """A figure that belongs to no global state (it needs no closing).
+
+    Raises:
+        PlotExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise PlotExtraError(
+            "Figures need matplotlib. Install it with: pip install 'diffusers_rdaam[plot]'"
+        ) from None
+    return Figure(layout="constrained", **options)
+
+
+def _show_heat(axes: Axes, values: Column, image: Any, title: str) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    if image is not None:
+        axes.imshow(np.asarray(image.convert("L")), cmap="gray", vmin=0, vmax=255)
+    shown = axes.imshow(
+        values.numpy(),
+        cmap=ListedColormap(colour_table() / 255.0),
+        alpha=0.65 if image is not None else 1.0,
+    )
+    axes.set_title(title)
+    axes.set_axis_off()
+    return shown
+
+
+def heat_map_figure(values: Column, image: Any, title: str) -> Figure:
+    """One heat map over its image, with a scale in probabilities."""
+    figure = new_figure(figsize=(5.2, 4.4))
+    axes = figure.subplots()
+    shown = _show_heat(axes, values, image, title)
+    figure.colorbar(shown, ax=axes, label="attention probability")
+    return figure
+
+
+def heat_maps_figure(maps: list[tuple[str, Column]], image: Any, title: str) -> Figure:
+    """The image and several heat maps side by side, at most five in a row."""
+    count = len(maps) + (image is not None)
+    columns = max(1, min(count, 5))
+    rows = max(1, -(-count // columns))
+    figure = new_figure(figsize=(2.4 * columns, 2.6 * rows))
+    figure.suptitle(title)
+    places = list(np.asarray(figure.subplots(rows, columns, squeeze=False)).flat)
+    for axes in places:
+        axes.set_axis_off()
+    if image is not None:
+        places.pop(0).imshow(np.asarray(image.convert("RGB")))
+    for axes, (label, values) in zip(places, maps, strict=False):
+        _show_heat(axes, values, image, label)
+    return figure
+
+
+def bars_figure(
+    bars: list[tuple[str, float]], label: str, image: Any, edges: list[tuple[float, float]]
+) -> Figure:
+    """Words as horizontal bars, best on top, beside the image with the region outlined."""
+    panels = 1 if image is None else 2
+    figure = new_figure(figsize=(4.2 * panels, 1.2 + 0.32 * max(len(bars), 6)))
+    axes = np.asarray(figure.subplots(1, panels, squeeze=False))[0]
+    if image is not None:
+        axes[0].imshow(np.asarray(image.convert("RGB")))
+        closed = np.asarray([*edges, edges[0]]) if edges else np.empty((0, 2))
+        axes[0].plot(closed[:, 0] - 0.5, closed[:, 1] - 0.5, color="white", linewidth=3)
+        axes[0].plot(closed[:, 0] - 0.5, closed[:, 1] - 0.5, color="black", linewidth=1)
+        axes[0].set_axis_off()
+    names = [name for name, _ in bars]
+    axes[-1].barh(range(len(bars)), [value for _, value in bars], color="#c2410c")
+    axes[-1].set_yticks(range(len(bars)), names)
+    axes[-1].invert_yaxis()
+    axes[-1].set_xlabel(label)
+    return figure

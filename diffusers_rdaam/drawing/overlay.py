@@ -1,0 +1,59 @@
+"""Heat maps in colours, over an image, without matplotlib."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from diffusers_rdaam.shapes import Column
+
+# Dark violet over red and orange to pale yellow: lightness rises all the way, so that the map reads
+# the same in grey and for colour-blind eyes.
+_STOPS = (
+    (18, 9, 60),
+    (95, 20, 120),
+    (175, 45, 105),
+    (235, 95, 55),
+    (250, 170, 40),
+    (252, 250, 175),
+)
+
+
+@lru_cache(maxsize=1)
+def colour_table() -> np.ndarray:
+    """256 RGB colours, ``(256, 3)`` uint8, from low to high. Shared: do not write to it."""
+    positions = np.linspace(0.0, 1.0, len(_STOPS))
+    levels = np.linspace(0.0, 1.0, 256)
+    stops = np.asarray(_STOPS, dtype=np.float64)
+    channels = [np.interp(levels, positions, stops[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
+
+
+def colourise(normalized: Column) -> Image.Image:
+    """A map with values from 0 to 1 as a coloured picture."""
+    levels = (normalized.clamp(0.0, 1.0) * 255.0).round().byte().numpy()
+    return Image.fromarray(colour_table()[levels])
+
+
+def overlay(image: Image.Image, normalized: Column, *, opacity: float = 0.65) -> Image.Image:
+    """Blend the coloured map over a faded image.
+
+    Args:
+        image: any PIL image of the map's size.
+        normalized: ``(height, width)``, values from 0 to 1.
+        opacity: of the colours, 0 to 1.
+    """
+    base = image.convert("L").convert("RGB")
+    return Image.blend(base, colourise(normalized), opacity)
+
+
+def outline(image: Image.Image, edges: list[tuple[float, float]]) -> Image.Image:
+    """The image with a closed outline, dark with a light rim, readable on any ground."""
+    picture = image.convert("RGB").copy()
+    draw = ImageDraw.Draw(picture)
+    closed = [*edges, edges[0]]
+    draw.line(closed, fill=(255, 255, 255), width=3)
+    draw.line(closed, fill=(20, 20, 20), width=1)
+    return picture

@@ -1,0 +1,1 @@
+"""Regions of an image in pixels, and the way between pixels and grids."""

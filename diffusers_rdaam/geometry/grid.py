@@ -1,0 +1,58 @@
+"""From grids to pixels and back: bicubic interpolation as a pair of matrices.
+
+Enlarging a grid map ``m`` to an image is ``rows @ m @ columns.T``. It is linear, and so the mean of
+the enlarged map over a region is the dot product of the grid map with ``rows.T @ w @ columns``,
+where ``w`` are the region's weights: a region is asked without any image-sized map.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+from diffusers_rdaam.shapes import Column, GridWeights, Interpolation
+
+
+@lru_cache(maxsize=64)
+def interpolation_matrix(cells: int, pixels: int) -> Interpolation:
+    """The ``(pixels, cells)`` matrix of torch's bicubic interpolation along one axis.
+
+    Cubic convolution of Keys (1981) with a = -0.75, pixel centres aligned, border repeated, no
+    anti-aliasing. Every row sums to one, so a distribution over tokens stays one at every pixel.
+    The matrix is shared: do not write to it.
+    """
+    unit = torch.eye(cells, dtype=torch.float64)[:, None, :, None]
+    enlarged = F.interpolate(unit, size=(pixels, 1), mode="bicubic", align_corners=False)
+    return enlarged[:, 0, :, 0].T.float().contiguous()
+
+
+def enlarge(grid: GridWeights, height: int, width: int) -> Column:
+    """A grid map as an image-sized one."""
+    rows = interpolation_matrix(grid.shape[0], height)
+    columns = interpolation_matrix(grid.shape[1], width)
+    return rows @ grid @ columns.T
+
+
+def pull_back(weights: Column, grid_height: int, grid_width: int) -> GridWeights:
+    """The adjoint of :func:`enlarge`: pixel weights as weights of a grid's cells."""
+    rows = interpolation_matrix(grid_height, weights.shape[0])
+    columns = interpolation_matrix(grid_width, weights.shape[1])
+    return rows.T @ weights @ columns
+
+
+def pull_back_box(
+    box: tuple[int, int, int, int], size: tuple[int, int], grid: tuple[int, int]
+) -> GridWeights:
+    """:func:`pull_back` of a box's uniform weights, from two sums of a few matrix rows.
+
+    Args:
+        box: ``(left, top, right, bottom)`` in pixels, half-open, inside the image.
+        size: height and width of the image.
+        grid: height and width of the grid.
+    """
+    left, top, right, bottom = box
+    rows = interpolation_matrix(grid[0], size[0])[top:bottom].mean(dim=0)
+    columns = interpolation_matrix(grid[1], size[1])[left:right].mean(dim=0)
+    return torch.outer(rows, columns)

@@ -1,0 +1,1 @@
+"""From queries and keys to head-mean attention probabilities, added into preallocated planes."""

@@ -1,0 +1,1 @@
+"""Pipelines that record: a mixin, concrete classes, and recording a stock pipeline."""

@@ -1,0 +1,98 @@
+"""record_attention: record a pipeline that somebody else built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.errors import AlreadyRecordingError
+from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
+from diffusers_rdaam.recording.families import family_of
+from diffusers_rdaam.recording.processor import RDAAMProcessor
+
+
+class Recording:
+    """The runs of a pipeline inside ``with record_attention(pipe) as recording``."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._kept: Any = None
+
+    @property
+    def attributions(self) -> list[Attribution]:
+        """The attributions of the last run, one an image.
+
+        Raises:
+            NoAttributionError: there was no run yet, or it failed.
+        """
+        return self._source.attributions
+
+    @property
+    def attribution(self) -> Attribution:
+        """The attribution of the last run's only image.
+
+        Raises:
+            NoAttributionError: there is none, or there are several.
+        """
+        return self._source.attribution
+
+    @property
+    def _source(self) -> Any:
+        return self._pipe if self._kept is None else self._kept
+
+    def _close(self) -> None:
+        """Keep the last run's result, let the pipeline go."""
+        kept = RDAAMPipelineMixin()
+        kept._rdaam_attributions = self._pipe._rdaam_attributions
+        kept._rdaam_why = self._pipe._rdaam_why
+        self._kept, self._pipe = kept, None
+
+
+@lru_cache(maxsize=32)
+def _recording_class(stock: type) -> type:
+    """A class like ``stock`` that records; its name is the stock one's."""
+    body = {"__module__": stock.__module__, "__doc__": stock.__doc__}
+    return type(stock.__name__, (RDAAMPipelineMixin, stock), body)
+
+
+@contextmanager
+def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iterator[Recording]:
+    """Record the calls of a stock pipeline within a ``with`` block.
+
+    The pipeline is made one of ours for the time of the block and is then exactly what it was, its
+    processors included, also after an exception or an interrupt.
+
+    Args:
+        pipe: a diffusers pipeline of a supported class.
+        processor: a template with options; the default one if not given.
+
+    Raises:
+        UnsupportedPipelineError: the layout of this pipeline's denoiser calls is not known.
+        AlreadyRecordingError: the pipeline records already.
+        ProcessorError: a site has a processor that cannot be recorded.
+    """
+    if isinstance(pipe, RDAAMPipelineMixin):
+        raise AlreadyRecordingError(
+            f"This {type(pipe).__name__} records already: its outputs have an attribution. "
+            "record_attention is for stock pipelines, and blocks do not nest."
+        )
+    family = family_of(pipe)
+    sites = family.sites(family.denoiser(pipe))
+    before = [(site.module, site.processor) for site in sites]
+    stock, attributes = type(pipe), set(pipe.__dict__)
+    pipe.__class__ = _recording_class(stock)
+    recording = Recording(pipe)
+    try:
+        pipe.set_attn_processor(processor or RDAAMProcessor())
+        yield recording
+    finally:
+        recording._close()
+        pipe.__class__ = stock
+        for name in [name for name in pipe.__dict__ if name.startswith("_rdaam_")]:
+            if name not in attributes:
+                del pipe.__dict__[name]
+        for module, original in before:
+            module.processor = original

@@ -1,0 +1,133 @@
+"""From a finished run to its attributions: prompts to images, images to PIL, facts of the run."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.errors import InputError, PromptTruncatedWarning
+from diffusers_rdaam.recording.recorder import Recorder
+from diffusers_rdaam.recording.tokenize import align
+
+
+def build_attributions(
+    pipe: Any,
+    recorder: Recorder,
+    images: Any,
+    arguments: dict[str, Any],
+    attribution_prompt: str | list[str] | None,
+) -> list[Attribution]:
+    """One attribution an image, in the order of the images.
+
+    Args:
+        pipe: the pipeline that ran.
+        recorder: of the run.
+        images: what the pipeline put out: PIL images, an array, a tensor, or latents.
+        arguments: of the pipeline's call, by name, defaults included.
+        attribution_prompt: the text behind ``prompt_embeds``.
+    """
+    maps = recorder.read()
+    assert recorder.accumulator is not None and recorder.latent_size is not None
+    texts = _texts(pipe, arguments, attribution_prompt)
+    per_prompt, rest = divmod(len(maps), len(texts))
+    if rest:
+        raise InputError(f"{len(texts)} prompts do not divide {len(maps)} images.")
+    columns = recorder.accumulator.shape.tokens
+    prompts = [_prompt(pipe, text, columns) for text in texts]
+    for prompt in dict.fromkeys(prompts):
+        _warn_of_lost_words(prompt)
+    pictures = to_pil(images) if arguments.get("output_type") != "latent" else None
+    factor = pipe.vae_scale_factor
+    latent_height, latent_width = recorder.latent_size
+    size = (latent_height * factor, latent_width * factor)
+    return [
+        Attribution(
+            prompt=prompts[index // per_prompt],
+            grids=grids,
+            image_size=size if pictures is None else pictures[index].size[::-1],
+            image=None if pictures is None else pictures[index],
+            run=_run_info(pipe, recorder, arguments, index),
+        )
+        for index, grids in enumerate(maps)
+    ]
+
+
+def to_pil(images: Any) -> list[Image.Image]:
+    """A pipeline's images as PIL images: PIL, arrays ``(n, height, width, 3)`` or tensors
+    ``(n, 3, height, width)`` with values from 0 to 1.
+    """
+    if isinstance(images, torch.Tensor):
+        images = images.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+    if isinstance(images, np.ndarray):
+        levels = (np.clip(images, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+        return [Image.fromarray(level) for level in levels]
+    return list(images)
+
+
+def _texts(
+    pipe: Any, arguments: dict[str, Any], attribution_prompt: str | list[str] | None
+) -> list[str | None]:
+    prompt = attribution_prompt if attribution_prompt is not None else arguments.get("prompt")
+    if prompt is None:
+        return [None] * arguments["prompt_embeds"].shape[0]
+    texts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if attribution_prompt is not None and arguments.get("prompt_embeds") is not None:
+        wanted = arguments["prompt_embeds"].shape[0]
+        if len(texts) != wanted:
+            raise InputError(
+                f"attribution_prompt has {len(texts)} texts for {wanted} prompt_embeds; give one "
+                "for each."
+            )
+    return [_converted(pipe, text) for text in texts]
+
+
+def _converted(pipe: Any, text: str) -> str:
+    # Textual inversion writes one token of a prompt as several before it tokenizes.
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    return text if convert is None else convert(text, pipe.tokenizer)
+
+
+def _prompt(pipe: Any, text: str | None, columns: int) -> Prompt:
+    if text is None:
+        return Prompt.without_text(columns)
+    return align(pipe.tokenizer, text, columns)
+
+
+def _warn_of_lost_words(prompt: Prompt) -> None:
+    lost = prompt.lost_words
+    if lost:
+        names = ", ".join(word.text for word in lost[:20]) + (", …" if len(lost) > 20 else "")
+        warnings.warn(
+            f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens; these "
+            f"words were not seen and have no heat map: {names}.",
+            PromptTruncatedWarning,
+            stacklevel=6,
+        )
+
+
+def _run_info(pipe: Any, recorder: Recorder, arguments: dict[str, Any], index: int) -> RunInfo:
+    generator = arguments.get("generator")
+    if isinstance(generator, list):
+        generator = generator[index] if index < len(generator) else None
+    return {
+        "pipeline": type(pipe).__name__,
+        "model": pipe.name_or_path,
+        "scheduler": type(pipe.scheduler).__name__,
+        "num_inference_steps": arguments.get("num_inference_steps"),
+        "guidance_scale": arguments.get("guidance_scale"),
+        "negative_prompt": _text_or_none(arguments.get("negative_prompt")),
+        "seed": None if generator is None else generator.initial_seed(),
+        "image_index": index,
+        "denoiser_calls": recorder.calls,
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+    }
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,1 @@
+"""Recording the text attention of a denoiser while a pipeline runs."""

@@ -1,0 +1,26 @@
+"""The shapes of all tensors, each named once; checked at run time in the tests only.
+
+``pixels`` are positions of a site's grid, row by row; ``rows`` are entries of a denoiser batch;
+``tokens`` are columns of the attention, specials and padding included.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float, Float16, Float32, Int, UInt8
+from torch import Tensor
+
+Query = Float[Tensor, "rows heads pixels dim"]
+Key = Float[Tensor, "rows heads tokens dim"]
+AttentionMask = Float[Tensor, "rows #heads #pixels tokens"]
+Probabilities = Float[Tensor, "rows heads pixels tokens"]
+HeadMeans = Float[Tensor, "rows tokens pixels"]
+Plane = Float16[Tensor, "rows tokens pixels"]
+SiteCounts = Int[Tensor, " sites"]
+
+GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
+Column = Float[Tensor, "height width"]
+BinaryMask = Bool[Tensor, "height width"]
+Interpolation = Float[Tensor, "pixels cells"]
+GridWeights = Float[Tensor, "grid_height grid_width"]
+TokenScores = Float[Tensor, " tokens"]
+ImageArray = UInt8[Tensor, "height width 3"]
