@@ -26,7 +26,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "heart", "cross")
 PREFIXES: tuple[str, ...] = ("a picture of ", "a drawing of ", "a photo of ")
 
-# How far the outline reaches from the centre, in radii: what keeps objects apart and inside.
+# About how far the outline reaches from the centre, in radii; a gap and a margin are added.
 REACH = {"circle": 1.0, "square": 1.16, "triangle": 1.12, "heart": 1.1, "cross": 1.1}
 
 HELD_OUT_SHARE = 0.15
@@ -92,7 +92,7 @@ def render(
     top: int = 0,
     size: int = IMAGE_SIZE,
 ) -> np.ndarray:
-    """The scene (or the square crop of it at ``left, top``) as float32 ``(size, size, 3)``, 0-255."""
+    """The scene, or the square crop at ``left, top``, as float32 ``(size, size, 3)``, 0-255."""
     y, x = np.mgrid[top : top + size, left : left + size].astype(np.float32) + 0.5
     image = np.full((size, size, 3), BACKGROUND, dtype=np.float32)
     for thing in objects:
@@ -107,7 +107,7 @@ def pair_key(first: str, second: str) -> str:
 
 
 def is_held_out(first: str, second: str) -> bool:
-    """Whether two objects (``"red circle"``, ``"blue square"``) are never shown together in training.
+    """Whether two objects (``"red circle"``, ``"blue square"``) never share a training scene.
 
     A hash of the unordered pair decides, so that the split needs no file and no seed.
     """
@@ -150,7 +150,7 @@ def random_scene(rng: np.random.Generator, *, single_share: float = 0.3) -> tupl
 
 
 def caption(rng: np.random.Generator, names: tuple[str, ...]) -> str:
-    """A caption that names the objects in random order, e.g. ``"a red circle and a blue square"``."""
+    """A caption of the objects in random order, e.g. ``"a red circle and a blue square"``."""
     order = rng.permutation(len(names))
     text = " and ".join(f"a {names[i]}" for i in order)
     if rng.random() < 0.15:

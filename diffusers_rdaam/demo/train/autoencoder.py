@@ -130,7 +130,7 @@ def equalise_latents(model: AutoencoderKL, moments: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reconstruction_quality(model: AutoencoderKL, *, noise: float, scenes: int = 32) -> float:
-    """Peak signal-to-noise ratio (dB) of whole scenes with ``noise`` (standard deviations) added."""
+    """Peak signal-to-noise ratio (dB) of whole scenes with ``noise`` added to the latents."""
     rng = np.random.default_rng(99)
     generator = torch.Generator().manual_seed(99)
     images = to_tensor([render(random_scene(rng)) for _ in range(scenes)])

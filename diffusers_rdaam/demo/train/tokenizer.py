@@ -7,6 +7,7 @@ bytes.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from transformers import CLIPTokenizer
 CONTEXT_LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
 
-_WORDS = ["a", "an", "and", "the", "of", "picture", "drawing", "photo", "red", "green", "blue", "yellow", "black", "circle", "square", "heart", "cross", "with", "on", "in", "two", "one", "shape", ",", ".", "!", "?"]
+_WORDS = (
+    *("a", "an", "and", "the", "of", "picture", "drawing", "photo", "red", "green", "blue"),
+    *("yellow", "black", "circle", "square", "heart", "cross", "with", "on", "in", "two", "one"),
+    *("shape", ",", ".", "!", "?"),
+)
 _SPLIT_WORDS = (("tri", "angle"), ("mag", "enta"))
 
 
@@ -30,7 +35,7 @@ def byte_symbols() -> list[str]:
 
 def _encode(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
     while True:
-        pairs = list(zip(pieces, pieces[1:], strict=False))
+        pairs = list(itertools.pairwise(pieces))
         known = [pair for pair in pairs if pair in ranks]
         if not known:
             return pieces

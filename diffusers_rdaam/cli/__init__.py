@@ -1,0 +1,138 @@
+"""The command ``rdaam``. Models are imported inside the verbs, so that help is there at once."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Which words made this region of a generated image, and which regions this word made.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(str, Enum):
+    """How results are printed."""
+
+    text = "text"
+    json = "json"
+
+
+class Ranking(str, Enum):
+    """What words of a region are ordered by."""
+
+    lift = "lift"
+    score = "score"
+    share = "share"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How results are printed.")]
+RankingOption = Annotated[Ranking, typer.Option(help="What words of a region are ordered by.")]
+BoxOption = Annotated[
+    list[str] | None,
+    typer.Option("--box", metavar="L,T,R,B", help="A box in pixels; may be given again."),
+]
+FileArgument = Annotated[Path, typer.Argument(help="An attribution file (.safetensors).")]
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to generate.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
+    ] = None,
+    box: BoxOption = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Drawn and printed if not given.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance; the model's own default.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels; the model's own size.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels; the model's own size.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("rdaam-out"),
+    ranking: RankingOption = Ranking.lift,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Generate an image, rank the words of boxes, draw where words are, keep the attribution."""
+    from diffusers_rdaam.cli.generate import Request, run
+    from diffusers_rdaam.cli.report import reporting
+
+    with reporting(output_format.value) as report:
+        request = Request(
+            prompt=prompt,
+            model=model,
+            boxes=box or [],
+            words=word or [],
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            height=height,
+            width=width,
+            device=device,
+            dtype=dtype,
+            out=out,
+            ranking=ranking.value,
+        )
+        run(request, report)
+
+
+@app.command()
+def region(
+    file: FileArgument,
+    box: BoxOption = None,
+    ranking: RankingOption = Ranking.lift,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Which words made a box of a saved attribution."""
+    from diffusers_rdaam.cli.queries import ask_regions
+    from diffusers_rdaam.cli.report import reporting
+
+    with reporting(output_format.value) as report:
+        ask_regions(file, box or [], ranking.value, report)
+
+
+@app.command()
+def word(
+    file: FileArgument,
+    word: Annotated[str, typer.Argument(help="A word or phrase of the prompt.")],
+    occurrence: Annotated[
+        int | None, typer.Option(help="Which one, from 0, where the word repeats.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(help="For the box, on the map stretched to 0 to 1.")
+    ] = 0.5,
+    out: Annotated[Path | None, typer.Option(help="Write the heat map to this PNG.")] = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Where a word of a saved attribution is."""
+    from diffusers_rdaam.cli.queries import ask_word
+    from diffusers_rdaam.cli.report import reporting
+
+    with reporting(output_format.value) as report:
+        ask_word(file, word, occurrence, threshold, out, report)
+
+
+@app.command()
+def env(output_format: FormatOption = Format.text) -> None:
+    """Versions, devices, the kernel that would record, and the embedded model."""
+    from diffusers_rdaam.cli.environment import describe
+    from diffusers_rdaam.cli.report import reporting
+
+    with reporting(output_format.value) as report:
+        describe(report)

@@ -1,0 +1,45 @@
+"""``rdaam env``: what a report of a problem should say."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+import torch
+
+import diffusers_rdaam
+from diffusers_rdaam.cli.report import Report
+from diffusers_rdaam.demo.loader import WEIGHTS
+from diffusers_rdaam.kernels.dispatch import choose
+from diffusers_rdaam.recording.families.unet import PIPELINES
+
+_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "matplotlib")
+
+
+def describe(report: Report) -> None:
+    """Print versions, devices, the kernel that would record, and the embedded model."""
+    facts: dict[str, str] = {
+        "diffusers_rdaam": diffusers_rdaam.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    for package in _PACKAGES:
+        facts[package] = _version(package)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    facts["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    choice = choose("auto", device=device)
+    facts["kernel"] = f"{choice.name} ({choice.reason})"
+    facts["pipelines"] = ", ".join(PIPELINES)
+    size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
+    facts["embedded model"] = f"{size / 1e6:.1f} MB of weights" if size else "not installed"
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        report.say(f"{name:<{width}}  {value}")
+    report.add(**facts)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

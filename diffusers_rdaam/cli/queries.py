@@ -1,0 +1,92 @@
+"""``rdaam region`` and ``rdaam word``: questions to a saved attribution, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.region_words import Ranking
+from diffusers_rdaam.cli.report import Report
+from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.region import BOX_FORM, Box
+
+
+def parse_box(text: str) -> Box:
+    """A box from ``L,T,R,B``.
+
+    Raises:
+        RegionError: not four whole numbers, or empty, or inverted.
+    """
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise RegionError(
+            f"--box {text!r} is no box. Give --box L,T,R,B, four whole numbers: {BOX_FORM}."
+        ) from None
+    return Box(left, top, right, bottom)
+
+
+def ask_regions(file: Path, boxes: list[str], ranking: Ranking, report: Report) -> None:
+    """Rank the words of each box, or of the whole image if no box is given."""
+    attribution = Attribution.load(file)
+    tell_regions(attribution, [parse_box(text) for text in boxes], ranking, report)
+
+
+def tell_regions(
+    attribution: Attribution, boxes: list[Box], ranking: Ranking, report: Report
+) -> None:
+    """Print and add the words of each box; of the whole image if there is none."""
+    height, width = attribution.image_size
+    entries = []
+    # The whole image has lift 1 for every word, so there the score ranks.
+    asked = [(box, ranking) for box in boxes] or [(Box(0, 0, width, height), "score")]
+    for box, order in asked:
+        words = attribution.region(box, ranking=order)
+        what = f"box {','.join(map(str, box.as_tuple()))}" if boxes else "the whole image"
+        report.say(f"\nwords of {what}, by {order}:\n{words}")
+        entries.append({"box": list(box.as_tuple()), **words.to_dict()})
+    report.add(prompt=attribution.prompt.text, regions=entries)
+
+
+def ask_word(
+    file: Path,
+    word: str,
+    occurrence: int | None,
+    threshold: float,
+    out: Path | None,
+    report: Report,
+) -> None:
+    """Tell where a word is, and draw it if asked."""
+    attribution = Attribution.load(file)
+    heat_map = attribution.word(word, occurrence=occurrence)
+    box = heat_map.box(threshold)
+    height, width = attribution.image_size
+    level = heat_map.mass((0, 0, width, height))
+    inside = heat_map.mass(box)
+    report.say(
+        f"{heat_map.text!r}: box {','.join(map(str, box.as_tuple()))} at threshold {threshold:g}, "
+        f"mean probability {inside:.4f} there and {level:.4f} in the image"
+    )
+    report.add(
+        word=heat_map.text,
+        spans=[list(span) for span in heat_map.spans],
+        box=list(box.as_tuple()),
+        threshold=threshold,
+        score_in_box=inside,
+        score_in_image=level,
+    )
+    if out is not None:
+        shown = heat_map.overlay() if heat_map.image is not None else None
+        if shown is None:
+            from diffusers_rdaam.drawing.overlay import colourise
+
+            shown = colourise(heat_map.normalized)
+        try:
+            shown.save(out)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"The heat map could not be written to {out}: {error}. Give a .png path in a "
+                "folder that exists and may be written."
+            ) from error
+        report.say(f"heat map: {out}")
+        report.add(heat_map=str(out))

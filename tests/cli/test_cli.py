@@ -1,0 +1,198 @@
+"""The command line as a user meets it: what it writes, prints, and says when something is wrong."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from diffusers_rdaam import Attribution
+from diffusers_rdaam.cli import app
+
+PROMPT = "a red circle and a blue square"
+TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def rdaam(*arguments: str):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("generated")
+    result = rdaam(
+        "generate", PROMPT, "--seed", "3", "--steps", "4", "--box", "0,0,64,64", "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    (out / "stdout.txt").write_text(result.stdout, encoding="utf-8")
+    return out
+
+
+def test_generate_writes_the_image_the_maps_and_the_attribution_and_says_where(folder) -> None:
+    printed = (folder / "stdout.txt").read_text(encoding="utf-8")
+    names = ["image", "word-a", "word-red", "word-circle", "word-and", "word-blue", "word-square"]
+    for name in names:
+        path = folder / f"{name}.png"
+        assert pixels(path).shape == (128, 128, 3)
+        assert str(path) in printed
+    assert str(folder / "attribution.safetensors") in printed
+    assert "seed 3" in printed
+    assert "words of box 0,0,64,64, by lift:" in printed
+
+
+def test_the_saved_attribution_is_the_run(folder) -> None:
+    attribution = Attribution.load(folder / "attribution.safetensors")
+    assert attribution.prompt.text == PROMPT
+    assert attribution.run["num_inference_steps"] == 4
+    assert attribution.run["seed"] == 3
+    np.testing.assert_array_equal(attribution.image, pixels(folder / "image.png"))
+
+
+def test_region_answers_from_the_file_as_the_attribution_does(folder) -> None:
+    path = folder / "attribution.safetensors"
+    result = rdaam("region", path, "--box", "0,0,64,64", "--box", "10,20,30,90", "--format", "json")
+    told = json.loads(result.stdout)
+    assert [entry["box"] for entry in told["regions"]] == [[0, 0, 64, 64], [10, 20, 30, 90]]
+    words = Attribution.load(path).region((10, 20, 30, 90))
+    assert [w["word"] for w in told["regions"][1]["words"]] == [w.text for w in words]
+    assert told["regions"][1]["words"][0]["score"] == pytest.approx(words.words[0].score)
+    assert told["warnings"] == []
+
+
+def test_region_without_a_box_ranks_the_whole_image_by_score(folder) -> None:
+    result = rdaam("region", folder / "attribution.safetensors")
+    assert "words of the whole image, by score:" in result.stdout
+
+
+def test_word_tells_a_box_and_draws(folder, tmp_path) -> None:
+    path = folder / "attribution.safetensors"
+    result = rdaam("word", path, "red circle", "--out", tmp_path / "map.png", "--format", "json")
+    told = json.loads(result.stdout)
+    expected = Attribution.load(path).word("red circle").box(0.5).as_tuple()
+    assert tuple(told["box"]) == expected
+    assert told["score_in_box"] > told["score_in_image"]
+    assert pixels(tmp_path / "map.png").shape == (128, 128, 3)
+
+
+def test_a_repeated_word_is_told_and_an_occurrence_can_be_chosen(folder) -> None:
+    path = folder / "attribution.safetensors"
+    result = rdaam("word", path, "a")
+    assert "'a' stands 2 times in the prompt (characters 0-1 and 17-18)" in result.stderr
+    assert rdaam("word", path, "a", "--occurrence", "1").stderr == ""
+
+
+def test_generate_in_json(tmp_path) -> None:
+    result = rdaam(
+        *("generate", PROMPT, "--steps", "2", "--word", "red circle", "--out", tmp_path),
+        *("--format", "json", "--height", "64", "--width", "96", "--guidance-scale", "1"),
+    )
+    told = json.loads(result.stdout)
+    assert pixels(told["image"]).shape == (64, 96, 3)
+    assert list(told["heat_maps"]) == ["red circle"]
+    assert Path(told["heat_maps"]["red circle"]).name == "word-red-circle.png"
+    assert told["seed"] == Attribution.load(told["attribution"]).run["seed"]
+
+
+def test_generate_takes_any_stable_diffusion_folder(tmp_path) -> None:
+    result = rdaam(
+        *("generate", "a cat", "--model", TINY, "--steps", "1", "--height", "64"),
+        *("--width", "64", "--out", tmp_path),
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "word-cat.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--box", "1,2,3"], "--box '1,2,3' is no box. Give --box L,T,R,B, four whole"),
+        (["--box", "a,b,c,d"], "--box 'a,b,c,d' is no box"),
+        (["--box", "50,10,20,60"], "The box (50, 10, 20, 60) is inverted."),
+        (["--word", "dog"], "'dog' is not a word of the prompt 'a red circle and a blue square'."),
+        (["--height", "100"], "--height must be a positive multiple of 8; got 100."),
+        (["--dtype", "int8"], "--dtype 'int8' is not known. Types: float32, float16, bfloat16."),
+        (["--device", "nowhere"], "--device 'nowhere' cannot be used here:"),
+        (["--model", "no-such-folder"], "No pipeline could be loaded from --model no-such-folder"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_generated(arguments, text, tmp_path) -> None:
+    result = rdaam("generate", PROMPT, "--out", tmp_path, *arguments)
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "image.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_first(tmp_path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    result = rdaam("generate", PROMPT, "--out", blocked / "out")
+    assert result.exit_code == 2
+    assert f"error: --out {blocked / 'out'} cannot be written:" in result.stderr
+
+
+def test_a_model_of_another_family_is_named(tmp_path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    result = rdaam("generate", PROMPT, "--model", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "is a FluxPipeline; this command runs StableDiffusionPipeline models." in result.stderr
+
+
+@pytest.mark.parametrize("verb", [["region"], ["word"]])
+def test_a_broken_file_is_an_error_not_a_traceback(verb, tmp_path) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"not a file of ours")
+    result = rdaam(*verb, path, *(["x"] if verb == ["word"] else []), "--format", "json")
+    assert result.exit_code == 2
+    assert "is not a whole safetensors file" in json.loads(result.stdout)["error"]
+
+
+def test_a_heat_map_that_cannot_be_written_is_told(folder, tmp_path) -> None:
+    path = folder / "attribution.safetensors"
+    result = rdaam("word", path, "red", "--out", tmp_path / "missing" / "map.png")
+    assert result.exit_code == 2
+    assert "The heat map could not be written to" in result.stderr
+
+
+def test_a_box_outside_the_image_loses_nothing(tmp_path) -> None:
+    result = rdaam(
+        "generate", PROMPT, "--steps", "1", "--box", "500,500,600,600", "--out", tmp_path
+    )
+    assert result.exit_code == 2
+    assert "The box (500, 500, 600, 600) lies outside the image" in result.stderr
+    assert (tmp_path / "image.png").exists()
+    assert (tmp_path / "attribution.safetensors").exists()
+
+
+def test_env_names_versions_kernel_and_model() -> None:
+    told = json.loads(rdaam("env", "--format", "json").stdout)
+    assert told["diffusers"]
+    assert told["kernel"].startswith("portable (")
+    assert "MB of weights" in told["embedded model"]
+
+
+def test_help_is_there_at_once_and_without_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from diffusers_rdaam.cli import app; "
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "
+        "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
+    )
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    # The goal is half a second; a machine that is busy with other things may take longer.
+    assert time.monotonic() - started < 3.0
+
+
+def test_python_m_is_the_command() -> None:
+    command = [sys.executable, "-m", "diffusers_rdaam", "--help"]
+    assert "generate" in subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,86 @@
+"""The model that ships: it generates what it is told, and its attributions are right."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+
+from diffusers_rdaam import load_demo_pipeline
+from diffusers_rdaam.demo.judge import find_blobs, judge
+from diffusers_rdaam.demo.loader import GUIDANCE_SCALE, STEPS, WEIGHTS
+
+PROMPTS = [
+    ("a red circle and a blue square", ("red circle", "blue square")),
+    ("a yellow heart and a black cross", ("yellow heart", "black cross")),
+    ("a green triangle and a red square", ("green triangle", "red square")),
+    ("a blue heart and a magenta circle", ("blue heart", "magenta circle")),
+    ("a black triangle and a yellow circle", ("black triangle", "yellow circle")),
+    ("a magenta cross and a green heart", ("magenta cross", "green heart")),
+]
+
+
+@pytest.fixture(scope="module")
+def run():
+    pipe = load_demo_pipeline()
+    return pipe(
+        [text for text, _ in PROMPTS],
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE_SCALE,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(len(PROMPTS))],
+    )
+
+
+def test_it_draws_what_the_prompts_say(run) -> None:
+    verdicts = [judge(image, names) for image, (_, names) in zip(run.images, PROMPTS, strict=True)]
+    assert all(verdict.both_colours for verdict in verdicts)
+    assert sum(verdict.both_objects for verdict in verdicts) >= len(PROMPTS) - 1
+
+
+def test_the_right_words_win_in_the_objects_boxes(run) -> None:
+    right = asked = 0
+    for attribution, (_, names) in zip(run.attributions, PROMPTS, strict=True):
+        for name, other in (names, names[::-1]):
+            colour, shape = name.split()
+            blob = next(b for b in find_blobs(attribution.image) if b.colour == colour)
+            rows, columns = np.nonzero(blob.mask)
+            box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            words = attribution.region([int(edge) for edge in box])
+            lift = {word.text: word.lift for word in words}
+            for mine, others in zip((colour, shape), other.split(), strict=True):
+                right += lift[mine] > lift[others]
+                asked += 1
+            assert words.words[0].text in (colour, shape)
+    assert right >= asked - 1
+
+
+def test_phrases_lie_on_their_objects(run) -> None:
+    overlaps = []
+    for attribution, (_, names) in zip(run.attributions, PROMPTS, strict=True):
+        for name in names:
+            blob = next(b for b in find_blobs(attribution.image) if b.colour == name.split()[0])
+            mask = attribution.word(name).mask(0.55).numpy()
+            overlaps.append((mask & blob.mask).sum() / (mask | blob.mask).sum())
+    assert np.mean(overlaps) > 0.6
+
+
+def test_plain_diffusers_loads_it() -> None:
+    assert isinstance(DiffusionPipeline.from_pretrained(WEIGHTS), StableDiffusionPipeline)
+
+
+def test_it_is_small_and_half_precision() -> None:
+    from safetensors import safe_open
+
+    files = sorted(WEIGHTS.rglob("*.safetensors"))
+    assert sum(path.stat().st_size for path in files) <= 8e6
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            assert {file.get_slice(name).get_dtype() for name in names} == {"F16"}
+
+
+def test_it_takes_another_size(run) -> None:
+    pipe = load_demo_pipeline()
+    generator = torch.Generator().manual_seed(0)
+    output = pipe("a red circle", height=96, width=160, num_inference_steps=4, generator=generator)
+    assert output.images[0].size == (160, 96)
+    assert [grid.size for grid in output.attribution.grids] == [(12, 20), (6, 10)]

@@ -1,0 +1,41 @@
+"""The package itself: its names, its laziness, and that its texts agree with its code."""
+
+import subprocess
+import sys
+
+import pytest
+
+import diffusers_rdaam
+
+
+def test_all_names_are_there_and_sorted() -> None:
+    assert diffusers_rdaam.__all__ == sorted(diffusers_rdaam.__all__)
+    for name in diffusers_rdaam.__all__:
+        assert getattr(diffusers_rdaam, name) is not None
+    assert set(diffusers_rdaam._EXPORTS) | {"__version__"} == set(diffusers_rdaam.__all__)
+    assert set(diffusers_rdaam.__all__) <= set(dir(diffusers_rdaam))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'diffusers_rdaam' has no attribute 'cats'"):
+        _ = diffusers_rdaam.cats
+
+
+def test_import_is_lazy() -> None:
+    code = (
+        "import sys, diffusers_rdaam; "
+        "assert not {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_errors_draw_their_own_tree() -> None:
+    from diffusers_rdaam import errors
+
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+    assert errors.__doc__ is not None
+    assert all(name in errors.__doc__ for name in classes)
