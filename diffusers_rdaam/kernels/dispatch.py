@@ -54,7 +54,7 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
     if backend == "portable":
         return Choice("portable", portable.accumulate, f"asked for{where}")
     if backend == "auto":
-        reason = f"no fused kernel is built in{where}; tiles of {portable.TILE} image positions"
+        reason = f"tiles of image positions; no fused kernel is built in{where}"
         return Choice("portable", portable.accumulate, reason)
     choices = ", ".join(repr(name) for name in get_args(Backend))
     raise InputError(f"{backend!r} is not a backend. Backends: {choices}.")
