@@ -7,6 +7,7 @@
     |   |-- RegionError                    a box, polygon or mask
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
+    |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     `-- RecordingError (RuntimeError)      a run cannot be recorded, or was not
         |-- UnsupportedPipelineError       no family knows this pipeline's layout
         |-- AlreadyRecordingError          the denoiser is being recorded by another run
@@ -39,6 +40,10 @@ class WordError(InputError):
 
 class AttributionFileError(InputError):
     """A file that is truncated, corrupted, foreign, or of an unknown version."""
+
+
+class PlotExtraError(RDAAMError, ImportError):
+    """A figure was asked for, and matplotlib is not installed."""
 
 
 class RecordingError(RDAAMError, RuntimeError):

@@ -22,5 +22,6 @@ Column = Float[Tensor, "height width"]
 BinaryMask = Bool[Tensor, "height width"]
 Interpolation = Float[Tensor, "pixels cells"]
 GridWeights = Float[Tensor, "grid_height grid_width"]
+CellWeights = Float[Tensor, "_ _"]  # of one of several grids, each of its own size
 TokenScores = Float[Tensor, " tokens"]
 ImageArray = UInt8[Tensor, "height width 3"]

@@ -1,17 +1,97 @@
-"""Shapes are checked at run time in tests; tiny models run on one thread, far faster than on many."""
+"""Shapes are checked at run time in tests; tiny models run on one thread, where they are fast."""
 
 from __future__ import annotations
 
-from jaxtyping import install_import_hook
+import os
+from collections.abc import Callable, Iterator
+
+import hypothesis
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+# Before the first import of a library that reads it.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 CHECKED = ("kernels", "geometry", "attribution", "recording")
 
-with install_import_hook([f"diffusers_rdaam.{name}" for name in CHECKED], "beartype.beartype"):
-    import diffusers_rdaam.attribution.attribution
+with jaxtyping.install_import_hook(
+    [f"diffusers_rdaam.{name}" for name in CHECKED], "beartype.beartype"
+):
     import diffusers_rdaam.attribution.files
     import diffusers_rdaam.recording.recorder
     import diffusers_rdaam.recording.tokenize  # noqa: F401  # imported for the hook's sake
-
-import torch
+    from diffusers_rdaam.attribution.attribution import Attribution, Grid
+    from diffusers_rdaam.attribution.prompt import Prompt, Token
+    from diffusers_rdaam.attribution.segment import word_spans
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile(
+    "quick", deadline=None, max_examples=30, database=None, derandomize=True
+)
+hypothesis.settings.load_profile("quick")
+
+
+@pytest.fixture
+def types_unchecked() -> Iterator[None]:
+    """As a user runs it: a wrong type reaches the code, whose own error is then tested."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _toy_prompt(text: str | None, padding: int = 2) -> Prompt:
+    """Two tokens for words of over 3 letters, one for every other character that is no space."""
+    if text is None:
+        return Prompt.without_text(7)
+    pieces = []
+    words = word_spans(text)
+    for start, end in words:
+        middle = start + 3 if end - start > 3 else end
+        pieces += [span for span in ((start, middle), (middle, end)) if span[0] < span[1]]
+    covered = {i for start, end in words for i in range(start, end)}
+    pieces += [(i, i + 1) for i, c in enumerate(text) if i not in covered and not c.isspace()]
+    tokens = [Token(0, "<start>", "start")]
+    for start, end in sorted(pieces):
+        tokens.append(Token(len(tokens), text[start:end], "text", start, end))
+    tokens.append(Token(len(tokens), "<end>", "end"))
+    for _ in range(padding):
+        tokens.append(Token(len(tokens), "<pad>", "padding"))
+    return Prompt(text, tuple(tokens))
+
+
+@pytest.fixture(scope="session")
+def make_prompt() -> Callable[..., Prompt]:
+    """A prompt with hand-made tokens, no tokenizer."""
+    return _toy_prompt
+
+
+@pytest.fixture(scope="session")
+def make_attribution() -> Callable[..., Attribution]:
+    """Random maps that sum to 1 over the columns, on grids of an image that is not square."""
+
+    def make(
+        text: str | None = "a cat with blue eyes, on a red mat",
+        *,
+        size: tuple[int, int] = (64, 96),
+        grids: tuple[tuple[int, int], ...] = ((8, 12), (4, 6), (2, 3), (1, 2)),
+        image: bool = True,
+        seed: int = 0,
+    ) -> Attribution:
+        prompt = _toy_prompt(text)
+        generator = torch.Generator().manual_seed(seed)
+        parts = []
+        for i, (height, width) in enumerate(grids):
+            logits = 2.0 * torch.randn(len(prompt.tokens), height, width, generator=generator)
+            sites = tuple(f"site.{i}.{j}" for j in range(i + 1))
+            parts.append(Grid(logits.softmax(dim=0), 50 * (i + 1), sites))
+        picture = None
+        if image:
+            pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+            picture = Image.fromarray(pixels)
+        run = {"model": "toy", "steps": 50, "guidance_scale": 7.5, "seed": None, "exact": True}
+        return Attribution(prompt, tuple(parts), size, picture, run)
+
+    return make

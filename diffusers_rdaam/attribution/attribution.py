@@ -18,7 +18,7 @@ from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, R
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
-from diffusers_rdaam.shapes import GridMaps, GridWeights, TokenScores
+from diffusers_rdaam.shapes import CellWeights, GridMaps, TokenScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +79,17 @@ class Attribution:
     def __post_init__(self) -> None:
         if not self.grids:
             raise InputError("An attribution needs the maps of at least one grid.")
+        if self.image is not None and self.image.size[::-1] != self.image_size:
+            raise InputError(
+                f"The image is {self.image.width} pixels wide and {self.image.height} high, but "
+                f"image_size (height, width) is {self.image_size}."
+            )
+        for name, value in self.run.items():
+            if value is not None and not isinstance(value, (str, int, float, bool)):
+                raise InputError(
+                    f"Facts about a run are texts and numbers; {name!r} is a "
+                    f"{type(value).__name__}."
+                )
         for grid in self.grids:
             if grid.maps.shape[0] != len(self.prompt.tokens):
                 raise InputError(
@@ -108,9 +119,17 @@ class Attribution:
         Raises:
             WordError: the prompt does not have it.
         """
+        return self._word(query, occurrence)
+
+    def _word(self, query: WordQuery, occurrence: int | None) -> HeatMap:
         match = self.prompt.find(query, occurrence=occurrence)
         if len(match.spans) > 1:
-            warnings.warn(_repeat_text(match), RepeatedWordWarning, stacklevel=2)
+            # The caller of word() or of the brackets, both one call above.
+            warnings.warn(_repeat_text(match), RepeatedWordWarning, stacklevel=3)
+        return self.match(match)
+
+    def match(self, match: Match) -> HeatMap:
+        """The heat map of what ``attribution.prompt.find`` found."""
         return self._heat_map(match.columns, match.text, match.spans)
 
     def column(self, index: int) -> HeatMap:
@@ -128,7 +147,7 @@ class Attribution:
 
     def __getitem__(self, query: WordQuery) -> HeatMap:
         """``attribution["cat"]`` is ``attribution.word("cat")``."""
-        return self.word(query)
+        return self._word(query, None)
 
     def region(self, region: RegionLike, *, ranking: Ranking = DEFAULT_RANKING) -> RegionWords:
         """Which words made a region.
@@ -171,7 +190,7 @@ class Attribution:
         return load_attribution(Path(path))
 
     def plot(self) -> Figure:
-        """A matplotlib figure: the image and the heat map of every word (needs the extra ``plot``)."""
+        """A matplotlib figure: the image and every word's heat map (needs the extra ``plot``)."""
         from diffusers_rdaam.drawing.figure import heat_maps_figure
 
         words = {word.text.casefold(): word for word in self.words if word.columns}
@@ -207,7 +226,7 @@ class Attribution:
         sizes = [grid.size for grid in self.grids]
         return self._weighted(Box(0, 0, width, height).grid_weights(self.image_size, sizes))
 
-    def _weighted(self, weights: list[GridWeights]) -> TokenScores:
+    def _weighted(self, weights: list[CellWeights]) -> TokenScores:
         scores = torch.zeros(len(self.prompt.tokens))
         for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
             scores += part * (grid.maps.flatten(1) @ cells.flatten())

@@ -7,6 +7,8 @@ the image is raw pixels, so that no decoder meets a stranger's bytes.
 from __future__ import annotations
 
 import json
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from diffusers_rdaam.attribution.attribution import Attribution, Grid, RunInfo
@@ -27,6 +29,7 @@ MAX_SIDE = 16384
 MAX_GRID_SIDE = 2048
 MAX_TOKENS = 8192
 MAX_GRIDS = 64
+MAX_CELLS = 2**28  # of all grids together: 1 GiB
 MAX_PROMPT = 1_000_000
 MAX_HEADER = 16_000_000
 
@@ -37,7 +40,11 @@ def save_attribution(attribution: Attribution, path: Path) -> Path:
     Raises:
         InputError: the folder does not exist or may not be written.
     """
-    tensors = {f"grid.{i}": grid.maps.contiguous() for i, grid in enumerate(attribution.grids)}
+    # Copies, because the format refuses tensors that share memory.
+    tensors = {
+        f"grid.{i}": grid.maps.clone(memory_format=torch.contiguous_format)
+        for i, grid in enumerate(attribution.grids)
+    }
     if attribution.image is not None:
         pixels = np.asarray(attribution.image.convert("RGB"))
         tensors["image"] = torch.from_numpy(pixels.copy())
@@ -57,11 +64,17 @@ def save_attribution(attribution: Attribution, path: Path) -> Path:
         "version": str(VERSION),
         "attribution": json.dumps(header, ensure_ascii=False),
     }
-    temporary = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, temporary, metadata=metadata)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+        temporary = path.with_name(path.name + ".part")
+        try:
+            # Not save_file, which makes files that only their owner may read.
+            temporary.write_bytes(save(tensors, metadata=metadata))
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+    # ValueError: a path without a name, and text that is no Unicode.
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"The attribution could not be written to {path}: {error}. Give a path in a folder "
             "that exists and may be written."
@@ -75,9 +88,9 @@ def load_attribution(path: Path) -> Attribution:
     Raises:
         AttributionFileError: there is no such file, or it is not a whole, valid attribution.
     """
-    if not path.is_file():
-        raise AttributionFileError(f"There is no attribution file at {path}.")
     try:
+        if not path.is_file():
+            raise AttributionFileError(f"There is no attribution file at {path}.")
         with safe_open(path, framework="pt") as file:
             header = _read_header(file.metadata(), path)
             wanted = [f"grid.{i}" for i in range(len(header["grids"]))]
@@ -85,8 +98,9 @@ def load_attribution(path: Path) -> Attribution:
             for name in wanted:
                 _expect(name in present, path, f"the tensor {name!r} is missing")
             _check_shapes({name: file.get_slice(name) for name in present}, header, path)
-            grids = [file.get_tensor(name) for name in wanted]
-            pixels = file.get_tensor("image") if "image" in present else None
+            # Copies: what is read is mapped, and would change or crash when the file does.
+            grids = [file.get_tensor(name).clone() for name in wanted]
+            pixels = file.get_tensor("image").clone() if "image" in present else None
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise AttributionFileError(
             f"{path} is not a whole safetensors file ({error}). It may be cut off; save it again."
@@ -119,11 +133,14 @@ def _read_header(metadata: dict[str, str] | None, path: Path) -> dict[str, Any]:
     _expect(len(text) <= MAX_HEADER, path, f"its header is over {MAX_HEADER} characters")
     try:
         header = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        _check_header(header, path)
+    except AttributionFileError:
+        raise
+    # ValueError: no JSON, or a number of thousands of digits.
+    except (ValueError, RecursionError):
         raise AttributionFileError(
             f"{path} is not a valid attribution: its header is no JSON."
         ) from None
-    _check_header(header, path)
     return header
 
 
@@ -137,8 +154,8 @@ def _is_size(value: Any, limit: int) -> bool:
 
 def _check_header(header: Any, path: Path) -> None:
     _expect(isinstance(header, dict), path, "its header is no object")
-    prompt = header.get("prompt")
-    _expect(prompt is None or isinstance(prompt, str), path, "its prompt is no text")
+    prompt = header.get("prompt", False)
+    _expect(prompt is None or _is_text(prompt), path, "its prompt is no text")
     _expect(len(prompt or "") <= MAX_PROMPT, path, f"its prompt is over {MAX_PROMPT} characters")
     _expect(_is_size(header.get("image_size"), MAX_SIDE), path, "its image size is no size")
     tokens = header.get("tokens")
@@ -153,17 +170,19 @@ def _check_header(header: Any, path: Path) -> None:
     _expect(_is_run(run), path, "its facts about the run are no flat object")
 
 
+def _is_text(value: Any) -> bool:
+    """Whether it is a string of whole characters: JSON can write half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
 def _is_token(token: Any) -> bool:
     kinds = ("text", "start", "end", "padding", "unknown")
     if not (isinstance(token, list) and len(token) == 4):
         return False
     text, kind, start, end = token
-    spans = [start, end]
-    if kind == "text":
-        spanned = all(type(edge) is int for edge in spans)
-    else:
-        spanned = spans == [None, None]
-    return isinstance(text, str) and isinstance(kind, str) and kind in kinds and spanned
+    # JSON has true and false where Python would take them for 1 and 0.
+    spanned = type(start) is type(end) is (int if kind == "text" else type(None))
+    return _is_text(text) and isinstance(kind, str) and kind in kinds and spanned
 
 
 def _is_grid(grid: Any) -> bool:
@@ -185,6 +204,7 @@ def _is_run(run: Any) -> bool:
 def _check_shapes(slices: dict[str, Any], header: dict[str, Any], path: Path) -> None:
     """Check types and shapes from the file's own table, before any tensor is read."""
     tokens = len(header["tokens"])
+    cells = 0
     for i in range(len(header["grids"])):
         part = slices[f"grid.{i}"]
         shape = part.get_shape()
@@ -192,6 +212,8 @@ def _check_shapes(slices: dict[str, Any], header: dict[str, Any], path: Path) ->
         right = right and all(1 <= side <= MAX_GRID_SIDE for side in shape[1:])
         _expect(right, path, f"grid {i} has shape {shape} for {tokens} tokens")
         _expect(part.get_dtype() == "F32", path, f"grid {i} has type {part.get_dtype()}")
+        cells += math.prod(shape)
+    _expect(cells <= MAX_CELLS, path, f"its grids have {cells} cells, over {MAX_CELLS}")
     if "image" in slices:
         part = slices["image"]
         wanted = [*header["image_size"], 3]

@@ -111,9 +111,12 @@ class HeatMap:
         """The map in colours over the image (over the attribution's own if none is given).
 
         Raises:
-            InputError: there is no image.
+            InputError: there is no image, or the opacity is not in [0, 1].
         """
         from diffusers_rdaam.drawing.overlay import overlay
+
+        if not 0.0 <= opacity <= 1.0:
+            raise InputError(f"An opacity lies in [0, 1]; got {opacity}.")
 
         base = image if image is not None else self.image
         if base is None:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from typing import Literal, Union
 
 from diffusers_rdaam.attribution.segment import find_phrase, word_spans
@@ -34,7 +35,7 @@ class Token:
     end: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.kind == "text") != (self.start is not None and self.end is not None):
+        if {self.start is not None, self.end is not None} != {self.kind == "text"}:
             raise InputError(f"A token has a span exactly if it is text: {self!r}.")
 
     def overlaps(self, start: int, end: int) -> bool:
@@ -86,9 +87,8 @@ class Prompt:
             raise InputError("The tokens of a prompt must be its columns 0, 1, 2, … in order.")
         length = len(self.text or "")
         for token in self.tokens:
-            if token.start is not None and token.end is not None:
-                if not 0 <= token.start <= token.end <= length:
-                    raise InputError(f"{token!r} lies outside the prompt of {length} characters.")
+            if token.kind == "text" and not 0 <= token.start <= token.end <= length:  # type: ignore[operator]  # text has a span
+                raise InputError(f"{token!r} lies outside the prompt of {length} characters.")
 
     @classmethod
     def without_text(cls, columns: int) -> Prompt:
@@ -176,8 +176,12 @@ class Prompt:
 
     def _find_span(self, query: int | tuple[int, int] | Word) -> tuple[int, int]:
         if isinstance(query, Word):
+            if (self.text or "")[query.start : query.end] != query.text:
+                raise WordError(f"{query!r} is a word of another prompt, not of {self.text!r}.")
             return (query.start, query.end)
-        if isinstance(query, int) and not isinstance(query, bool):
+        # By __index__, so that numpy's integers are numbers too.
+        if hasattr(query, "__index__") and not isinstance(query, bool):
+            query = index(query)  # type: ignore[arg-type]  # it was just asked for
             if not -len(self.words) <= query < len(self.words):
                 raise WordError(
                     f"The prompt {self.text!r} has {len(self.words)} words; "
@@ -185,7 +189,7 @@ class Prompt:
                 )
             return (self.words[query].start, self.words[query].end)
         try:
-            start, end = query  # type: ignore[misc]  # a bool falls through to the error below
+            start, end = map(index, query)  # type: ignore[arg-type]  # a bool: the error below
             valid = 0 <= start < end <= len(self.text or "")
         except (TypeError, ValueError):
             raise WordError(

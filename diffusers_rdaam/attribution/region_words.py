@@ -116,7 +116,9 @@ class RegionWords:
         return replace(self, ranking=ranking)
 
     def __getitem__(self, query: WordQuery) -> float:
-        """The score of a word, phrase, index or span; equals ``attribution.word(query).mass(region)``.
+        """The score of a word, phrase, index or span.
+
+        It equals ``attribution.word(query).mass(region)``.
 
         Raises:
             WordError: the prompt does not have it.
@@ -131,11 +133,12 @@ class RegionWords:
         return len(self.words)
 
     def plot(self) -> Figure:
-        """A matplotlib figure: the image with the region, and the words as bars (extra ``plot``)."""
+        """A matplotlib figure: the region in the image, and the words as bars (extra ``plot``)."""
         from diffusers_rdaam.drawing.figure import bars_figure
 
         bars = [(word.text, getattr(word, self.ranking)) for word in self.words]
-        return bars_figure(bars, self.ranking, self.image, self.region.edges())
+        level = 1.0 if self.ranking == "lift" else None
+        return bars_figure(bars, self.ranking, self.image, self.region.edges(), level=level)
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers and texts, for JSON."""
@@ -168,14 +171,14 @@ class RegionWords:
         from diffusers_rdaam.drawing.html import coloured_text, picture, table
         from diffusers_rdaam.drawing.overlay import outline
 
-        values = {word.text: getattr(word, self.ranking) for word in self.words}
-        highest = max([*values.values(), 1e-12])
+        # Colour is what rises above the level of no interest: a lift of 1 says "as everywhere".
+        level = 1.0 if self.ranking == "lift" else 0.0
+        highest = max([getattr(entry, self.ranking) - level for entry in self.words] + [1e-12])
         spans = [
-            (word.start, word.end, value / highest, f"{self.ranking} {value:.3g}")
+            (word.start, word.end, (value - level) / highest, f"{self.ranking} {value:.3g}")
             for entry in self.words
-            for word, value in zip(
-                entry.occurrences, [values[entry.text]] * len(entry.occurrences), strict=True
-            )
+            for value in [getattr(entry, self.ranking)]
+            for word in entry.occurrences
         ]
         parts = []
         if self.image is not None:

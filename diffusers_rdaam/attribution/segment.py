@@ -11,6 +11,7 @@ import unicodedata
 
 _APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}"
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{VARIATION SELECTOR-16}"
+_SKIN_TONES = "".join(map(chr, range(0x1F3FB, 0x1F400)))
 # Scripts that are written without spaces: any run of their characters may be asked for.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
 
@@ -19,7 +20,7 @@ def _kind(character: str) -> str:
     category = unicodedata.category(character)
     if category[0] in "LNM" or character == "_" or character in _JOINERS:
         return "letter"
-    return "symbol" if category in ("So", "Sk") else ""
+    return "symbol" if category == "So" or character in _SKIN_TONES else ""
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
@@ -47,7 +48,9 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _joined(before: str, after: str) -> bool:
-    """Whether two neighbours are letters of one word, so that no word ends between them."""
+    """Whether two neighbours are of one letter, emoji or word, so that no word ends between."""
+    if after in _SKIN_TONES or before in _JOINERS or after in _JOINERS:
+        return True
     for character in (before, after):
         name = unicodedata.name(character, "")
         if _kind(character) != "letter" or name.startswith(_UNSPACED):
@@ -61,19 +64,26 @@ def find_phrase(text: str, phrase: str) -> list[tuple[int, int]]:
     Letter case does not matter, nor how much space is between the words, nor whether accents are
     composed. ``cat`` is not found inside ``scat``, but in ``cat's`` and ``cat-like``.
     """
-    parts = phrase.split()
+    parts = ["".join(_folded(part)) for part in phrase.split()]
     if not parts:
         return []
-    for form in (None, "NFC", "NFD"):
-        written = parts if form is None else [unicodedata.normalize(form, part) for part in parts]
-        pattern = r"\s+".join(re.escape(part) for part in written)
-        spans = [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]
-        whole = [
-            (start, end)
-            for start, end in spans
-            if not (start > 0 and _joined(text[start - 1], text[start]))
-            and not (end < len(text) and _joined(text[end - 1], text[end]))
-        ]
-        if whole:
-            return whole
-    return []
+    letters = _folded(text)
+    # Where in the text each folded character is from, and the text's end.
+    places = [i for i, letter in enumerate(letters) for _ in letter] + [len(text)]
+    spans = []
+    for match in re.finditer(r"\s+".join(map(re.escape, parts)), "".join(letters)):
+        first, last = match.start(), match.end()
+        start, end = places[first], places[last]
+        divided = (first > 0 and places[first - 1] == start) or places[last - 1] == end
+        if not (
+            divided
+            or (start > 0 and _joined(text[start - 1], text[start]))
+            or (end < len(text) and _joined(text[end - 1], text[end]))
+        ):
+            spans.append((start, end))
+    return spans
+
+
+def _folded(text: str) -> list[str]:
+    """Each character without case and decomposed; some become several."""
+    return [unicodedata.normalize("NFD", character.casefold()) for character in text]

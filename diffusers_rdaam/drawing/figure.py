@@ -1,4 +1,7 @@
-"""Matplotlib figures; each is returned, never shown, and no global setting is touched."""
+"""Matplotlib figures; each is returned, never shown, and no global setting is touched.
+
+A prompt is shown as it is: ``parse_math=False``, or a dollar sign would start a formula.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusers_rdaam.drawing.overlay import colour_table
-from diffusers_rdaam.errors import RDAAMError
+from diffusers_rdaam.errors import PlotExtraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from diffusers_rdaam.shapes import Column
-
-
-class PlotExtraError(RDAAMError, ImportError):
-    """Matplotlib is not installed."""
 
 
 def new_figure(**options: Any) -> Figure:
@@ -45,7 +44,7 @@ def _show_heat(axes: Axes, values: Column, image: Any, title: str) -> Any:
         cmap=ListedColormap(colour_table() / 255.0),
         alpha=0.65 if image is not None else 1.0,
     )
-    axes.set_title(title)
+    axes.set_title(title, parse_math=False)
     axes.set_axis_off()
     return shown
 
@@ -65,7 +64,7 @@ def heat_maps_figure(maps: list[tuple[str, Column]], image: Any, title: str) -> 
     columns = max(1, min(count, 5))
     rows = max(1, -(-count // columns))
     figure = new_figure(figsize=(2.4 * columns, 2.6 * rows))
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     places = list(np.asarray(figure.subplots(rows, columns, squeeze=False)).flat)
     for axes in places:
         axes.set_axis_off()
@@ -77,9 +76,17 @@ def heat_maps_figure(maps: list[tuple[str, Column]], image: Any, title: str) -> 
 
 
 def bars_figure(
-    bars: list[tuple[str, float]], label: str, image: Any, edges: list[tuple[float, float]]
+    bars: list[tuple[str, float]],
+    label: str,
+    image: Any,
+    edges: list[tuple[float, float]],
+    *,
+    level: float | None = None,
 ) -> Figure:
-    """Words as horizontal bars, best on top, beside the image with the region outlined."""
+    """Words as horizontal bars, best on top, beside the image with the region outlined.
+
+    A dashed line marks ``level``, the value that says nothing.
+    """
     panels = 1 if image is None else 2
     figure = new_figure(figsize=(4.2 * panels, 1.2 + 0.32 * max(len(bars), 6)))
     axes = np.asarray(figure.subplots(1, panels, squeeze=False))[0]
@@ -91,7 +98,9 @@ def bars_figure(
         axes[0].set_axis_off()
     names = [name for name, _ in bars]
     axes[-1].barh(range(len(bars)), [value for _, value in bars], color="#c2410c")
-    axes[-1].set_yticks(range(len(bars)), names)
+    axes[-1].set_yticks(range(len(bars)), names, parse_math=False)
     axes[-1].invert_yaxis()
+    if level is not None:
+        axes[-1].axvline(level, color="black", linewidth=1, linestyle="--")
     axes[-1].set_xlabel(label)
     return figure

@@ -20,6 +20,8 @@ _STOPS = (
     (252, 250, 175),
 )
 
+FARTHEST = 100_000.0
+
 
 @lru_cache(maxsize=1)
 def colour_table() -> np.ndarray:
@@ -53,7 +55,11 @@ def outline(image: Image.Image, edges: list[tuple[float, float]]) -> Image.Image
     """The image with a closed outline, dark with a light rim, readable on any ground."""
     picture = image.convert("RGB").copy()
     draw = ImageDraw.Draw(picture)
-    closed = [*edges, edges[0]]
+    # Farther corners look the same, and a line takes time by its length.
+    closed = [
+        (min(max(x, -FARTHEST), FARTHEST), min(max(y, -FARTHEST), FARTHEST)) for x, y in edges
+    ]
+    closed.append(closed[0])
     draw.line(closed, fill=(255, 255, 255), width=3)
     draw.line(closed, fill=(20, 20, 20), width=1)
     return picture

@@ -9,17 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from diffusers_rdaam.errors import RegionError
+from diffusers_rdaam.geometry.fill import filled
 from diffusers_rdaam.geometry.grid import pull_back, pull_back_box
-from diffusers_rdaam.shapes import Column, GridWeights
+from diffusers_rdaam.shapes import CellWeights, Column
 
 BOX_FORM = "(left, top, right, bottom) in pixels, half-open, with left < right and top < bottom"
+
+# Farther off than any image is large; beyond, rounding would move the outline.
+FARTHEST = 1e7
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Box:
 
     def grid_weights(
         self, size: tuple[int, int], grids: list[tuple[int, int]]
-    ) -> list[GridWeights]:
+    ) -> list[CellWeights]:
         """The weights of the cells of each grid."""
         box = self.inside(size).as_tuple()
         return [pull_back_box(box, size, grid) for grid in grids]
@@ -127,7 +132,7 @@ class Mask:
 
     def grid_weights(
         self, size: tuple[int, int], grids: list[tuple[int, int]]
-    ) -> list[GridWeights]:
+    ) -> list[CellWeights]:
         """The weights of the cells of each grid."""
         return _pull_back_coverage(self.coverage(size), grids)
 
@@ -136,7 +141,8 @@ class Mask:
 class Polygon:
     """The inside of a closed outline, as ``(x, y)`` points in pixels.
 
-    Pixels on the edge count with the share that is inside, to a sixteenth.
+    Pixels on the edge count with the share that is inside. Where the outline crosses itself, the
+    even-odd rule says what is inside.
 
     Raises:
         RegionError: fewer than 3 points, a point that is not two finite numbers, no area.
@@ -146,7 +152,7 @@ class Polygon:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", _polygon_points(self.points))
-        if _shoelace_area(self.points) == 0.0:
+        if _on_one_line(self.points):
             raise RegionError("The polygon has no area: its points lie on one line.")
 
     def edges(self) -> list[tuple[float, float]]:
@@ -155,29 +161,23 @@ class Polygon:
 
     def coverage(self, size: tuple[int, int]) -> Column:
         """The share of each pixel that is inside, as ``(height, width)``."""
-        height, width = size
-        finer = 4
-        canvas = Image.new("L", (width * finer, height * finer), 0)
-        # PIL fills a pixel whose index lies within the outline: half a fine pixel to its centre.
-        outline = [(x * finer - 0.5, y * finer - 0.5) for x, y in self.points]
-        ImageDraw.Draw(canvas).polygon(outline, fill=1)
-        fine = np.asarray(canvas, dtype=np.float32).reshape(height, finer, width, finer)
-        pixels = torch.from_numpy(fine.mean(axis=(1, 3)))
+        pixels = filled(self.points, size)
         if not bool(pixels.any()):
+            height, width = size
             raise RegionError(
                 f"The polygon lies outside the image, which is {width} pixels wide and {height} "
-                "high. Points are (x, y) in image pixels."
+                "high, or is too thin to cover any of it. Points are (x, y) in image pixels."
             )
         return pixels
 
     def grid_weights(
         self, size: tuple[int, int], grids: list[tuple[int, int]]
-    ) -> list[GridWeights]:
+    ) -> list[CellWeights]:
         """The weights of the cells of each grid."""
         return _pull_back_coverage(self.coverage(size), grids)
 
 
-Region = Union[Box, Polygon, Mask]
+Region: TypeAlias = Box | Polygon | Mask
 RegionLike = Any  # what as_region takes: a Region, 4 numbers, points, an array or an image
 
 
@@ -219,9 +219,12 @@ def as_region(value: RegionLike) -> Region:
 
 
 def _whole_number(value: Any, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, _NUMBERS):
         raise RegionError(f"{name} of a box must be a number of pixels, not {value!r}.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise RegionError(f"{name} of a box is {number}; it must be finite. A box is {BOX_FORM}.")
     if number != int(number):
@@ -233,40 +236,57 @@ def _whole_number(value: Any, name: str) -> int:
 
 
 def _polygon_points(points: Any) -> tuple[tuple[float, float], ...]:
+    try:
+        points = list(points)
+    except TypeError:
+        raise RegionError(f"{points!r} is no list of (x, y) points.") from None
     if len(points) < 3:
         raise RegionError(f"A polygon needs at least 3 points, this has {len(points)}.")
     checked = []
     for point in points:
         try:
+            if isinstance(point, bytes) or any(isinstance(x, (str, bytes, bool)) for x in point):
+                raise TypeError
             x, y = (float(number) for number in point)
+        except OverflowError:
+            x = y = math.inf
         except (TypeError, ValueError):
             raise RegionError(f"{point!r} is no point. A point is (x, y) in pixels.") from None
         if not (math.isfinite(x) and math.isfinite(y)):
             raise RegionError(f"The point {point!r} of the polygon is not finite.")
+        if max(abs(x), abs(y)) > FARTHEST:
+            raise RegionError(f"The point {point!r} is over {FARTHEST:g} pixels off the image.")
         checked.append((x, y))
     return tuple(checked)
 
 
-def _shoelace_area(points: tuple[tuple[float, float], ...]) -> float:
-    following = [*points[1:], points[0]]
-    crosses = (x * v - u * y for (x, y), (u, v) in zip(points, following, strict=True))
-    return abs(sum(crosses)) / 2.0
+def _on_one_line(points: tuple[tuple[float, float], ...]) -> bool:
+    # Not the signed area: that of a bow tie is zero as well.
+    array = np.asarray(points)
+    return int(np.linalg.matrix_rank(array - array[0])) < 2
 
 
 def _mask_tensor(value: Any) -> Column:
     if isinstance(value, Image.Image):
         value = np.asarray(value.convert("L"), dtype=np.float32) / 255.0
-    array = torch.as_tensor(value).detach().cpu()
+    try:
+        # A copy: arrays may be read-only or run backwards, as a flipped one does.
+        array = torch.as_tensor(value.copy() if isinstance(value, np.ndarray) else value)
+    except (TypeError, ValueError, RuntimeError):
+        raise RegionError(f"A mask is an array of numbers, not {str(value)[:80]!r}.") from None
+    array = array.detach().cpu()
     if array.ndim != 2:
         raise RegionError(
             f"A mask has two axes (height, width), this has shape {tuple(array.shape)}."
         )
-    if array.dtype != torch.bool and not array.is_floating_point():
-        if bool(((array != 0) & (array != 1)).any()):
-            raise RegionError(
-                f"A mask of type {array.dtype} may hold only 0 and 1. Give booleans "
-                "(mask > 0), or floats from 0 to 1."
-            )
+    if array.is_complex():
+        raise RegionError(f"A mask is boolean or of floats from 0 to 1, not {array.dtype}.")
+    integers = array.dtype != torch.bool and not array.is_floating_point()
+    if integers and bool(((array != 0) & (array != 1)).any()):
+        raise RegionError(
+            f"A mask of type {array.dtype} may hold only 0 and 1. Give booleans (mask > 0), or "
+            "floats from 0 to 1."
+        )
     weights = array.float()
     if not bool(torch.isfinite(weights).all()):
         raise RegionError("The mask has values that are not finite.")
@@ -278,6 +298,6 @@ def _mask_tensor(value: Any) -> Column:
     return weights.contiguous()
 
 
-def _pull_back_coverage(coverage: Column, grids: list[tuple[int, int]]) -> list[GridWeights]:
+def _pull_back_coverage(coverage: Column, grids: list[tuple[int, int]]) -> list[CellWeights]:
     weights = coverage / coverage.sum()
     return [pull_back(weights, height, width) for height, width in grids]

@@ -15,7 +15,7 @@ from diffusers_rdaam.kernels.planes import add_to_planes
 from diffusers_rdaam.shapes import AttentionMask, HeadMeans, Key, Plane, Query
 
 # Logits in a tile. On a processor 1 MiB of float32, which stays in its second-level cache: whole
-# grids cost up to a third more. Elsewhere every tile costs a dozen kernel launches, so few are made.
+# grids cost up to a third more. Elsewhere a tile costs a dozen kernel launches, so few are made.
 CELLS_ON_CPU = 2**18
 CELLS_ELSEWHERE = 2**22
 # Shorter tiles would cost more in calls than in arithmetic.

@@ -8,7 +8,9 @@ import json
 import warnings
 from typing import Any
 
+import torch
 from diffusers.models.attention_processor import AttentionProcessor
+from torch import nn
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
@@ -21,6 +23,7 @@ from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.sites import foreign_text, install, is_stock, replaced
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
+_ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
 _SWITCHED_OFF = (
     "Recording is switched off: set_attn_processor was given a stock processor. Call "
     "pipe.set_attn_processor(RDAAMProcessor()) and generate again."
@@ -39,15 +42,16 @@ class RDAAMPipelineMixin:
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
     _rdaam_installed: bool = False
     _rdaam_accumulator: HeatMapAccumulator | None = None
+    _rdaam_encoded: list[Any] | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__call__" not in cls.__dict__:
-            stock = next((c for c in cls.__mro__ if "__call__" in c.__dict__), None)
-            if stock is not None and not issubclass(stock, RDAAMPipelineMixin):
-                cls.__call__ = _recorded(stock.__call__)  # type: ignore[attr-defined]
+        calls = [base.__dict__["__call__"] for base in cls.__mro__ if "__call__" in base.__dict__]
+        # One call is wrapped: a class whose parent records already may call that and add to it.
+        if calls and not any(getattr(call, "_rdaam_recorded", False) for call in calls):
+            cls.__call__ = _recorded(calls[0])  # type: ignore[method-assign]
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -55,9 +59,23 @@ class RDAAMPipelineMixin:
 
         diffusers would turn shared float16 modules into float32 unless told otherwise.
         """
-        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
-            kwargs["dtype"] = pipeline.dtype
-        return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
+        if "dtype" in kwargs or "torch_dtype" in kwargs:
+            return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
+        parts = pipeline.components.values()
+        shared: list[Any] = [part for part in parts if isinstance(part, nn.Module)]
+        dtypes = [part.dtype for part in shared]
+        # float32 holds every smaller type, so modules of several types get theirs back exactly.
+        kwargs["dtype"] = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
+        pipe = super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
+        for part, dtype in zip(shared, dtypes, strict=True):
+            part.to(dtype=dtype)
+        return pipe
+
+    def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
+        """As in the stock class; a recorded run notes the text that is really encoded."""
+        if self._rdaam_encoded is not None:
+            self._rdaam_encoded.append(kwargs.get("prompt", args[0] if args else None))
+        return super().encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
 
     def to_json_string(self) -> str:
         """The configuration under the stock class's name, so that plain diffusers loads it."""
@@ -72,8 +90,10 @@ class RDAAMPipelineMixin:
     @property
     def attn_processors(self) -> dict[str, AttentionProcessor]:
         """The processors of the denoiser, by name."""
-        self._rdaam_prepare(_family(self))
-        return _family(self).denoiser(self).attn_processors  # type: ignore[return-value]
+        family = _family(self)
+        if not self._rdaam_installed:
+            self._rdaam_prepare(family)
+        return family.denoiser(self).attn_processors  # type: ignore[return-value]
 
     def set_attn_processor(
         self, processor: AttentionProcessor | dict[str, AttentionProcessor]
@@ -93,11 +113,19 @@ class RDAAMPipelineMixin:
             install(family.sites(denoiser), processor)
             self._rdaam_template = processor
         else:
-            denoiser.set_attn_processor(processor)
-            ours = isinstance(processor, dict) and [
-                value for value in processor.values() if isinstance(value, RDAAMProcessor)
+            # diffusers empties a dictionary that it is given.
+            denoiser.set_attn_processor(
+                dict(processor) if isinstance(processor, dict) else processor
+            )
+            sites = [
+                site
+                for site in family.sites(denoiser)
+                if isinstance(site.processor, RDAAMProcessor)
             ]
-            self._rdaam_template = ours[0] if ours else None
+            self._rdaam_template = sites[0].processor if sites else None
+            if self._rdaam_template is not None:
+                # Children of their own: these may be another pipeline's, or bound to no site.
+                install(sites, self._rdaam_template)
         self._rdaam_installed = self._rdaam_template is not None
 
     @property
@@ -146,7 +174,7 @@ class RDAAMPipelineMixin:
     def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         attribution_prompt = kwargs.pop("attribution_prompt", None)
         family = _family(self)
-        self._rdaam_attributions, self._rdaam_why = None, None
+        self._rdaam_attributions, self._rdaam_why = None, _ENDED_EARLY
         why = self._rdaam_prepare(family)
         if why is not None:
             if self._rdaam_template is not None:
@@ -156,19 +184,30 @@ class RDAAMPipelineMixin:
         assert self._rdaam_template is not None
         recorder = Recorder(self, family, self._rdaam_template, self._rdaam_accumulator)
         with recorder:
-            result = stock_call(self, *args, **kwargs)
-        self._rdaam_accumulator = recorder.accumulator
-        try:
-            arguments = inspect.signature(stock_call).bind(self, *args, **kwargs)
-            arguments.apply_defaults()
-            attributions = build_attributions(
-                self, recorder, result[0], arguments.arguments, attribution_prompt
-            )
-        except Exception as error:
-            # Whatever went wrong here, the image exists and is handed over.
-            why = f"The image was made, but not its attribution: {error}"
-            warnings.warn(why, NotRecordedWarning, stacklevel=3)
-            return self._rdaam_finish(result, None, why)
+            encoded: list[Any] = []
+            self._rdaam_encoded = encoded
+            try:
+                result = stock_call(self, *args, **kwargs)
+            finally:
+                self._rdaam_encoded = None
+            self._rdaam_accumulator = recorder.accumulator
+            # Read before another thread's run may take the buffers.
+            try:
+                call = inspect.signature(stock_call).bind(self, *args, **kwargs)
+                call.apply_defaults()
+                # Somebody's own __call__ may take **kwargs, which are not bound by name.
+                arguments = call.arguments | kwargs
+                # Or rewrite the prompt before it hands it on.
+                if encoded and encoded[0] is not None:
+                    arguments["prompt"] = encoded[0]
+                attributions = build_attributions(
+                    self, recorder, result[0], arguments, attribution_prompt
+                )
+            except Exception as error:
+                # Whatever went wrong here, the image exists and is handed over.
+                why = f"The image was made, but not its attribution: {error}"
+                warnings.warn(why, NotRecordedWarning, stacklevel=3)
+                return self._rdaam_finish(result, None, why)
         return self._rdaam_finish(result, attributions, None)
 
     def _rdaam_finish(
@@ -188,4 +227,5 @@ def _recorded(stock_call: Any) -> Any:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self._rdaam_call(stock_call, args, kwargs)
 
+    __call__._rdaam_recorded = True  # type: ignore[attr-defined]
     return __call__

@@ -8,7 +8,7 @@ from typing import Any
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.errors import NoAttributionError, UnsupportedPipelineError
+from diffusers_rdaam.errors import NoAttributionError
 
 
 def only(attributions: list[Attribution] | None, why: str | None, *, owner: str) -> Attribution:
@@ -60,10 +60,13 @@ _OUTPUTS: dict[type, type] = {StableDiffusionPipelineOutput: StableDiffusionRDAA
 
 
 def with_attributions(output: Any, attributions: list[Attribution] | None, why: str | None) -> Any:
-    """The stock output's fields in the class that also has attributions."""
+    """The stock output's fields in the class that also has attributions.
+
+    An output of somebody's own class is handed over as it is: ``pipe.attribution`` has its maps.
+    """
     cls = _OUTPUTS.get(type(output))
     if cls is None:
-        raise UnsupportedPipelineError(f"{type(output).__name__} has no counterpart here.")
+        return output
     stock = {field.name: getattr(output, field.name) for field in fields(output)}
     attributed = cls(**stock, attributions=attributions)
     attributed.__dict__["why_no_attribution"] = why

@@ -10,6 +10,7 @@ from typing import Any
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import AlreadyRecordingError
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
+from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 
@@ -37,7 +38,8 @@ class Recording:
         Raises:
             NoAttributionError: there is none, or there are several.
         """
-        return self._source.attribution
+        source = self._source
+        return only(source._rdaam_attributions, source._rdaam_why, owner="recording")
 
     @property
     def _source(self) -> Any:
@@ -83,7 +85,7 @@ def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iter
     sites = family.sites(family.denoiser(pipe))
     before = [(site.module, site.processor) for site in sites]
     stock, attributes = type(pipe), set(pipe.__dict__)
-    pipe.__class__ = _recording_class(stock)
+    pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
     recording = Recording(pipe)
     try:
         pipe.set_attn_processor(processor or RDAAMProcessor())
@@ -95,4 +97,6 @@ def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iter
             if name not in attributes:
                 del pipe.__dict__[name]
         for module, original in before:
-            module.processor = original
+            # What was put there within the block by somebody else, such as an adapter, is kept.
+            if isinstance(module.processor, RDAAMProcessor):
+                module.processor = original

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
@@ -63,7 +64,10 @@ def to_pil(images: Any) -> list[Image.Image]:
     ``(n, 3, height, width)`` with values from 0 to 1.
     """
     if isinstance(images, torch.Tensor):
-        images = images.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+        images = rearrange(
+            images.detach().float().cpu(), "n rgb height width -> n height width rgb"
+        )
+        images = images.numpy()
     if isinstance(images, np.ndarray):
         levels = (np.clip(images, 0.0, 1.0) * 255.0).round().astype(np.uint8)
         return [Image.fromarray(level) for level in levels]
@@ -73,18 +77,25 @@ def to_pil(images: Any) -> list[Image.Image]:
 def _texts(
     pipe: Any, arguments: dict[str, Any], attribution_prompt: str | list[str] | None
 ) -> list[str | None]:
-    prompt = attribution_prompt if attribution_prompt is not None else arguments.get("prompt")
+    prompt = arguments.get("prompt")
     if prompt is None:
-        return [None] * arguments["prompt_embeds"].shape[0]
-    texts = [prompt] if isinstance(prompt, str) else list(prompt)
-    if attribution_prompt is not None and arguments.get("prompt_embeds") is not None:
-        wanted = arguments["prompt_embeds"].shape[0]
+        embeds = arguments.get("prompt_embeds")
+        if embeds is None:
+            raise InputError(
+                "The call has neither an argument prompt nor prompt_embeds by these names, so its "
+                "words are not known. Pass them by name."
+            )
+        texts: list[Any] = [None] * embeds.shape[0]
+    else:
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if attribution_prompt is not None:
+        wanted, what = len(texts), "prompt_embeds" if prompt is None else "prompts"
+        texts = [attribution_prompt] if isinstance(attribution_prompt, str) else attribution_prompt
         if len(texts) != wanted:
             raise InputError(
-                f"attribution_prompt has {len(texts)} texts for {wanted} prompt_embeds; give one "
-                "for each."
+                f"attribution_prompt has {len(texts)} texts for {wanted} {what}; give one for each."
             )
-    return [_converted(pipe, text) for text in texts]
+    return [None if text is None else _converted(pipe, text) for text in texts]
 
 
 def _converted(pipe: Any, text: str) -> str:
@@ -107,7 +118,7 @@ def _warn_of_lost_words(prompt: Prompt) -> None:
             f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens; these "
             f"words were not seen and have no heat map: {names}.",
             PromptTruncatedWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
 
 
@@ -117,7 +128,7 @@ def _run_info(pipe: Any, recorder: Recorder, arguments: dict[str, Any], index: i
         generator = generator[index] if index < len(generator) else None
     return {
         "pipeline": type(pipe).__name__,
-        "model": pipe.name_or_path,
+        "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
         "scheduler": type(pipe.scheduler).__name__,
         "num_inference_steps": arguments.get("num_inference_steps"),
         "guidance_scale": arguments.get("guidance_scale"),

@@ -11,5 +11,6 @@ class StableDiffusionRDAAMPipeline(RDAAMPipelineMixin, StableDiffusionPipeline):
     """:class:`diffusers.StableDiffusionPipeline` whose outputs have an ``attribution``.
 
     Everything else is the stock pipeline's: constructor, ``from_pretrained``, ``from_pipe``,
-    ``save_pretrained`` (plain diffusers loads the folder), ``__call__``, and the image, bit for bit.
+    ``save_pretrained`` (plain diffusers loads the folder), ``__call__``, and, bit for bit, the
+    image.
     """

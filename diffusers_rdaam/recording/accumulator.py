@@ -97,7 +97,7 @@ class HeatMapAccumulator:
         return {site: counts[index] for site, index in self._index_of.items()}
 
     def read(self) -> list[tuple[Grid, ...]]:
-        """The means of each image on the CPU, largest grid first; grids without additions left out."""
+        """The means of each image on the CPU, largest grid first; silent grids are left out."""
         counts = self.site_counts()
         images: list[list[Grid]] = [[] for _ in range(self.shape.images)]
         for grid, sites in self._sites_of.items():
@@ -120,7 +120,7 @@ def check_single_plane(shape: AccumulatorShape, calls: int) -> None:
     if shape.pair:
         return
     grids = [grid for _, grid in shape.grids]
-    most = max(grids.count(grid) for grid in grids)
+    most = max((grids.count(grid) for grid in grids), default=0)
     if most * calls > SINGLE_PLANE_ADDITIONS:
         raise InputError(
             f"storage='fp16' would add {most} sites x {calls} denoiser calls = {most * calls} "

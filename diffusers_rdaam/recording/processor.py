@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from einops import rearrange
 from torch import Tensor
 
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import InputError, RecordingError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
 
 Storage = Literal["fp16-pair", "fp16"]
@@ -52,9 +53,10 @@ class Target:
 class RDAAMProcessor(AttnProcessor2_0):
     """An attention processor that records what it attends to, and computes what stock computes.
 
-    Give it to a pipeline of this package as a template, ``pipe.set_attn_processor(RDAAMProcessor())``:
-    every text cross-attention site gets a bound child, every other processor stays. Unbound, or
-    outside of a recorded run, it is :class:`diffusers.models.attention_processor.AttnProcessor2_0`.
+    Give it to a pipeline of this package as a template, with
+    ``pipe.set_attn_processor(RDAAMProcessor())``: every text cross-attention site gets a bound
+    child, every other processor stays. Unbound, or outside of a recorded run, it is
+    :class:`diffusers.models.attention_processor.AttnProcessor2_0`.
 
     Args:
         storage: ``"fp16-pair"`` (4 bytes a cell, relative error under 1e-4 at any number of steps)
@@ -134,7 +136,8 @@ class RDAAMProcessor(AttnProcessor2_0):
         key, value = attn.to_k(context), attn.to_v(context)
         dim = key.shape[-1] // attn.heads
         query, key, value = (
-            part.view(rows, -1, attn.heads, dim).transpose(1, 2) for part in (query, key, value)
+            rearrange(part, "rows n (heads dim) -> rows heads n dim", heads=attn.heads)
+            for part in (query, key, value)
         )
         if attn.norm_q is not None:
             query = attn.norm_q(query)
@@ -142,9 +145,17 @@ class RDAAMProcessor(AttnProcessor2_0):
             key = attn.norm_k(key)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
         assert self.target is not None
+        positions = self.target.high.shape[-1]
+        if query.shape[2] != positions:
+            raise RecordingError(
+                f"{self.site} attends from {query.shape[2]} image positions, where {positions} "
+                "were expected of its level and the latent's size: this denoiser's samplers are "
+                "not known. To generate without recording, use "
+                "pipe.set_attn_processor(AttnProcessor2_0())."
+            )
         # The stock call passes no scale, so attention used this one, whatever attn.scale says.
         self.target.add(query, key, attention_mask, dim**-0.5)
-        attended = attended.transpose(1, 2).reshape(rows, -1, attn.heads * dim).to(query.dtype)
+        attended = rearrange(attended, "rows heads n dim -> rows n (heads dim)").to(query.dtype)
         attended = attn.to_out[1](attn.to_out[0](attended))
         if image_shape is not None:
             attended = attended.transpose(-1, -2).reshape(image_shape)

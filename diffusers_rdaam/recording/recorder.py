@@ -19,7 +19,7 @@ from diffusers_rdaam.recording.accumulator import (
 )
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor, Target
-from diffusers_rdaam.recording.sites import Site
+from diffusers_rdaam.recording.sites import Site, replaced
 
 _armed: WeakSet[nn.Module] = WeakSet()
 _armed_lock = threading.Lock()
@@ -55,6 +55,7 @@ class Recorder:
         self.latent_size: tuple[int, int] | None = None
         self.failure: Exception | None = None
         self._targets: dict[str, Target] = {}
+        self._bound: set[RDAAMProcessor] = set()
         self._handle: Any = None
 
     def __enter__(self) -> Recorder:
@@ -139,23 +140,31 @@ class Recorder:
         for site in self.sites:
             if isinstance(site.processor, RDAAMProcessor):
                 site.processor.target = self._targets[site.name]
+                self._bound.add(site.processor)
 
     def _disarm(self) -> None:
-        for site in self.sites:
-            if isinstance(site.processor, RDAAMProcessor):
-                site.processor.target = None
+        # Not by way of the sites: a callback may have taken a processor away, to put it back later.
+        while self._bound:
+            self._bound.pop().target = None
 
     def read(self) -> list[tuple[Grid, ...]]:
         """The grids of each image.
 
         Raises:
-            NoAttributionError: the run did not call the denoiser, changed its input, or a site
-                recorded nothing.
+            NoAttributionError: the run did not call the denoiser or changed its input; a site lost
+                its processor during the run, or recorded nothing.
         """
         if self.failure is not None:
             raise NoAttributionError(str(self.failure)) from self.failure
         if self.accumulator is None or self.calls == 0:
             raise NoAttributionError("The run did not call the denoiser, so nothing was recorded.")
+        lost = replaced(self.sites)
+        if lost:
+            raise NoAttributionError(
+                f"{len(lost)} of {len(self.sites)} attention modules lost their RDAAMProcessor "
+                f"during the run: the first, {lost[0].name}, has a "
+                f"{type(lost[0].processor).__name__} now. Its maps are not those of the whole run."
+            )
         grids = self.accumulator.read()
         silent = [site for site, count in self.accumulator.site_counts().items() if count == 0]
         if silent:

@@ -44,7 +44,7 @@ def install(sites: Iterable[Site], template: RDAAMProcessor) -> None:
     if foreign:
         raise ProcessorError(foreign_text(foreign))
     for site in sites:
-        site.module.processor = template.bind(site.name)  # type: ignore[assignment]  # no module
+        site.module.processor = template.bind(site.name)
 
 
 def replaced(sites: Iterable[Site]) -> list[Site]:

@@ -1,0 +1,228 @@
+"""Both questions, from one object: where is a word, and what made a region."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffusers_rdaam.attribution.attribution import Attribution, Grid
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.errors import InputError, RegionError, RepeatedWordWarning, WordError
+from diffusers_rdaam.geometry.region import Box, Mask, Polygon
+
+# Columns: 0 <start>, 1 a, 2 cat, 3-4 with, 5-6 blue, 7-8 eyes, 9 comma, 10 on, 11 a, 12 red,
+# 13 mat, 14 <end>, 15-16 <pad>
+TEXT = "a cat with blue eyes, on a red mat"
+
+
+@pytest.fixture(scope="module")
+def attribution(make_attribution) -> Attribution:
+    return make_attribution(TEXT)
+
+
+def by_definition(attribution: Attribution, columns: list[int]) -> torch.Tensor:
+    """Every grid enlarged by torch and weighed by its number of additions."""
+    total = torch.zeros(attribution.image_size)
+    for grid in attribution.grids:
+        maps = grid.maps[columns].sum(dim=0)
+        enlarged = F.interpolate(
+            maps[None, None], size=attribution.image_size, mode="bicubic", align_corners=False
+        )
+        total += grid.additions * enlarged[0, 0]
+    return total / sum(grid.additions for grid in attribution.grids)
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "columns"),
+    [
+        ("cat", "cat", (2,)),
+        ("BLUE eyes", "blue eyes", (5, 6, 7, 8)),
+        ("eyes, on", "eyes, on", (7, 8, 9, 10)),
+        (1, "cat", (2,)),
+        (-1, "mat", (13,)),
+        ((2, 5), "cat", (2,)),
+    ],
+)
+def test_word(attribution, query, text, columns):
+    heat = attribution.word(query)
+    assert (heat.text, heat.columns) == (text, columns)
+    assert heat.size == (64, 96) and heat.image is attribution.image
+    assert heat.spans == ((TEXT.index(text), TEXT.index(text) + len(text)),)
+    torch.testing.assert_close(heat.values, by_definition(attribution, list(columns)))
+    assert torch.equal(attribution[query].values, heat.values)
+    assert torch.equal(attribution.match(attribution.prompt.find(query)).values, heat.values)
+
+
+def test_word_object(attribution):
+    assert attribution.words[1].text == "cat"
+    assert torch.equal(attribution[attribution.words[1]].values, attribution["cat"].values)
+
+
+def test_a_repeated_word_is_added_with_a_warning(attribution):
+    with pytest.warns(RepeatedWordWarning) as caught:
+        both = attribution.word("a")
+    assert [str(warning.message) for warning in caught] == [
+        "'a' stands 2 times in the prompt (characters 0-1 and 25-26); their maps were added. Pass "
+        "occurrence=0 for the first alone."
+    ]
+    assert both.columns == (1, 11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = (attribution.word("a", occurrence=i) for i in (0, 1))
+    assert (first.spans, second.spans) == (((0, 1),), ((25, 26),))
+    torch.testing.assert_close(both.values, first.values + second.values)
+
+
+def test_word_errors_are_those_of_the_prompt(attribution):
+    with pytest.raises(WordError, match=r"^'cats' is not a word of the prompt .* Did you mean 'ca"):
+        attribution.word("cats")
+    with pytest.raises(WordError, match="'cat' stands once in the prompt"):
+        attribution.word("cat", occurrence=1)
+    with pytest.raises(WordError, match="is not a word of the prompt"):
+        attribution["dog"]
+
+
+def test_column(attribution):
+    start = attribution.column(0)
+    assert (start.text, start.columns, start.spans) == ("<start>", (0,), ())
+    torch.testing.assert_close(start.values, by_definition(attribution, [0]))
+    assert attribution.column(-1).columns == (16,)
+    assert attribution.column(2).spans == ((2, 5),)
+    assert torch.equal(attribution.column(2).values, attribution["cat"].values)
+
+
+@pytest.mark.parametrize("index", [17, -18, 99])
+def test_no_such_column(attribution, index):
+    with pytest.raises(InputError) as caught:
+        attribution.column(index)
+    assert str(caught.value) == f"There are 17 columns; {index} is not the index of one."
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        (10, 20, 30, 40),
+        [10.0, 20.0, 30.0, 40.0],
+        Box(10, 20, 30, 40).edges(),
+        np.asarray(Box(10, 20, 30, 40).edges()),
+        Box(10, 20, 30, 40).coverage((64, 96)),
+        Box(10, 20, 30, 40).coverage((64, 96)).numpy(),
+        Polygon(tuple(Box(10, 20, 30, 40).edges())),
+        Mask(Box(10, 20, 30, 40).coverage((64, 96))),
+    ],
+)
+@pytest.mark.usefixtures("types_unchecked")
+def test_region_in_every_form(attribution, region):
+    words = attribution.region(region)
+    wanted = torch.stack([by_definition(attribution, [i])[20:40, 10:30].mean() for i in range(17)])
+    torch.testing.assert_close(words.scores, wanted, rtol=1e-4, atol=1e-6)
+    levels = torch.stack([by_definition(attribution, [i]).mean() for i in range(17)])
+    torch.testing.assert_close(words.levels, levels, rtol=1e-4, atol=1e-6)
+    assert words.image is attribution.image and words.ranking == "lift"
+
+
+def test_region_beyond_the_image_is_cut(attribution):
+    cut, whole = attribution.region((80, 50, 96, 64)), attribution.region((80, 50, 500, 500))
+    assert torch.equal(cut.scores, whole.scores)
+
+
+def test_the_whole_image_lifts_nothing(attribution):
+    for word in attribution.region((0, 0, 96, 64)):
+        assert word.lift == pytest.approx(1.0)
+
+
+def test_region_errors(attribution):
+    with pytest.raises(RegionError, match=r"^The box \(96, 0, 99, 5\) lies outside the image"):
+        attribution.region((96, 0, 99, 5))
+    with pytest.raises(RegionError, match="is no region"):
+        attribution.region("cat")
+
+
+def test_regions_and_ranking(attribution):
+    boxes = [(0, 0, 10, 10), (50, 30, 70, 60)]
+    several = attribution.regions(iter(boxes), ranking="score")
+    assert [words.region for words in several] == [Box(*box) for box in boxes]
+    for box, words in zip(boxes, several, strict=True):
+        assert words.ranking == "score"
+        assert torch.equal(words.scores, attribution.region(box).scores)
+        assert [w.score for w in words] == sorted((w.score for w in words), reverse=True)
+
+
+def test_repr_is_one_line(make_attribution):
+    attribution = make_attribution(TEXT)
+    assert attribution.nbytes == 17 * 4 * (96 + 24 + 6 + 2)
+    assert repr(attribution) == (
+        f"Attribution('{TEXT}', 9 words, image 96x64, grids 12x8, 6x4, 3x2, 2x1, 0.01 MB)"
+    )
+    assert repr(make_attribution(None)).startswith("Attribution(no text, 0 words, image 96x64,")
+    assert "\n" not in repr(make_attribution("a\ncat\r\nhat"))
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_html_escapes_a_prompt_from_anybody(make_attribution, image):
+    attribution = make_attribution("<script>alert(1)</script> & \"x\" onload='y'", image=image)
+    html = attribution._repr_html_()
+    tags = set(re.findall(r"</?(\w+)", html))
+    assert tags == {"div", "p", "span"} | ({"figure", "img", "figcaption"} if image else set())
+    for attributes in re.findall(r"<img ([^>]*)>", html):
+        assert re.fullmatch(r'alt="[^"]*" src="data:image/png;base64,[^"]*"', attributes)
+
+
+def test_html_without_text(make_attribution):
+    assert "(no text)" in make_attribution(None)._repr_html_()
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_plot_has_a_panel_for_the_image_and_every_word(make_attribution, image):
+    from matplotlib.figure import Figure
+
+    attribution = make_attribution("a cat costs $5 or $\\frac{ $a$", image=image)
+    figure = attribution.plot()
+    assert isinstance(figure, Figure)
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert [title for title in titles if title] == ["a", "cat", "costs", "5", "or", "frac"]
+    assert titles.count("") == image
+    assert figure.get_suptitle() == "a cat costs $5 or $\\frac{ $a$"
+    figure.savefig(io.BytesIO())
+
+
+@pytest.mark.parametrize("text", [None, "", "..."])
+def test_plot_without_words(make_attribution, text):
+    make_attribution(text, image=False).plot().savefig(io.BytesIO())
+
+
+def test_grids_and_tokens_must_match(attribution):
+    with pytest.raises(InputError, match=r"^An attribution needs the maps of at least one grid\.$"):
+        Attribution(attribution.prompt, (), (64, 96))
+    with pytest.raises(
+        InputError,
+        match=r"^The maps have 17 columns, the prompt 3 tokens; they must be the same\.$",
+    ):
+        Attribution(Prompt.without_text(3), attribution.grids, (64, 96))
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize(("shape", "additions"), [((7, 2), 1), ((7, 2, 3), 0), ((7, 2, 3), -4)])
+def test_bad_grid(shape, additions):
+    with pytest.raises(InputError) as caught:
+        Grid(torch.zeros(shape), additions)
+    assert str(caught.value) == (
+        "A grid has maps (tokens, height, width) and at least one addition; got shape "
+        f"{shape} and {additions}."
+    )
+
+
+def test_asking_leaves_the_maps_as_they_are(make_attribution):
+    attribution = make_attribution(TEXT)
+    before = [grid.maps.clone() for grid in attribution.grids]
+    attribution.region((0, 0, 50, 50)).top()
+    attribution.word("cat").values.fill_(9.0)
+    assert all(
+        torch.equal(grid.maps, maps) for grid, maps in zip(attribution.grids, before, strict=True)
+    )

@@ -1,0 +1,154 @@
+"""One word over the image."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.region import Box
+
+
+def hill(image: bool = True) -> HeatMap:
+    """0.1 everywhere, up to 0.5 in a box of 64x96 pixels."""
+    values = torch.full((64, 96), 0.1)
+    values[10:20, 70:90] = 0.3
+    values[12:18, 75:85] = 0.5
+    picture = Image.new("RGB", (96, 64), (200, 30, 30)) if image else None
+    return HeatMap(values, "cat", ((2, 5),), (2,), picture)
+
+
+def flat() -> HeatMap:
+    return HeatMap(torch.full((64, 96), 0.25), "fog")
+
+
+def test_normalized_is_stretched_to_zero_and_one():
+    heat = hill()
+    assert heat.size == (64, 96)
+    assert float(heat.normalized.min()) == 0.0 and float(heat.normalized.max()) == 1.0
+    assert float(heat.normalized[10, 70]) == pytest.approx(0.5)
+    assert float(heat.values.max()) == 0.5
+
+
+def test_a_flat_map_is_zero_normalized():
+    assert torch.equal(flat().normalized, torch.zeros(64, 96))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "box"),
+    [(0.0, (70, 10, 90, 20)), (0.4, (70, 10, 90, 20)), (0.6, (75, 12, 85, 18))],
+)
+def test_mask_and_box_at_a_threshold(threshold, box):
+    mask = hill().mask(threshold)
+    assert mask.dtype == torch.bool
+    assert torch.equal(mask.float(), Box(*box).coverage((64, 96)))
+    assert hill().box(threshold) == Box(*box)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, 2.0, float("nan")])
+@pytest.mark.parametrize("method", ["mask", "box"])
+def test_bad_threshold(threshold, method):
+    with pytest.raises(InputError) as caught:
+        getattr(hill(), method)(threshold)
+    assert str(caught.value) == (
+        f"A threshold lies in [0, 1), on the map stretched to 0 to 1; got {threshold}."
+    )
+
+
+def test_a_flat_map_has_no_box():
+    assert not flat().mask(0.0).any()
+    with pytest.raises(RegionError, match=r"^The heat map of 'fog' is flat: it has no region\.$"):
+        flat().box()
+
+
+def test_mass_is_the_mean_over_the_region():
+    heat = hill()
+    assert heat.mass((75, 12, 85, 18)) == pytest.approx(0.5)
+    assert heat.mass((0, 0, 70, 64)) == pytest.approx(0.1)
+    assert heat.mass((0, 0, 96, 64)) == pytest.approx(float(heat.values.mean()))
+    assert heat.mass(Box(75, 12, 85, 18).edges()) == pytest.approx(0.5)
+    weights = torch.zeros(64, 96)
+    weights[15, 80], weights[0, 0] = 0.25, 0.75
+    assert heat.mass(weights) == pytest.approx(0.25 * 0.5 + 0.75 * 0.1)
+
+
+def test_mass_outside_the_image():
+    with pytest.raises(RegionError, match="lies outside the image, which is 96 pixels wide and 64"):
+        hill().mass((100, 0, 120, 10))
+    with pytest.raises(RegionError, match="The mask is 64 pixels wide and 96 high, the image 96 w"):
+        hill().mass(torch.ones(96, 64))
+
+
+@pytest.mark.parametrize("size", [(128, 192), (32, 48), (10, 70), (1, 1)])
+def test_resize(size):
+    other = hill().resize(size)
+    assert other.size == size and other.values.shape == size
+    assert other.image.size == size[::-1]
+    assert (other.text, other.spans, other.columns) == ("cat", ((2, 5),), (2,))
+    assert float(other.values.mean()) == pytest.approx(float(hill().values.mean()), rel=0.05)
+
+
+def test_resize_keeps_a_flat_map_flat():
+    torch.testing.assert_close(flat().resize((13, 7)).values, torch.full((13, 7), 0.25))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, -1)])
+def test_resize_to_nothing(size):
+    with pytest.raises(InputError) as caught:
+        hill().resize(size)
+    assert str(caught.value) == f"A size is (height, width) of at least 1 pixel each; got {size}."
+
+
+def test_overlay_is_of_the_images_size():
+    assert hill().overlay().size == (96, 64)
+    assert hill(image=False).overlay(Image.new("RGBA", (192, 128))).size == (192, 128)
+    assert hill().overlay(Image.new("L", (5, 7))).size == (5, 7)
+
+
+def test_overlay_marks_the_hill():
+    pixels = np.asarray(hill().overlay(Image.new("RGB", (96, 64)), opacity=1.0)).sum(axis=-1)
+    assert (pixels[12:18, 75:85] > pixels[0, 0]).all()
+
+
+def test_overlay_without_an_image():
+    with pytest.raises(
+        InputError, match=r"^There is no image to lay the heat map over\. Pass image=…$"
+    ):
+        hill(image=False).overlay()
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_plot_is_a_figure(image):
+    from matplotlib.figure import Figure
+
+    figure = hill(image).plot()
+    assert isinstance(figure, Figure)
+    assert figure.axes[0].get_title() == "cat"
+    assert len(figure.axes[0].images) == 1 + image
+    figure.savefig(io.BytesIO())
+
+
+def test_repr():
+    assert repr(hill()) == "HeatMap('cat', 96x64 pixels, 0.1 to 0.5)"
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_html_is_a_picture_with_an_escaped_caption(image):
+    picture = Image.new("RGB", (96, 64)) if image else None
+    html = HeatMap(hill().values, "<b>'cat'", image=picture)._repr_html_()
+    assert "data:image/png;base64," in html
+    assert "<b>" not in html and "&lt;b&gt;&#x27;cat&#x27;" in html
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("shape", [(5,), (1, 2, 3), (0, 5), (5, 0)])
+def test_values_are_two_dimensional(shape):
+    text = re.escape(f"A heat map's values are (height, width), these are {shape}.")
+    with pytest.raises(InputError, match=f"^{text}$"):
+        HeatMap(torch.zeros(shape), "cat")

@@ -1,0 +1,217 @@
+"""Which columns a query means, and what is said where it means none."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffusers_rdaam.attribution.prompt import Match, Prompt, Token, Word
+from diffusers_rdaam.errors import InputError, WordError
+
+TEXT = "a cat with blue eyes, a hat"
+
+
+@pytest.fixture
+def prompt(make_prompt) -> Prompt:
+    # <start> a cat wit h blu e eye s , a hat <end> <pad> <pad>
+    return make_prompt(TEXT)
+
+
+def test_words_and_their_columns(prompt):
+    assert [(word.text, word.columns) for word in prompt.words] == [
+        ("a", (1,)), ("cat", (2,)), ("with", (3, 4)), ("blue", (5, 6)), ("eyes", (7, 8)),
+        ("a", (10,)), ("hat", (11,)),
+    ]  # fmt: skip
+    assert [word.index for word in prompt.words] == list(range(7))
+    assert prompt.lost_words == ()
+
+
+def test_columns_that_are_of_no_word(prompt):
+    assert prompt.columns_of_kind() == {
+        "start": (0,), "punctuation": (9,), "end": (12,), "padding": (13, 14),
+    }  # fmt: skip
+    assert Prompt.without_text(3).columns_of_kind() == {"unknown": (0, 1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("cat", Match("cat", ((2, 5),), (2,))),
+        ("CAT", Match("cat", ((2, 5),), (2,))),
+        ("blue  eyes", Match("blue eyes", ((11, 20),), (5, 6, 7, 8))),
+        ("eyes,", Match("eyes,", ((16, 21),), (7, 8, 9))),
+        (",", Match(",", ((20, 21),), (9,))),
+        ("a", Match("a", ((0, 1), (22, 23)), (1, 10))),
+        (1, Match("cat", ((2, 5),), (2,))),
+        (0, Match("a", ((0, 1),), (1,))),
+        (-1, Match("hat", ((24, 27),), (11,))),
+        (-7, Match("a", ((0, 1),), (1,))),
+        ((2, 5), Match("cat", ((2, 5),), (2,))),
+        ((3, 4), Match("a", ((3, 4),), (2,))),
+        ((0, 27), Match(TEXT, ((0, 27),), tuple(range(1, 12)))),
+    ],
+)
+def test_find(prompt, query, wanted):
+    assert prompt.find(query) == wanted
+
+
+@pytest.mark.parametrize(("occurrence", "column"), [(0, 1), (1, 10)])
+def test_occurrence(prompt, occurrence, column):
+    assert prompt.find("a", occurrence=occurrence).columns == (column,)
+
+
+def test_a_word_finds_itself(prompt):
+    for word in prompt.words:
+        assert prompt.find(word).columns == word.columns
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        (
+            "cats",
+            f"'cats' is not a word of the prompt {TEXT!r}. Words: a, cat, with, blue, eyes, hat. "
+            "Did you mean 'cat'?",
+        ),
+        (
+            "zebra",
+            f"'zebra' is not a word of the prompt {TEXT!r}. Words: a, cat, with, blue, eyes, hat.",
+        ),
+        ("", f"'' is not a word of the prompt {TEXT!r}. Words: a, cat, with, blue, eyes, hat."),
+        (7, f"The prompt {TEXT!r} has 7 words; 7 is not the index of one."),
+        (-8, f"The prompt {TEXT!r} has 7 words; -8 is not the index of one."),
+        ((5, 5), "The span (5, 5) is not inside the prompt's 27 characters, or is empty."),
+        ((5, 2), "The span (5, 2) is not inside the prompt's 27 characters, or is empty."),
+        ((-1, 2), "The span (-1, 2) is not inside the prompt's 27 characters, or is empty."),
+        ((0, 28), "The span (0, 28) is not inside the prompt's 27 characters, or is empty."),
+        *(
+            (
+                query,
+                f"{query!r} is no word. Give a word or phrase, the index of a word, or a (start, "
+                "end) span of characters.",
+            )
+            for query in (
+                None,
+                True,
+                1.0,
+                (1, 2, 3),
+                (1,),
+                (),
+                ("a", "b"),
+                (0.0, 3.0),
+                [None, 2],
+                object,
+            )
+        ),
+        ((1, 2), "No token stands for ' ' in the prompt " + repr(TEXT) + "."),
+        (
+            Word(1, "dog", 2, 5, (2,)),
+            "Word(index=1, text='dog', start=2, end=5, columns=(2,)) is a word of another prompt, "
+            f"not of {TEXT!r}.",
+        ),
+        (
+            Word(1, "dog", 200, 203, (2,)),
+            "Word(index=1, text='dog', start=200, end=203, columns=(2,)) is a word of another "
+            f"prompt, not of {TEXT!r}.",
+        ),
+    ],
+)
+def test_what_is_not_in_the_prompt(prompt, query, text):
+    with pytest.raises(WordError) as caught:
+        prompt.find(query)
+    assert str(caught.value) == text
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize(
+    ("query", "occurrence", "text"),
+    [
+        ("a", 2, f"'a' stands 2 times in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
+         "got 2."),
+        ("cat", 1, f"'cat' stands once in the prompt {TEXT!r}, so occurrence must lie in 0 to 0; "
+         "got 1."),
+        ("a", -1, f"'a' stands 2 times in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
+         "got -1."),
+        ("a", True, "occurrence must be a whole number from 0, not True."),
+        ("a", 0.0, "occurrence must be a whole number from 0, not 0.0."),
+        (1, 0, "occurrence= goes with a word or phrase, not with 1."),
+        ((0, 1), 0, "occurrence= goes with a word or phrase, not with (0, 1)."),
+    ],
+)  # fmt: skip
+def test_bad_occurrence(prompt, query, occurrence, text):
+    with pytest.raises(WordError) as caught:
+        prompt.find(query, occurrence=occurrence)
+    assert str(caught.value) == text
+
+
+def test_words_that_the_encoder_did_not_see():
+    tokens = (
+        Token(0, "<start>", "start"), Token(1, "a", "text", 0, 1), Token(2, "cat", "text", 2, 5),
+        Token(3, "<end>", "end"),
+    )  # fmt: skip
+    prompt = Prompt("a cat and a dog", tokens)
+    assert [word.text for word in prompt.lost_words] == ["and", "a", "dog"]
+    assert prompt.find("a").columns == (1,)
+    with pytest.raises(WordError) as caught:
+        prompt.find("dog")
+    assert str(caught.value) == (
+        "'dog' stands behind the last position that the text encoder saw (4 tokens), so it made "
+        "nothing. Shorten the prompt or move the word forward."
+    )
+    with pytest.raises(WordError, match="'a' stands behind the last position"):
+        prompt.find("a", occurrence=1)
+
+
+def test_without_text():
+    prompt = Prompt.without_text(77)
+    assert prompt.words == () and len(prompt.tokens) == 77
+    with pytest.raises(WordError) as caught:
+        prompt.find("cat")
+    assert str(caught.value) == (
+        "This image was made from prompt_embeds, so its columns have no words. Pass "
+        "attribution_prompt='…' to the pipeline, or ask for attribution.column(index)."
+    )
+
+
+@pytest.mark.parametrize("text", ["", " ", "?!"])
+def test_prompt_without_words(make_prompt, text):
+    prompt = make_prompt(text)
+    assert prompt.words == ()
+    with pytest.raises(WordError) as caught:
+        prompt.find("cat")
+    assert str(caught.value) == f"'cat' is not a word of the prompt, which has none: {text!r}."
+    with pytest.raises(WordError, match=r"has 0 words; 0 is not the index of one\.$"):
+        prompt.find(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "span"),
+    [("text", ()), ("text", (1,)), ("start", (1, 2)), ("padding", (1,)), ("unknown", (0, 0))],
+)
+def test_a_token_has_a_span_exactly_if_it_is_text(kind, span):
+    with pytest.raises(InputError, match=r"^A token has a span exactly if it is text: Token\("):
+        Token(0, "x", kind, *span)
+
+
+def test_overlaps():
+    token = Token(0, "cat", "text", 2, 5)
+    touching = {span for span in [(0, 2), (0, 3), (4, 9), (5, 9), (2, 5), (3, 4)]
+                if token.overlaps(*span)}  # fmt: skip
+    assert touching == {(0, 3), (4, 9), (2, 5), (3, 4)}
+    assert not Token(0, "<end>", "end").overlaps(0, 99)
+
+
+@pytest.mark.parametrize("columns", [(1,), (0, 0), (0, 2), (1, 0)])
+def test_tokens_are_the_columns_in_order(columns):
+    with pytest.raises(
+        InputError, match=r"^The tokens of a prompt must be its columns 0, 1, 2, … in order\.$"
+    ):
+        Prompt("a", tuple(Token(column, "<pad>", "padding") for column in columns))
+
+
+@pytest.mark.parametrize("span", [(0, 6), (-1, 2), (3, 2), (6, 6)])
+def test_tokens_outside_the_prompt(span):
+    with pytest.raises(InputError, match=r"^Token\(.* lies outside the prompt of 5 characters\.$"):
+        Prompt("a cat", (Token(0, "cat", "text", *span),))
+    with pytest.raises(InputError, match=r"lies outside the prompt of 0 characters\.$"):
+        Prompt(None, (Token(0, "cat", "text", 0, 3),))

@@ -1,0 +1,185 @@
+"""The words of a region: definitions, order, and every way to show them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.region_words import RegionWords
+from diffusers_rdaam.errors import InputError, WordError
+from diffusers_rdaam.geometry.region import Box, Mask, Polygon
+
+TEXT = "a cat, a hat"
+# Columns: <start> a cat , a hat <end> <pad> <pad>
+SCORES = [0.30, 0.05, 0.25, 0.04, 0.01, 0.05, 0.20, 0.06, 0.04]
+LEVELS = [0.30, 0.06, 0.10, 0.05, 0.06, 0.025, 0.205, 0.10, 0.10]
+
+
+@pytest.fixture
+def words(make_prompt) -> RegionWords:
+    region = Box(10, 20, 30, 40)
+    image = Image.new("RGB", (96, 64), (200, 30, 30))
+    return RegionWords(
+        make_prompt(TEXT), torch.tensor(SCORES), torch.tensor(LEVELS), region, image=image
+    )
+
+
+def test_score_share_and_lift(words):
+    table = {word.text: word for word in words}
+    assert set(table) == {"a", "cat", "hat"} and len(words) == 3
+    assert table["cat"].score == pytest.approx(0.25)
+    assert table["a"].score == pytest.approx(0.05 + 0.01)
+    assert table["cat"].share == pytest.approx(0.25 / (0.25 + 0.06 + 0.05))
+    assert sum(word.share for word in words) == pytest.approx(1.0)
+    assert table["cat"].lift == pytest.approx(2.5)
+    assert table["a"].lift == pytest.approx(0.06 / 0.12)
+    assert [word.start for word in table["a"].occurrences] == [0, 7]
+
+
+@pytest.mark.parametrize(
+    ("ranking", "order"),
+    [("lift", ["cat", "hat", "a"]), ("score", ["cat", "a", "hat"]), ("share", ["cat", "a", "hat"])],
+)
+def test_ranking(words, ranking, order):
+    assert words.ranking == "lift"
+    other = words.ranked_by(ranking)
+    assert other.ranking == ranking
+    assert [word.text for word in other.words] == order
+    assert [word.text for word in other.top(2)] == order[:2]
+    assert [word.text for word in other.top()] == order
+    assert list(other) == list(other.words)
+    assert torch.equal(other.scores, words.scores) and other.region == words.region
+
+
+def test_ties_stand_in_the_order_of_the_prompt(make_prompt):
+    prompt = make_prompt("b a c")
+    flat = torch.full((len(prompt.tokens),), 0.125)
+    assert [word.text for word in RegionWords(prompt, flat, flat, Box(0, 0, 1, 1))] == [
+        "b", "a", "c",
+    ]  # fmt: skip
+
+
+def test_letter_case_makes_no_other_word(make_prompt):
+    prompt = make_prompt("A cat and a CAT")
+    flat = torch.full((len(prompt.tokens),), 0.125)
+    words = RegionWords(prompt, flat, flat, Box(0, 0, 1, 1), "score")
+    assert [(word.text, len(word.occurrences)) for word in words] == [
+        ("A", 2), ("cat", 2), ("and", 1),
+    ]  # fmt: skip
+    assert words["a"] == words.words[0].score == 0.25
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("ranking", ["mass", "", None, "LIFT"])
+def test_unknown_ranking(words, ranking):
+    with pytest.raises(InputError) as caught:
+        words.ranked_by(ranking)
+    assert str(caught.value) == (
+        f"{ranking!r} is not a ranking. Rankings: 'lift', 'score', 'share'."
+    )
+
+
+def test_special_columns_are_apart_and_all_sums_to_one(words):
+    assert words.special == pytest.approx(
+        {"start": 0.30, "punctuation": 0.04, "end": 0.20, "padding": 0.06 + 0.04}
+    )
+    assert sum(words.special.values()) + sum(w.score for w in words) == pytest.approx(1.0)
+
+
+def test_embeddings_without_text_have_only_unknown_columns():
+    words = RegionWords(
+        Prompt.without_text(4), torch.full((4,), 0.25), torch.full((4,), 0.25), Box(0, 0, 1, 1)
+    )
+    assert len(words) == 0 and words.top() == ()
+    assert words.special == {"unknown": 1.0}
+    assert str(words) == "(no words)"
+    assert words.to_dict()["words"] == []
+    assert "(no text)" in words._repr_html_()
+    words.plot().savefig(io.BytesIO())
+
+
+def test_lookup_of_words_phrases_and_spans(words):
+    assert words["cat"] == pytest.approx(0.25)
+    assert words["CAT"] == words["cat"] == words[1] == words[(2, 5)]
+    assert words["a"] == pytest.approx(0.06)
+    assert words[0] == pytest.approx(0.05)
+    assert words["a cat"] == pytest.approx(0.30)
+    assert words["cat, a hat"] == pytest.approx(0.25 + 0.04 + 0.01 + 0.05)
+    with pytest.raises(WordError, match=r"^'dog' is not a word of the prompt 'a cat, a hat'\."):
+        words["dog"]
+
+
+def test_a_word_that_is_nowhere_has_no_lift(make_prompt):
+    prompt = make_prompt("cat")
+    zero = torch.zeros(len(prompt.tokens))
+    (word,) = RegionWords(prompt, zero, zero, Box(0, 0, 1, 1))
+    assert (word.score, word.share, word.lift) == (0.0, 0.0, 0.0)
+
+
+def test_table(words):
+    assert str(words).splitlines() == [
+        "word    lift    score   share",
+        "cat    2.50   0.2500   69.4%  ████████████████████████",
+        "hat    2.00   0.0500   13.9%  ███████████████████",
+        "a      0.50   0.0600   16.7%  █████",
+        "apart from the words: start 0.3000, punctuation 0.0400, end 0.2000, padding 0.1000",
+    ]
+
+
+def test_to_dict_is_json(words):
+    parsed = json.loads(json.dumps(words.to_dict()))
+    assert parsed == words.to_dict()
+    assert parsed["ranking"] == "lift"
+    first = parsed["words"][0]
+    assert first.pop("word") == "cat"
+    assert first == pytest.approx({"score": 0.25, "share": 0.25 / 0.36, "lift": 2.5}, rel=1e-5)
+    assert set(parsed["special"]) == {"start", "punctuation", "end", "padding"}
+
+
+def test_html_marks_every_occurrence_and_shows_the_region(words):
+    html = words._repr_html_()
+    assert html.count("<span") == 4
+    assert html.count("data:image/png;base64,") == 1
+    assert re.findall(r"<td>(\w+)</td>", html) == ["cat", "hat", "a"]
+    assert re.sub(r"<[^>]*>", "", html).count(TEXT) == 1
+
+
+def test_html_escapes_a_prompt_from_anybody(make_prompt):
+    text = "<script>alert(1)</script> & \"x\" onload='y'"
+    prompt = make_prompt(text)
+    flat = torch.full((len(prompt.tokens),), 1.0 / len(prompt.tokens))
+    html = RegionWords(prompt, flat, flat, Box(0, 0, 1, 1))._repr_html_()
+    tags = set(re.findall(r"</?(\w+)", html))
+    assert tags <= {"div", "p", "span", "table", "thead", "tbody", "tr", "th", "td"}
+    assert "&lt;<span" in html and ">script</span>&gt;" in html and "&amp;" in html
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        Box(10, 20, 30, 40),
+        Box(-50, -50, 10**12, 30),
+        Polygon(((1.0, 2.0), (60.0, 4.0), (5.0, 60.0))),
+        Mask(torch.eye(64, 96)),
+    ],
+)
+@pytest.mark.parametrize("image", [True, False])
+def test_plot_and_html_of_every_region(words, region, image):
+    from matplotlib.figure import Figure
+
+    shown = RegionWords(
+        words.prompt, words.scores, words.levels, region, "score", words.image if image else None
+    )
+    figure = shown.plot()
+    assert isinstance(figure, Figure) and len(figure.axes) == 1 + image
+    assert figure.axes[-1].get_xlabel() == "score"
+    labels = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
+    assert labels == ["cat", "a", "hat"]
+    figure.savefig(io.BytesIO())
+    assert ("<img" in shown._repr_html_()) == image
