@@ -27,6 +27,7 @@ class Benchmark:
 BENCHMARKS = {
     "identity": Benchmark("identity"),
     "accuracy": Benchmark("accuracy"),
+    "parity": Benchmark("parity"),
     "memory": Benchmark("memory"),
     "recording_cost": Benchmark("recording_cost"),
     "latency": Benchmark("latency"),
