@@ -8,7 +8,8 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.errors import InputError, RegionError
-from diffusers_rdaam.geometry.region import BOX_FORM, Box
+from diffusers_rdaam.geometry.checks import BOX_FORM
+from diffusers_rdaam.geometry.region import Box
 
 
 def parse_box(text: str) -> Box:

@@ -6,7 +6,6 @@ share of each pixel it covers. A mean over a region is then one dot product.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -16,15 +15,16 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.errors import RegionError
+from diffusers_rdaam.geometry.checks import (
+    BOX_FORM,
+    mask_tensor,
+    on_one_line,
+    polygon_points,
+    whole_number,
+)
 from diffusers_rdaam.geometry.fill import filled
 from diffusers_rdaam.geometry.grid import pull_back, pull_back_box
 from diffusers_rdaam.shapes import CellWeights, Column
-
-BOX_FORM = "(left, top, right, bottom) in pixels, half-open, with left < right and top < bottom"
-
-# Farther off than any image is large; beyond, rounding would move the outline.
-FARTHEST = 1e7
-_NUMBERS = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Box:
     def __post_init__(self) -> None:
         edges = []
         for name in ("left", "top", "right", "bottom"):
-            edges.append(_whole_number(getattr(self, name), name))
+            edges.append(whole_number(getattr(self, name), name))
         for name, edge in zip(("left", "top", "right", "bottom"), edges, strict=True):
             object.__setattr__(self, name, edge)
         left, top, right, bottom = edges
@@ -111,7 +111,7 @@ class Mask:
     weights: Column = field(repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weights", _mask_tensor(self.weights))
+        object.__setattr__(self, "weights", mask_tensor(self.weights))
 
     def edges(self) -> list[tuple[float, float]]:
         """The corners of the box around the mask, for drawing."""
@@ -151,8 +151,8 @@ class Polygon:
     points: tuple[tuple[float, float], ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", _polygon_points(self.points))
-        if _on_one_line(self.points):
+        object.__setattr__(self, "points", polygon_points(self.points))
+        if on_one_line(self.points):
             raise RegionError("The polygon has no area: its points lie on one line.")
 
     def edges(self) -> list[tuple[float, float]]:
@@ -216,86 +216,6 @@ def as_region(value: RegionLike) -> Region:
         f"{value!r} is no region. Give a box {BOX_FORM}, a list of (x, y) points, or a mask of the "
         "image's size."
     )
-
-
-def _whole_number(value: Any, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, _NUMBERS):
-        raise RegionError(f"{name} of a box must be a number of pixels, not {value!r}.")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RegionError(f"{name} of a box is {number}; it must be finite. A box is {BOX_FORM}.")
-    if number != int(number):
-        raise RegionError(
-            f"{name} of a box is {number}; boxes are in whole pixels. Round it, or give a Polygon, "
-            "which takes fractions."
-        )
-    return int(number)
-
-
-def _polygon_points(points: Any) -> tuple[tuple[float, float], ...]:
-    try:
-        points = list(points)
-    except TypeError:
-        raise RegionError(f"{points!r} is no list of (x, y) points.") from None
-    if len(points) < 3:
-        raise RegionError(f"A polygon needs at least 3 points, this has {len(points)}.")
-    checked = []
-    for point in points:
-        try:
-            if isinstance(point, bytes) or any(isinstance(x, (str, bytes, bool)) for x in point):
-                raise TypeError
-            x, y = (float(number) for number in point)
-        except OverflowError:
-            x = y = math.inf
-        except (TypeError, ValueError):
-            raise RegionError(f"{point!r} is no point. A point is (x, y) in pixels.") from None
-        if not (math.isfinite(x) and math.isfinite(y)):
-            raise RegionError(f"The point {point!r} of the polygon is not finite.")
-        if max(abs(x), abs(y)) > FARTHEST:
-            raise RegionError(f"The point {point!r} is over {FARTHEST:g} pixels off the image.")
-        checked.append((x, y))
-    return tuple(checked)
-
-
-def _on_one_line(points: tuple[tuple[float, float], ...]) -> bool:
-    # Not the signed area: that of a bow tie is zero as well.
-    array = np.asarray(points)
-    return int(np.linalg.matrix_rank(array - array[0])) < 2
-
-
-def _mask_tensor(value: Any) -> Column:
-    if isinstance(value, Image.Image):
-        value = np.asarray(value.convert("L"), dtype=np.float32) / 255.0
-    try:
-        # A copy: arrays may be read-only or run backwards, as a flipped one does.
-        array = torch.as_tensor(value.copy() if isinstance(value, np.ndarray) else value)
-    except (TypeError, ValueError, RuntimeError):
-        raise RegionError(f"A mask is an array of numbers, not {str(value)[:80]!r}.") from None
-    array = array.detach().cpu()
-    if array.ndim != 2:
-        raise RegionError(
-            f"A mask has two axes (height, width), this has shape {tuple(array.shape)}."
-        )
-    if array.is_complex():
-        raise RegionError(f"A mask is boolean or of floats from 0 to 1, not {array.dtype}.")
-    integers = array.dtype != torch.bool and not array.is_floating_point()
-    if integers and bool(((array != 0) & (array != 1)).any()):
-        raise RegionError(
-            f"A mask of type {array.dtype} may hold only 0 and 1. Give booleans (mask > 0), or "
-            "floats from 0 to 1."
-        )
-    weights = array.float()
-    if not bool(torch.isfinite(weights).all()):
-        raise RegionError("The mask has values that are not finite.")
-    if bool((weights < 0).any()) or bool((weights > 1).any()):
-        low, high = float(weights.min()), float(weights.max())
-        raise RegionError(f"Mask values must lie in [0, 1]; these go from {low:g} to {high:g}.")
-    if not bool(weights.any()):
-        raise RegionError("The mask is all zero: no pixel is inside.")
-    return weights.contiguous()
 
 
 def _pull_back_coverage(coverage: Column, grids: list[tuple[int, int]]) -> list[CellWeights]:
