@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -235,7 +236,8 @@ class Attribution:
     def __repr__(self) -> str:
         height, width = self.image_size
         grids = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in self.grids)
-        text = "no text" if self.prompt.text is None else repr(self.prompt.text)
+        prompt = self.prompt.text
+        text = "no text" if prompt is None else repr(textwrap.shorten(prompt, 80, placeholder="…"))
         return (
             f"Attribution({text}, {len(self.words)} words, image {width}x{height}, grids {grids}, "
             f"{self.nbytes / 1e6:.2f} MB)"

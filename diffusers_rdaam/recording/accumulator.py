@@ -13,8 +13,8 @@ from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.planes import add_to_planes, read_planes
 from diffusers_rdaam.shapes import HeadMeans
 
-# A half-precision sum of equal addends stops growing after 2048 to 4096 additions; at 500 its error
-# is still near one per cent.
+# A half-precision sum of equal addends stops growing after 2048 to 4096 additions. At 500 its error
+# is near one per cent for maps that change from call to call, and several for maps that do not.
 SINGLE_PLANE_ADDITIONS = 500
 
 
@@ -124,8 +124,8 @@ def check_single_plane(shape: AccumulatorShape, calls: int) -> None:
     if most * calls > SINGLE_PLANE_ADDITIONS:
         raise InputError(
             f"storage='fp16' would add {most} sites x {calls} denoiser calls = {most * calls} "
-            f"times to a cell; over {SINGLE_PLANE_ADDITIONS} its error exceeds one per cent and "
-            "grows. Use storage='fp16-pair', or fewer steps."
+            f"times to a cell; over {SINGLE_PLANE_ADDITIONS} its error reaches several per "
+            "cent and grows. Use storage='fp16-pair', or fewer steps."
         )
 
 
