@@ -105,12 +105,13 @@ def test_a_controlnet_comes_stays_and_goes():
     assert type(goes) is recording(f"{model}Inpaint") and "controlnet" not in goes.components
 
 
-def test_types_of_shared_and_new_modules_stay():
+@pytest.mark.parametrize("several", [False, True])
+def test_types_of_shared_and_new_modules_stay(several):
     given = build(CASES["StableDiffusion"].stock, parts_of(CASES["StableDiffusion"]))
     given.unet.to(torch.bfloat16)
     net = toy_controlnet(toy(CASES["StableDiffusion"])[0].unet).to(torch.float16)
-    pipe = ours("Text2Image").from_pipe(given, controlnet=net)
-    kinds = [part.dtype for part in (pipe.unet, pipe.controlnet, pipe.text_encoder)]
+    pipe = ours("Text2Image").from_pipe(given, controlnet=[net] if several else net)
+    kinds = [part.dtype for part in (pipe.unet, net, pipe.text_encoder)]
     assert kinds == [torch.bfloat16, torch.float16, torch.float32]
 
 
