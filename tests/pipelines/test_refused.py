@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +150,14 @@ def test_a_crop_that_is_pasted_back_has_no_attribution(name):
     assert output.attributions is None
     wanted = call(case, stock, padding_mask_crop=8).images[0]
     assert output.images[0].tobytes() == wanted.tobytes()
+
+
+def test_the_table_of_the_documentation_is_the_table_of_the_code():
+    text = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if "RDAAMPipeline` |" in line]
+    documented = {}
+    for stock, ours, parts in rows:
+        name = stock.split("`")[1]
+        assert ours.strip(" `") == f"{name.removesuffix('Pipeline')}RDAAMPipeline"
+        documented[name] = tuple(part.strip(" *") for part in parts.split(":")[-1].split(","))
+    assert documented == {name: layout.parts for name, layout in LAYOUTS.items()}
