@@ -43,6 +43,8 @@ class RDAAMPipelineMixin:
     _rdaam_installed: bool = False
     _rdaam_accumulator: HeatMapAccumulator | None = None
     _rdaam_encoded: list[Any] | None = None
+    # Read by the layouts of pipelines that have no property for it.
+    _rdaam_guided: bool | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN
 
@@ -61,8 +63,7 @@ class RDAAMPipelineMixin:
         """
         if "dtype" in kwargs or "torch_dtype" in kwargs:
             return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
-        parts = pipeline.components.values()
-        shared: list[Any] = [part for part in parts if isinstance(part, nn.Module)]
+        shared = _modules(pipeline.components) + _modules(kwargs)
         dtypes = [part.dtype for part in shared]
         # float32 holds every smaller type, so modules of several types get theirs back exactly.
         kwargs["dtype"] = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
@@ -73,9 +74,18 @@ class RDAAMPipelineMixin:
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         """As in the stock class; a recorded run notes the text that is really encoded."""
+        self._rdaam_note(args, kwargs)
+        return super().encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
+
+    def _encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
+        # Stable Diffusion's InstructPix2Pix encodes its prompt here.
+        self._rdaam_note(args, kwargs)
+        return super()._encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
+
+    def _rdaam_note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._rdaam_encoded is not None:
             self._rdaam_encoded.append(kwargs.get("prompt", args[0] if args else None))
-        return super().encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
+            self._rdaam_guided = kwargs.get("do_classifier_free_guidance")
 
     def to_json_string(self) -> str:
         """The configuration under the stock class's name, so that plain diffusers loads it."""
@@ -189,7 +199,7 @@ class RDAAMPipelineMixin:
             try:
                 result = stock_call(self, *args, **kwargs)
             finally:
-                self._rdaam_encoded = None
+                self._rdaam_encoded = self._rdaam_guided = None
             self._rdaam_accumulator = recorder.accumulator
             # Read before another thread's run may take the buffers.
             try:
@@ -216,6 +226,16 @@ class RDAAMPipelineMixin:
         self._rdaam_attributions, self._rdaam_why = attributions, why
         # return_dict=False keeps the stock tuple: whoever unpacks two values gets two.
         return result if isinstance(result, tuple) else with_attributions(result, attributions, why)
+
+
+def _modules(parts: dict[str, Any]) -> list[Any]:
+    """The modules among a pipeline's parts; several ControlNets may come as a list."""
+    flat = [
+        item
+        for part in parts.values()
+        for item in (part if isinstance(part, (list, tuple)) else [part])
+    ]
+    return [part for part in flat if isinstance(part, nn.Module)]
 
 
 def _family(pipe: Any) -> Family:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
+from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOutput
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError
@@ -56,7 +57,22 @@ class StableDiffusionRDAAMPipelineOutput(AttributedOutput, StableDiffusionPipeli
     attributions: list[Attribution] | None = None
 
 
-_OUTPUTS: dict[type, type] = {StableDiffusionPipelineOutput: StableDiffusionRDAAMPipelineOutput}
+@dataclass
+class StableDiffusionXLRDAAMPipelineOutput(AttributedOutput, StableDiffusionXLPipelineOutput):
+    """Stable Diffusion XL's output with attributions.
+
+    Args:
+        images: as in the stock output.
+        attributions: one per image, or None where nothing was recorded.
+    """
+
+    attributions: list[Attribution] | None = None
+
+
+_OUTPUTS: dict[type, type] = {
+    StableDiffusionPipelineOutput: StableDiffusionRDAAMPipelineOutput,
+    StableDiffusionXLPipelineOutput: StableDiffusionXLRDAAMPipelineOutput,
+}
 
 
 def with_attributions(output: Any, attributions: list[Attribution] | None, why: str | None) -> Any:

@@ -16,6 +16,9 @@ from diffusers_rdaam.errors import InputError, PromptTruncatedWarning
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.tokenize import align
 
+# Arguments that only some pipelines have; told where they were given as one text or number.
+_OF_SOME_PIPELINES = ("prompt_2", "strength", "image_guidance_scale")
+
 
 def build_attributions(
     pipe: Any,
@@ -35,6 +38,12 @@ def build_attributions(
     """
     maps = recorder.read()
     assert recorder.accumulator is not None and recorder.latent_size is not None
+    if arguments.get("padding_mask_crop") is not None:
+        raise InputError(
+            "With padding_mask_crop the denoiser works on an enlarged crop that is pasted into the "
+            "image afterwards, so its maps are not maps of the image. Leave padding_mask_crop out, "
+            "or crop the image yourself."
+        )
     texts = _texts(pipe, arguments, attribution_prompt)
     per_prompt, rest = divmod(len(maps), len(texts))
     if rest:
@@ -101,13 +110,18 @@ def _texts(
 def _converted(pipe: Any, text: str) -> str:
     # Textual inversion writes one token of a prompt as several before it tokenizes.
     convert = getattr(pipe, "maybe_convert_prompt", None)
-    return text if convert is None else convert(text, pipe.tokenizer)
+    return text if convert is None else convert(text, _tokenizer(pipe))
+
+
+def _tokenizer(pipe: Any) -> Any:
+    """Of ``prompt``: with two text encoders the first one's, unless there is only the second."""
+    return pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
 
 
 def _prompt(pipe: Any, text: str | None, columns: int) -> Prompt:
     if text is None:
         return Prompt.without_text(columns)
-    return align(pipe.tokenizer, text, columns)
+    return align(_tokenizer(pipe), text, columns)
 
 
 def _warn_of_lost_words(prompt: Prompt) -> None:
@@ -126,6 +140,7 @@ def _run_info(pipe: Any, recorder: Recorder, arguments: dict[str, Any], index: i
     generator = arguments.get("generator")
     if isinstance(generator, list):
         generator = generator[index] if index < len(generator) else None
+    more = {name: arguments.get(name) for name in _OF_SOME_PIPELINES}
     return {
         "pipeline": type(pipe).__name__,
         "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
@@ -137,6 +152,7 @@ def _run_info(pipe: Any, recorder: Recorder, arguments: dict[str, Any], index: i
         "image_index": index,
         "denoiser_calls": recorder.calls,
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        **{name: value for name, value in more.items() if isinstance(value, (str, int, float))},
     }
 
 

@@ -108,7 +108,7 @@ class Recorder:
             pair=self.template.storage == "fp16-pair",
             device=call.device,
         )
-        check_single_plane(shape, int(getattr(self.pipe, "_num_timesteps", None) or 1))
+        check_single_plane(shape, _expected_calls(self.pipe))
         if self.accumulator is None or self.accumulator.shape != shape:
             self.accumulator = HeatMapAccumulator(shape)
         else:
@@ -174,3 +174,12 @@ class Recorder:
                 "during the run?"
             )
         return grids
+
+
+def _expected_calls(pipe: Any) -> int:
+    """How often the denoiser will be called, as far as it is known before the run."""
+    steps = getattr(pipe, "_num_timesteps", None)
+    if steps is None:
+        # Not every pipeline counts its steps; its scheduler has them all.
+        steps = len(getattr(getattr(pipe, "scheduler", None), "timesteps", ()))
+    return max(int(steps), 1)

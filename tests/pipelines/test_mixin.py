@@ -14,14 +14,11 @@ import torch
 from diffusers import (
     AutoPipelineForText2Image,
     DiffusionPipeline,
-    StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
 )
 from diffusers.utils import BaseOutput
 
 from diffusers_rdaam import RDAAMPipelineMixin, StableDiffusionRDAAMPipeline
-from diffusers_rdaam.errors import UnsupportedPipelineError
 
 
 class Mine(RDAAMPipelineMixin, StableDiffusionPipeline):
@@ -192,37 +189,6 @@ def test_a_deepcopy_is_a_pipeline_of_its_own(ours, generate):
         assert torch.equal(one.maps, other.maps)
     site = "mid_block.attentions.0.transformer_blocks.0.attn2.processor"
     assert twin.unet.attn_processors[site] is not ours.unet.attn_processors[site]
-
-
-SUPPORTED = (
-    "cannot be recorded: the layout of its denoiser calls is not known, and it is never guessed. "
-    "Supported: StableDiffusionPipeline and classes derived from them."
-)
-
-
-class Img2Img(RDAAMPipelineMixin, StableDiffusionImg2ImgPipeline):
-    pass
-
-
-class XL(RDAAMPipelineMixin, StableDiffusionXLPipeline):
-    pass
-
-
-def test_a_pipeline_of_another_layout_names_the_supported_ones(make, loaded, generate):
-    xl_parts = {
-        name: loaded.components[name]
-        for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-    }
-    xl = XL(**xl_parts, text_encoder_2=None, tokenizer_2=None, add_watermarker=False)
-    for pipe, name in ((make(Img2Img), "Img2Img"), (xl, "XL")):
-        for attempt in (
-            lambda pipe=pipe: pipe("a cat"),
-            lambda pipe=pipe: pipe.set_attn_processor(None),
-            lambda pipe=pipe: pipe.attn_processors,
-        ):
-            with pytest.raises(UnsupportedPipelineError) as error:
-                attempt()
-            assert str(error.value) == f"{name} {SUPPORTED}"
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor2_0, SlicedAttnProcessor
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
@@ -15,7 +15,6 @@ from diffusers_rdaam.errors import (
     AlreadyRecordingError,
     NoAttributionError,
     ProcessorError,
-    UnsupportedPipelineError,
 )
 
 
@@ -163,19 +162,6 @@ def test_two_pipelines_that_share_a_denoiser(make, generate, used):
     assert one.attribution.prompt.text == "a red cat"
     assert two.attribution.prompt.text == "two dogs"
     assert state(used) == before
-
-
-def test_a_pipeline_of_another_layout(make):
-    pipe = make(StableDiffusionImg2ImgPipeline)
-    before = state(pipe)
-    with pytest.raises(UnsupportedPipelineError) as error, record_attention(pipe):
-        pass
-    assert str(error.value) == (
-        "StableDiffusionImg2ImgPipeline cannot be recorded: the layout of its denoiser calls is "
-        "not known, and it is never guessed. Supported: StableDiffusionPipeline and classes "
-        "derived from them."
-    )
-    assert state(pipe) == before
 
 
 def test_foreign_processors_are_refused_and_kept(used, generate):

@@ -50,18 +50,38 @@ class Family(Protocol):
 
 
 def family_of(pipe: Any) -> Family:
-    """The family of a pipeline, by its class.
+    """The family of a pipeline, by its stock class.
 
     Raises:
         UnsupportedPipelineError: none knows it.
     """
-    from diffusers_rdaam.recording.families.unet import PIPELINES, UNetFamily
+    from diffusers_rdaam.recording.families.unet import LAYOUTS, UNetFamily
 
-    # By the names of all classes it descends from: importing every pipeline would cost seconds.
-    names = {base.__name__ for base in type(pipe).__mro__}
-    if names & set(PIPELINES):
-        return UNetFamily()
-    raise UnsupportedPipelineError(
-        f"{type(pipe).__name__} cannot be recorded: the layout of its denoiser calls is not known, "
-        f"and it is never guessed. Supported: {', '.join(PIPELINES)} and classes derived from them."
+    stock = stock_class(type(pipe))
+    # Perturbed-attention guidance adds rows, whichever class it is mixed into.
+    perturbed = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
+    if stock is None or stock.__name__ not in LAYOUTS or perturbed:
+        raise unsupported(type(pipe).__name__)
+    return UNetFamily(LAYOUTS[stock.__name__])
+
+
+def stock_class(cls: type) -> type | None:
+    """The pipeline class of diffusers that a class is, or descends from most closely.
+
+    Only this one decides: a class of diffusers may inherit from a supported one and call its
+    denoiser otherwise. By name, because importing every pipeline would cost seconds.
+    """
+    for base in cls.__mro__:
+        if base.__module__.startswith("diffusers.") and base.__name__.endswith("Pipeline"):
+            return base
+    return None
+
+
+def unsupported(name: str) -> UnsupportedPipelineError:
+    """The error for a pipeline that no family knows; it names those that are known."""
+    from diffusers_rdaam.recording.families.unet import PIPELINES
+
+    return UnsupportedPipelineError(
+        f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
+        f"never guessed. Supported: {', '.join(PIPELINES)} and classes derived from them."
     )

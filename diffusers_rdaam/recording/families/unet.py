@@ -1,8 +1,10 @@
-"""UNets with text cross-attention: Stable Diffusion 1 and 2."""
+"""UNets with text cross-attention: Stable Diffusion 1, 2 and XL, and what is built on them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from diffusers.models.attention_processor import Attention
@@ -12,13 +14,92 @@ from diffusers_rdaam.errors import RecordingError
 from diffusers_rdaam.recording.families.base import DenoiserCall
 from diffusers_rdaam.recording.sites import Site
 
-PIPELINES = ("StableDiffusionPipeline",)
+
+@dataclass(frozen=True)
+class RowLayout:
+    """The rows of a guided denoiser call; without guidance all are conditional.
+
+    Args:
+        parts: the equal parts of the batch, in order; one of them is ``"conditional"``.
+        guided: whether a pipeline's next call is guided. Asked at every call, because a callback
+            may switch guidance off during the run.
+    """
+
+    parts: tuple[str, ...]
+    guided: Callable[[Any], bool]
+
+    def conditional(self, pipe: Any, rows: int) -> tuple[int, int]:
+        """First and one past the last conditional row of a call with ``rows`` rows.
+
+        Raises:
+            RecordingError: the rows cannot be divided so.
+        """
+        if not self.guided(pipe):
+            return 0, rows
+        size, rest = divmod(rows, len(self.parts))
+        if rest:
+            raise RecordingError(
+                f"The denoiser was called with {rows} rows under classifier-free guidance, where "
+                f"[{', '.join(self.parts)}] were expected. This layout is not known."
+            )
+        start = size * self.parts.index("conditional")
+        return start, start + size
+
+
+def _by_property(pipe: Any) -> bool:
+    return bool(pipe.do_classifier_free_guidance)
+
+
+def _as_told(pipe: Any) -> bool:
+    """A pipeline without the property tells ``encode_prompt``, where the pipeline mixin listens."""
+    told = getattr(pipe, "_rdaam_guided", None)
+    if told is None:
+        raise RecordingError(
+            f"{type(pipe).__name__} did not tell encode_prompt whether it uses guidance "
+            "(do_classifier_free_guidance=…), so its conditional rows are not known."
+        )
+    return bool(told)
+
+
+_PAIR = ("unconditional", "conditional")
+_TRIPLE = ("conditional", "image only", "unconditional")
+GUIDED = RowLayout(_PAIR, _by_property)
+UNGUIDED = RowLayout(("conditional",), lambda pipe: False)
+
+# By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
+# rows does it give the denoiser, in which order, and when?
+LAYOUTS: dict[str, RowLayout] = {
+    "StableDiffusionPipeline": GUIDED,
+    "StableDiffusionImg2ImgPipeline": GUIDED,
+    "StableDiffusionInpaintPipeline": GUIDED,
+    "StableDiffusionControlNetPipeline": GUIDED,
+    "StableDiffusionControlNetImg2ImgPipeline": GUIDED,
+    "StableDiffusionControlNetInpaintPipeline": GUIDED,
+    "StableDiffusionInstructPix2PixPipeline": RowLayout(_TRIPLE, _by_property),
+    "StableDiffusionXLPipeline": GUIDED,
+    "StableDiffusionXLImg2ImgPipeline": GUIDED,
+    "StableDiffusionXLInpaintPipeline": GUIDED,
+    "StableDiffusionXLControlNetPipeline": GUIDED,
+    "StableDiffusionXLControlNetImg2ImgPipeline": GUIDED,
+    "StableDiffusionXLControlNetInpaintPipeline": GUIDED,
+    "StableDiffusionXLInstructPix2PixPipeline": RowLayout(_TRIPLE, _as_told),
+    "LatentConsistencyModelPipeline": UNGUIDED,
+    "LatentConsistencyModelImg2ImgPipeline": UNGUIDED,
+}
+PIPELINES = tuple(LAYOUTS)
 
 _PLACE = re.compile(r"^(down_blocks|up_blocks|mid_block)(?:\.(\d+))?\.")
 
 
+@dataclass(frozen=True)
 class UNetFamily:
-    """``UNet2DConditionModel`` called with rows ``[unconditional, conditional]``."""
+    """``UNet2DConditionModel``, with text in every ``attn2``.
+
+    Args:
+        layout: of the rows of its calls.
+    """
+
+    layout: RowLayout = GUIDED
 
     def denoiser(self, pipe: Any) -> nn.Module:
         """``pipe.unet``, without the wrapper of ``torch.compile``."""
@@ -39,21 +120,14 @@ class UNetFamily:
     def read_call(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DenoiserCall | None:
-        """Guidance is read at every call, because a callback may switch it off during the run."""
+        """The latent's size, the columns of the text, and the rows by the layout."""
         sample: Tensor = kwargs["sample"] if "sample" in kwargs else args[0]
         text: Tensor = (
             kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2]
         )
-        rows = sample.shape[0]
-        guided = bool(pipe.do_classifier_free_guidance)
-        if guided and rows % 2:
-            raise RecordingError(
-                f"The denoiser was called with {rows} rows under classifier-free guidance, where "
-                "[unconditional, conditional] were expected. This layout is not known."
-            )
         height, width = sample.shape[-2:]
-        start = rows // 2 if guided else 0
-        return DenoiserCall((height, width), text.shape[1], start, rows, sample.device)
+        start, stop = self.layout.conditional(pipe, sample.shape[0])
+        return DenoiserCall((height, width), text.shape[1], start, stop, sample.device)
 
     def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
         """The latent's size, halved ``level`` times and rounded up each time.

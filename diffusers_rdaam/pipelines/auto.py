@@ -1,0 +1,123 @@
+"""Auto pipelines: the recording class for the stock class that diffusers' own would take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffusers import ControlNetUnionModel, DiffusionPipeline
+from diffusers.pipelines.auto_pipeline import (
+    AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+    AUTO_INPAINT_PIPELINES_MAPPING,
+    AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+)
+
+from diffusers_rdaam.pipelines import (
+    controlnet,
+    latent_consistency,
+    stable_diffusion,
+    stable_diffusion_xl,
+)
+from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
+from diffusers_rdaam.recording.families.base import stock_class, unsupported
+
+_TASKS: tuple[Mapping[str, type], ...] = (
+    AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+    AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+    AUTO_INPAINT_PIPELINES_MAPPING,
+)
+_HUB = ("cache_dir", "force_download", "proxies", "token", "local_files_only", "revision")
+_RECORDING = {
+    stock_class(cls): cls
+    for module in (controlnet, latent_consistency, stable_diffusion, stable_diffusion_xl)
+    for cls in vars(module).values()
+    if isinstance(cls, type)
+    and issubclass(cls, RDAAMPipelineMixin)
+    and cls.__module__ == module.__name__
+}
+
+
+class _Auto:
+    _task: Mapping[str, type]
+
+    def __init__(self) -> None:
+        raise TypeError(
+            f"{type(self).__name__} is not made by its constructor; use from_pretrained(path) or "
+            "from_pipe(pipe)."
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_or_path: Any, **kwargs: Any) -> Any:
+        """Load a folder or hub id, as the stock Auto pipeline does.
+
+        Args:
+            pretrained_model_or_path: as in diffusers.
+            **kwargs: of the pipeline's ``from_pretrained``; ``controlnet=`` takes the class for it.
+
+        Raises:
+            UnsupportedPipelineError: the stock class cannot be recorded; nothing was loaded.
+        """
+        hub = {name: kwargs[name] for name in _HUB if name in kwargs}
+        config = DiffusionPipeline.load_config(pretrained_model_or_path, **hub)
+        chosen = cls._choose(config["_class_name"], kwargs)
+        return chosen.from_pretrained(pretrained_model_or_path, **kwargs)
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+        """The pipeline of this task on another's modules, in the type they have.
+
+        Args:
+            pipeline: a stock or a recording pipeline.
+            **kwargs: of the pipeline's ``from_pipe``; ``controlnet=`` adds one, or with None takes
+                it away.
+
+        Raises:
+            UnsupportedPipelineError: the stock class cannot be recorded.
+        """
+        stock = stock_class(type(pipeline)) or type(pipeline)
+        return cls._choose(stock.__name__, kwargs).from_pipe(pipeline, **kwargs)
+
+    @classmethod
+    def _choose(cls, name: str, kwargs: dict[str, Any]) -> Any:
+        wanted = name
+        if "controlnet" in kwargs:
+            wanted = _with_controlnet(name, kwargs["controlnet"])
+            if kwargs["controlnet"] is None:
+                del kwargs["controlnet"]
+        if kwargs.pop("enable_pag", False):
+            wanted = wanted.replace("Pipeline", "PAGPipeline")
+        models = (
+            model for task in _TASKS for model, stock in task.items() if stock.__name__ == wanted
+        )
+        stock = cls._task.get(next(models, ""))
+        if stock not in _RECORDING:
+            raise unsupported(f"{wanted if stock is None else stock.__name__}, for {cls.__name__},")
+        return _RECORDING[stock]
+
+
+def _with_controlnet(name: str, controlnet: Any) -> str:
+    """The text-to-image class's name of the same model, with or without a ControlNet."""
+    stem = name.removesuffix("Pipeline")
+    for part in ("Img2Img", "Inpaint", "ControlNetUnion", "ControlNet"):
+        stem = stem.replace(part, "")
+    if controlnet is not None:
+        stem += "ControlNetUnion" if isinstance(controlnet, ControlNetUnionModel) else "ControlNet"
+    return f"{stem}Pipeline"
+
+
+class AutoRDAAMPipelineForText2Image(_Auto):
+    """:class:`diffusers.AutoPipelineForText2Image`, with recording pipelines."""
+
+    _task = AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+
+class AutoRDAAMPipelineForImage2Image(_Auto):
+    """:class:`diffusers.AutoPipelineForImage2Image`, with recording pipelines."""
+
+    _task = AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
+
+
+class AutoRDAAMPipelineForInpainting(_Auto):
+    """:class:`diffusers.AutoPipelineForInpainting`, with recording pipelines."""
+
+    _task = AUTO_INPAINT_PIPELINES_MAPPING

@@ -1,0 +1,154 @@
+"""Auto pipelines: our class where diffusers' own would take the stock one."""
+
+from __future__ import annotations
+
+import json
+
+import diffusers
+import pytest
+import torch
+from toys import CASES, build, call, parts_of, toy, toy_controlnet
+
+import diffusers_rdaam
+from diffusers_rdaam.errors import UnsupportedPipelineError
+from diffusers_rdaam.pipelines.auto import _RECORDING
+
+TASKS = {"Text2Image": "", "Image2Image": "Img2Img", "Inpainting": "Inpaint"}
+MODELS = ["StableDiffusion", "StableDiffusionXL", "LatentConsistencyModel"]
+PAIRS = [
+    (model, task)
+    for model in MODELS
+    for task in TASKS
+    if model != "LatentConsistencyModel" or task != "Inpainting"
+]
+
+
+def ours(task: str):
+    return getattr(diffusers_rdaam, f"AutoRDAAMPipelineFor{task}")
+
+
+def stock(task: str):
+    return getattr(diffusers, f"AutoPipelineFor{task}")
+
+
+def recording(name: str):
+    return getattr(diffusers_rdaam, f"{name}RDAAMPipeline")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    made = {}
+    for model in MODELS:
+        made[model] = tmp_path_factory.mktemp(model)
+        toy(CASES[model])[0].save_pretrained(made[model])
+    return made
+
+
+def test_every_class_that_an_auto_pipeline_of_diffusers_takes_is_known():
+    without = {name for name in CASES if "Pix2Pix" in name}
+    assert {cls.__name__ for cls in _RECORDING} == {
+        f"{name}Pipeline" for name in CASES.keys() - without
+    }
+    assert {cls.__name__ for cls in _RECORDING.values()} == {
+        f"{name}RDAAMPipeline" for name in CASES.keys() - without
+    }
+
+
+@pytest.mark.parametrize(("model", "task"), PAIRS)
+def test_from_pretrained(folders, model, task):
+    none = {} if "XL" in model else {"safety_checker": None}
+    pipe = ours(task).from_pretrained(folders[model], **none, dtype=torch.bfloat16)
+    assert type(pipe) is recording(model + TASKS[task])
+    assert pipe.unet.dtype == torch.bfloat16
+    wanted = stock(task).from_pretrained(folders[model], **none)
+    assert isinstance(pipe, type(wanted))
+    assert str(pipe.name_or_path) == str(folders[model])
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("model", MODELS[:2])
+def test_with_a_controlnet(folders, model, task):
+    none = {} if "XL" in model else {"safety_checker": None}
+    net = toy_controlnet(toy(CASES[model])[0].unet)
+    pipe = ours(task).from_pretrained(folders[model], controlnet=net, **none)
+    assert type(pipe) is recording(f"{model}ControlNet{TASKS[task]}")
+    assert pipe.controlnet is net
+    assert isinstance(
+        pipe, type(stock(task).from_pretrained(folders[model], controlnet=net, **none))
+    )
+
+
+@pytest.mark.parametrize("owner", [0, 1], ids=["stock", "ours"])
+@pytest.mark.parametrize(("model", "task"), PAIRS)
+def test_from_pipe(model, task, owner):
+    case = CASES[model + TASKS[task]]
+    given = build((CASES[model].stock, CASES[model].ours)[owner], parts_of(CASES[model]))
+    pipe = ours(task).from_pipe(given)
+    assert type(pipe) is case.ours and pipe.unet is given.unet
+    pipe.set_progress_bar_config(disable=True)
+    output = call(case, pipe)
+    assert output.attribution.words
+    wanted = call(case, build(case.stock, pipe.components | {"scheduler": given.scheduler}))
+    assert output.images[0].tobytes() == wanted.images[0].tobytes()
+
+
+def test_a_controlnet_comes_stays_and_goes():
+    model = "StableDiffusionXL"
+    given = build(CASES[model].stock, parts_of(CASES[model]))
+    nets = [toy_controlnet(given.unet, seed) for seed in (1, 2)]
+    with_nets = ours("Text2Image").from_pipe(given, controlnet=nets)
+    assert type(with_nets) is recording(f"{model}ControlNet")
+    assert list(with_nets.controlnet.nets) == nets
+    stays = ours("Image2Image").from_pipe(with_nets)
+    assert type(stays) is recording(f"{model}ControlNetImg2Img")
+    goes = ours("Inpainting").from_pipe(stays, controlnet=None)
+    assert type(goes) is recording(f"{model}Inpaint") and "controlnet" not in goes.components
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_types_of_shared_and_new_modules_stay(several):
+    given = build(CASES["StableDiffusion"].stock, parts_of(CASES["StableDiffusion"]))
+    given.unet.to(torch.bfloat16)
+    net = toy_controlnet(toy(CASES["StableDiffusion"])[0].unet).to(torch.float16)
+    pipe = ours("Text2Image").from_pipe(given, controlnet=[net] if several else net)
+    kinds = [part.dtype for part in (pipe.unet, net, pipe.text_encoder)]
+    assert kinds == [torch.bfloat16, torch.float16, torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "kwargs", "named"),
+    [
+        ("FluxPipeline", "Text2Image", {}, "FluxPipeline"),
+        (
+            "StableDiffusionPipeline",
+            "Text2Image",
+            {"enable_pag": True},
+            "StableDiffusionPAGPipeline",
+        ),
+        ("StableDiffusionXLPAGPipeline", "Image2Image", {}, "StableDiffusionXLPAGImg2ImgPipeline"),
+        ("LatentConsistencyModelPipeline", "Inpainting", {}, "LatentConsistencyModelPipeline"),
+        ("StableDiffusionInstructPix2PixPipeline", "Image2Image", {}, "StableDiffusionInstruct"),
+        ("NoSuchPipeline", "Text2Image", {}, "NoSuchPipeline"),
+    ],
+)
+def test_what_cannot_be_recorded_is_not_even_loaded(tmp_path, name, task, kwargs, named):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    wanted = rf"^{named}\w*, for AutoRDAAMPipelineFor{task}, cannot be recorded: .* Supported: Sta"
+    with pytest.raises(UnsupportedPipelineError, match=wanted):
+        ours(task).from_pretrained(tmp_path, **kwargs)
+
+
+def test_a_union_controlnet_is_refused():
+    class Net(diffusers.ControlNetUnionModel):
+        def __init__(self):
+            pass
+
+    with pytest.raises(
+        UnsupportedPipelineError, match=r"^StableDiffusionXLControlNetUnionPipeline,"
+    ):
+        ours("Text2Image").from_pipe(toy(CASES["StableDiffusionXL"])[0], controlnet=Net())
+
+
+def test_constructors_are_refused():
+    with pytest.raises(TypeError, match=r"^AutoRDAAMPipelineForInpainting is not made by its"):
+        ours("Inpainting")()
