@@ -14,7 +14,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/rdaam generate "a red circle and a blue square" --seed 7 --box auto --out $(OUT)
+	$(BIN)/rdaam generate "a red circle and a blue square" --seed 3 \
+		--box 9,65,58,115 --box 66,22,108,62 --out $(OUT)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
