@@ -16,7 +16,7 @@ from diffusers_rdaam.shapes import BinaryMask, Column
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# On the embedded model's validation prompts, see benchmarks/embedded_model.py.
+# Between DAAM's 0.4 and what is best on the embedded model, 0.55 (IoU 0.67 at 0.5, 0.69 at 0.55).
 DEFAULT_THRESHOLD = 0.5
 
 
