@@ -17,6 +17,8 @@ PROMPTS = [
     ("a black triangle and a yellow circle", ("black triangle", "yellow circle")),
     ("a magenta cross and a green heart", ("magenta cross", "green heart")),
 ]
+EACH = 4
+NAMES = [names for _, names in PROMPTS for _ in range(EACH)]
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +28,21 @@ def run():
         [text for text, _ in PROMPTS],
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE_SCALE,
-        generator=[torch.Generator().manual_seed(seed) for seed in range(len(PROMPTS))],
+        num_images_per_prompt=EACH,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(len(PROMPTS) * EACH)],
     )
 
 
 def test_it_draws_what_the_prompts_say(run) -> None:
-    verdicts = [judge(image, names) for image, (_, names) in zip(run.images, PROMPTS, strict=True)]
-    assert all(verdict.both_colours for verdict in verdicts)
-    assert sum(verdict.both_objects for verdict in verdicts) >= len(PROMPTS) - 1
+    verdicts = [judge(image, names) for image, names in zip(run.images, NAMES, strict=True)]
+    assert np.mean([verdict.both_colours for verdict in verdicts]) >= 0.95
+    # Nine in ten on 400 images; of 24 at least three in four, or something is broken.
+    assert np.mean([verdict.both_objects for verdict in verdicts]) >= 0.75
 
 
 def test_the_right_words_win_in_the_objects_boxes(run) -> None:
-    right = asked = 0
-    for attribution, (_, names) in zip(run.attributions, PROMPTS, strict=True):
+    right = asked = tops = 0
+    for attribution, names in zip(run.attributions, NAMES, strict=True):
         for name, other in (names, names[::-1]):
             colour, shape = name.split()
             blob = next(b for b in find_blobs(attribution.image) if b.colour == colour)
@@ -49,13 +53,14 @@ def test_the_right_words_win_in_the_objects_boxes(run) -> None:
             for mine, others in zip((colour, shape), other.split(), strict=True):
                 right += lift[mine] > lift[others]
                 asked += 1
-            assert words.words[0].text in (colour, shape)
-    assert right >= asked - 1
+            tops += words.words[0].text in (colour, shape)
+    assert right >= 0.95 * asked
+    assert tops >= 0.95 * asked / 2
 
 
 def test_phrases_lie_on_their_objects(run) -> None:
     overlaps = []
-    for attribution, (_, names) in zip(run.attributions, PROMPTS, strict=True):
+    for attribution, names in zip(run.attributions, NAMES, strict=True):
         for name in names:
             blob = next(b for b in find_blobs(attribution.image) if b.colour == name.split()[0])
             mask = attribution.word(name).mask(0.55).numpy()
