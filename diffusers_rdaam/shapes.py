@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Float16, Float32, Int, UInt8
+from jaxtyping import Bool, Float, Float16, Float32
 from torch import Tensor
 
 Query = Float[Tensor, "rows heads pixels dim"]
@@ -15,7 +15,6 @@ AttentionMask = Float[Tensor, "rows #heads #pixels tokens"]
 Probabilities = Float[Tensor, "rows heads pixels tokens"]
 HeadMeans = Float[Tensor, "rows tokens pixels"]
 Plane = Float16[Tensor, "rows tokens pixels"]
-SiteCounts = Int[Tensor, " sites"]
 
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
 Column = Float[Tensor, "height width"]
@@ -24,4 +23,3 @@ Interpolation = Float[Tensor, "pixels cells"]
 GridWeights = Float[Tensor, "grid_height grid_width"]
 CellWeights = Float[Tensor, "_ _"]  # of one of several grids, each of its own size
 TokenScores = Float[Tensor, " tokens"]
-ImageArray = UInt8[Tensor, "height width 3"]

@@ -53,7 +53,7 @@ class RDAAMPipelineMixin:
         calls = [base.__dict__["__call__"] for base in cls.__mro__ if "__call__" in base.__dict__]
         # One call is wrapped: a class whose parent records already may call that and add to it.
         if calls and not any(getattr(call, "_rdaam_recorded", False) for call in calls):
-            cls.__call__ = _recorded(calls[0])  # type: ignore[method-assign]
+            cls.__call__ = _recorded(calls[0])  # type: ignore[method-assign]  # the point
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -100,10 +100,10 @@ class RDAAMPipelineMixin:
     @property
     def attn_processors(self) -> dict[str, AttentionProcessor]:
         """The processors of the denoiser, by name."""
-        family = _family(self)
+        family = family_of(self)
         if not self._rdaam_installed:
             self._rdaam_prepare(family)
-        return family.denoiser(self).attn_processors  # type: ignore[return-value]
+        return family.denoiser(self).attn_processors  # type: ignore[return-value]  # a denoiser's
 
     def set_attn_processor(
         self, processor: AttentionProcessor | dict[str, AttentionProcessor]
@@ -117,7 +117,7 @@ class RDAAMPipelineMixin:
         Raises:
             ProcessorError: a site has a processor that cannot be recorded.
         """
-        family = _family(self)
+        family = family_of(self)
         denoiser: Any = family.denoiser(self)
         if isinstance(processor, RDAAMProcessor):
             install(family.sites(denoiser), processor)
@@ -183,7 +183,7 @@ class RDAAMPipelineMixin:
 
     def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         attribution_prompt = kwargs.pop("attribution_prompt", None)
-        family = _family(self)
+        family = family_of(self)
         self._rdaam_attributions, self._rdaam_why = None, _ENDED_EARLY
         why = self._rdaam_prepare(family)
         if why is not None:
@@ -238,14 +238,10 @@ def _modules(parts: dict[str, Any]) -> list[Any]:
     return [part for part in flat if isinstance(part, nn.Module)]
 
 
-def _family(pipe: Any) -> Family:
-    return family_of(pipe)
-
-
 def _recorded(stock_call: Any) -> Any:
     @functools.wraps(stock_call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self._rdaam_call(stock_call, args, kwargs)
 
-    __call__._rdaam_recorded = True  # type: ignore[attr-defined]
+    __call__._rdaam_recorded = True  # type: ignore[attr-defined]  # a mark of our own
     return __call__
