@@ -17,6 +17,7 @@ HeadMeans = Float[Tensor, "rows tokens pixels"]
 Plane = Float16[Tensor, "rows tokens pixels"]
 
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
+DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]
 Column = Float[Tensor, "height width"]
 BinaryMask = Bool[Tensor, "height width"]
 Interpolation = Float[Tensor, "pixels cells"]

@@ -21,6 +21,8 @@ class DenoiserCall:
         tokens: columns of the text.
         start, stop: the conditional rows of the batch, in order of the images.
         device: where the latent is.
+        negative: the rows of the negative prompt in the same order, where the call has them.
+        timestep: of the scheduler, as the denoiser is given it; read after the run.
     """
 
     latent_size: tuple[int, int]
@@ -28,6 +30,8 @@ class DenoiserCall:
     start: int
     stop: int
     device: torch.device
+    negative: tuple[int, int] | None = None
+    timestep: torch.Tensor | float | None = None
 
 
 @runtime_checkable
