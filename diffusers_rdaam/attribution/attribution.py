@@ -13,45 +13,21 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from diffusers_rdaam.attribution.consistency import check_attribution
+from diffusers_rdaam.attribution.detail import Kept
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
-from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
-from diffusers_rdaam.shapes import CellWeights, GridMaps, TokenScores
+from diffusers_rdaam.geometry.region import Box, Mask, RegionLike, as_region
+from diffusers_rdaam.shapes import CellWeights, TokenScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RunInfo = dict[str, str | int | float | bool | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The maps of all sites of one grid.
-
-    Args:
-        maps: ``(tokens, height, width)`` float32, mean probability over heads, sites and calls.
-        additions: how many (site, denoiser call) pairs that is the mean of.
-        sites: names of the attention modules.
-    """
-
-    maps: GridMaps = field(repr=False)
-    additions: int
-    sites: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.maps.ndim != 3 or self.additions < 1:
-            raise InputError(
-                "A grid has maps (tokens, height, width) and at least one addition; got shape "
-                f"{tuple(self.maps.shape)} and {self.additions}."
-            )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the grid, in cells."""
-        return (self.maps.shape[1], self.maps.shape[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +45,9 @@ class Attribution:
         image_size: height and width of the image in pixels.
         image: the image itself, where it was decoded.
         run: facts about the run: model, scheduler, steps, guidance scale, denoiser calls.
+        kept: the maps apart by step, layer or head, where the run kept them so.
+        negative_attribution: of the negative prompt, where the run kept it; its words are its own.
+        mask: what was painted anew, where the run was given a mask; of the image's size.
     """
 
     prompt: Prompt
@@ -76,27 +55,12 @@ class Attribution:
     image_size: tuple[int, int]
     image: Image.Image | None = field(default=None, repr=False)
     run: RunInfo = field(default_factory=dict)
+    kept: Kept | None = field(default=None, repr=False)
+    negative_attribution: Attribution | None = field(default=None, repr=False)
+    mask: Mask | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.grids:
-            raise InputError("An attribution needs the maps of at least one grid.")
-        if self.image is not None and self.image.size[::-1] != self.image_size:
-            raise InputError(
-                f"The image is {self.image.width} pixels wide and {self.image.height} high, but "
-                f"image_size (height, width) is {self.image_size}."
-            )
-        for name, value in self.run.items():
-            if value is not None and not isinstance(value, (str, int, float, bool)):
-                raise InputError(
-                    f"Facts about a run are texts and numbers; {name!r} is a "
-                    f"{type(value).__name__}."
-                )
-        for grid in self.grids:
-            if grid.maps.shape[0] != len(self.prompt.tokens):
-                raise InputError(
-                    f"The maps have {grid.maps.shape[0]} columns, the prompt "
-                    f"{len(self.prompt.tokens)} tokens; they must be the same."
-                )
+        check_attribution(self)
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -105,8 +69,11 @@ class Attribution:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the maps."""
-        return sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
+        """Bytes of all maps: the grids, what was kept apart, and the negative prompt's."""
+        grids = sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
+        kept = 0 if self.kept is None else self.kept.nbytes
+        negative = self.negative_attribution
+        return grids + kept + (0 if negative is None else negative.nbytes)
 
     def word(self, query: WordQuery, *, occurrence: int | None = None) -> HeatMap:
         """Where a word or phrase is: its heat map at the image's size.
@@ -217,9 +184,9 @@ class Attribution:
 
     @cached_property
     def _parts(self) -> list[float]:
-        """Each grid's share of all additions: every (site, call) pair weighs the same."""
-        additions = [grid.additions for grid in self.grids]
-        return [count / sum(additions) for count in additions]
+        """Each grid's share: its number of (site, call) pairs times its weight, over the sum."""
+        weights = [grid.weight * grid.additions for grid in self.grids]
+        return [weight / sum(weights) for weight in weights]
 
     @cached_property
     def _levels(self) -> TokenScores:
