@@ -230,7 +230,7 @@ class Attribution:
         values = torch.zeros(height, width)
         for grid, part in zip(self.grids, self._parts, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap(values, text, spans, columns, self.image)
+        return HeatMap(values, text, spans, columns, self.image, self)
 
     def _columns_of_text(self, key: str) -> tuple[int, ...]:
         same = (word.columns for word in self.words if word.text.casefold() == key)
