@@ -25,3 +25,5 @@ Interpolation = Float[Tensor, "pixels cells"]
 GridWeights = Float[Tensor, "grid_height grid_width"]
 CellWeights = Float[Tensor, "_ _"]  # of one of several grids, each of its own size
 TokenScores = Float[Tensor, " tokens"]
+StepMaps = Float[Tensor, "steps _ _"]  # of one of several grids, each of its own size
+StepWeights = Float[Tensor, "steps grids"]

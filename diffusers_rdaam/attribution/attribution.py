@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from diffusers_rdaam.attribution.choices import Names, Numbers, Sizes
 from diffusers_rdaam.attribution.consistency import check_attribution
 from diffusers_rdaam.attribution.detail import Kept
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
+from diffusers_rdaam.attribution.selection import kept_by, select, site_names
+from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, Mask, RegionLike, as_region
@@ -74,6 +77,57 @@ class Attribution:
         kept = 0 if self.kept is None else self.kept.nbytes
         negative = self.negative_attribution
         return grids + kept + (0 if negative is None else negative.nbytes)
+
+    @property
+    def steps(self) -> Steps:
+        """The denoiser's calls one by one: ``steps[3]``, ``steps[10:20]``, ``steps.timesteps``.
+
+        Raises:
+            NoAttributionError: the run did not keep them apart.
+        """
+        return Steps(self)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of all sites, as diffusers spells them."""
+        return site_names(self)
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """How many heads each site has.
+
+        Raises:
+            NoAttributionError: the run did not keep them apart.
+        """
+        kept = kept_by(self, "heads")
+        details = () if kept is None else kept.details
+        return {site: detail.maps.shape[1] for detail in details for site in detail.sites}
+
+    def select(
+        self,
+        *,
+        layers: Names | None = None,
+        heads: Numbers | None = None,
+        resolutions: Sizes | None = None,
+        steps: Numbers | None = None,
+    ) -> Attribution:
+        """The attribution of a part: of some layers, heads, grids and steps.
+
+        ``attribution.select(layers="up_blocks", resolutions={16: 1.0, 64: 0.2})``. All columns
+        still sum to 1 at every pixel; numbers then count what was selected, as in a list.
+
+        Args:
+            layers: names, dotted prefixes (``"mid_block"``), patterns (``"up_blocks.*.attn2"``).
+            heads: a number from 0, several, or a slice.
+            resolutions: ``(height, width)`` of a grid or ``n`` for a square one; several in a list;
+                or a mapping of them to weights: a grid then counts weight times additions.
+            steps: as heads.
+
+        Raises:
+            InputError: there is no such layer, head, grid or step.
+            NoAttributionError: the run did not keep apart what was asked for.
+        """
+        return select(self, layers=layers, heads=heads, resolutions=resolutions, steps=steps)
 
     def word(self, query: WordQuery, *, occurrence: int | None = None) -> HeatMap:
         """Where a word or phrase is: its heat map at the image's size.
@@ -176,7 +230,7 @@ class Attribution:
         values = torch.zeros(height, width)
         for grid, part in zip(self.grids, self._parts, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap(values, text, spans, columns, self.image)
+        return HeatMap(values, text, spans, columns, self.image, self)
 
     def _columns_of_text(self, key: str) -> tuple[int, ...]:
         same = (word.columns for word in self.words if word.text.casefold() == key)
