@@ -17,7 +17,7 @@ from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
 from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.run import build_attributions
 from diffusers_rdaam.recording.accumulator import HeatMapAccumulator
-from diffusers_rdaam.recording.families import Family, family_of
+from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.sites import foreign_text, install, is_stock, replaced
@@ -74,18 +74,20 @@ class RDAAMPipelineMixin:
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         """As in the stock class; a recorded run notes the text that is really encoded."""
-        self._rdaam_note(args, kwargs)
+        self._rdaam_note(super().encode_prompt, args, kwargs)  # type: ignore[misc]  # of the pipeline
         return super().encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
 
     def _encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         # Stable Diffusion's InstructPix2Pix encodes its prompt here.
-        self._rdaam_note(args, kwargs)
+        self._rdaam_note(super()._encode_prompt, args, kwargs)  # type: ignore[misc]  # of the pipeline
         return super()._encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
 
-    def _rdaam_note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _rdaam_note(self, encode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._rdaam_encoded is not None:
-            self._rdaam_encoded.append(kwargs.get("prompt", args[0] if args else None))
-            self._rdaam_guided = kwargs.get("do_classifier_free_guidance")
+            # Some pipelines give everything by position.
+            given = inspect.signature(encode).bind_partial(*args, **kwargs).arguments
+            self._rdaam_encoded.append(given.get("prompt"))
+            self._rdaam_guided = given.get("do_classifier_free_guidance")
 
     def to_json_string(self) -> str:
         """The configuration under the stock class's name, so that plain diffusers loads it."""
@@ -211,7 +213,7 @@ class RDAAMPipelineMixin:
                 if encoded and encoded[0] is not None:
                     arguments["prompt"] = encoded[0]
                 attributions = build_attributions(
-                    self, recorder, result[0], arguments, attribution_prompt
+                    self, recorder, images_of(result), arguments, attribution_prompt
                 )
             except Exception as error:
                 # Whatever went wrong here, the image exists and is handed over.

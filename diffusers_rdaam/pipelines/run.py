@@ -13,11 +13,22 @@ from PIL import Image
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, PromptTruncatedWarning
+from diffusers_rdaam.recording.families import check_arguments
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.tokenize import align
 
 # Arguments that only some pipelines have; told where they were given as one text or number.
-_OF_SOME_PIPELINES = ("prompt_2", "strength", "image_guidance_scale")
+_OF_SOME_PIPELINES = (
+    "prompt_2",
+    "strength",
+    "image_guidance_scale",
+    "pag_scale",
+    "sag_scale",
+    "num_frames",
+    "clip_skip",
+    "denoising_start",
+    "denoising_end",
+)
 
 
 def build_attributions(
@@ -38,12 +49,7 @@ def build_attributions(
     """
     maps = recorder.read()
     assert recorder.accumulator is not None and recorder.latent_size is not None
-    if arguments.get("padding_mask_crop") is not None:
-        raise InputError(
-            "With padding_mask_crop the denoiser works on an enlarged crop that is pasted into the "
-            "image afterwards, so its maps are not maps of the image. Leave padding_mask_crop out, "
-            "or crop the image yourself."
-        )
+    arguments = check_arguments(pipe, arguments)
     texts = _texts(pipe, arguments, attribution_prompt)
     per_prompt, rest = divmod(len(maps), len(texts))
     if rest:
