@@ -19,7 +19,7 @@ from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.run import Run, so_far
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
-from diffusers_rdaam.recording.families import Family, family_of
+from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Recorder, shape_for
@@ -244,7 +244,7 @@ class RDAAMPipelineMixin:
             self._rdaam_buffers = recorder.buffers
             # Read before another thread's run may take the buffers.
             try:
-                attributions = run.attributions(result[0])
+                attributions = run.attributions(images_of(result))
             except Exception as error:
                 # Whatever went wrong here, the image exists and is handed over.
                 why = f"The image was made, but not its attribution: {error}"

@@ -15,6 +15,7 @@ from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.recording.families import check_arguments
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.tokenize import align
 
@@ -23,6 +24,10 @@ _OF_SOME_PIPELINES = (
     "prompt_2",
     "strength",
     "image_guidance_scale",
+    "pag_scale",
+    "sag_scale",
+    "num_frames",
+    "clip_skip",
     "denoising_start",
     "denoising_end",
 )
@@ -76,13 +81,7 @@ class Run:
         maps = self.recorder.read()
         negative = self.recorder.read_negative()
         assert self.recorder.shape is not None and self.recorder.latent_size is not None
-        if self.arguments.get("padding_mask_crop") is not None:
-            raise InputError(
-                "With padding_mask_crop the denoiser works on an enlarged crop that is pasted into "
-                "the image afterwards, so its maps are not maps of the image. Leave "
-                "padding_mask_crop out, or crop the image yourself."
-            )
-        texts = self._texts()
+        texts = self._texts(check_arguments(self.pipe, self._as_encoded()))
         per_prompt, rest = divmod(len(maps), len(texts))
         if rest:
             raise InputError(f"{len(texts)} prompts do not divide {len(maps)} images.")
@@ -105,12 +104,15 @@ class Run:
             masks=self._masks(len(maps), (size[0], size[1])),
         )
 
-    def _texts(self) -> list[str | None]:
+    def _as_encoded(self) -> dict[str, Any]:
+        """The arguments with the prompt that was really encoded."""
         prompt = (self._encoded or {}).get("prompt")
+        return self.arguments if prompt is None else self.arguments | {"prompt": prompt}
+
+    def _texts(self, arguments: dict[str, Any]) -> list[str | None]:
+        prompt = arguments.get("prompt")
         if prompt is None:
-            prompt = self.arguments.get("prompt")
-        if prompt is None:
-            embeds = self.arguments.get("prompt_embeds")
+            embeds = arguments.get("prompt_embeds")
             if embeds is None:
                 raise InputError(
                     "The call has neither an argument prompt nor prompt_embeds by these names, so "

@@ -21,7 +21,7 @@ from diffusers_rdaam import RDAAMPipelineMixin, StableDiffusionRDAAMPipeline, re
 from diffusers_rdaam.errors import NotRecordedWarning, RecordingError, UnsupportedPipelineError
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.families.base import stock_class
-from diffusers_rdaam.recording.families.unet import LAYOUTS, PIPELINES
+from diffusers_rdaam.recording.families.layouts import LAYOUTS, PIPELINES
 
 REFUSED = "cannot be recorded: the layout of its denoiser calls is not known, and it is never"
 
