@@ -30,6 +30,26 @@ _SWITCHED_OFF = (
 )
 
 
+class _Noted:
+    """A method of the stock class that encodes the prompt; a recorded run notes which text it got.
+
+    It has the stock method's signature, and is missing where the stock class has none.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, pipe: Any, owner: type) -> Any:
+        stock = getattr(super(RDAAMPipelineMixin, owner), self._name)
+
+        @functools.wraps(stock)
+        def method(pipe: Any, *args: Any, **kwargs: Any) -> Any:
+            pipe._rdaam_note(args, kwargs)
+            return stock(pipe, *args, **kwargs)
+
+        return method if pipe is None else method.__get__(pipe)
+
+
 class RDAAMPipelineMixin:
     """Put before a diffusers pipeline class: its calls are recorded, its images stay the same.
 
@@ -38,6 +58,10 @@ class RDAAMPipelineMixin:
     pipeline the same for its last run. ``__call__`` takes one keyword more,
     ``attribution_prompt=``: the text, or one per prompt, that ``prompt_embeds`` were made from.
     """
+
+    encode_prompt = _Noted()
+    # Stable Diffusion's InstructPix2Pix encodes its prompt here.
+    _encode_prompt = _Noted()
 
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
     _rdaam_installed: bool = False
@@ -71,16 +95,6 @@ class RDAAMPipelineMixin:
         for part, dtype in zip(shared, dtypes, strict=True):
             part.to(dtype=dtype)
         return pipe
-
-    def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
-        """As in the stock class; a recorded run notes the text that is really encoded."""
-        self._rdaam_note(args, kwargs)
-        return super().encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
-
-    def _encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
-        # Stable Diffusion's InstructPix2Pix encodes its prompt here.
-        self._rdaam_note(args, kwargs)
-        return super()._encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
 
     def _rdaam_note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._rdaam_encoded is not None:
