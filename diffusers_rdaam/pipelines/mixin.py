@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import types
 import warnings
 from typing import Any
 
@@ -47,7 +48,7 @@ class _Noted:
             pipe._rdaam_note(args, kwargs)
             return stock(pipe, *args, **kwargs)
 
-        return method if pipe is None else method.__get__(pipe)
+        return method if pipe is None else types.MethodType(method, pipe)
 
 
 class RDAAMPipelineMixin:
@@ -64,7 +65,8 @@ class RDAAMPipelineMixin:
     _encode_prompt = _Noted()
 
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
-    _rdaam_installed: bool = False
+    # The id of the denoiser that has our processors: another may be put in its place.
+    _rdaam_installed: int | None = None
     _rdaam_accumulator: HeatMapAccumulator | None = None
     _rdaam_encoded: list[Any] | None = None
     # Read by the layouts of pipelines that have no property for it.
@@ -115,9 +117,10 @@ class RDAAMPipelineMixin:
     def attn_processors(self) -> dict[str, AttentionProcessor]:
         """The processors of the denoiser, by name."""
         family = family_of(self)
-        if not self._rdaam_installed:
+        denoiser: Any = family.denoiser(self)
+        if self._rdaam_installed != id(denoiser):
             self._rdaam_prepare(family)
-        return family.denoiser(self).attn_processors  # type: ignore[return-value]  # a denoiser's
+        return denoiser.attn_processors
 
     def set_attn_processor(
         self, processor: AttentionProcessor | dict[str, AttentionProcessor]
@@ -150,7 +153,7 @@ class RDAAMPipelineMixin:
             if self._rdaam_template is not None:
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 install(sites, self._rdaam_template)
-        self._rdaam_installed = self._rdaam_template is not None
+        self._rdaam_installed = None if self._rdaam_template is None else id(denoiser)
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -177,14 +180,15 @@ class RDAAMPipelineMixin:
         template = self._rdaam_template
         if template is None:
             return _SWITCHED_OFF
-        sites = family.sites(family.denoiser(self))
+        denoiser = family.denoiser(self)
+        sites = family.sites(denoiser)
         missing = replaced(sites)
         foreign = [site for site in missing if not is_stock(site)]
         if foreign:
             return "A processor was replaced: " + foreign_text(foreign)
         if missing:
             install(missing, template)
-            if self._rdaam_installed:
+            if self._rdaam_installed == id(denoiser):
                 warnings.warn(
                     f"{len(missing)} attention modules (the first is {missing[0].name}) had lost "
                     "their RDAAMProcessor to a stock one since it was set; it was put back. To "
@@ -192,7 +196,7 @@ class RDAAMPipelineMixin:
                     NotRecordedWarning,
                     stacklevel=4,
                 )
-        self._rdaam_installed = True
+        self._rdaam_installed = id(denoiser)
         return None
 
     def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
