@@ -1,4 +1,4 @@
-"""One treatment for a stock pipeline and for ours: same result, same warnings, same log, same error.
+"""One treatment for a stock pipeline and for ours: the same result, warnings, log and error.
 
 ``alike(pipes, treatment)`` is what every test here is made of. Results are compared bit for bit; an
 output of ours may hold ``attributions`` beside what the stock one holds, and nothing else.
@@ -60,6 +60,15 @@ def alike(
     assert ours.said == stock.said
     same(ours.result, stock.result)
     return ours
+
+
+def failure(action: Callable[[], Any]) -> type[BaseException] | None:
+    """What the stock pipeline raises, for ``alike``."""
+    try:
+        action()
+    except Exception as error:  # whatever it is, ours is to raise the same
+        return type(error)
+    return None
 
 
 def plain(text: str) -> str:
