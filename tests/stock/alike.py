@@ -42,7 +42,11 @@ class Outcome:
 
 
 def alike(
-    pipes: Pair, treatment: Callable[[Any], Any], *, error: type[BaseException] | None = None
+    pipes: Pair,
+    treatment: Callable[[Any], Any],
+    *,
+    error: type[BaseException] | None = None,
+    more: str | None = None,
 ) -> Outcome:
     """Treat the stock pipeline, then ours, and compare; ours is handed back.
 
@@ -50,6 +54,7 @@ def alike(
         pipes: the stock pipeline and ours, or the two classes.
         treatment: gets one of them.
         error: what both are to raise; by default nothing.
+        more: the one warning that ours is to give beside the stock one's, by its class's name.
     """
     stock, ours = (_outcome(treatment, pipe) for pipe in pipes)
     for outcome in (stock, ours):
@@ -57,7 +62,9 @@ def alike(
             raise outcome.error
         assert type(outcome.error) is (error or type(None))
     assert plain(str(ours.error)) == str(stock.error)
-    assert ours.said == stock.said
+    of_ours = [text for text in ours.said if more is not None and text.startswith(f"{more} ")]
+    assert bool(of_ours) == (more is not None)
+    assert [text for text in ours.said if text not in of_ours] == list(stock.said)
     same(ours.result, stock.result)
     return ours
 

@@ -32,7 +32,7 @@ def test_dictionary_and_tuple_are_equivalent(case):
     assert output[0] is output["images"] is output.images
 
 
-@pytest.mark.parametrize("kind", ["latent", "pt", "np", "pil"])
+@pytest.mark.parametrize("kind", ["latent", "pt"])
 @pytest.mark.parametrize("case", ALL)
 def test_kinds_of_image(case, kind):
     output = alike(toy(case), lambda pipe: call(case, pipe, output_type=kind)).result
@@ -42,7 +42,7 @@ def test_kinds_of_image(case, kind):
 
 def test_an_unknown_kind_of_image():
     """diffusers answers with a warning and PIL images, or with an exception."""
-    for case in CASES.values():
+    for case in list(CASES.values())[::4]:
         pipes = toy(case)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -101,7 +101,7 @@ COPIES = [copy.copy, copy.deepcopy, lambda output: pickle.loads(pickle.dumps(out
 
 
 @pytest.mark.parametrize("again", COPIES, ids=["copy", "deepcopy", "pickle"])
-@pytest.mark.parametrize("kind", ["np", "pil", "latent"])
+@pytest.mark.parametrize("kind", ["np", "pil"])
 @pytest.mark.parametrize("case", SOME)
 def test_copies_of_an_output(case, kind, again):
     def treat(pipe: Any) -> Any:
@@ -114,7 +114,7 @@ def test_copies_of_an_output(case, kind, again):
     assert twin.attribution.word("cat").values.isfinite().all()
 
 
-@pytest.mark.parametrize("case", ALL)
+@pytest.mark.parametrize("case", ALL[::5])
 def test_a_call_leaves_its_arguments_alone(case):
     """And needs them in no other form: everything by name, or the prompt alone by place."""
 
