@@ -51,7 +51,8 @@ class RDAAMPipelineMixin:
     """
 
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
-    _rdaam_installed: bool = False
+    # The id of the denoiser that has our processors: another may be put in its place.
+    _rdaam_installed: int | None = None
     _rdaam_buffers: dict[str, Frames] | None = None
     _rdaam_run: Run | None = None
     _rdaam_attributions: list[Attribution] | None = None
@@ -101,9 +102,10 @@ class RDAAMPipelineMixin:
     def attn_processors(self) -> dict[str, AttentionProcessor]:
         """The processors of the denoiser, by name."""
         family = family_of(self)
-        if not self._rdaam_installed:
+        denoiser: Any = family.denoiser(self)
+        if self._rdaam_installed != id(denoiser):
             self._rdaam_prepare(family)
-        return family.denoiser(self).attn_processors  # type: ignore[return-value]  # a denoiser's
+        return denoiser.attn_processors
 
     def set_attn_processor(
         self, processor: AttentionProcessor | dict[str, AttentionProcessor]
@@ -136,7 +138,7 @@ class RDAAMPipelineMixin:
             if self._rdaam_template is not None:
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 install(sites, self._rdaam_template)
-        self._rdaam_installed = self._rdaam_template is not None
+        self._rdaam_installed = None if self._rdaam_template is None else id(denoiser)
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -194,7 +196,8 @@ class RDAAMPipelineMixin:
         template = self._rdaam_template
         if template is None:
             return _SWITCHED_OFF
-        sites = family.sites(family.denoiser(self))
+        denoiser = family.denoiser(self)
+        sites = family.sites(denoiser)
         missing = replaced(sites)
         foreign = [site for site in missing if not is_recordable(site)]
         if foreign:
@@ -202,7 +205,7 @@ class RDAAMPipelineMixin:
         if missing:
             stock = [site for site in missing if is_stock(site)]
             install(missing, template)
-            if stock and self._rdaam_installed and not quiet:
+            if stock and self._rdaam_installed == id(denoiser) and not quiet:
                 warnings.warn(
                     f"{len(stock)} attention modules (the first is {stock[0].name}) had lost "
                     "their RDAAMProcessor to a stock one since it was set; it was put back. To "
@@ -210,7 +213,7 @@ class RDAAMPipelineMixin:
                     NotRecordedWarning,
                     stacklevel=4,
                 )
-        self._rdaam_installed = True
+        self._rdaam_installed = id(denoiser)
         return None
 
     def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -254,7 +257,7 @@ class RDAAMPipelineMixin:
 
     def _rdaam_reinstall(self) -> None:
         """Go on recording with processors that a method of the pipeline has set."""
-        if self._rdaam_installed:
+        if self._rdaam_installed is not None:
             self._rdaam_prepare(family_of(self), quiet=True)
 
     def _rdaam_announce(self, text: str) -> None:
