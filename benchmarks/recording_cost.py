@@ -47,7 +47,7 @@ def modules(
     grids = site_grids(unet, model.latent)
     sites = UNetFamily().sites(unet)
     accumulator = HeatMapAccumulator(shape_of(images=1, tokens=TOKENS, grids=grids))
-    # In these models the modules of one grid have one shape.
+    # In these models modules of one grid are of one shape, and those of one shape on one grid.
     levels: dict[tuple[int, int], list[Site]] = {}
     for site in sites:
         levels.setdefault(grids[site.name], []).append(site)
