@@ -17,8 +17,9 @@ from benchmarks.whole_unet import ROWS, whole_unet
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor, Target
+from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.sites import Site
+from diffusers_rdaam.recording.target import Branch, Target
 
 ROUNDS = 9
 FULL_ROUNDS = 3
@@ -133,9 +134,8 @@ class _Module:
             self.kernel_seconds += time.thread_time() - start
 
         high, low = accumulator.planes(site.name)
-        self._recorded.target = Target(
-            high, low, accumulator.count(site.name), ROWS - 1, ROWS, accumulate
-        )
+        branch = Branch(high, low, accumulator.count(site.name), ROWS - 1, ROWS)
+        self._recorded.target = Target(site.name, (branch,), accumulate)
 
     def stock(self) -> Tensor:
         self._attention.processor = self._stock

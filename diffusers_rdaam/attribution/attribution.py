@@ -13,45 +13,24 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from diffusers_rdaam.attribution.choices import Names, Numbers, Sizes
+from diffusers_rdaam.attribution.consistency import check_attribution
+from diffusers_rdaam.attribution.detail import Kept
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
+from diffusers_rdaam.attribution.selection import kept_by, select, site_names
+from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
-from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
-from diffusers_rdaam.shapes import CellWeights, GridMaps, TokenScores
+from diffusers_rdaam.geometry.region import Box, Mask, RegionLike, as_region
+from diffusers_rdaam.shapes import CellWeights, TokenScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RunInfo = dict[str, str | int | float | bool | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The maps of all sites of one grid.
-
-    Args:
-        maps: ``(tokens, height, width)`` float32, mean probability over heads, sites and calls.
-        additions: how many (site, denoiser call) pairs that is the mean of.
-        sites: names of the attention modules.
-    """
-
-    maps: GridMaps = field(repr=False)
-    additions: int
-    sites: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.maps.ndim != 3 or self.additions < 1:
-            raise InputError(
-                "A grid has maps (tokens, height, width) and at least one addition; got shape "
-                f"{tuple(self.maps.shape)} and {self.additions}."
-            )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the grid, in cells."""
-        return (self.maps.shape[1], self.maps.shape[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +48,9 @@ class Attribution:
         image_size: height and width of the image in pixels.
         image: the image itself, where it was decoded.
         run: facts about the run: model, scheduler, steps, guidance scale, denoiser calls.
+        kept: the maps apart by step, layer or head, where the run kept them so.
+        negative_attribution: of the negative prompt, where the run kept it; its words are its own.
+        mask: what was painted anew, where the run was given a mask; of the image's size.
     """
 
     prompt: Prompt
@@ -76,27 +58,12 @@ class Attribution:
     image_size: tuple[int, int]
     image: Image.Image | None = field(default=None, repr=False)
     run: RunInfo = field(default_factory=dict)
+    kept: Kept | None = field(default=None, repr=False)
+    negative_attribution: Attribution | None = field(default=None, repr=False)
+    mask: Mask | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.grids:
-            raise InputError("An attribution needs the maps of at least one grid.")
-        if self.image is not None and self.image.size[::-1] != self.image_size:
-            raise InputError(
-                f"The image is {self.image.width} pixels wide and {self.image.height} high, but "
-                f"image_size (height, width) is {self.image_size}."
-            )
-        for name, value in self.run.items():
-            if value is not None and not isinstance(value, (str, int, float, bool)):
-                raise InputError(
-                    f"Facts about a run are texts and numbers; {name!r} is a "
-                    f"{type(value).__name__}."
-                )
-        for grid in self.grids:
-            if grid.maps.shape[0] != len(self.prompt.tokens):
-                raise InputError(
-                    f"The maps have {grid.maps.shape[0]} columns, the prompt "
-                    f"{len(self.prompt.tokens)} tokens; they must be the same."
-                )
+        check_attribution(self)
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -105,8 +72,62 @@ class Attribution:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the maps."""
-        return sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
+        """Bytes of all maps: the grids, what was kept apart, and the negative prompt's."""
+        grids = sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
+        kept = 0 if self.kept is None else self.kept.nbytes
+        negative = self.negative_attribution
+        return grids + kept + (0 if negative is None else negative.nbytes)
+
+    @property
+    def steps(self) -> Steps:
+        """The denoiser's calls one by one: ``steps[3]``, ``steps[10:20]``, ``steps.timesteps``.
+
+        Raises:
+            NoAttributionError: the run did not keep them apart.
+        """
+        return Steps(self)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of all sites, as diffusers spells them."""
+        return site_names(self)
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """How many heads each site has.
+
+        Raises:
+            NoAttributionError: the run did not keep them apart.
+        """
+        kept = kept_by(self, "heads")
+        details = () if kept is None else kept.details
+        return {site: detail.maps.shape[1] for detail in details for site in detail.sites}
+
+    def select(
+        self,
+        *,
+        layers: Names | None = None,
+        heads: Numbers | None = None,
+        resolutions: Sizes | None = None,
+        steps: Numbers | None = None,
+    ) -> Attribution:
+        """The attribution of a part: of some layers, heads, grids and steps.
+
+        ``attribution.select(layers="up_blocks", resolutions={16: 1.0, 64: 0.2})``. All columns
+        still sum to 1 at every pixel; numbers then count what was selected, as in a list.
+
+        Args:
+            layers: names, dotted prefixes (``"mid_block"``), patterns (``"up_blocks.*.attn2"``).
+            heads: a number from 0, several, or a slice.
+            resolutions: ``(height, width)`` of a grid or ``n`` for a square one; several in a list;
+                or a mapping of them to weights: a grid then counts weight times additions.
+            steps: as heads.
+
+        Raises:
+            InputError: there is no such layer, head, grid or step.
+            NoAttributionError: the run did not keep apart what was asked for.
+        """
+        return select(self, layers=layers, heads=heads, resolutions=resolutions, steps=steps)
 
     def word(self, query: WordQuery, *, occurrence: int | None = None) -> HeatMap:
         """Where a word or phrase is: its heat map at the image's size.
@@ -209,7 +230,7 @@ class Attribution:
         values = torch.zeros(height, width)
         for grid, part in zip(self.grids, self._parts, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap(values, text, spans, columns, self.image)
+        return HeatMap(values, text, spans, columns, self.image, self)
 
     def _columns_of_text(self, key: str) -> tuple[int, ...]:
         same = (word.columns for word in self.words if word.text.casefold() == key)
@@ -217,9 +238,9 @@ class Attribution:
 
     @cached_property
     def _parts(self) -> list[float]:
-        """Each grid's share of all additions: every (site, call) pair weighs the same."""
-        additions = [grid.additions for grid in self.grids]
-        return [count / sum(additions) for count in additions]
+        """Each grid's share: its number of (site, call) pairs times its weight, over the sum."""
+        weights = [grid.weight * grid.additions for grid in self.grids]
+        return [weight / sum(weights) for weight in weights]
 
     @cached_property
     def _levels(self) -> TokenScores:

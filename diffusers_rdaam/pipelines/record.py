@@ -13,6 +13,7 @@ from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.sites import restore
 
 
 class Recording:
@@ -83,7 +84,7 @@ def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iter
         )
     family = family_of(pipe)
     sites = family.sites(family.denoiser(pipe))
-    before = [(site.module, site.processor) for site in sites]
+    before = [(site, site.processor) for site in sites]
     stock, attributes = type(pipe), set(pipe.__dict__)
     pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
     recording = Recording(pipe)
@@ -96,7 +97,4 @@ def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iter
         for name in [name for name in pipe.__dict__ if name.startswith("_rdaam_")]:
             if name not in attributes:
                 del pipe.__dict__[name]
-        for module, original in before:
-            # What was put there within the block by somebody else, such as an adapter, is kept.
-            if isinstance(module.processor, RDAAMProcessor):
-                module.processor = original
+        restore(before)
