@@ -116,7 +116,7 @@ REPRESENTATIVE += ["StableDiffusionLatentUpscale", "StableDiffusionControlNetXS"
 
 @pytest.mark.parametrize("name", REPRESENTATIVE)
 def test_rows_of_the_negative_prompt(name, monkeypatch):
-    """Another negative prompt changes their text and no other's; without guidance there are none."""
+    """Another negative prompt changes their text alone; without guidance there are none."""
     case = ALL_CASES[name]
     _, ours = toy(case)
     calls: list[Any] = []
