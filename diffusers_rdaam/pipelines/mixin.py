@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
-import sys
 import warnings
 from typing import Any
 
@@ -17,6 +15,7 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
 from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.run import Run, so_far
+from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.families import Family, family_of, images_of
@@ -30,8 +29,6 @@ from diffusers_rdaam.recording.sites import (
     is_stock,
     replaced,
 )
-
-_logger = logging.getLogger(__name__)
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
@@ -236,7 +233,11 @@ class RDAAMPipelineMixin:
             return self._rdaam_finish(result, None, why)
         assert self._rdaam_template is not None
         recorder = Recorder(
-            self, family, self._rdaam_template, self._rdaam_buffers, announce=self._rdaam_announce
+            self,
+            family,
+            self._rdaam_template,
+            self._rdaam_buffers,
+            announce=lambda text: tell(text, self),
         )
         with recorder:
             run = self._rdaam_run = Run(self, recorder, arguments, attribution_prompt)
@@ -259,12 +260,6 @@ class RDAAMPipelineMixin:
         """Go on recording with processors that a method of the pipeline has set."""
         if self._rdaam_installed is not None:
             self._rdaam_prepare(family_of(self), quiet=True)
-
-    def _rdaam_announce(self, text: str) -> None:
-        _logger.info(text)
-        # As loud as the pipeline's progress bar.
-        if not getattr(self, "_progress_bar_config", {}).get("disable", False):
-            print(text, file=sys.stderr)
 
     def _rdaam_finish(
         self, result: Any, attributions: list[Attribution] | None, why: str | None

@@ -62,6 +62,8 @@ class Recorder:
         self._targets: dict[object, dict[str, Target]] = {}
         self._bound: set[Bound] = set()
         self._handles: list[Any] = []
+        self._settled = False
+        self._lost: str | None = None
 
     def __enter__(self) -> Recorder:
         with _armed_lock:
@@ -125,6 +127,9 @@ class Recorder:
                 "The denoiser's input changed during the run: (images, tokens, latent size) were "
                 f"{wanted} at the first call and {came} at call {self.calls}."
             )
+        if "steps" not in self.template.keep:
+            # An own loop does not tell its steps before.
+            check_single_plane(self.shape, self.calls + 1)
         self._arm(rows)
         if "negative" in rows:
             self._negative_calls += 1
@@ -216,6 +221,21 @@ class Recorder:
         calls = self._negative_calls
         return self.buffers["negative"].read(axes, timesteps[:calls], calls)
 
+    def settle(self) -> None:
+        """Look for lost processors now; what is installed later does not matter any more."""
+        self._lost = self._lost_text()
+        self._settled = True
+
+    def _lost_text(self) -> str | None:
+        lost = replaced(self.sites)
+        if not lost:
+            return None
+        return (
+            f"{len(lost)} of {len(self.sites)} attention modules lost their RDAAMProcessor "
+            f"during the run: the first, {lost[0].name}, has a "
+            f"{type(lost[0].processor).__name__} now. Its maps are not those of the whole run."
+        )
+
     def _check(self) -> None:
         if self.failure is not None:
             raise NoAttributionError(str(self.failure)) from self.failure
@@ -225,13 +245,9 @@ class Recorder:
             for target in targets.values():
                 if target.misfit is not None:
                     raise NoAttributionError(target.misfit)
-        lost = replaced(self.sites)
-        if lost:
-            raise NoAttributionError(
-                f"{len(lost)} of {len(self.sites)} attention modules lost their RDAAMProcessor "
-                f"during the run: the first, {lost[0].name}, has a "
-                f"{type(lost[0].processor).__name__} now. Its maps are not those of the whole run."
-            )
+        lost = self._lost if self._settled else self._lost_text()
+        if lost is not None:
+            raise NoAttributionError(lost)
         counts = self.buffers["conditional"].site_counts()
         silent = [site for site, count in counts.items() if count == 0]
         if silent:
