@@ -1,9 +1,12 @@
-"""What the parts of an attribution must have in common."""
+"""What the parts of an attribution must have in common, and another image for one."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from diffusers_rdaam.errors import InputError
 
@@ -67,3 +70,26 @@ def _check_kept(kept: Kept, attribution: Attribution) -> None:
             "What was kept apart must be what the grids are the mean of. Additions of each grid: "
             f"{wanted}; of what was kept: {dict(additions)}."
         )
+
+
+def with_image(attribution: Attribution, image: Image.Image) -> Attribution:
+    """See :meth:`Attribution.with_image`."""
+    height, width = attribution.image_size
+    if image.height * width != image.width * height:
+        raise InputError(
+            f"The image is {image.width} pixels wide and {image.height} high; the run made one of "
+            f"{width} by {height}, and the ratio must be the same. Cut or scale it first."
+        )
+    size = (image.height, image.width)
+    if attribution.mask is not None and size != attribution.image_size:
+        raise InputError(
+            f"The image is {image.width} pixels wide and {image.height} high, the mask of the run "
+            f"{width} by {height}. Scale the image to the mask's size."
+        )
+    negative = attribution.negative_attribution
+    return replace(
+        attribution,
+        image=image,
+        image_size=size,
+        negative_attribution=None if negative is None else with_image(negative, image),
+    )

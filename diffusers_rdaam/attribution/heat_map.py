@@ -97,6 +97,19 @@ class HeatMap:
         coverage = as_region(region).coverage(self.size)
         return float((self.values.double() * coverage).sum() / coverage.double().sum())
 
+    def inside(self, region: RegionLike) -> float:
+        """How much of the whole map lies in a region: ``sum(m * c) / sum(m)`` over all pixels.
+
+        ``m`` are the values and ``c`` which share of each pixel the region covers. A map that is
+        the same everywhere gives the region's share of the area.
+
+        Raises:
+            RegionError: ``region`` is no region of this image.
+        """
+        coverage = as_region(region).coverage(self.size)
+        whole = float(self.values.double().sum())
+        return float((self.values.double() * coverage).sum()) / whole if whole > 0.0 else 0.0
+
     def resize(self, size: tuple[int, int]) -> HeatMap:
         """The same map at another ``(height, width)``: bicubic, anti-aliased when it shrinks."""
         height, width = size
