@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -145,8 +146,8 @@ def _run_info(pipe: Any, recorder: Recorder, arguments: dict[str, Any], index: i
         "pipeline": type(pipe).__name__,
         "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
         "scheduler": type(pipe.scheduler).__name__,
-        "num_inference_steps": arguments.get("num_inference_steps"),
-        "guidance_scale": arguments.get("guidance_scale"),
+        "num_inference_steps": _number(arguments.get("num_inference_steps")),
+        "guidance_scale": _number(arguments.get("guidance_scale")),
         "negative_prompt": _text_or_none(arguments.get("negative_prompt")),
         "seed": None if generator is None else generator.initial_seed(),
         "image_index": index,
@@ -154,6 +155,13 @@ def _run_info(pipe: Any, recorder: Recorder, arguments: dict[str, Any], index: i
         "dtype": str(pipe.unet.dtype).removeprefix("torch."),
         **{name: value for name, value in more.items() if isinstance(value, (str, int, float))},
     }
+
+
+def _number(value: Any) -> int | float | None:
+    """Tensors and numpy's numbers are as good as Python's to the stock pipelines."""
+    if isinstance(value, (torch.Tensor, np.generic, np.ndarray)):
+        value = value.item() if math.prod(value.shape) == 1 else None
+    return value if isinstance(value, (int, float)) else None
 
 
 def _text_or_none(value: Any) -> str | None:
