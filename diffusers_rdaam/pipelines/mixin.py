@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import warnings
 from typing import Any
 
-import torch
+from diffusers import DiffusionPipeline
 from diffusers.models.attention_processor import AttentionProcessor
-from torch import nn
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
@@ -36,6 +36,8 @@ _SWITCHED_OFF = (
     "Recording is switched off: set_attn_processor was given a stock processor. Call "
     "pipe.set_attn_processor(RDAAMProcessor()) and generate again."
 )
+
+_AS_IT_IS = object()
 
 
 class RDAAMPipelineMixin:
@@ -65,20 +67,20 @@ class RDAAMPipelineMixin:
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
-        """A pipeline of this class on another's modules, in the type they have.
+        """A pipeline of this class on another's modules, in the types they have.
 
         diffusers would turn shared float16 modules into float32 unless told otherwise.
         """
-        if "dtype" in kwargs or "torch_dtype" in kwargs:
-            return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
-        shared = _modules(pipeline.components) + _modules(kwargs)
-        dtypes = [part.dtype for part in shared]
-        # float32 holds every smaller type, so modules of several types get theirs back exactly.
-        kwargs["dtype"] = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
-        pipe = super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
-        for part, dtype in zip(shared, dtypes, strict=True):
-            part.to(dtype=dtype)
-        return pipe
+        if not {"dtype", "torch_dtype", "custom_pipeline"} & kwargs.keys():
+            kwargs["dtype"] = _AS_IT_IS
+        return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
+
+    @functools.wraps(DiffusionPipeline.to)
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        # What diffusers calls last in from_pipe, on modules that are another pipeline's too.
+        if kwargs.get("dtype") is _AS_IT_IS:
+            return self
+        return super().to(*args, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
 
     @property
     def _rdaam_guided(self) -> bool | None:
@@ -267,13 +269,3 @@ class RDAAMPipelineMixin:
         self._rdaam_attributions, self._rdaam_why = attributions, why
         # return_dict=False keeps the stock tuple: whoever unpacks two values gets two.
         return result if isinstance(result, tuple) else with_attributions(result, attributions, why)
-
-
-def _modules(parts: dict[str, Any]) -> list[Any]:
-    """The modules among a pipeline's parts; several ControlNets may come as a list."""
-    flat = [
-        item
-        for part in parts.values()
-        for item in (part if isinstance(part, (list, tuple)) else [part])
-    ]
-    return [part for part in flat if isinstance(part, nn.Module)]

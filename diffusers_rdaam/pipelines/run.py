@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -174,8 +175,8 @@ class Run:
             "pipeline": type(pipe).__name__,
             "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
             "scheduler": type(pipe.scheduler).__name__,
-            "num_inference_steps": arguments.get("num_inference_steps"),
-            "guidance_scale": arguments.get("guidance_scale"),
+            "num_inference_steps": _number(arguments.get("num_inference_steps")),
+            "guidance_scale": _number(arguments.get("guidance_scale")),
             "negative_prompt": negative if isinstance(negative, str) else None,
             "seed": None if generator is None else generator.initial_seed(),
             "image_index": index,
@@ -217,3 +218,10 @@ def to_pil(images: Any) -> list[Image.Image]:
 def _tokenizer(pipe: Any) -> Any:
     """Of ``prompt``: with two text encoders the first one's, unless there is only the second."""
     return pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
+
+
+def _number(value: Any) -> int | float | None:
+    """Tensors and numpy's numbers are as good as Python's to the stock pipelines."""
+    if isinstance(value, (torch.Tensor, np.generic, np.ndarray)):
+        value = value.item() if math.prod(value.shape) == 1 else None
+    return value if isinstance(value, (int, float)) else None
