@@ -30,6 +30,8 @@ BENCHMARKS = {
     "parity": Benchmark("parity"),
     "memory": Benchmark("memory"),
     "recording_cost": Benchmark("recording_cost"),
+    "sdxl": Benchmark("sdxl"),
+    "compile": Benchmark("compiled"),
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),
     "embedded": Benchmark("embedded_model", quick=False),

@@ -10,8 +10,8 @@ from transformers import CLIPTokenizerFast
 
 from benchmarks.report import Row, judged
 from benchmarks.sizes import (
-    IMAGE,
     PROMPT,
+    SD15,
     TINY_PIPELINE,
     TOKENS,
     site_grids,
@@ -26,7 +26,7 @@ from diffusers_rdaam.recording.tokenize import align
 QUESTIONS = 200
 ROUNDS = 15
 GOALS_MS = {"ready": 20.0, "region": 1.0, "word": 3.0}
-SIZE = f"{IMAGE[1]}x{IMAGE[0]}, {TOKENS} tokens, grids 64, 32, 16, 8"
+SIZE = f"{SD15.size_text}, {TOKENS} tokens, grids 64, 32, 16, 8"
 
 
 def run(*, full: bool = False) -> list[Row]:
@@ -36,7 +36,7 @@ def run(*, full: bool = False) -> list[Row]:
 
     def build() -> Attribution:
         (grids,) = accumulator.read()
-        return Attribution(align(tokenizer, PROMPT, TOKENS), grids, IMAGE)
+        return Attribution(align(tokenizer, PROMPT, TOKENS), grids, SD15.image)
 
     attribution = build()
     ready = Sample(tuple(cpu_seconds(build) for _ in range(ROUNDS)))
@@ -91,19 +91,19 @@ def _filled_accumulator() -> HeatMapAccumulator:
 
 
 def _box(draw: random.Random) -> tuple[int, int, int, int]:
-    height, width = IMAGE
+    height, width = SD15.image
     left, right = sorted(draw.sample(range(width + 1), 2))
     top, bottom = sorted(draw.sample(range(height + 1), 2))
     return (left, top, right, bottom)
 
 
 def _triangle(draw: random.Random) -> list[tuple[float, float]]:
-    height, width = IMAGE
+    height, width = SD15.image
     return [(draw.uniform(0, width), draw.uniform(0, height)) for _ in range(3)]
 
 
 def _mask(box: tuple[int, int, int, int]) -> torch.Tensor:
     left, top, right, bottom = box
-    mask = torch.zeros(IMAGE, dtype=torch.bool)
+    mask = torch.zeros(SD15.image, dtype=torch.bool)
     mask[top:bottom, left:right] = True
     return mask

@@ -11,14 +11,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from benchmarks.report import Row, judged
-from benchmarks.sizes import (
-    LATENT,
-    TEXT_WIDTH,
-    TOKENS,
-    narrow_unet,
-    site_grids,
-    unet_without_memory,
-)
+from benchmarks.sizes import SD15, TOKENS, Model, narrow_unet, site_grids, unet_without_memory
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Recorder
@@ -32,30 +25,48 @@ RDAAM = "rdaam 127 MiB a step"
 
 
 def run(*, full: bool = False) -> list[Row]:
+    """One image of Stable Diffusion 1.5's size."""
+    beside = f" (kept by {DAAM}, {RDAAM})"
+    return rows("memory", SD15, calls=CALLS, goal=GOAL, beside=beside, share="a tenth")
+
+
+def rows(
+    benchmark: str, model: Model, *, calls: tuple[int, ...], goal: int, share: str, beside: str = ""
+) -> list[Row]:
     """Real denoiser calls of a narrow UNet: what is kept depends neither on its channels nor on
     self-attention, which is skipped because it would take minutes.
+
+    Args:
+        benchmark: the rows' name.
+        model: whose size.
+        calls: denoiser calls after which is measured, ascending.
+        goal: bytes at most.
+        share: of the channels that the narrow UNet has, in words.
+        beside: words behind the goal.
     """
-    unet = narrow_unet()
-    same = site_grids(unet) == site_grids(unet_without_memory())
-    kept = _bytes_kept(unet)
-    bounded = same and max(kept.values()) <= GOAL
+    unet = narrow_unet(model)
+    grids = site_grids(unet, model.latent)
+    same = grids == site_grids(unet_without_memory(model), model.latent)
+    kept = _bytes_kept(unet, model, calls)
+    bounded = same and max(kept.values()) <= goal
     constant = len(set(kept.values())) == 1
     what = (
-        "tensors kept for one 512x512 image, 77 tokens, all 16 sites (a UNet with SD1.5's blocks, "
-        "heads and grids, a tenth of its channels, no self-attention)"
+        f"tensors kept for one {model.size_text} image, {TOKENS} tokens, all {len(grids)} sites "
+        f"(a UNet with {model.name}'s blocks, heads and grids, {share} of its channels, no "
+        "self-attention)"
     )
     megabytes = [f"{size / 1e6:.3f} MB after {calls}" for calls, size in kept.items()]
     return [
         judged(
-            "memory",
+            benchmark,
             what,
-            f"{kept[CALLS[0]] / 1e6:.3f} MB",
-            f"at most {GOAL / 1e6} MB (kept by {DAAM}, {RDAAM})",
+            f"{kept[calls[0]] / 1e6:.3f} MB",
+            f"at most {goal / 1e6} MB{beside}",
             bounded,
             deterministic=True,
         ),
         judged(
-            "memory",
+            benchmark,
             "the same after more denoiser calls",
             ", ".join(megabytes),
             "no growth",
@@ -72,7 +83,7 @@ class _Skip:
         return hidden_states
 
 
-def _bytes_kept(unet: UNet2DConditionModel) -> dict[int, int]:
+def _bytes_kept(unet: UNet2DConditionModel, model: Model, calls: tuple[int, ...]) -> dict[int, int]:
     """Bytes of all tensors in the process that were not there before the run."""
     family = UNetFamily()
     template = RDAAMProcessor()
@@ -80,19 +91,17 @@ def _bytes_kept(unet: UNet2DConditionModel) -> dict[int, int]:
     unet.set_attn_processor(unet.attn_processors | skipped)
     install(family.sites(unet), template)
     # The three things that recording asks of a pipeline.
-    pipe = SimpleNamespace(unet=unet, do_classifier_free_guidance=True, _num_timesteps=CALLS[-1])
-    latent = torch.randn(2, 4, *LATENT)
-    text = torch.randn(2, TOKENS, TEXT_WIDTH)
-    timestep = torch.tensor(500)
+    pipe = SimpleNamespace(unet=unet, do_classifier_free_guidance=True, _num_timesteps=calls[-1])
+    inputs = model.inputs(rows=2)
     before = _live_bytes()
     kept = {}
     with torch.no_grad(), Recorder(pipe, family, template) as recorder:
-        for call in range(1, CALLS[-1] + 1):
-            unet(latent, timestep, encoder_hidden_states=text)
-            if call in CALLS:
+        for call in range(1, calls[-1] + 1):
+            unet(**inputs)
+            if call in calls:
                 kept[call] = _live_bytes() - before
-        if recorder.calls != CALLS[-1]:
-            raise RuntimeError(f"{recorder.calls} of {CALLS[-1]} denoiser calls were recorded.")
+        if recorder.calls != calls[-1]:
+            raise RuntimeError(f"{recorder.calls} of {calls[-1]} denoiser calls were recorded.")
     return kept
 
 

@@ -3,86 +3,103 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
-from benchmarks.report import Row, judged
-from benchmarks.sizes import (
-    LATENT,
-    TEXT_WIDTH,
-    TOKENS,
-    fill_with_noise,
-    site_grids,
-    unet_without_memory,
-)
+from benchmarks.report import Row, equality, judged
+from benchmarks.sizes import SD15, TOKENS, Model, fill_with_noise, site_grids, unet_without_memory
 from benchmarks.timing import Sample, interleaved
+from benchmarks.whole_unet import ROWS, whole_unet
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor, Target
-from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import Site, install
+from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.sites import Site
+from diffusers_rdaam.recording.target import Branch, Target
 
 ROUNDS = 9
 FULL_ROUNDS = 3
 GOAL_SECONDS = 0.1
-# The rows of a guided call: unconditional, conditional.
-ROWS = 2
 
 
 def run(*, full: bool = False) -> list[Row]:
     """The 16 attention modules alone; with ``full`` the whole UNet too (4 GB, minutes)."""
-    rows = _modules()
-    return rows + _whole_unet() if full else rows
+    rows = modules("recording_cost", SD15, goal=GOAL_SECONDS)
+    return rows + whole_unet("recording_cost", SD15, rounds=FULL_ROUNDS) if full else rows
 
 
-def _modules() -> list[Row]:
-    unet = unet_without_memory()
-    grids = site_grids(unet)
+def modules(
+    benchmark: str, model: Model, *, goal: float | None = None, alike: bool = False
+) -> list[Row]:
+    """What recording adds in the text cross-attention modules of a UNet at full width.
+
+    Args:
+        benchmark: the rows' name.
+        model: whose modules.
+        goal: seconds that recording may add to a UNet call.
+        alike: measure one module of each shape and count it as often as the UNet has it, where
+            all of them would take gigabytes and minutes.
+    """
+    unet = unet_without_memory(model)
+    grids = site_grids(unet, model.latent)
     sites = UNetFamily().sites(unet)
     accumulator = HeatMapAccumulator(shape_of(images=1, tokens=TOKENS, grids=grids))
-    levels: dict[tuple[int, int], list[_Module]] = {}
+    # In these models modules of one grid are of one shape, and those of one shape on one grid.
+    levels: dict[tuple[int, int], list[Site]] = {}
     for site in sites:
-        levels.setdefault(grids[site.name], []).append(_Module(site, grids[site.name], accumulator))
+        levels.setdefault(grids[site.name], []).append(site)
     stock, recorded, inside = [], [], []
     rows, equal = [], True
     with torch.no_grad():
-        for (height, width), modules in levels.items():
-            equal = equal and all(module.outputs_equal() for module in modules)
-            calls = {"stock": partial(_stock, modules), "recorded": partial(_recorded, modules)}
+        for grid, members in levels.items():
+            built = [_Module(site, grid, accumulator) for site in members[: 1 if alike else None]]
+            each = len(members) // len(built)
+            equal = equal and all(module.outputs_equal() for module in built)
+            calls = {"stock": partial(_stock, built), "recorded": partial(_recorded, built)}
             taken = interleaved(calls, rounds=ROUNDS)
-            stock.append(taken["stock"])
-            recorded.append(taken["recorded"])
-            inside.append(Sample(tuple(_recorded(modules) for _ in range(ROUNDS))))
-            what = f"of this, the {len(modules)} at {width}x{height}"
-            rows.append(Row("recording_cost", what, inside[-1].text()))
-    extra = _sum(recorded).minus(_sum(stock))
-    what = (
-        f"extra CPU time of a UNet call in the {len(sites)} attn2 modules of SD1.5 (64x64 latent, "
-        "2 rows of which 1 is recorded, 77 tokens, fp32, random weights)"
-    )
-    goal = f"median at most {GOAL_SECONDS * 1e3:g} ms"
-    measured = f"{extra.text()} on {_sum(stock).text()} stock"
+            stock.append(taken["stock"].times(each))
+            recorded.append(taken["recorded"].times(each))
+            inside.append(Sample(tuple(_recorded(built) for _ in range(ROUNDS))).times(each))
+            what = f"of this, the {len(members)} at {grid[1]}x{grid[0]}"
+            rows.append(Row(benchmark, what, inside[-1].text()))
+    added = _added(benchmark, model, len(sites), _sum(stock), _sum(recorded), goal, alike)
     return [
-        judged("recording_cost", what, measured, goal, extra.median <= GOAL_SECONDS),
-        Row("recording_cost", "the same, clocked around the kernel alone", _sum(inside).text()),
+        added,
+        Row(benchmark, "the same, clocked around the kernel alone", _sum(inside).text()),
         *rows,
-        judged(
-            "recording_cost",
-            "outputs of these modules, recorded against stock",
-            "equal" if equal else "different",
-            "equal in every bit",
-            equal,
-            deterministic=True,
-        ),
+        equality(benchmark, "outputs of these modules, recorded against stock", equal),
     ]
+
+
+def _added(
+    benchmark: str,
+    model: Model,
+    sites: int,
+    stock: Sample,
+    recorded: Sample,
+    goal: float | None,
+    alike: bool,
+) -> Row:
+    extra = recorded.minus(stock)
+    height, width = model.latent
+    counted = "; one module of each shape, counted as often as it occurs" if alike else ""
+    what = (
+        f"extra CPU time of a UNet call in the {sites} attn2 modules of {model.name} "
+        f"({width}x{height} latent, {ROWS} rows of which 1 is recorded, {TOKENS} tokens, fp32, "
+        f"random weights{counted})"
+    )
+    ratio, low, high = recorded.over(stock)
+    base = stock.text("s" if stock.median > 1 else "ms")
+    measured = f"{extra.text()} on {base} stock, ratio {ratio:.3f} ({low:.3f} to {high:.3f})"
+    if goal is None:
+        return Row(benchmark, what, measured)
+    return judged(
+        benchmark, what, measured, f"median at most {goal * 1e3:g} ms", extra.median <= goal
+    )
 
 
 def _stock(modules: list[_Module]) -> None:
@@ -105,7 +122,7 @@ class _Module:
         self._attention = fill_with_noise(site.module)
         pixels, width = grid[0] * grid[1], self._attention.to_q.in_features
         self._states = torch.randn(ROWS, pixels, width)
-        self._text = torch.randn(ROWS, TOKENS, TEXT_WIDTH)
+        self._text = torch.randn(ROWS, TOKENS, self._attention.to_k.in_features)
         self._stock = AttnProcessor2_0()
         self._recorded = RDAAMProcessor().bind(site.name)
         self.kernel_seconds = 0.0
@@ -117,9 +134,8 @@ class _Module:
             self.kernel_seconds += time.thread_time() - start
 
         high, low = accumulator.planes(site.name)
-        self._recorded.target = Target(
-            high, low, accumulator.count(site.name), ROWS - 1, ROWS, accumulate
-        )
+        branch = Branch(high, low, accumulator.count(site.name), ROWS - 1, ROWS)
+        self._recorded.target = Target(site.name, (branch,), accumulate)
 
     def stock(self) -> Tensor:
         self._attention.processor = self._stock
@@ -135,58 +151,3 @@ class _Module:
 
 def _sum(samples: list[Sample]) -> Sample:
     return Sample(tuple(map(sum, zip(*(sample.seconds for sample in samples), strict=True))))
-
-
-def _whole_unet() -> list[Row]:
-    unet = fill_with_noise(unet_without_memory())
-    family, template = UNetFamily(), RDAAMProcessor()
-    install(family.sites(unet), template)
-    pipe = SimpleNamespace(unet=unet, do_classifier_free_guidance=True, _num_timesteps=FULL_ROUNDS)
-    latent = torch.randn(ROWS, 4, *LATENT)
-    text = torch.randn(ROWS, TOKENS, TEXT_WIDTH)
-    outputs: dict[str, Tensor] = {}
-
-    def stock() -> None:
-        with _stock_processors(family.sites(unet)):
-            outputs["stock"] = unet(latent, 500, encoder_hidden_states=text).sample
-
-    def recorded() -> None:
-        with Recorder(pipe, family, template):
-            outputs["recorded"] = unet(latent, 500, encoder_hidden_states=text).sample
-
-    with torch.no_grad():
-        # No warm-up: a call takes long enough to drown what only the first one pays.
-        taken = interleaved(
-            {"stock": stock, "recorded": recorded}, rounds=FULL_ROUNDS, warm_up=False
-        )
-    parameters = sum(parameter.numel() for parameter in unet.parameters()) / 1e6
-    ratio, low, high = taken["recorded"].over(taken["stock"])
-    what = f"whole UNet call, {parameters:.0f} million parameters, same input, {FULL_ROUNDS} rounds"
-    measured = (
-        f"stock {taken['stock'].text('s')}, recorded {taken['recorded'].text('s')}, ratio "
-        f"{ratio:.3f} ({low:.3f} to {high:.3f})"
-    )
-    equal = torch.equal(outputs["stock"], outputs["recorded"])
-    return [
-        Row("recording_cost", what, measured),
-        judged(
-            "recording_cost",
-            "its output, recorded against stock",
-            "equal" if equal else "different",
-            "equal in every bit",
-            equal,
-            deterministic=True,
-        ),
-    ]
-
-
-@contextmanager
-def _stock_processors(sites: tuple[Site, ...]) -> Iterator[None]:
-    before = [site.processor for site in sites]
-    for site in sites:
-        site.module.processor = AttnProcessor2_0()
-    try:
-        yield
-    finally:
-        for site, processor in zip(sites, before, strict=True):
-            site.module.processor = processor

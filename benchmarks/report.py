@@ -40,6 +40,12 @@ def judged(
     return Row(benchmark, what, measured, goal, "PASS" if met else "FAIL", deterministic)
 
 
+def equality(benchmark: str, what: str, equal: bool) -> Row:
+    """A row whose goal are equal bits."""
+    measured = "equal" if equal else "different"
+    return judged(benchmark, what, measured, "equal in every bit", equal, deterministic=True)
+
+
 def header() -> dict[str, str]:
     """On what, with which versions, of which commit."""
     names = ("torch", "diffusers", "transformers", "numpy")

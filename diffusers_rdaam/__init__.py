@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+_UNION = "diffusers_rdaam.pipelines.controlnet_union"
 _EXPORTS = {
+    "AnimateDiffControlNetRDAAMPipeline": "diffusers_rdaam.pipelines.animatediff",
+    "AnimateDiffPAGRDAAMPipeline": "diffusers_rdaam.pipelines.animatediff",
+    "AnimateDiffRDAAMPipeline": "diffusers_rdaam.pipelines.animatediff",
+    "AnimateDiffSDXLRDAAMPipeline": "diffusers_rdaam.pipelines.animatediff",
+    "AnimateDiffSparseControlNetRDAAMPipeline": "diffusers_rdaam.pipelines.animatediff",
+    "AnimateDiffVideoToVideoControlNetRDAAMPipeline": "diffusers_rdaam.pipelines.animatediff",
+    "AnimateDiffVideoToVideoRDAAMPipeline": "diffusers_rdaam.pipelines.animatediff",
     "Attribution": "diffusers_rdaam.attribution.attribution",
     "AutoRDAAMPipelineForImage2Image": "diffusers_rdaam.pipelines.auto",
     "AutoRDAAMPipelineForInpainting": "diffusers_rdaam.pipelines.auto",
     "AutoRDAAMPipelineForText2Image": "diffusers_rdaam.pipelines.auto",
     "Box": "diffusers_rdaam.geometry.region",
     "HeatMap": "diffusers_rdaam.attribution.heat_map",
+    "KolorsImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.kolors",
+    "KolorsPAGRDAAMPipeline": "diffusers_rdaam.pipelines.kolors",
+    "KolorsRDAAMPipeline": "diffusers_rdaam.pipelines.kolors",
     "LatentConsistencyModelImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.latent_consistency",
     "LatentConsistencyModelRDAAMPipeline": "diffusers_rdaam.pipelines.latent_consistency",
     "Mask": "diffusers_rdaam.geometry.region",
@@ -26,31 +37,59 @@ _EXPORTS = {
     "RDAAMProcessor": "diffusers_rdaam.recording.processor",
     "RDAAMWarning": "diffusers_rdaam.errors",
     "RegionWords": "diffusers_rdaam.attribution.region_words",
+    "StableDiffusionAdapterRDAAMPipeline": "diffusers_rdaam.pipelines.t2i_adapter",
     "StableDiffusionControlNetImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.controlnet",
     "StableDiffusionControlNetInpaintRDAAMPipeline": "diffusers_rdaam.pipelines.controlnet",
+    "StableDiffusionControlNetPAGInpaintRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
+    "StableDiffusionControlNetPAGRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
     "StableDiffusionControlNetRDAAMPipeline": "diffusers_rdaam.pipelines.controlnet",
+    "StableDiffusionDepth2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.upscale",
     "StableDiffusionImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion",
     "StableDiffusionInpaintRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion",
     "StableDiffusionInstructPix2PixRDAAMPipeline": "diffusers_rdaam.pipelines.instruct_pix2pix",
+    "StableDiffusionLatentUpscaleRDAAMPipeline": "diffusers_rdaam.pipelines.upscale",
+    "StableDiffusionPAGImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
+    "StableDiffusionPAGInpaintRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
+    "StableDiffusionPAGRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
     "StableDiffusionRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion",
+    "StableDiffusionUpscaleRDAAMPipeline": "diffusers_rdaam.pipelines.upscale",
+    "StableDiffusionXLAdapterRDAAMPipeline": "diffusers_rdaam.pipelines.t2i_adapter",
     "StableDiffusionXLControlNetImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.controlnet",
     "StableDiffusionXLControlNetInpaintRDAAMPipeline": "diffusers_rdaam.pipelines.controlnet",
+    "StableDiffusionXLControlNetPAGImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
+    "StableDiffusionXLControlNetPAGRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
     "StableDiffusionXLControlNetRDAAMPipeline": "diffusers_rdaam.pipelines.controlnet",
+    "StableDiffusionXLControlNetUnionImg2ImgRDAAMPipeline": _UNION,
+    "StableDiffusionXLControlNetUnionInpaintRDAAMPipeline": _UNION,
+    "StableDiffusionXLControlNetUnionRDAAMPipeline": _UNION,
     "StableDiffusionXLImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion_xl",
     "StableDiffusionXLInpaintRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion_xl",
     "StableDiffusionXLInstructPix2PixRDAAMPipeline": "diffusers_rdaam.pipelines.instruct_pix2pix",
+    "StableDiffusionXLPAGImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
+    "StableDiffusionXLPAGInpaintRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
+    "StableDiffusionXLPAGRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
     "StableDiffusionXLRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion_xl",
     "load_demo_pipeline": "diffusers_rdaam.demo.loader",
     "record_attention": "diffusers_rdaam.pipelines.record",
 }
 
 __all__ = [
+    "AnimateDiffControlNetRDAAMPipeline",
+    "AnimateDiffPAGRDAAMPipeline",
+    "AnimateDiffRDAAMPipeline",
+    "AnimateDiffSDXLRDAAMPipeline",
+    "AnimateDiffSparseControlNetRDAAMPipeline",
+    "AnimateDiffVideoToVideoControlNetRDAAMPipeline",
+    "AnimateDiffVideoToVideoRDAAMPipeline",
     "Attribution",
     "AutoRDAAMPipelineForImage2Image",
     "AutoRDAAMPipelineForInpainting",
     "AutoRDAAMPipelineForText2Image",
     "Box",
     "HeatMap",
+    "KolorsImg2ImgRDAAMPipeline",
+    "KolorsPAGRDAAMPipeline",
+    "KolorsRDAAMPipeline",
     "LatentConsistencyModelImg2ImgRDAAMPipeline",
     "LatentConsistencyModelRDAAMPipeline",
     "Mask",
@@ -60,19 +99,37 @@ __all__ = [
     "RDAAMProcessor",
     "RDAAMWarning",
     "RegionWords",
+    "StableDiffusionAdapterRDAAMPipeline",
     "StableDiffusionControlNetImg2ImgRDAAMPipeline",
     "StableDiffusionControlNetInpaintRDAAMPipeline",
+    "StableDiffusionControlNetPAGInpaintRDAAMPipeline",
+    "StableDiffusionControlNetPAGRDAAMPipeline",
     "StableDiffusionControlNetRDAAMPipeline",
+    "StableDiffusionDepth2ImgRDAAMPipeline",
     "StableDiffusionImg2ImgRDAAMPipeline",
     "StableDiffusionInpaintRDAAMPipeline",
     "StableDiffusionInstructPix2PixRDAAMPipeline",
+    "StableDiffusionLatentUpscaleRDAAMPipeline",
+    "StableDiffusionPAGImg2ImgRDAAMPipeline",
+    "StableDiffusionPAGInpaintRDAAMPipeline",
+    "StableDiffusionPAGRDAAMPipeline",
     "StableDiffusionRDAAMPipeline",
+    "StableDiffusionUpscaleRDAAMPipeline",
+    "StableDiffusionXLAdapterRDAAMPipeline",
     "StableDiffusionXLControlNetImg2ImgRDAAMPipeline",
     "StableDiffusionXLControlNetInpaintRDAAMPipeline",
+    "StableDiffusionXLControlNetPAGImg2ImgRDAAMPipeline",
+    "StableDiffusionXLControlNetPAGRDAAMPipeline",
     "StableDiffusionXLControlNetRDAAMPipeline",
+    "StableDiffusionXLControlNetUnionImg2ImgRDAAMPipeline",
+    "StableDiffusionXLControlNetUnionInpaintRDAAMPipeline",
+    "StableDiffusionXLControlNetUnionRDAAMPipeline",
     "StableDiffusionXLImg2ImgRDAAMPipeline",
     "StableDiffusionXLInpaintRDAAMPipeline",
     "StableDiffusionXLInstructPix2PixRDAAMPipeline",
+    "StableDiffusionXLPAGImg2ImgRDAAMPipeline",
+    "StableDiffusionXLPAGInpaintRDAAMPipeline",
+    "StableDiffusionXLPAGRDAAMPipeline",
     "StableDiffusionXLRDAAMPipeline",
     "__version__",
     "load_demo_pipeline",
@@ -80,10 +137,18 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.heat_map import HeatMap
-    from diffusers_rdaam.attribution.region_words import RegionWords
-    from diffusers_rdaam.demo.loader import load_demo_pipeline
+    from diffusers_rdaam.attribution.attribution import (
+        Attribution,
+    )
+    from diffusers_rdaam.attribution.heat_map import (
+        HeatMap,
+    )
+    from diffusers_rdaam.attribution.region_words import (
+        RegionWords,
+    )
+    from diffusers_rdaam.demo.loader import (
+        load_demo_pipeline,
+    )
     from diffusers_rdaam.errors import (
         RDAAMError,
         RDAAMWarning,
@@ -92,6 +157,15 @@ if TYPE_CHECKING:
         Box,
         Mask,
         Polygon,
+    )
+    from diffusers_rdaam.pipelines.animatediff import (
+        AnimateDiffControlNetRDAAMPipeline,
+        AnimateDiffPAGRDAAMPipeline,
+        AnimateDiffRDAAMPipeline,
+        AnimateDiffSDXLRDAAMPipeline,
+        AnimateDiffSparseControlNetRDAAMPipeline,
+        AnimateDiffVideoToVideoControlNetRDAAMPipeline,
+        AnimateDiffVideoToVideoRDAAMPipeline,
     )
     from diffusers_rdaam.pipelines.auto import (
         AutoRDAAMPipelineForImage2Image,
@@ -106,16 +180,42 @@ if TYPE_CHECKING:
         StableDiffusionXLControlNetInpaintRDAAMPipeline,
         StableDiffusionXLControlNetRDAAMPipeline,
     )
+    from diffusers_rdaam.pipelines.controlnet_union import (
+        StableDiffusionXLControlNetUnionImg2ImgRDAAMPipeline,
+        StableDiffusionXLControlNetUnionInpaintRDAAMPipeline,
+        StableDiffusionXLControlNetUnionRDAAMPipeline,
+    )
     from diffusers_rdaam.pipelines.instruct_pix2pix import (
         StableDiffusionInstructPix2PixRDAAMPipeline,
         StableDiffusionXLInstructPix2PixRDAAMPipeline,
+    )
+    from diffusers_rdaam.pipelines.kolors import (
+        KolorsImg2ImgRDAAMPipeline,
+        KolorsPAGRDAAMPipeline,
+        KolorsRDAAMPipeline,
     )
     from diffusers_rdaam.pipelines.latent_consistency import (
         LatentConsistencyModelImg2ImgRDAAMPipeline,
         LatentConsistencyModelRDAAMPipeline,
     )
-    from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
-    from diffusers_rdaam.pipelines.record import record_attention
+    from diffusers_rdaam.pipelines.mixin import (
+        RDAAMPipelineMixin,
+    )
+    from diffusers_rdaam.pipelines.pag import (
+        StableDiffusionControlNetPAGInpaintRDAAMPipeline,
+        StableDiffusionControlNetPAGRDAAMPipeline,
+        StableDiffusionPAGImg2ImgRDAAMPipeline,
+        StableDiffusionPAGInpaintRDAAMPipeline,
+        StableDiffusionPAGRDAAMPipeline,
+        StableDiffusionXLControlNetPAGImg2ImgRDAAMPipeline,
+        StableDiffusionXLControlNetPAGRDAAMPipeline,
+        StableDiffusionXLPAGImg2ImgRDAAMPipeline,
+        StableDiffusionXLPAGInpaintRDAAMPipeline,
+        StableDiffusionXLPAGRDAAMPipeline,
+    )
+    from diffusers_rdaam.pipelines.record import (
+        record_attention,
+    )
     from diffusers_rdaam.pipelines.stable_diffusion import (
         StableDiffusionImg2ImgRDAAMPipeline,
         StableDiffusionInpaintRDAAMPipeline,
@@ -126,7 +226,18 @@ if TYPE_CHECKING:
         StableDiffusionXLInpaintRDAAMPipeline,
         StableDiffusionXLRDAAMPipeline,
     )
-    from diffusers_rdaam.recording.processor import RDAAMProcessor
+    from diffusers_rdaam.pipelines.t2i_adapter import (
+        StableDiffusionAdapterRDAAMPipeline,
+        StableDiffusionXLAdapterRDAAMPipeline,
+    )
+    from diffusers_rdaam.pipelines.upscale import (
+        StableDiffusionDepth2ImgRDAAMPipeline,
+        StableDiffusionLatentUpscaleRDAAMPipeline,
+        StableDiffusionUpscaleRDAAMPipeline,
+    )
+    from diffusers_rdaam.recording.processor import (
+        RDAAMProcessor,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,9 @@ Query = Float[Tensor, "rows heads pixels dim"]
 Key = Float[Tensor, "rows heads tokens dim"]
 AttentionMask = Float[Tensor, "rows #heads #pixels tokens"]
 Probabilities = Float[Tensor, "rows heads pixels tokens"]
-HeadMeans = Float[Tensor, "rows tokens pixels"]
-Plane = Float16[Tensor, "rows tokens pixels"]
+# Means over the heads; or each head's own, with one axis more.
+HeadMeans = Float[Tensor, "rows *apart tokens pixels"]
+Plane = Float16[Tensor, "rows *apart tokens pixels"]
 
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
 DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]
@@ -24,3 +25,5 @@ Interpolation = Float[Tensor, "pixels cells"]
 GridWeights = Float[Tensor, "grid_height grid_width"]
 CellWeights = Float[Tensor, "_ _"]  # of one of several grids, each of its own size
 TokenScores = Float[Tensor, " tokens"]
+StepMaps = Float[Tensor, "steps _ _"]  # of one of several grids, each of its own size
+StepWeights = Float[Tensor, "steps grids"]

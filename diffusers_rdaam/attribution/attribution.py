@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,45 +12,26 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from diffusers_rdaam.attribution import show
+from diffusers_rdaam.attribution.choices import Names, Numbers, Sizes
+from diffusers_rdaam.attribution.consistency import check_attribution, with_image
+from diffusers_rdaam.attribution.detail import Kept
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.attribution.inside import InsideWords
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
-from diffusers_rdaam.errors import InputError, RepeatedWordWarning
+from diffusers_rdaam.attribution.selection import kept_by, select, site_names
+from diffusers_rdaam.attribution.steps import Steps
+from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
-from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
-from diffusers_rdaam.shapes import CellWeights, GridMaps, TokenScores
+from diffusers_rdaam.geometry.region import Box, Mask, Region, RegionLike, as_region
+from diffusers_rdaam.shapes import TokenScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RunInfo = dict[str, str | int | float | bool | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The maps of all sites of one grid.
-
-    Args:
-        maps: ``(tokens, height, width)`` float32, mean probability over heads, sites and calls.
-        additions: how many (site, denoiser call) pairs that is the mean of.
-        sites: names of the attention modules.
-    """
-
-    maps: GridMaps = field(repr=False)
-    additions: int
-    sites: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.maps.ndim != 3 or self.additions < 1:
-            raise InputError(
-                "A grid has maps (tokens, height, width) and at least one addition; got shape "
-                f"{tuple(self.maps.shape)} and {self.additions}."
-            )
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the grid, in cells."""
-        return (self.maps.shape[1], self.maps.shape[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +49,9 @@ class Attribution:
         image_size: height and width of the image in pixels.
         image: the image itself, where it was decoded.
         run: facts about the run: model, scheduler, steps, guidance scale, denoiser calls.
+        kept: the maps apart by step, layer or head, where the run kept them so.
+        negative_attribution: of the negative prompt, where the run kept it; its words are its own.
+        mask: what was painted anew, where the run was given a mask; of the image's size.
     """
 
     prompt: Prompt
@@ -76,27 +59,12 @@ class Attribution:
     image_size: tuple[int, int]
     image: Image.Image | None = field(default=None, repr=False)
     run: RunInfo = field(default_factory=dict)
+    kept: Kept | None = field(default=None, repr=False)
+    negative_attribution: Attribution | None = field(default=None, repr=False)
+    mask: Mask | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.grids:
-            raise InputError("An attribution needs the maps of at least one grid.")
-        if self.image is not None and self.image.size[::-1] != self.image_size:
-            raise InputError(
-                f"The image is {self.image.width} pixels wide and {self.image.height} high, but "
-                f"image_size (height, width) is {self.image_size}."
-            )
-        for name, value in self.run.items():
-            if value is not None and not isinstance(value, (str, int, float, bool)):
-                raise InputError(
-                    f"Facts about a run are texts and numbers; {name!r} is a "
-                    f"{type(value).__name__}."
-                )
-        for grid in self.grids:
-            if grid.maps.shape[0] != len(self.prompt.tokens):
-                raise InputError(
-                    f"The maps have {grid.maps.shape[0]} columns, the prompt "
-                    f"{len(self.prompt.tokens)} tokens; they must be the same."
-                )
+        check_attribution(self)
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -105,8 +73,62 @@ class Attribution:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the maps."""
-        return sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
+        """Bytes of all maps: the grids, what was kept apart, and the negative prompt's."""
+        grids = sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
+        kept = 0 if self.kept is None else self.kept.nbytes
+        negative = self.negative_attribution
+        return grids + kept + (0 if negative is None else negative.nbytes)
+
+    @property
+    def steps(self) -> Steps:
+        """The denoiser's calls one by one: ``steps[3]``, ``steps[10:20]``, ``steps.timesteps``.
+
+        Raises:
+            NoAttributionError: the run did not keep them apart.
+        """
+        return Steps(self)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of all sites, as diffusers spells them."""
+        return site_names(self)
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """How many heads each site has.
+
+        Raises:
+            NoAttributionError: the run did not keep them apart.
+        """
+        kept = kept_by(self, "heads")
+        details = () if kept is None else kept.details
+        return {site: detail.maps.shape[1] for detail in details for site in detail.sites}
+
+    def select(
+        self,
+        *,
+        layers: Names | None = None,
+        heads: Numbers | None = None,
+        resolutions: Sizes | None = None,
+        steps: Numbers | None = None,
+    ) -> Attribution:
+        """The attribution of a part: of some layers, heads, grids and steps.
+
+        ``attribution.select(layers="up_blocks", resolutions={16: 1.0, 64: 0.2})``. All columns
+        still sum to 1 at every pixel; numbers then count what was selected, as in a list.
+
+        Args:
+            layers: names, dotted prefixes (``"mid_block"``), patterns (``"up_blocks.*.attn2"``).
+            heads: a number from 0, several, or a slice.
+            resolutions: ``(height, width)`` of a grid or ``n`` for a square one; several in a list;
+                or a mapping of them to weights: a grid then counts weight times additions.
+            steps: as heads.
+
+        Raises:
+            InputError: there is no such layer, head, grid or step.
+            NoAttributionError: the run did not keep apart what was asked for.
+        """
+        return select(self, layers=layers, heads=heads, resolutions=resolutions, steps=steps)
 
     def word(self, query: WordQuery, *, occurrence: int | None = None) -> HeatMap:
         """Where a word or phrase is: its heat map at the image's size.
@@ -126,7 +148,7 @@ class Attribution:
         match = self.prompt.find(query, occurrence=occurrence)
         if len(match.spans) > 1:
             # The caller of word() or of the brackets, both one call above.
-            warnings.warn(_repeat_text(match), RepeatedWordWarning, stacklevel=3)
+            warnings.warn(show.repeat_text(match), RepeatedWordWarning, stacklevel=3)
         return self.match(match)
 
     def match(self, match: Match) -> HeatMap:
@@ -163,15 +185,66 @@ class Attribution:
             RegionError: ``region`` is none of these, is empty, or lies outside the image.
         """
         checked = as_region(region)
-        weights = checked.grid_weights(self.image_size, [grid.size for grid in self.grids])
-        scores = self._weighted(weights)
-        return RegionWords(self.prompt, scores, self._levels, checked, ranking, self.image)
+        scores = self._over(checked)
+        answer = RegionWords(self.prompt, scores, self._levels, checked, ranking, self.image)
+        if self.negative_attribution is None:
+            return answer
+        return replace(answer, negative=self.negative.region(checked, ranking=ranking))
 
     def regions(
         self, regions: Iterable[RegionLike], *, ranking: Ranking = DEFAULT_RANKING
     ) -> list[RegionWords]:
         """:meth:`region` of each."""
         return [self.region(region, ranking=ranking) for region in regions]
+
+    def inside(self, region: RegionLike) -> InsideWords:
+        """How much of each word lies in a region: ``word(w).inside(region)``, highest first.
+
+        Raises:
+            RegionError: as :meth:`region`.
+        """
+        checked = as_region(region)
+        area = float(checked.coverage(self.image_size).double().mean())
+        return InsideWords(self.region(checked), area)
+
+    @cached_property
+    def negative(self) -> Attribution:
+        """The attribution of the negative prompt, with words of its own, over the same image.
+
+        Raises:
+            NoAttributionError: the run did not keep it.
+        """
+        if self.negative_attribution is None:
+            raise NoAttributionError(
+                "There is no attribution of a negative prompt. Record with "
+                "RDAAMProcessor(keep_negative=True), under guidance; a selection by layer, head or "
+                "step has it where those were kept of it too."
+            )
+        return replace(self.negative_attribution, image=self.image)
+
+    @property
+    def inpaint_mask(self) -> Mask:
+        """What was painted anew, as a region; ``~attribution.inpaint_mask`` is what was not.
+
+        Raises:
+            RegionError: the run had no mask.
+        """
+        if self.mask is None:
+            raise RegionError(
+                "This run had no mask: it painted the whole image. Only inpainting has one."
+            )
+        return self.mask
+
+    def with_image(self, image: Image.Image) -> Attribution:
+        """The same attribution over an image, for a run that was recorded without its pipeline.
+
+        The image may be of another size with the same ratio of width to height, unless there is a
+        mask; regions are then in pixels of that image.
+
+        Raises:
+            InputError: its sides are in another ratio, or there is a mask of another size.
+        """
+        return with_image(self, image)
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file that :meth:`load` reads without any model; returns its path."""
@@ -192,15 +265,7 @@ class Attribution:
 
     def plot(self) -> Figure:
         """A matplotlib figure: the image and every word's heat map (needs the extra ``plot``)."""
-        from diffusers_rdaam.drawing.figure import heat_maps_figure
-
-        words = {word.text.casefold(): word for word in self.words if word.columns}
-        maps = [
-            (word.text, self._heat_map(columns, word.text, ()).values)
-            for key, word in words.items()
-            for columns in [self._columns_of_text(key)]
-        ]
-        return heat_maps_figure(maps, self.image, self.prompt.text or "")
+        return show.attribution_figure(self)
 
     def _heat_map(
         self, columns: tuple[int, ...], text: str, spans: tuple[tuple[int, int], ...]
@@ -209,58 +274,29 @@ class Attribution:
         values = torch.zeros(height, width)
         for grid, part in zip(self.grids, self._parts, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap(values, text, spans, columns, self.image)
-
-    def _columns_of_text(self, key: str) -> tuple[int, ...]:
-        same = (word.columns for word in self.words if word.text.casefold() == key)
-        return tuple(sorted({column for columns in same for column in columns}))
+        return HeatMap(values, text, spans, columns, self.image, self)
 
     @cached_property
     def _parts(self) -> list[float]:
-        """Each grid's share of all additions: every (site, call) pair weighs the same."""
-        additions = [grid.additions for grid in self.grids]
-        return [count / sum(additions) for count in additions]
+        """Each grid's share: its number of (site, call) pairs times its weight, over the sum."""
+        weights = [grid.weight * grid.additions for grid in self.grids]
+        return [weight / sum(weights) for weight in weights]
 
     @cached_property
     def _levels(self) -> TokenScores:
         height, width = self.image_size
-        sizes = [grid.size for grid in self.grids]
-        return self._weighted(Box(0, 0, width, height).grid_weights(self.image_size, sizes))
+        return self._over(Box(0, 0, width, height))
 
-    def _weighted(self, weights: list[CellWeights]) -> TokenScores:
+    def _over(self, region: Region) -> TokenScores:
+        sizes = [grid.size for grid in self.grids]
+        weights = region.grid_weights(self.image_size, sizes)
         scores = torch.zeros(len(self.prompt.tokens))
         for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
             scores += part * (grid.maps.flatten(1) @ cells.flatten())
         return scores
 
     def __repr__(self) -> str:
-        height, width = self.image_size
-        grids = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in self.grids)
-        prompt = self.prompt.text
-        text = "no text" if prompt is None else repr(textwrap.shorten(prompt, 80, placeholder="…"))
-        return (
-            f"Attribution({text}, {len(self.words)} words, image {width}x{height}, grids {grids}, "
-            f"{self.nbytes / 1e6:.2f} MB)"
-        )
+        return show.attribution_text(self)
 
     def _repr_html_(self) -> str:
-        from diffusers_rdaam.drawing.html import coloured_text, picture
-
-        levels = self._levels.tolist()
-        values = {word: sum(levels[i] for i in word.columns) for word in self.words}
-        highest = max([*values.values(), 1e-12])
-        spans = [
-            (word.start, word.end, value / highest, f"mean probability {value:.4f}")
-            for word, value in values.items()
-        ]
-        shown = "" if self.image is None else picture(self.image, repr(self))
-        text = coloured_text(self.prompt.text or "", spans)
-        return f"<div>{shown}{text}</div>"
-
-
-def _repeat_text(match: Match) -> str:
-    places = " and ".join(f"{start}-{end}" for start, end in match.spans)
-    return (
-        f"{match.text!r} stands {len(match.spans)} times in the prompt (characters {places}); "
-        "their maps were added. Pass occurrence=0 for the first alone."
-    )
+        return show.attribution_html(self)

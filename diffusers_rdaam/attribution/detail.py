@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.shapes import DetailMaps
 
@@ -61,13 +63,48 @@ class Kept:
 
     Args:
         axes: of ``"steps"``, ``"layers"``, ``"heads"``.
-        details: the maps.
-        timesteps: of the scheduler, one a step, where steps were kept.
+        details: the maps; every one has the same steps.
+        timesteps: of the scheduler, one a step, where steps were kept; empty where not known.
     """
 
     axes: tuple[Axis, ...]
     details: tuple[Detail, ...] = field(repr=False)
     timesteps: tuple[float, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        names = get_args(Axis)
+        if not self.axes or not set(self.axes) <= set(names) or _repeats(self.axes):
+            raise InputError(f"Axes are some of {', '.join(names)}, each once; got {self.axes}.")
+        if not self.details:
+            raise InputError("What was kept has no maps.")
+        steps = {len(detail.additions) for detail in self.details}
+        if len(steps) > 1:
+            raise InputError(f"Every detail has the same steps; these have {sorted(steps)}.")
+        if self.timesteps and len(self.timesteps) != self.steps:
+            raise InputError(f"There are {len(self.timesteps)} timesteps for {self.steps} steps.")
+        self._check_axes_that_were_not_kept()
+
+    def _check_axes_that_were_not_kept(self) -> None:
+        """Each axis that was not kept is a mean of length 1; kept layers have one site each."""
+        if "steps" not in self.axes and (self.steps > 1 or self.timesteps):
+            raise InputError(f"Steps were not kept, but there are {self.steps} with timesteps.")
+        if "heads" not in self.axes and any(detail.maps.shape[1] != 1 for detail in self.details):
+            raise InputError("Heads were not kept, but there is a detail with several.")
+        if "layers" in self.axes and any(len(detail.sites) != 1 for detail in self.details):
+            raise InputError("Layers were kept, but there is a detail that is not of one site.")
+        sites = [site for detail in self.details for site in detail.sites]
+        if _repeats(sites):
+            raise InputError(f"A site belongs to one detail; these repeat: {_repeats(sites)}.")
+
+    @property
+    def steps(self) -> int:
+        """How many; 1 where they were not kept."""
+        return len(self.details[0].additions)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the maps."""
+        return sum(detail.maps.numel() * detail.maps.element_size() for detail in self.details)
 
 
 def by_size(details: Iterable[Detail]) -> dict[tuple[int, int], list[Detail]]:
@@ -76,3 +113,26 @@ def by_size(details: Iterable[Detail]) -> dict[tuple[int, int], list[Detail]]:
     for detail in details:
         sizes.setdefault(detail.size, []).append(detail)
     return dict(sorted(sizes.items(), key=lambda item: -item[0][0] * item[0][1]))
+
+
+def merge_details(details: Iterable[Detail]) -> tuple[Grid, ...]:
+    """One grid a size, largest first: every (site, denoiser call) pair weighs the same.
+
+    One detail is read at a time and none is copied, so that a record of any size needs the memory
+    of its grids only.
+    """
+    return tuple(merge_one_size(same) for same in by_size(details).values())
+
+
+def merge_one_size(details: list[Detail]) -> Grid:
+    """:func:`merge_details` of details that all have the same size."""
+    additions = sum(sum(detail.additions) for detail in details)
+    maps = torch.zeros(details[0].maps.shape[2:])
+    for detail in details:
+        maps += detail.mean() * (sum(detail.additions) / additions)
+    return Grid(maps, additions, tuple(site for detail in details for site in detail.sites))
+
+
+def _repeats(names: Iterable[str]) -> list[str]:
+    counts = Counter(names)
+    return [name for name, count in counts.items() if count > 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,9 @@ from diffusers_rdaam.shapes import BinaryMask, Column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.timeline import Timeline
 
 # Between DAAM's 0.4 and what is best on the embedded model, 0.55 (IoU 0.67 at 0.5, 0.69 at 0.55).
 DEFAULT_THRESHOLD = 0.5
@@ -31,6 +34,7 @@ class HeatMap:
         spans: where it stands in the prompt, as character spans.
         columns: the columns that were summed.
         image: the image, where the attribution has one.
+        attribution: that it is of, where it is of one.
     """
 
     values: Column = field(repr=False)
@@ -38,6 +42,7 @@ class HeatMap:
     spans: tuple[tuple[int, int], ...] = ()
     columns: tuple[int, ...] = ()
     image: Image.Image | None = field(default=None, repr=False)
+    attribution: Attribution | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.numel() == 0:
@@ -92,6 +97,19 @@ class HeatMap:
         coverage = as_region(region).coverage(self.size)
         return float((self.values.double() * coverage).sum() / coverage.double().sum())
 
+    def inside(self, region: RegionLike) -> float:
+        """How much of the whole map lies in a region: ``sum(m * c) / sum(m)`` over all pixels.
+
+        ``m`` are the values and ``c`` which share of each pixel the region covers. A map that is
+        the same everywhere gives the region's share of the area.
+
+        Raises:
+            RegionError: ``region`` is no region of this image.
+        """
+        coverage = as_region(region).coverage(self.size)
+        whole = float(self.values.double().sum())
+        return float((self.values.double() * coverage).sum()) / whole if whole > 0.0 else 0.0
+
     def resize(self, size: tuple[int, int]) -> HeatMap:
         """The same map at another ``(height, width)``: bicubic, anti-aliased when it shrinks."""
         height, width = size
@@ -105,7 +123,23 @@ class HeatMap:
             antialias=True,
         )
         image = None if self.image is None else self.image.resize((width, height))
-        return HeatMap(values[0, 0], self.text, self.spans, self.columns, image)
+        return replace(self, values=values[0, 0], image=image)
+
+    def over_time(self) -> Timeline:
+        """The same word at each step of the run: a film strip, an animation, scores over steps.
+
+        Raises:
+            NoAttributionError: the run did not keep its steps apart.
+            InputError: the map was made by hand and is of no attribution.
+        """
+        from diffusers_rdaam.attribution.timeline import timeline_of
+
+        if self.attribution is None:
+            raise InputError(
+                f"The heat map of {self.text!r} is of no attribution, so it has no steps. Ask "
+                "attribution.word(…).over_time()."
+            )
+        return timeline_of(self.attribution, self)
 
     def overlay(self, image: Image.Image | None = None, *, opacity: float = 0.65) -> Image.Image:
         """The map in colours over the image (over the attribution's own if none is given).

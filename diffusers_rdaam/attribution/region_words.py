@@ -55,6 +55,7 @@ class RegionWords:
         levels: the same over the whole image.
         region: what was asked.
         ranking: ``"lift"``, ``"score"`` or ``"share"``.
+        negative: the same of the negative prompt, where the run kept it.
     """
 
     prompt: Prompt = field(repr=False)
@@ -63,6 +64,7 @@ class RegionWords:
     region: Region
     ranking: Ranking = DEFAULT_RANKING
     image: Image.Image | None = field(default=None, repr=False)
+    negative: RegionWords | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.ranking not in get_args(Ranking):
@@ -113,7 +115,8 @@ class RegionWords:
 
     def ranked_by(self, ranking: Ranking) -> RegionWords:
         """The same words in another order: ``"lift"``, ``"score"`` or ``"share"``."""
-        return replace(self, ranking=ranking)
+        negative = None if self.negative is None else self.negative.ranked_by(ranking)
+        return replace(self, ranking=ranking, negative=negative)
 
     def __getitem__(self, query: WordQuery) -> float:
         """The score of a word, phrase, index or span.
@@ -141,7 +144,8 @@ class RegionWords:
         return bars_figure(bars, self.ranking, self.image, self.region.edges(), level=level)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain numbers and texts, for JSON."""
+        """Plain numbers and texts, for JSON; ``"negative"`` only where the run kept it."""
+        negative = {} if self.negative is None else {"negative": self.negative.to_dict()}
         return {
             "ranking": self.ranking,
             "words": [
@@ -149,10 +153,13 @@ class RegionWords:
                 for w in self.words
             ],
             "special": self.special,
+            **negative,
         }
 
     def __str__(self) -> str:
-        """A small table, one bar a word, special columns below."""
+        """A small table, one bar a word, special columns below; then the negative prompt's."""
+        if self.negative is not None:
+            return f"{replace(self, negative=None)}\n\nthe negative prompt:\n{self.negative}"
         if not self.words:
             return "(no words)"
         width = max(len(word.text) for word in self.words)
@@ -189,6 +196,10 @@ class RegionWords:
             for word in self.words
         ]
         parts.append(table(["word", "lift", "score", "share"], rows))
+        if self.negative is not None:
+            # Without the picture, which is above.
+            shown = replace(self.negative, image=None)._repr_html_()
+            parts.append(f"<p>The negative prompt:</p>{shown}")
         return f"<div>{''.join(parts)}</div>"
 
 

@@ -11,7 +11,7 @@ import diffusers_rdaam
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.demo.loader import WEIGHTS
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.families.unet import PIPELINES
+from diffusers_rdaam.recording.families.layouts import PIPELINES
 
 _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "matplotlib")
 

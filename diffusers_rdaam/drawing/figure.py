@@ -104,3 +104,17 @@ def bars_figure(
         axes[-1].axvline(level, color="black", linewidth=1, linestyle="--")
     axes[-1].set_xlabel(label)
     return figure
+
+
+def lines_figure(steps: list[int], lines: dict[str, list[float]], title: str) -> Figure:
+    """Scores over the steps, one line a name, from zero up."""
+    figure = new_figure(figsize=(5.6, 3.4))
+    axes = figure.subplots()
+    for (name, values), style in zip(lines.items(), ("-", "--"), strict=False):
+        axes.plot(steps, values, style, marker="." if len(steps) < 60 else "", label=name)
+    axes.set_ylim(bottom=min(0.0, *(min(values) for values in lines.values())))
+    axes.set_xlabel("step")
+    axes.set_ylabel("attention probability")
+    axes.set_title(title, parse_math=False)
+    axes.legend()
+    return figure

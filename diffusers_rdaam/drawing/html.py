@@ -11,22 +11,22 @@ from PIL import Image
 MAX_SHOWN = 320
 
 
-def data_uri(image: Image.Image) -> str:
-    """The image as a ``data:`` URI (PNG), made smaller where a side is over 320 pixels."""
+def data_uri(image: Image.Image, *, limit: int = MAX_SHOWN) -> str:
+    """The image as a ``data:`` URI (PNG), made smaller where a side is over ``limit`` pixels."""
     shown = image.convert("RGB")
-    if max(shown.size) > MAX_SHOWN:
+    if max(shown.size) > limit:
         shown = shown.copy()
-        shown.thumbnail((MAX_SHOWN, MAX_SHOWN))
+        shown.thumbnail((limit, limit))
     buffer = io.BytesIO()
     shown.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def picture(image: Image.Image, caption: str) -> str:
-    """An image with a caption below it."""
+def picture(image: Image.Image, caption: str, *, limit: int = MAX_SHOWN) -> str:
+    """An image with a caption below it, made smaller where a side is over ``limit`` pixels."""
     return (
         '<figure style="display:inline-block;margin:4px;text-align:center">'
-        f'<img alt="{escape(caption)}" src="{data_uri(image)}">'
+        f'<img alt="{escape(caption)}" src="{data_uri(image, limit=limit)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

@@ -113,6 +113,20 @@ class Mask:
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", mask_tensor(self.weights))
 
+    @property
+    def outside(self) -> Mask:
+        """What the mask leaves out: one minus the weights. ``~mask`` is the same.
+
+        Raises:
+            RegionError: it leaves out nothing.
+        """
+        if bool((self.weights == 1.0).all()):
+            raise RegionError("The mask covers the whole image, so there is nothing outside of it.")
+        return Mask(1.0 - self.weights)
+
+    def __invert__(self) -> Mask:
+        return self.outside
+
     def edges(self) -> list[tuple[float, float]]:
         """The corners of the box around the mask, for drawing."""
         rows, columns = (self.weights > 0).any(dim=1), (self.weights > 0).any(dim=0)

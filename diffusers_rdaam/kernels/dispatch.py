@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.kernels import portable, reference
+from diffusers_rdaam.kernels import operator, reference
 from diffusers_rdaam.kernels.planes import add_to_planes
 from diffusers_rdaam.shapes import AttentionMask, Key, Plane, Query
 
@@ -35,7 +35,11 @@ def _accumulate_reference(
     scale: float,
 ) -> None:
     mask = None if mask is None else mask.double()
-    maps = reference.head_mean_probabilities(query.double(), key.double(), mask=mask, scale=scale)
+    query, key = query.double(), key.double()
+    if high.ndim == 4:
+        maps = reference.attention_probabilities(query, key, mask=mask, scale=scale).mT
+    else:
+        maps = reference.head_mean_probabilities(query, key, mask=mask, scale=scale)
     add_to_planes(maps.float(), high, low)
 
 
@@ -52,9 +56,9 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
     if backend == "reference":
         return Choice("reference", _accumulate_reference, "asked for: float64, materialised")
     if backend == "portable":
-        return Choice("portable", portable.accumulate, f"asked for{where}")
+        return Choice("portable", operator.accumulate, f"asked for{where}")
     if backend == "auto":
         reason = f"tiles of image positions; no fused kernel is built in{where}"
-        return Choice("portable", portable.accumulate, reason)
+        return Choice("portable", operator.accumulate, reason)
     choices = ", ".join(repr(name) for name in get_args(Backend))
     raise InputError(f"{backend!r} is not a backend. Backends: {choices}.")

@@ -34,6 +34,8 @@ def accumulate(
 ) -> None:
     """Add the head-mean probabilities of every row to the planes ``(rows, tokens, pixels)``.
 
+    Planes ``(rows, heads, tokens, pixels)`` take each head's own probabilities instead.
+
     Logits are float32 whatever the inputs' type, and autocast is off: bf16 logits would put the
     probabilities off by up to 3 %. Only in-place tensor operations, so that a compiled denoiser
     neither breaks its graph nor recompiles.
@@ -54,11 +56,10 @@ def accumulate(
             row = slice(first, first + step)
             for start in range(0, pixels, positions):
                 part = slice(start, start + positions)
-                means = _head_means(
-                    query[row, :, part], keys[row], None if mask is None else _cut(mask[row], part)
-                )
-                remainder = None if low is None else low[row, :, part]
-                add_to_planes(means, high[row, :, part], remainder)
+                cut = None if mask is None else _cut(mask[row], part)
+                maps = _probabilities(query[row, :, part], keys[row], cut, apart=high.ndim == 4)
+                remainder = None if low is None else low[row, ..., part]
+                add_to_planes(maps, high[row, ..., part], remainder)
 
 
 def tile_positions(cells_per_position: int, device: torch.device) -> int:
@@ -71,8 +72,10 @@ def tile_positions(cells_per_position: int, device: torch.device) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def _head_means(query: Query, keys: Key, mask: AttentionMask | None) -> HeadMeans:
-    """One tile's softmax over the tokens, mean over the heads.
+def _probabilities(
+    query: Query, keys: Key, mask: AttentionMask | None, *, apart: bool
+) -> HeadMeans:
+    """One tile's softmax over the tokens: mean over the heads, or the heads ``apart``.
 
     ``keys`` are scaled, and without a mask also multiplied by log2(e): ``2 ** x`` is a quarter of
     the price of ``e ** x`` on a processor. A mask is not scaled with them, because its finite
@@ -87,11 +90,12 @@ def _head_means(query: Query, keys: Key, mask: AttentionMask | None) -> HeadMean
     if mask is not None:
         powers *= math.log2(math.e)
     powers.exp2_()
-    powers *= powers.sum(dim=-2, keepdim=True).mul_(powers.shape[1]).reciprocal_()
+    heads = 1 if apart else powers.shape[1]
+    powers *= powers.sum(dim=-2, keepdim=True).mul_(heads).reciprocal_()
     if mask is not None:
         # A position whose tokens are all masked with -inf attends to nothing.
         powers.nan_to_num_(0.0)
-    return powers.sum(dim=1)
+    return powers if apart else powers.sum(dim=1)
 
 
 def _cut(mask: AttentionMask, part: slice) -> Tensor:

@@ -14,7 +14,10 @@ from diffusers.pipelines.auto_pipeline import (
 
 from diffusers_rdaam.pipelines import (
     controlnet,
+    controlnet_union,
+    kolors,
     latent_consistency,
+    pag,
     stable_diffusion,
     stable_diffusion_xl,
 )
@@ -29,7 +32,15 @@ _TASKS: tuple[Mapping[str, type], ...] = (
 _HUB = ("cache_dir", "force_download", "proxies", "token", "local_files_only", "revision")
 _RECORDING = {
     stock_class(cls): cls
-    for module in (controlnet, latent_consistency, stable_diffusion, stable_diffusion_xl)
+    for module in (
+        controlnet,
+        controlnet_union,
+        kolors,
+        latent_consistency,
+        pag,
+        stable_diffusion,
+        stable_diffusion_xl,
+    )
     for cls in vars(module).values()
     if isinstance(cls, type)
     and issubclass(cls, RDAAMPipelineMixin)
@@ -80,12 +91,11 @@ class _Auto:
     @classmethod
     def _choose(cls, name: str, kwargs: dict[str, Any]) -> Any:
         wanted = name
-        if "controlnet" in kwargs:
-            wanted = _with_controlnet(name, kwargs["controlnet"])
-            if kwargs["controlnet"] is None:
+        if "controlnet" in kwargs or "enable_pag" in kwargs:
+            wanted = _rewritten(name, kwargs)
+            if kwargs.get("controlnet", ...) is None:
                 del kwargs["controlnet"]
-        if kwargs.pop("enable_pag", False):
-            wanted = wanted.replace("Pipeline", "PAGPipeline")
+            kwargs.pop("enable_pag", None)
         models = (
             model for task in _TASKS for model, stock in task.items() if stock.__name__ == wanted
         )
@@ -95,14 +105,19 @@ class _Auto:
         return _RECORDING[stock]
 
 
-def _with_controlnet(name: str, controlnet: Any) -> str:
-    """The text-to-image class's name of the same model, with or without a ControlNet."""
+def _rewritten(name: str, kwargs: dict[str, Any]) -> str:
+    """The text-to-image class's name of the same model, with a ControlNet and perturbed-attention
+    guidance, or without, as ``controlnet=`` and ``enable_pag=`` say; else as it was.
+    """
     stem = name.removesuffix("Pipeline")
-    for part in ("Img2Img", "Inpaint", "ControlNetUnion", "ControlNet"):
+    union, plain, perturbed = ("ControlNetUnion" in stem, "ControlNet" in stem, "PAG" in stem)
+    for part in ("Img2Img", "Inpaint", "PAG", "ControlNetUnion", "ControlNet"):
         stem = stem.replace(part, "")
-    if controlnet is not None:
-        stem += "ControlNetUnion" if isinstance(controlnet, ControlNetUnionModel) else "ControlNet"
-    return f"{stem}Pipeline"
+    if "controlnet" in kwargs:
+        net = kwargs["controlnet"]
+        plain, union = net is not None, isinstance(net, ControlNetUnionModel)
+    stem += "ControlNetUnion" if union else "ControlNet" if plain else ""
+    return f"{stem}{'PAG' if kwargs.get('enable_pag', perturbed) else ''}Pipeline"
 
 
 class AutoRDAAMPipelineForText2Image(_Auto):

@@ -8,19 +8,27 @@ import json
 import warnings
 from typing import Any
 
-import torch
+from diffusers import DiffusionPipeline
 from diffusers.models.attention_processor import AttentionProcessor
-from torch import nn
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
 from diffusers_rdaam.pipelines.output import only, with_attributions
-from diffusers_rdaam.pipelines.run import build_attributions
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator
-from diffusers_rdaam.recording.families import Family, family_of
+from diffusers_rdaam.pipelines.run import Run, so_far
+from diffusers_rdaam.pipelines.tell import tell
+from diffusers_rdaam.pipelines.wrappers import WRAPPED
+from diffusers_rdaam.recording.budget import price
+from diffusers_rdaam.recording.families import Family, family_of, images_of
+from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import foreign_text, install, is_stock, replaced
+from diffusers_rdaam.recording.recorder import Recorder, shape_for
+from diffusers_rdaam.recording.sites import (
+    foreign_text,
+    install,
+    is_recordable,
+    is_stock,
+    replaced,
+)
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
@@ -28,6 +36,8 @@ _SWITCHED_OFF = (
     "Recording is switched off: set_attn_processor was given a stock processor. Call "
     "pipe.set_attn_processor(RDAAMProcessor()) and generate again."
 )
+
+_AS_IT_IS = object()
 
 
 class RDAAMPipelineMixin:
@@ -40,52 +50,42 @@ class RDAAMPipelineMixin:
     """
 
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
-    _rdaam_installed: bool = False
-    _rdaam_accumulator: HeatMapAccumulator | None = None
-    _rdaam_encoded: list[Any] | None = None
-    # Read by the layouts of pipelines that have no property for it.
-    _rdaam_guided: bool | None = None
+    # The id of the denoiser that has our processors: another may be put in its place.
+    _rdaam_installed: int | None = None
+    _rdaam_buffers: dict[str, Frames] | None = None
+    _rdaam_run: Run | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        calls = [base.__dict__["__call__"] for base in cls.__mro__ if "__call__" in base.__dict__]
-        # One call is wrapped: a class whose parent records already may call that and add to it.
-        if calls and not any(getattr(call, "_rdaam_recorded", False) for call in calls):
-            cls.__call__ = _recorded(calls[0])  # type: ignore[method-assign]  # the point
+        for name, wrap in WRAPPED.items():
+            found = [base.__dict__[name] for base in cls.__mro__ if name in base.__dict__]
+            # One is wrapped: a class whose parent records already may call that and add to it.
+            if found and not any(getattr(method, "_rdaam_wrapped", False) for method in found):
+                setattr(cls, name, wrap(found[0]))
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
-        """A pipeline of this class on another's modules, in the type they have.
+        """A pipeline of this class on another's modules, in the types they have.
 
         diffusers would turn shared float16 modules into float32 unless told otherwise.
         """
-        if "dtype" in kwargs or "torch_dtype" in kwargs:
-            return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
-        shared = _modules(pipeline.components) + _modules(kwargs)
-        dtypes = [part.dtype for part in shared]
-        # float32 holds every smaller type, so modules of several types get theirs back exactly.
-        kwargs["dtype"] = dtypes[0] if len(set(dtypes)) == 1 else torch.float32
-        pipe = super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
-        for part, dtype in zip(shared, dtypes, strict=True):
-            part.to(dtype=dtype)
-        return pipe
+        if not {"dtype", "torch_dtype", "custom_pipeline"} & kwargs.keys():
+            kwargs["dtype"] = _AS_IT_IS
+        return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
 
-    def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
-        """As in the stock class; a recorded run notes the text that is really encoded."""
-        self._rdaam_note(args, kwargs)
-        return super().encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
+    @functools.wraps(DiffusionPipeline.to)
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        # What diffusers calls last in from_pipe, on modules that are another pipeline's too.
+        if kwargs.get("dtype") is _AS_IT_IS:
+            return self
+        return super().to(*args, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
 
-    def _encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
-        # Stable Diffusion's InstructPix2Pix encodes its prompt here.
-        self._rdaam_note(args, kwargs)
-        return super()._encode_prompt(*args, **kwargs)  # type: ignore[misc]  # of the pipeline
-
-    def _rdaam_note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._rdaam_encoded is not None:
-            self._rdaam_encoded.append(kwargs.get("prompt", args[0] if args else None))
-            self._rdaam_guided = kwargs.get("do_classifier_free_guidance")
+    @property
+    def _rdaam_guided(self) -> bool | None:
+        """What ``encode_prompt`` was told; for the layouts of pipelines without a property."""
+        return None if self._rdaam_run is None else self._rdaam_run.guided
 
     def to_json_string(self) -> str:
         """The configuration under the stock class's name, so that plain diffusers loads it."""
@@ -101,9 +101,10 @@ class RDAAMPipelineMixin:
     def attn_processors(self) -> dict[str, AttentionProcessor]:
         """The processors of the denoiser, by name."""
         family = family_of(self)
-        if not self._rdaam_installed:
+        denoiser: Any = family.denoiser(self)
+        if self._rdaam_installed != id(denoiser):
             self._rdaam_prepare(family)
-        return family.denoiser(self).attn_processors  # type: ignore[return-value]  # a denoiser's
+        return denoiser.attn_processors
 
     def set_attn_processor(
         self, processor: AttentionProcessor | dict[str, AttentionProcessor]
@@ -136,7 +137,7 @@ class RDAAMPipelineMixin:
             if self._rdaam_template is not None:
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 install(sites, self._rdaam_template)
-        self._rdaam_installed = self._rdaam_template is not None
+        self._rdaam_installed = None if self._rdaam_template is None else id(denoiser)
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -158,31 +159,72 @@ class RDAAMPipelineMixin:
         """
         return only(self._rdaam_attributions, self._rdaam_why, owner="pipe")
 
-    def _rdaam_prepare(self, family: Family) -> str | None:
+    @property
+    def attributions_so_far(self) -> list[Attribution]:
+        """What the run that is going on has recorded until now, one an image, without the images.
+
+        For callbacks such as ``callback_on_step_end``; every reading costs a copy to the CPU.
+
+        Raises:
+            NoAttributionError: no recorded run is going on, or nothing was recorded yet.
+        """
+        return so_far(self._rdaam_run)
+
+    def recording_bytes(
+        self, *, height: int, width: int, steps: int, images: int = 1, columns: int = 77
+    ) -> int:
+        """Bytes that a run's buffers will take on the denoiser's device, with the options set.
+
+        Args:
+            height, width: of the images, in pixels.
+            steps: denoiser calls; counts only where steps are kept.
+            images: prompts times images a prompt.
+            columns: length of the text embedding.
+        """
+        template = self._rdaam_template
+        if template is None:
+            return 0
+        family = family_of(self)
+        factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
+        latent = (height // factor, width // factor)
+        shape = shape_for(template, family, self, latent, images, columns)
+        return price(template, shape, steps if "steps" in template.keep else 1)
+
+    def _rdaam_prepare(self, family: Family, *, quiet: bool = False) -> str | None:
         """See that our processors are in place; the reason why not, if they cannot be."""
         template = self._rdaam_template
         if template is None:
             return _SWITCHED_OFF
-        sites = family.sites(family.denoiser(self))
+        denoiser = family.denoiser(self)
+        sites = family.sites(denoiser)
         missing = replaced(sites)
-        foreign = [site for site in missing if not is_stock(site)]
+        foreign = [site for site in missing if not is_recordable(site)]
         if foreign:
             return "A processor was replaced: " + foreign_text(foreign)
         if missing:
+            stock = [site for site in missing if is_stock(site)]
             install(missing, template)
-            if self._rdaam_installed:
+            if stock and self._rdaam_installed == id(denoiser) and not quiet:
                 warnings.warn(
-                    f"{len(missing)} attention modules (the first is {missing[0].name}) had lost "
+                    f"{len(stock)} attention modules (the first is {stock[0].name}) had lost "
                     "their RDAAMProcessor to a stock one since it was set; it was put back. To "
                     "switch recording off, use pipe.set_attn_processor(AttnProcessor2_0()).",
                     NotRecordedWarning,
                     stacklevel=4,
                 )
-        self._rdaam_installed = True
+        self._rdaam_installed = id(denoiser)
         return None
 
     def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         attribution_prompt = kwargs.pop("attribution_prompt", None)
+        try:
+            call = inspect.signature(stock_call).bind(self, *args, **kwargs)
+        except TypeError:
+            # The stock call's own error says it better.
+            return stock_call(self, *args, **kwargs)
+        call.apply_defaults()
+        # Somebody's own __call__ may take **kwargs, which are not bound by name.
+        arguments = call.arguments | kwargs
         family = family_of(self)
         self._rdaam_attributions, self._rdaam_why = None, _ENDED_EARLY
         why = self._rdaam_prepare(family)
@@ -192,27 +234,23 @@ class RDAAMPipelineMixin:
             result = stock_call(self, *args, **kwargs)
             return self._rdaam_finish(result, None, why)
         assert self._rdaam_template is not None
-        recorder = Recorder(self, family, self._rdaam_template, self._rdaam_accumulator)
+        recorder = Recorder(
+            self,
+            family,
+            self._rdaam_template,
+            self._rdaam_buffers,
+            announce=lambda text: tell(text, self),
+        )
         with recorder:
-            encoded: list[Any] = []
-            self._rdaam_encoded = encoded
+            run = self._rdaam_run = Run(self, recorder, arguments, attribution_prompt)
             try:
                 result = stock_call(self, *args, **kwargs)
             finally:
-                self._rdaam_encoded = self._rdaam_guided = None
-            self._rdaam_accumulator = recorder.accumulator
+                self._rdaam_run = None
+            self._rdaam_buffers = recorder.buffers
             # Read before another thread's run may take the buffers.
             try:
-                call = inspect.signature(stock_call).bind(self, *args, **kwargs)
-                call.apply_defaults()
-                # Somebody's own __call__ may take **kwargs, which are not bound by name.
-                arguments = call.arguments | kwargs
-                # Or rewrite the prompt before it hands it on.
-                if encoded and encoded[0] is not None:
-                    arguments["prompt"] = encoded[0]
-                attributions = build_attributions(
-                    self, recorder, result[0], arguments, attribution_prompt
-                )
+                attributions = run.attributions(images_of(result))
             except Exception as error:
                 # Whatever went wrong here, the image exists and is handed over.
                 why = f"The image was made, but not its attribution: {error}"
@@ -220,28 +258,14 @@ class RDAAMPipelineMixin:
                 return self._rdaam_finish(result, None, why)
         return self._rdaam_finish(result, attributions, None)
 
+    def _rdaam_reinstall(self) -> None:
+        """Go on recording with processors that a method of the pipeline has set."""
+        if self._rdaam_installed is not None:
+            self._rdaam_prepare(family_of(self), quiet=True)
+
     def _rdaam_finish(
         self, result: Any, attributions: list[Attribution] | None, why: str | None
     ) -> Any:
         self._rdaam_attributions, self._rdaam_why = attributions, why
         # return_dict=False keeps the stock tuple: whoever unpacks two values gets two.
         return result if isinstance(result, tuple) else with_attributions(result, attributions, why)
-
-
-def _modules(parts: dict[str, Any]) -> list[Any]:
-    """The modules among a pipeline's parts; several ControlNets may come as a list."""
-    flat = [
-        item
-        for part in parts.values()
-        for item in (part if isinstance(part, (list, tuple)) else [part])
-    ]
-    return [part for part in flat if isinstance(part, nn.Module)]
-
-
-def _recorded(stock_call: Any) -> Any:
-    @functools.wraps(stock_call)
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._rdaam_call(stock_call, args, kwargs)
-
-    __call__._rdaam_recorded = True  # type: ignore[attr-defined]  # a mark of our own
-    return __call__

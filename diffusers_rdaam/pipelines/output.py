@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from diffusers.pipelines.animatediff.pipeline_output import AnimateDiffPipelineOutput
+from diffusers.pipelines.kolors.pipeline_output import KolorsPipelineOutput
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 from diffusers.pipelines.stable_diffusion_xl import StableDiffusionXLPipelineOutput
+from diffusers.pipelines.t2i_adapter.pipeline_stable_diffusion_adapter import (
+    StableDiffusionAdapterPipelineOutput,
+)
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError
@@ -69,7 +75,61 @@ class StableDiffusionXLRDAAMPipelineOutput(AttributedOutput, StableDiffusionXLPi
     attributions: list[Attribution] | None = None
 
 
+@dataclass
+class StableDiffusionAdapterRDAAMPipelineOutput(
+    AttributedOutput, StableDiffusionAdapterPipelineOutput
+):
+    """A T2I-Adapter pipeline's output with attributions.
+
+    Args:
+        images, nsfw_content_detected: as in the stock output.
+        attributions: one per image, or None where nothing was recorded.
+    """
+
+    attributions: list[Attribution] | None = None
+
+
+@dataclass
+class KolorsRDAAMPipelineOutput(AttributedOutput, KolorsPipelineOutput):
+    """Kolors' output with attributions.
+
+    Args:
+        images: as in the stock output.
+        attributions: one per image, or None where nothing was recorded.
+    """
+
+    attributions: list[Attribution] | None = None
+
+
+@dataclass
+class ImageRDAAMPipelineOutput(AttributedOutput, ImagePipelineOutput):
+    """The output of pipelines that only have images, with attributions.
+
+    Args:
+        images: as in the stock output.
+        attributions: one per image, or None where nothing was recorded.
+    """
+
+    attributions: list[Attribution] | None = None
+
+
+@dataclass
+class AnimateDiffRDAAMPipelineOutput(AttributedOutput, AnimateDiffPipelineOutput):
+    """AnimateDiff's output with attributions.
+
+    Args:
+        frames: as in the stock output.
+        attributions: one per frame, video by video, or None where nothing was recorded.
+    """
+
+    attributions: list[Attribution] | None = None
+
+
 _OUTPUTS: dict[type, type] = {
+    AnimateDiffPipelineOutput: AnimateDiffRDAAMPipelineOutput,
+    ImagePipelineOutput: ImageRDAAMPipelineOutput,
+    KolorsPipelineOutput: KolorsRDAAMPipelineOutput,
+    StableDiffusionAdapterPipelineOutput: StableDiffusionAdapterRDAAMPipelineOutput,
     StableDiffusionPipelineOutput: StableDiffusionRDAAMPipelineOutput,
     StableDiffusionXLPipelineOutput: StableDiffusionXLRDAAMPipelineOutput,
 }

@@ -8,11 +8,19 @@ from functools import lru_cache
 from typing import Any
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.errors import AlreadyRecordingError
+from diffusers_rdaam.errors import AlreadyRecordingError, InputError
+from diffusers_rdaam.pipelines.denoiser import (
+    DenoiserRecording,
+    Given,
+    Texts,
+    is_denoiser,
+    record_denoiser,
+)
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.sites import restore
 
 
 class Recording:
@@ -61,21 +69,53 @@ def _recording_class(stock: type) -> type:
 
 
 @contextmanager
-def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iterator[Recording]:
-    """Record the calls of a stock pipeline within a ``with`` block.
+def record_attention(
+    pipe: Any,
+    processor: RDAAMProcessor | None = None,
+    *,
+    rows: Any = None,
+    prompt: Texts = None,
+    negative_prompt: Texts = None,
+    tokenizer: Any = None,
+    image_size: tuple[int, int] | None = None,
+) -> Iterator[Recording | DenoiserRecording]:
+    """Record a stock pipeline, a modular one, or a denoiser within a ``with`` block.
 
-    The pipeline is made one of ours for the time of the block and is then exactly what it was, its
-    processors included, also after an exception or an interrupt.
+    A pipeline is made one of ours for the time of the block and is then exactly what it was, its
+    processors included, also after an exception or an interrupt. Each of its calls is a run.
+
+    Of a modular pipeline or a denoiser all calls in the block are one run, and what they do not
+    tell is given here.
 
     Args:
-        pipe: a diffusers pipeline of a supported class.
+        pipe: a diffusers pipeline of a supported class; a modular pipeline with a UNet and a
+            guider; or a UNet.
         processor: a template with options; the default one if not given.
+        rows: which rows of a denoiser's calls carry the prompt: ``"conditional"`` (all of them);
+            the names of the equal parts of the batch, such as ``("unconditional",
+            "conditional")``; or a function of a call's args and kwargs that returns them. A
+            modular pipeline's guider tells.
+        prompt, negative_prompt: the texts, one or one for each; a stock pipeline's calls tell.
+        tokenizer: that made the columns; a pipeline has its own.
+        image_size: height and width in pixels; 8 times the latent's if not given.
 
     Raises:
         UnsupportedPipelineError: the layout of this pipeline's denoiser calls is not known.
         AlreadyRecordingError: the pipeline records already.
         ProcessorError: a site has a processor that cannot be recorded.
+        InputError: ``rows`` and what follows it were given for a stock pipeline, or not given for
+            a denoiser.
     """
+    given = Given(rows, prompt, negative_prompt, tokenizer, image_size)
+    if is_denoiser(pipe):
+        with record_denoiser(pipe, processor, given) as recorded:
+            yield recorded
+        return
+    if given != Given():
+        raise InputError(
+            f"{type(pipe).__name__} is a pipeline: its calls tell the prompt, its class the rows. "
+            "rows=, prompt=, negative_prompt=, tokenizer= and image_size= are for a denoiser."
+        )
     if isinstance(pipe, RDAAMPipelineMixin):
         raise AlreadyRecordingError(
             f"This {type(pipe).__name__} records already: its outputs have an attribution. "
@@ -83,7 +123,7 @@ def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iter
         )
     family = family_of(pipe)
     sites = family.sites(family.denoiser(pipe))
-    before = [(site.module, site.processor) for site in sites]
+    before = [(site, site.processor) for site in sites]
     stock, attributes = type(pipe), set(pipe.__dict__)
     pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
     recording = Recording(pipe)
@@ -96,7 +136,4 @@ def record_attention(pipe: Any, processor: RDAAMProcessor | None = None) -> Iter
         for name in [name for name in pipe.__dict__ if name.startswith("_rdaam_")]:
             if name not in attributes:
                 del pipe.__dict__[name]
-        for module, original in before:
-            # What was put there within the block by somebody else, such as an adapter, is kept.
-            if isinstance(module.processor, RDAAMProcessor):
-                module.processor = original
+        restore(before)

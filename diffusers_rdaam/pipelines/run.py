@@ -1,8 +1,9 @@
-"""From a finished run to its attributions: prompts to images, images to PIL, facts of the run."""
+"""Run: one recorded call of a pipeline, from its arguments to its attributions."""
 
 from __future__ import annotations
 
-import warnings
+import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -12,60 +13,191 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.errors import InputError, PromptTruncatedWarning
+from diffusers_rdaam.errors import InputError, NoAttributionError
+from diffusers_rdaam.geometry.region import Mask
+from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.recording.families import check_arguments
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.tokenize import align
 
 # Arguments that only some pipelines have; told where they were given as one text or number.
-_OF_SOME_PIPELINES = ("prompt_2", "strength", "image_guidance_scale")
+_OF_SOME_PIPELINES = (
+    "prompt_2",
+    "strength",
+    "image_guidance_scale",
+    "pag_scale",
+    "sag_scale",
+    "num_frames",
+    "clip_skip",
+    "denoising_start",
+    "denoising_end",
+)
 
 
-def build_attributions(
-    pipe: Any,
-    recorder: Recorder,
-    images: Any,
-    arguments: dict[str, Any],
-    attribution_prompt: str | list[str] | None,
-) -> list[Attribution]:
-    """One attribution an image, in the order of the images.
+class Run:
+    """What a call was asked, what it has encoded, and what was recorded.
 
     Args:
-        pipe: the pipeline that ran.
+        pipe: the pipeline that runs.
         recorder: of the run.
-        images: what the pipeline put out: PIL images, an array, a tensor, or latents.
         arguments: of the pipeline's call, by name, defaults included.
         attribution_prompt: the text behind ``prompt_embeds``.
     """
-    maps = recorder.read()
-    assert recorder.accumulator is not None and recorder.latent_size is not None
-    if arguments.get("padding_mask_crop") is not None:
-        raise InputError(
-            "With padding_mask_crop the denoiser works on an enlarged crop that is pasted into the "
-            "image afterwards, so its maps are not maps of the image. Leave padding_mask_crop out, "
-            "or crop the image yourself."
+
+    def __init__(
+        self,
+        pipe: Any,
+        recorder: Recorder,
+        arguments: dict[str, Any],
+        attribution_prompt: str | list[str] | None,
+    ) -> None:
+        self.pipe = pipe
+        self.recorder = recorder
+        self.arguments = arguments
+        self.attribution_prompt = attribution_prompt
+        self.guided: bool | None = None
+        self._encoded: dict[str, Any] | None = None
+
+    def note_encoding(self, signature: inspect.Signature, *args: Any, **kwargs: Any) -> None:
+        """Note what the pipeline's ``encode_prompt`` is given: it may have rewritten the prompt."""
+        try:
+            arguments = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            # The method's own error says it better.
+            return
+        self.guided = arguments.get("do_classifier_free_guidance")
+        if self._encoded is None:
+            self._encoded = dict(arguments)
+
+    def attributions(self, images: Any = None) -> list[Attribution]:
+        """One attribution an image, in the order of the images.
+
+        Args:
+            images: what the pipeline put out: PIL images, an array, a tensor, or latents. None in
+                the middle of a run.
+
+        Raises:
+            RDAAMError: nothing was recorded, or the words of the columns are not known.
+        """
+        maps = self.recorder.read()
+        negative = self.recorder.read_negative()
+        assert self.recorder.shape is not None and self.recorder.latent_size is not None
+        texts = self._texts(check_arguments(self.pipe, self._as_encoded()))
+        per_prompt, rest = divmod(len(maps), len(texts))
+        if rest:
+            raise InputError(f"{len(texts)} prompts do not divide {len(maps)} images.")
+        columns = self.recorder.shape.tokens
+        prompts = [self._prompt(text, columns) for text in texts]
+        against = [self._prompt(text, columns) for text in self._negative_texts(len(texts))]
+        decoded = images is not None and self.arguments.get("output_type") != "latent"
+        pictures = to_pil(images) if decoded else None
+        size = tuple(side * self.pipe.vae_scale_factor for side in self.recorder.latent_size)
+        if pictures is not None:
+            size = pictures[0].size[::-1]
+        return assemble(
+            maps,
+            [prompts[index // per_prompt] for index in range(len(maps))],
+            (size[0], size[1]),
+            pictures=pictures,
+            runs=[self._facts(index) for index in range(len(maps))],
+            negative=negative,
+            negative_prompts=[against[index // per_prompt] for index in range(len(maps))],
+            masks=self._masks(len(maps), (size[0], size[1])),
         )
-    texts = _texts(pipe, arguments, attribution_prompt)
-    per_prompt, rest = divmod(len(maps), len(texts))
-    if rest:
-        raise InputError(f"{len(texts)} prompts do not divide {len(maps)} images.")
-    columns = recorder.accumulator.shape.tokens
-    prompts = [_prompt(pipe, text, columns) for text in texts]
-    for prompt in dict.fromkeys(prompts):
-        _warn_of_lost_words(prompt)
-    pictures = to_pil(images) if arguments.get("output_type") != "latent" else None
-    factor = pipe.vae_scale_factor
-    latent_height, latent_width = recorder.latent_size
-    size = (latent_height * factor, latent_width * factor)
-    return [
-        Attribution(
-            prompt=prompts[index // per_prompt],
-            grids=grids,
-            image_size=size if pictures is None else pictures[index].size[::-1],
-            image=None if pictures is None else pictures[index],
-            run=_run_info(pipe, recorder, arguments, index),
+
+    def _as_encoded(self) -> dict[str, Any]:
+        """The arguments with the prompt that was really encoded."""
+        prompt = (self._encoded or {}).get("prompt")
+        return self.arguments if prompt is None else self.arguments | {"prompt": prompt}
+
+    def _texts(self, arguments: dict[str, Any]) -> list[str | None]:
+        prompt = arguments.get("prompt")
+        if prompt is None:
+            embeds = arguments.get("prompt_embeds")
+            if embeds is None:
+                raise InputError(
+                    "The call has neither an argument prompt nor prompt_embeds by these names, so "
+                    "its words are not known. Pass them by name."
+                )
+            texts: list[Any] = [None] * embeds.shape[0]
+        else:
+            texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        given = self.attribution_prompt
+        if given is not None:
+            wanted, what = len(texts), "prompt_embeds" if prompt is None else "prompts"
+            texts = [given] if isinstance(given, str) else list(given)
+            if len(texts) != wanted:
+                raise InputError(
+                    f"attribution_prompt has {len(texts)} texts for {wanted} {what}; give one for "
+                    "each."
+                )
+        return texts
+
+    def _negative_texts(self, prompts: int) -> list[str | None]:
+        """Of each prompt; a negative prompt that is not given is an empty one."""
+        if self.arguments.get("negative_prompt_embeds") is not None:
+            return [None] * prompts
+        text = (self._encoded or {}).get("negative_prompt", self.arguments.get("negative_prompt"))
+        if text is None or isinstance(text, str):
+            return [text or ""] * prompts
+        texts = list(text)
+        return texts if len(texts) == prompts else texts[:1] * prompts
+
+    def _prompt(self, text: str | None, columns: int) -> Prompt:
+        if text is None:
+            return Prompt.without_text(columns)
+        # Textual inversion writes one token of a prompt as several before it tokenizes.
+        convert = getattr(self.pipe, "maybe_convert_prompt", None)
+        tokenizer = _tokenizer(self.pipe)
+        return align(tokenizer, text if convert is None else convert(text, tokenizer), columns)
+
+    def _masks(self, images: int, size: tuple[int, int]) -> list[Mask] | None:
+        """What each image was painted anew in, as the pipeline sees it."""
+        given = self.arguments.get("mask_image")
+        processor = getattr(self.pipe, "mask_processor", None)
+        if given is None or processor is None:
+            return None
+        weights = processor.preprocess(given, height=size[0], width=size[1])[:, 0].float().cpu()
+        if not bool(weights.flatten(1).any(dim=1).all()):
+            # Nothing is painted anew: there is no region to ask for.
+            return None
+        masks = [Mask(part) for part in weights]
+        return [masks[index * len(masks) // images] for index in range(images)]
+
+    def _facts(self, index: int) -> RunInfo:
+        pipe, arguments = self.pipe, self.arguments
+        generator = arguments.get("generator")
+        if isinstance(generator, list):
+            generator = generator[index] if index < len(generator) else None
+        more = {name: arguments.get(name) for name in _OF_SOME_PIPELINES}
+        negative = arguments.get("negative_prompt")
+        return {
+            "pipeline": type(pipe).__name__,
+            "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
+            "scheduler": type(pipe.scheduler).__name__,
+            "num_inference_steps": _number(arguments.get("num_inference_steps")),
+            "guidance_scale": _number(arguments.get("guidance_scale")),
+            "negative_prompt": negative if isinstance(negative, str) else None,
+            "seed": None if generator is None else generator.initial_seed(),
+            "image_index": index,
+            "denoiser_calls": self.recorder.calls,
+            "dtype": str(self.recorder.denoiser.dtype).removeprefix("torch."),
+            **{name: value for name, value in more.items() if isinstance(value, (str, int, float))},
+        }
+
+
+def so_far(run: Run | None) -> list[Attribution]:
+    """The attributions of a run that is not over.
+
+    Raises:
+        NoAttributionError: no run is going on.
+    """
+    if run is None:
+        raise NoAttributionError(
+            "No recorded run is going on. Ask for attributions_so_far in a callback of the call; "
+            "after it, they are at pipe.attributions."
         )
-        for index, grids in enumerate(maps)
-    ]
+    return run.attributions()
 
 
 def to_pil(images: Any) -> list[Image.Image]:
@@ -83,78 +215,13 @@ def to_pil(images: Any) -> list[Image.Image]:
     return list(images)
 
 
-def _texts(
-    pipe: Any, arguments: dict[str, Any], attribution_prompt: str | list[str] | None
-) -> list[str | None]:
-    prompt = arguments.get("prompt")
-    if prompt is None:
-        embeds = arguments.get("prompt_embeds")
-        if embeds is None:
-            raise InputError(
-                "The call has neither an argument prompt nor prompt_embeds by these names, so its "
-                "words are not known. Pass them by name."
-            )
-        texts: list[Any] = [None] * embeds.shape[0]
-    else:
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
-    if attribution_prompt is not None:
-        wanted, what = len(texts), "prompt_embeds" if prompt is None else "prompts"
-        texts = [attribution_prompt] if isinstance(attribution_prompt, str) else attribution_prompt
-        if len(texts) != wanted:
-            raise InputError(
-                f"attribution_prompt has {len(texts)} texts for {wanted} {what}; give one for each."
-            )
-    return [None if text is None else _converted(pipe, text) for text in texts]
-
-
-def _converted(pipe: Any, text: str) -> str:
-    # Textual inversion writes one token of a prompt as several before it tokenizes.
-    convert = getattr(pipe, "maybe_convert_prompt", None)
-    return text if convert is None else convert(text, _tokenizer(pipe))
-
-
 def _tokenizer(pipe: Any) -> Any:
     """Of ``prompt``: with two text encoders the first one's, unless there is only the second."""
     return pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
 
 
-def _prompt(pipe: Any, text: str | None, columns: int) -> Prompt:
-    if text is None:
-        return Prompt.without_text(columns)
-    return align(_tokenizer(pipe), text, columns)
-
-
-def _warn_of_lost_words(prompt: Prompt) -> None:
-    lost = prompt.lost_words
-    if lost:
-        names = ", ".join(word.text for word in lost[:20]) + (", …" if len(lost) > 20 else "")
-        warnings.warn(
-            f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens; these "
-            f"words were not seen and have no heat map: {names}.",
-            PromptTruncatedWarning,
-            stacklevel=5,
-        )
-
-
-def _run_info(pipe: Any, recorder: Recorder, arguments: dict[str, Any], index: int) -> RunInfo:
-    generator = arguments.get("generator")
-    if isinstance(generator, list):
-        generator = generator[index] if index < len(generator) else None
-    more = {name: arguments.get(name) for name in _OF_SOME_PIPELINES}
-    return {
-        "pipeline": type(pipe).__name__,
-        "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
-        "scheduler": type(pipe.scheduler).__name__,
-        "num_inference_steps": arguments.get("num_inference_steps"),
-        "guidance_scale": arguments.get("guidance_scale"),
-        "negative_prompt": _text_or_none(arguments.get("negative_prompt")),
-        "seed": None if generator is None else generator.initial_seed(),
-        "image_index": index,
-        "denoiser_calls": recorder.calls,
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
-        **{name: value for name, value in more.items() if isinstance(value, (str, int, float))},
-    }
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _number(value: Any) -> int | float | None:
+    """Tensors and numpy's numbers are as good as Python's to the stock pipelines."""
+    if isinstance(value, (torch.Tensor, np.generic, np.ndarray)):
+        value = value.item() if math.prod(value.shape) == 1 else None
+    return value if isinstance(value, (int, float)) else None

@@ -1,9 +1,11 @@
-"""HeatMapAccumulator: the preallocated buffers of one run, whatever its steps, heads and layers."""
+"""HeatMapAccumulator: preallocated buffers whose size does not grow with what is added."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +22,15 @@ SINGLE_PLANE_ADDITIONS = 500
 
 @dataclass(frozen=True)
 class AccumulatorShape:
-    """What a set of buffers was allocated for.
+    """What a set of buffers is allocated for.
 
     Args:
         images, tokens: rows and columns that are recorded.
         grids: height and width of each site's grid, by the site's name.
         pair: half-precision pair (4 bytes a cell), or a single plane (2 bytes).
         device: where the denoiser runs.
+        heads: of each site, where heads are kept apart; empty for their mean.
+        layers: whether each site has planes of its own.
     """
 
     images: int
@@ -34,13 +38,41 @@ class AccumulatorShape:
     grids: tuple[tuple[str, tuple[int, int]], ...]
     pair: bool
     device: torch.device
+    heads: tuple[int, ...] = ()
+    layers: bool = False
+
+    def banks(self) -> dict[Bank, list[str]]:
+        """The sites of each set of planes, largest grid first."""
+        banks: dict[Bank, list[str]] = {}
+        heads = self.heads or (0,) * len(self.grids)
+        for (site, grid), count in zip(self.grids, heads, strict=True):
+            banks.setdefault(Bank(grid, count, site if self.layers else ""), []).append(site)
+        return dict(sorted(banks.items(), key=lambda item: -math.prod(item[0].grid)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the planes: known before anything is allocated."""
+        cells = sum(math.prod(bank.grid) * max(bank.heads, 1) for bank in self.banks())
+        return self.images * self.tokens * cells * (4 if self.pair else 2)
+
+
+class Bank(NamedTuple):
+    """Which additions share planes: those of a grid, unless layers or heads are kept apart.
+
+    ``heads`` is 0 for a mean over the heads, ``site`` empty for all sites of the grid.
+    """
+
+    grid: tuple[int, int]
+    heads: int
+    site: str
 
 
 class HeatMapAccumulator:
-    """Sums of head-mean probabilities, one pair of fp16 planes for each grid size.
+    """Sums of probabilities, one pair of fp16 planes for each bank.
 
-    Sites of one grid size share a pair, so memory grows neither with layers nor with steps:
-    ``images * tokens * sum(height * width) * 4`` bytes. Only in-place tensor operations touch it.
+    Unless the shape says otherwise a bank is a grid size and takes head means, so memory grows
+    neither with layers nor with heads nor with steps: ``images * tokens * sum(height * width) * 4``
+    bytes. Only in-place tensor operations touch it.
 
     Args:
         shape: what to allocate.
@@ -48,32 +80,32 @@ class HeatMapAccumulator:
 
     def __init__(self, shape: AccumulatorShape) -> None:
         self.shape = shape
-        sites_of: dict[tuple[int, int], list[str]] = {}
-        for site, grid in shape.grids:
-            sites_of.setdefault(grid, []).append(site)
-        self._sites_of = dict(sorted(sites_of.items(), key=lambda item: -item[0][0] * item[0][1]))
-        self._grid_of = dict(shape.grids)
+        self.banks = shape.banks()
+        self._bank_of = {site: bank for bank, sites in self.banks.items() for site in sites}
+        self._index_of = {site: index for index, (site, _) in enumerate(shape.grids)}
         # A tensor that is made under inference mode could not be updated outside of it.
         with torch.inference_mode(False):
-            self._high = {grid: self._plane(grid) for grid in self._sites_of}
-            self._low = {grid: self._plane(grid) for grid in self._sites_of} if shape.pair else {}
-            self._counts = torch.zeros(len(shape.grids), dtype=torch.int32, device=shape.device)
-        self._index_of = {site: index for index, (site, _) in enumerate(shape.grids)}
+            self._high = {bank: self._plane(bank) for bank in self.banks}
+            self._low = {bank: self._plane(bank) for bank in self.banks} if shape.pair else {}
+            self.counts = torch.zeros(len(shape.grids), dtype=torch.int32, device=shape.device)
 
-    def _plane(self, grid: tuple[int, int]) -> Tensor:
-        height, width = grid
-        size = (self.shape.images, self.shape.tokens, height * width)
+    def _plane(self, bank: Bank) -> Tensor:
+        heads = (bank.heads,) if bank.heads else ()
+        size = (self.shape.images, *heads, self.shape.tokens, math.prod(bank.grid))
         return torch.zeros(size, dtype=torch.float16, device=self.shape.device)
 
     def planes(self, site: str) -> tuple[Tensor, Tensor | None]:
-        """The pair ``(images, tokens, pixels)`` that the site adds to; the second may be None."""
-        grid = self._grid_of[site]
-        return self._high[grid], self._low.get(grid)
+        """The pair that the site adds to; the second may be None.
+
+        ``(images, tokens, pixels)``, or ``(images, heads, tokens, pixels)`` with heads apart.
+        """
+        bank = self._bank_of[site]
+        return self._high[bank], self._low.get(bank)
 
     def count(self, site: str) -> Tensor:
         """A view of one element: how often the site has added."""
         index = self._index_of[site]
-        return self._counts[index : index + 1]
+        return self.counts[index : index + 1]
 
     def add(self, site: str, maps: HeadMeans) -> None:
         """Add one denoiser call's maps of a site."""
@@ -82,32 +114,44 @@ class HeatMapAccumulator:
 
     def zero_(self) -> None:
         """Forget everything; keep the memory."""
-        for plane in (*self._high.values(), *self._low.values(), self._counts):
+        for plane in (*self._high.values(), *self._low.values(), self.counts):
             plane.zero_()
 
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
-        planes = (*self._high.values(), *self._low.values(), self._counts)
+        planes = (*self._high.values(), *self._low.values(), self.counts)
         return sum(plane.numel() * plane.element_size() for plane in planes)
+
+    def additions(self, counts: list[int]) -> dict[Bank, int]:
+        """How often each bank was added to, from the sites' counts in the order of the shape."""
+        return {
+            bank: sum(counts[self._index_of[site]] for site in sites)
+            for bank, sites in self.banks.items()
+        }
+
+    def sums(self, bank: Bank) -> Tensor:
+        """Its sums as float32 on the CPU, ``(images, heads or 1, tokens, height, width)``."""
+        high, low = self._high[bank].cpu(), self._low.get(bank)
+        sums = read_planes(high, None if low is None else low.cpu()).unflatten(-1, bank.grid)
+        return sums if bank.heads else sums.unsqueeze(1)
 
     def site_counts(self) -> dict[str, int]:
         """How often each site has added. Waits for the device."""
-        counts = self._counts.tolist()
-        return {site: counts[index] for site, index in self._index_of.items()}
+        return dict(zip(self._index_of, self.counts.tolist(), strict=True))
 
     def read(self) -> list[tuple[Grid, ...]]:
-        """The means of each image on the CPU, largest grid first; silent grids are left out."""
-        counts = self.site_counts()
+        """The means of each image over heads, sites and calls, on the CPU, largest grid first.
+
+        Banks that nothing was added to are left out.
+        """
+        additions = self.additions(self.counts.tolist())
         images: list[list[Grid]] = [[] for _ in range(self.shape.images)]
-        for grid, sites in self._sites_of.items():
-            additions = sum(counts[site] for site in sites)
-            if additions == 0:
-                continue
-            high, low = self._high[grid].cpu(), self._low.get(grid)
-            means = read_planes(high, None if low is None else low.cpu()) / additions
-            for image, maps in zip(images, means.unflatten(-1, grid), strict=True):
-                image.append(Grid(maps.clone(), additions, tuple(sites)))
+        for bank, sites in self.banks.items():
+            if additions[bank]:
+                means = self.sums(bank).mean(dim=1) / additions[bank]
+                for image, maps in zip(images, means, strict=True):
+                    image.append(Grid(maps.clone(), additions[bank], tuple(sites)))
         return [tuple(image) for image in images]
 
 
@@ -119,8 +163,7 @@ def check_single_plane(shape: AccumulatorShape, calls: int) -> None:
     """
     if shape.pair:
         return
-    grids = [grid for _, grid in shape.grids]
-    most = max((grids.count(grid) for grid in grids), default=0)
+    most = max((len(sites) for sites in shape.banks().values()), default=0)
     if most * calls > SINGLE_PLANE_ADDITIONS:
         raise InputError(
             f"storage='fp16' would add {most} sites x {calls} denoiser calls = {most * calls} "

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import nn
 
-from diffusers_rdaam.attribution.attribution import Grid
 from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError, RDAAMError
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.accumulator import (
-    AccumulatorShape,
-    HeatMapAccumulator,
-    check_single_plane,
-)
+from diffusers_rdaam.recording.accumulator import AccumulatorShape, check_single_plane
+from diffusers_rdaam.recording.budget import check_budget, price_text
 from diffusers_rdaam.recording.families import DenoiserCall, Family
-from diffusers_rdaam.recording.processor import RDAAMProcessor, Target
+from diffusers_rdaam.recording.frames import Frames, ImageMaps
+from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.sites import Site, replaced
+from diffusers_rdaam.recording.target import Bound, Branch, Target
 
 _armed: WeakSet[nn.Module] = WeakSet()
 _armed_lock = threading.Lock()
@@ -29,13 +28,14 @@ class Recorder:
     """Arms the processors of a denoiser, follows its calls, and reads the maps.
 
     ``with recorder: …`` records; on leaving, also by an exception, the processors are unbound from
-    the buffers and the hook is gone. One run at a time may record a denoiser.
+    the buffers and the hooks are gone. One run at a time may record a denoiser.
 
     Args:
         pipe: whose properties tell the layout of a call; read at every call.
         family: of the pipeline.
         template: the options; its children must be installed.
-        accumulator: buffers of an earlier run, used again where the shape is the same.
+        buffers: of an earlier run, by branch; used again where they have the same shape.
+        announce: is told the price of what is kept apart, before the first step.
     """
 
     def __init__(
@@ -43,20 +43,27 @@ class Recorder:
         pipe: Any,
         family: Family,
         template: RDAAMProcessor,
-        accumulator: HeatMapAccumulator | None = None,
+        buffers: dict[str, Frames] | None = None,
+        announce: Callable[[str], None] | None = None,
     ) -> None:
         self.pipe = pipe
         self.family = family
         self.template = template
-        self.accumulator = accumulator
+        self.buffers = dict(buffers or {})
+        self.announce = announce
         self.denoiser = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
         self.calls = 0
         self.latent_size: tuple[int, int] | None = None
+        self.shape: AccumulatorShape | None = None
         self.failure: Exception | None = None
-        self._targets: dict[str, Target] = {}
-        self._bound: set[RDAAMProcessor] = set()
-        self._handle: Any = None
+        self._negative_calls = 0
+        self._timesteps: list[torch.Tensor | float | None] = []
+        self._targets: dict[object, dict[str, Target]] = {}
+        self._bound: set[Bound] = set()
+        self._handles: list[Any] = []
+        self._settled = False
+        self._lost: str | None = None
 
     def __enter__(self) -> Recorder:
         with _armed_lock:
@@ -67,12 +74,17 @@ class Recorder:
                     "each thread a pipeline with a denoiser of its own."
                 )
             _armed.add(self.denoiser)
-        self._handle = self.denoiser.register_forward_pre_hook(self._before_call, with_kwargs=True)
+        # Disarmed between calls: gradient checkpointing calls the sites again on the way back.
+        self._handles = [
+            self.denoiser.register_forward_pre_hook(self._before_call, with_kwargs=True),
+            self.denoiser.register_forward_hook(self._after_call, always_call=True),
+        ]
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._disarm()
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         with _armed_lock:
             _armed.discard(self.denoiser)
 
@@ -84,96 +96,189 @@ class Recorder:
             return
         try:
             call = self.family.read_call(self.pipe, args, kwargs)
-            if call is None:
-                self._disarm()
-            elif self.calls == 0:
-                self._begin(call)
-            else:
-                self._continue(call)
+            if call is not None:
+                self._record(call)
         except RDAAMError as error:
             if self.calls == 0:
                 raise
             # Steps have been spent: the image is worth more than its attribution.
             self.failure = error
-            self._disarm()
-        else:
-            self.calls += call is not None
 
-    def _begin(self, call: DenoiserCall) -> None:
-        grids = tuple((site.name, self.family.grid(site, call.latent_size)) for site in self.sites)
-        shape = AccumulatorShape(
-            images=call.stop - call.start,
-            tokens=call.tokens,
-            grids=grids,
-            pair=self.template.storage == "fp16-pair",
-            device=call.device,
-        )
-        check_single_plane(shape, _expected_calls(self.pipe))
-        if self.accumulator is None or self.accumulator.shape != shape:
-            self.accumulator = HeatMapAccumulator(shape)
-        else:
-            self.accumulator.zero_()
-        self.latent_size = call.latent_size
-        accumulate = choose(self.template.backend, device=call.device).accumulate
-        for site in self.sites:
-            high, low = self.accumulator.planes(site.name)
-            count = self.accumulator.count(site.name)
-            self._targets[site.name] = Target(high, low, count, call.start, call.stop, accumulate)
-        self._arm()
+    @torch.compiler.disable
+    def _after_call(self, *unused: object) -> None:
+        self._disarm()
 
-    def _continue(self, call: DenoiserCall) -> None:
-        assert self.accumulator is not None
-        shape = self.accumulator.shape
-        images = call.stop - call.start
-        came = (images, call.tokens, call.latent_size)
-        wanted = (shape.images, shape.tokens, self.latent_size)
+    def _record(self, call: DenoiserCall) -> None:
+        """Point every site to the buffers of this call."""
+        rows = {"conditional": (call.start, call.stop)}
+        if self.template.keep_negative:
+            rows["negative"] = call.negative or (0, 0)
+        rows = {branch: part for branch, part in rows.items() if part[1] > part[0]}
+        if not rows:
+            return
+        images = {stop - start for start, stop in rows.values()}
+        if self.shape is None:
+            self._begin(call, max(images))
+        assert self.shape is not None
+        came = (*sorted(images), call.tokens, call.latent_size)
+        wanted = (self.shape.images, self.shape.tokens, self.latent_size)
         if came != wanted:
             raise NoAttributionError(
                 "The denoiser's input changed during the run: (images, tokens, latent size) were "
                 f"{wanted} at the first call and {came} at call {self.calls}."
             )
-        for target in self._targets.values():
-            target.start, target.stop = call.start, call.stop
-        self._arm()
+        if "steps" not in self.template.keep:
+            # An own loop does not tell its steps before.
+            check_single_plane(self.shape, self.calls + 1)
+        self._arm(rows)
+        if "negative" in rows:
+            self._negative_calls += 1
+        if "conditional" in rows:
+            self.calls += 1
+            self._timesteps.append(call.timestep)
 
-    def _arm(self) -> None:
+    def _begin(self, call: DenoiserCall, images: int) -> None:
+        keep = self.template.keep
+        size, tokens = call.latent_size, call.tokens
+        shape = shape_for(
+            self.template, self.family, self.pipe, size, images, tokens, device=call.device
+        )
+        calls = _expected_calls(self.pipe)
+        count = calls if "steps" in keep else 1
+        check_single_plane(shape, -(-calls // count))
+        branches = ["conditional", *(["negative"] if self.template.keep_negative else [])]
+        if keep or self.template.keep_negative:
+            check_budget(self.template, shape, count)
+            if self.announce is not None:
+                self.announce(price_text(self.template, shape, count))
+        for branch in branches:
+            frames = self.buffers.get(branch)
+            if frames is None or frames.shape != shape or len(frames.accumulators) != count:
+                self.buffers[branch] = Frames(shape, count)
+            else:
+                frames.zero_()
+        self.shape, self.latent_size = shape, call.latent_size
+
+    def _arm(self, rows: dict[str, tuple[int, int]]) -> None:
+        steps = "steps" in self.template.keep
+        calls = {"conditional": self.calls, "negative": self._negative_calls}
+        places = tuple(
+            (branch, calls[branch] if steps else 0, part) for branch, part in rows.items()
+        )
+        if places not in self._targets:
+            self._targets[places] = self._make_targets(places)
+        targets = self._targets[places]
         for site in self.sites:
-            if isinstance(site.processor, RDAAMProcessor):
-                site.processor.target = self._targets[site.name]
+            if isinstance(site.processor, Bound):
+                site.processor.target = targets[site.name]
+                targets[site.name].strict = self.calls == 0
                 self._bound.add(site.processor)
+
+    def _make_targets(self, places: tuple[Any, ...]) -> dict[str, Target]:
+        assert self.shape is not None
+        accumulators = []
+        for branch, index, (start, stop) in places:
+            frames = self.buffers[branch]
+            if index == len(frames.accumulators):
+                # More denoiser calls than the scheduler has told.
+                check_budget(self.template, self.shape, index + 1)
+                frames.grow()
+            accumulators.append((frames.accumulators[index], start, stop))
+        accumulate = choose(self.template.backend, device=self.shape.device).accumulate
+        targets = {}
+        for site in self.sites:
+            branches = tuple(
+                Branch(high, low, buffer.count(site.name), start, stop)
+                for buffer, start, stop in accumulators
+                for high, low in [buffer.planes(site.name)]
+            )
+            targets[site.name] = Target(site.name, branches, accumulate)
+        return targets
 
     def _disarm(self) -> None:
         # Not by way of the sites: a callback may have taken a processor away, to put it back later.
         while self._bound:
             self._bound.pop().target = None
 
-    def read(self) -> list[tuple[Grid, ...]]:
-        """The grids of each image.
+    def read(self) -> list[ImageMaps]:
+        """What was recorded of each image, also in the middle of a run.
 
         Raises:
             NoAttributionError: the run did not call the denoiser or changed its input; a site lost
                 its processor during the run, or recorded nothing.
         """
+        self._check()
+        axes = self.template.keep
+        timesteps = [_number(timestep) for timestep in self._timesteps] if "steps" in axes else []
+        return self.buffers["conditional"].read(axes, timesteps, self.calls)
+
+    def read_negative(self) -> list[ImageMaps] | None:
+        """The same of the negative prompt; None where it is not kept or was not there."""
+        if self._negative_calls == 0:
+            return None
+        axes = self.template.keep
+        timesteps = [_number(timestep) for timestep in self._timesteps] if "steps" in axes else []
+        calls = self._negative_calls
+        return self.buffers["negative"].read(axes, timesteps[:calls], calls)
+
+    def settle(self) -> None:
+        """Look for lost processors now; what is installed later does not matter any more."""
+        self._lost = self._lost_text()
+        self._settled = True
+
+    def _lost_text(self) -> str | None:
+        lost = replaced(self.sites)
+        if not lost:
+            return None
+        return (
+            f"{len(lost)} of {len(self.sites)} attention modules lost their RDAAMProcessor "
+            f"during the run: the first, {lost[0].name}, has a "
+            f"{type(lost[0].processor).__name__} now. Its maps are not those of the whole run."
+        )
+
+    def _check(self) -> None:
         if self.failure is not None:
             raise NoAttributionError(str(self.failure)) from self.failure
-        if self.accumulator is None or self.calls == 0:
+        if self.calls == 0:
             raise NoAttributionError("The run did not call the denoiser, so nothing was recorded.")
-        lost = replaced(self.sites)
-        if lost:
-            raise NoAttributionError(
-                f"{len(lost)} of {len(self.sites)} attention modules lost their RDAAMProcessor "
-                f"during the run: the first, {lost[0].name}, has a "
-                f"{type(lost[0].processor).__name__} now. Its maps are not those of the whole run."
-            )
-        grids = self.accumulator.read()
-        silent = [site for site, count in self.accumulator.site_counts().items() if count == 0]
+        for targets in self._targets.values():
+            for target in targets.values():
+                if target.misfit is not None:
+                    raise NoAttributionError(target.misfit)
+        lost = self._lost if self._settled else self._lost_text()
+        if lost is not None:
+            raise NoAttributionError(lost)
+        counts = self.buffers["conditional"].site_counts()
+        silent = [site for site, count in counts.items() if count == 0]
         if silent:
             raise NoAttributionError(
                 f"{len(silent)} of {len(self.sites)} attention modules recorded nothing in "
                 f"{self.calls} denoiser calls (the first is {silent[0]}). Was a processor replaced "
                 "during the run?"
             )
-        return grids
+
+
+def shape_for(
+    template: RDAAMProcessor,
+    family: Family,
+    pipe: Any,
+    latent_size: tuple[int, int],
+    images: int,
+    tokens: int,
+    *,
+    device: torch.device | str = "meta",
+) -> AccumulatorShape:
+    """The accumulators' shape for a pipeline's denoiser, with a template's options."""
+    sites = family.sites(family.denoiser(pipe))
+    return AccumulatorShape(
+        images=images,
+        tokens=tokens,
+        grids=tuple((site.name, family.grid(site, latent_size)) for site in sites),
+        pair=template.storage == "fp16-pair",
+        device=torch.device(device),
+        heads=tuple(site.heads for site in sites) if "heads" in template.keep else (),
+        layers="layers" in template.keep,
+    )
 
 
 def _expected_calls(pipe: Any) -> int:
@@ -183,3 +288,9 @@ def _expected_calls(pipe: Any) -> int:
         # Not every pipeline counts its steps; its scheduler has them all.
         steps = len(getattr(getattr(pipe, "scheduler", None), "timesteps", ()))
     return max(int(steps), 1)
+
+
+def _number(timestep: torch.Tensor | float | None) -> float:
+    if isinstance(timestep, torch.Tensor):
+        return float(timestep.flatten()[0])
+    return float("nan") if timestep is None else float(timestep)

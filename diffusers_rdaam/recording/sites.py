@@ -11,6 +11,8 @@ from torch import nn
 
 from diffusers_rdaam.errors import ProcessorError
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.tap import Tap, can_tap, tap, untap
+from diffusers_rdaam.recording.target import Bound
 
 
 @dataclass(frozen=True)
@@ -28,58 +30,74 @@ class Site:
     level: int
 
     @property
+    def heads(self) -> int:
+        """Its number of heads."""
+        return int(self.module.heads)  # type: ignore[arg-type]  # a module's attribute
+
+    @property
     def processor(self) -> Any:
         """The processor that is installed."""
         return self.module.processor
 
 
 def install(sites: Iterable[Site], template: RDAAMProcessor) -> None:
-    """Put a child of ``template`` on every site.
+    """Put a child of ``template`` in the place of every stock processor, and tap the known others.
 
     Raises:
-        ProcessorError: a site has a processor that is neither stock nor ours; nothing is changed.
+        ProcessorError: a site has a processor that cannot be recorded; nothing is changed.
     """
     sites = tuple(sites)
-    foreign = [site for site in sites if not _is_replaceable(site.processor)]
+    foreign = [site for site in sites if not is_recordable(site)]
     if foreign:
         raise ProcessorError(foreign_text(foreign))
     for site in sites:
-        site.module.processor = template.bind(site.name)
+        if is_stock(site):
+            site.module.processor = template.bind(site.name)
+        elif isinstance(site.processor, Tap):
+            site.processor.site = site.name
+        else:
+            site.module.processor = tap(site.processor, site.name)
 
 
 def replaced(sites: Iterable[Site]) -> list[Site]:
-    """The sites that do not carry a child of ours any more."""
+    """The sites whose processor does not record for them any more."""
     return [
         site
         for site in sites
-        if not (isinstance(site.processor, RDAAMProcessor) and site.processor.site == site.name)
+        if not (isinstance(site.processor, Bound) and site.processor.site == site.name)
     ]
+
+
+def restore(before: Iterable[tuple[Site, Any]]) -> None:
+    """Give sites back the processors that they had before :func:`install`.
+
+    What somebody else has put on a site since, such as an adapter, is kept.
+    """
+    for site, original in before:
+        if isinstance(site.processor, RDAAMProcessor):
+            site.module.processor = original
+        elif isinstance(site.processor, Tap):
+            site.module.processor = untap(site.processor)
+
+
+def is_recordable(site: Site) -> bool:
+    """Whether the site's processor is one that records, or can be made to."""
+    return is_stock(site) or isinstance(site.processor, Tap) or can_tap(site.processor)
 
 
 def is_stock(site: Site) -> bool:
     """Whether the site's processor is one that a child can stand in for."""
-    return _is_replaceable(site.processor)
-
-
-def _is_replaceable(processor: Any) -> bool:
     # Exact class: a subclass computes something else, and its image would change.
+    processor = site.processor
     return type(processor) is AttnProcessor2_0 or isinstance(processor, RDAAMProcessor)
 
 
 def foreign_text(sites: list[Site]) -> str:
     """What is wrong with processors that cannot be recorded, and what to do."""
     names = sorted({type(site.processor).__name__ for site in sites})
-    cures = {
-        "SlicedAttnProcessor": "call pipe.disable_attention_slicing()",
-        "XFormersAttnProcessor": "call pipe.disable_xformers_memory_efficient_attention()",
-        "FusedAttnProcessor2_0": "call pipe.unfuse_qkv_projections()",
-        "IPAdapterAttnProcessor2_0": "call pipe.unload_ip_adapter()",
-        "IPAdapterAttnProcessor": "call pipe.unload_ip_adapter()",
-    }
-    known = [cures[name] for name in names if name in cures]
-    cure = " and ".join(dict.fromkeys(known)) or "set stock processors (AttnProcessor2_0)"
     return (
         f"{len(sites)} attention modules (the first is {sites[0].name}) have the processor "
-        f"{', '.join(names)}, which cannot be recorded. To record, {cure}, then "
+        f"{', '.join(names)}, and it is not known with which queries and keys it attends. To "
+        "record, set stock processors (AttnProcessor2_0), then "
         "pipe.set_attn_processor(RDAAMProcessor())."
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusers_rdaam.attribution.prompt import Prompt, Token
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.recording.chatglm import align_chatglm, is_chatglm
 
 
 def align(tokenizer: Any, text: str, columns: int) -> Prompt:
@@ -23,6 +24,8 @@ def align(tokenizer: Any, text: str, columns: int) -> Prompt:
     Raises:
         InputError: the embedding's length fits neither.
     """
+    if is_chatglm(tokenizer):
+        return align_chatglm(tokenizer, text, columns)
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
             f"{type(tokenizer).__name__} gives no character offsets, so words cannot be found. "

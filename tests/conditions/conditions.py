@@ -218,7 +218,6 @@ def schedulers() -> list[Condition]:
 
 
 COMPILED = (STABLE, "StableDiffusionXL")
-TAPS = "processors of diffusers' own are not recorded yet"
 MEMORY = [
     Condition(
         "`enable_model_cpu_offload()`",
@@ -237,7 +236,6 @@ MEMORY = [
         "`enable_attention_slicing()`",
         lambda pipe: pipe.enable_attention_slicing(1),
         lambda pipe: pipe.disable_attention_slicing(),
-        pending=TAPS,
     ),
     Condition(
         "`enable_xformers_memory_efficient_attention()`",
@@ -259,7 +257,6 @@ SPEED = [
         "`fuse_qkv_projections()`",
         lambda pipe: pipe.fuse_qkv_projections(),
         lambda pipe: pipe.unfuse_qkv_projections(),
-        pending=TAPS,
     ),
     Condition(
         "`channels_last`",
@@ -291,7 +288,6 @@ WEIGHTS = [
         load_ip_adapter,
         lambda pipe: pipe.unload_ip_adapter(),
         call=lambda pipe: {"ip_adapter_image_embeds": [picture_features()]},
-        pending=TAPS,
     ),
     Condition("LoRA", add_lora, lambda pipe: pipe.unet.delete_adapters("default")),
     Condition(

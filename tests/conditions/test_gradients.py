@@ -45,13 +45,7 @@ def once(seen: Seen, calls: int) -> Seen:
     return kept
 
 
-@pytest.mark.parametrize(
-    "checkpointing",
-    [
-        False,
-        pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="counted twice as yet")),
-    ],
-)
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_what_is_computed_again_for_a_gradient_is_not_counted_again(checkpointing: bool):
     parts = parts_of(CASE)
     stock, ours = (build(cls, parts) for cls in (SteeredPipeline, SteeredRDAAMPipeline))

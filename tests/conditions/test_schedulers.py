@@ -11,7 +11,7 @@ from toys import CASES, SITES, call
 
 CASE = CASES["StableDiffusion"]
 # diffusers makes arrays of tensors in a way that numpy is about to end.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
 
 
 @pytest.mark.parametrize(

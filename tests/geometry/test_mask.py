@@ -151,3 +151,21 @@ def test_wrong_size(shape):
             f"The mask is {shape[1]} pixels wide and {shape[0]} high, the image 96 wide and 64 "
             "high. Give a mask of the image's size."
         )
+
+
+def test_outside_is_what_the_mask_leaves_out():
+    mask = Mask(inside())
+    assert torch.equal(mask.outside.weights, 1.0 - mask.weights)
+    assert torch.equal((~mask).weights, mask.outside.weights)
+    assert torch.equal((~~mask).weights, mask.weights)
+    grey = Mask(Image.new("L", (96, 64), 51))
+    torch.testing.assert_close((~grey).weights, torch.full(SIZE, 0.8))
+
+
+def test_nothing_is_outside_of_everything():
+    for call in (lambda mask: mask.outside, lambda mask: ~mask):
+        with pytest.raises(
+            RegionError,
+            match=r"^The mask covers the whole image, so there is nothing outside of it\.$",
+        ):
+            call(Mask(np.ones(SIZE)))

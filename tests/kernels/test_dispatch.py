@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.kernels import portable
+from diffusers_rdaam.kernels import operator
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.kernels.planes import read_planes
 
@@ -24,7 +24,7 @@ def test_choice_has_a_name_and_a_reason(backend, name, reason):
     assert choice.name == name
     assert reason in choice.reason
     assert reason.removesuffix(" on cpu") in choose(backend).reason
-    assert (choice.accumulate is portable.accumulate) == (name == "portable")
+    assert (choice.accumulate is operator.accumulate) == (name == "portable")
 
 
 @pytest.mark.usefixtures("types_unchecked")

@@ -10,6 +10,17 @@ import torch
 from einops import rearrange
 
 
+def sees_text(name: str, modules: dict[str, Any]) -> bool:
+    """Whether an attention module reads the prompt and works on the image."""
+    place, _, last = name.rpartition(".")
+    if any(
+        part in name for part in ("motion_modules", "temp_attentions", "transformer_in", "ctrl")
+    ):
+        return False
+    cross = getattr(modules[place], "only_cross_attention", False)
+    return last == "attn2" or (last == "attn1" and cross)
+
+
 class Seen(dict[str, list[tuple[torch.Tensor, torch.Tensor]]]):
     """Every site's queries and keys ``(rows, heads, n, dim)``, one pair a denoiser call.
 
@@ -22,13 +33,14 @@ class Seen(dict[str, list[tuple[torch.Tensor, torch.Tensor]]]):
 @contextmanager
 def watched(pipe: Any) -> Iterator[Seen]:
     """Every site's queries and keys, one pair a denoiser call."""
-    notes: dict[str, dict[str, list[torch.Tensor]]] = {}
-    handles = []
+    modules = dict(getattr(pipe.unet, "_orig_mod", pipe.unet).named_modules())
     sites = {
         name: module
-        for name, module in getattr(pipe.unet, "_orig_mod", pipe.unet).named_modules()
-        if name.endswith("attn2")
+        for name, module in modules.items()
+        if name.endswith(("attn1", "attn2")) and sees_text(name, modules)
     }
+    notes: dict[str, dict[str, list[torch.Tensor]]] = {}
+    handles = []
     for name, site in sites.items():
         notes[name] = {"query": [], "key": [], "mask": []}
         handles += _hooks(site, **notes[name])
@@ -49,7 +61,6 @@ def watched(pipe: Any) -> Iterator[Seen]:
 
 def _hooks(site: Any, query: list[Any], key: list[Any], mask: list[Any]) -> list[Any]:
     fused = getattr(site, "to_kv", None)
-
     latest: list[Any] = [None]
 
     def note_mask(module, args, kwargs):
@@ -71,23 +82,30 @@ def _hooks(site: Any, query: list[Any], key: list[Any], mask: list[Any]) -> list
 
 
 def expected(
-    seen: Seen, images: int, first: bool = False
+    seen: Seen, images: int, first: bool = False, *, rows: str = "", stride: int = 1
 ) -> dict[int, tuple[torch.Tensor, int]]:
     """Mean probabilities ``(images, tokens, pixels)`` and their number, by the number of pixels."""
+    start = images * rows.index("c") if rows else 0 if first else None
+    chosen = slice(-images, None) if start is None else slice(start, start + images)
     sums: dict[int, list[torch.Tensor]] = {}
     for name, pairs in seen.items():
-        for (query, key), mask in zip(pairs, seen.masks[name], strict=True):
+        masked = zip(pairs[::stride], seen.masks[name][::stride], strict=True)
+        for (query, key), mask in masked:
+            assert not rows or len(query) == len(rows) * images
             logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + mask
             maps = torch.softmax(logits, dim=-1).mean(dim=1).transpose(-1, -2)
-            maps = maps[:images] if first else maps[-images:]
-            sums.setdefault(maps.shape[-1], []).append(maps)
+            sums.setdefault(maps.shape[-1], []).append(maps[chosen])
     return {pixels: (torch.stack(maps).mean(0), len(maps)) for pixels, maps in sums.items()}
 
 
-def check(attributions: Any, seen: Seen, sites: int = 10, first: bool = False) -> None:
-    """Compare every cell, with the conditional rows the last of each call, or the first."""
+def check(
+    attributions: Any, seen: Seen, sites: int = 10, first: bool = False, **layout: Any
+) -> None:
+    """Compare every cell, with the conditional rows the last of each call, the first, or those
+    that ``rows=`` names ``"c"``; ``stride=`` is every how manyth call was recorded.
+    """
     assert len(seen) == sites
-    oracle = expected(seen, len(attributions), first)
+    oracle = expected(seen, len(attributions), first, **layout)
     for image, attribution in enumerate(attributions):
         assert len(attribution.grids) == len(oracle)
         for grid in attribution.grids:

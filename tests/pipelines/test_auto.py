@@ -7,11 +7,14 @@ import json
 import diffusers
 import pytest
 import torch
-from toys import CASES, build, call, parts_of, toy, toy_controlnet
+from diffusers.pipelines import auto_pipeline
+from toys import ALL_CASES, CASES, build, call, parts_of, toy, toy_controlnet
 
 import diffusers_rdaam
 from diffusers_rdaam.errors import UnsupportedPipelineError
 from diffusers_rdaam.pipelines.auto import _RECORDING
+from diffusers_rdaam.recording.families.base import stock_class
+from diffusers_rdaam.recording.families.layouts import PIPELINES
 
 TASKS = {"Text2Image": "", "Image2Image": "Img2Img", "Inpainting": "Inpaint"}
 MODELS = ["StableDiffusion", "StableDiffusionXL", "LatentConsistencyModel"]
@@ -45,13 +48,17 @@ def folders(tmp_path_factory):
 
 
 def test_every_class_that_an_auto_pipeline_of_diffusers_takes_is_known():
-    without = {name for name in CASES if "Pix2Pix" in name}
-    assert {cls.__name__ for cls in _RECORDING} == {
-        f"{name}Pipeline" for name in CASES.keys() - without
-    }
-    assert {cls.__name__ for cls in _RECORDING.values()} == {
-        f"{name}RDAAMPipeline" for name in CASES.keys() - without
-    }
+    mappings = (
+        auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+        auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+        auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING,
+    )
+    stock = {cls.__name__ for mapping in mappings for cls in mapping.values()}
+    # Only where sentencepiece is installed.
+    stock |= {name for name in PIPELINES if name.startswith("Kolors")}
+    assert {cls.__name__ for cls in _RECORDING} == stock & set(PIPELINES)
+    for cls, ours in _RECORDING.items():
+        assert ours is recording(cls.__name__.removesuffix("Pipeline"))
 
 
 @pytest.mark.parametrize(("model", "task"), PAIRS)
@@ -120,12 +127,12 @@ def test_types_of_shared_and_new_modules_stay(several):
     [
         ("FluxPipeline", "Text2Image", {}, "FluxPipeline"),
         (
-            "StableDiffusionPipeline",
-            "Text2Image",
+            "StableDiffusionControlNetPipeline",
+            "Image2Image",
             {"enable_pag": True},
-            "StableDiffusionPAGPipeline",
+            "StableDiffusionControlNetPAGPipeline",
         ),
-        ("StableDiffusionXLPAGPipeline", "Image2Image", {}, "StableDiffusionXLPAGImg2ImgPipeline"),
+        ("KolorsPipeline", "Inpainting", {}, "KolorsPipeline"),
         ("LatentConsistencyModelPipeline", "Inpainting", {}, "LatentConsistencyModelPipeline"),
         ("StableDiffusionInstructPix2PixPipeline", "Image2Image", {}, "StableDiffusionInstruct"),
         ("NoSuchPipeline", "Text2Image", {}, "NoSuchPipeline"),
@@ -138,15 +145,48 @@ def test_what_cannot_be_recorded_is_not_even_loaded(tmp_path, name, task, kwargs
         ours(task).from_pretrained(tmp_path, **kwargs)
 
 
-def test_a_union_controlnet_is_refused():
-    class Net(diffusers.ControlNetUnionModel):
-        def __init__(self):
-            pass
+@pytest.mark.parametrize("task", TASKS)
+def test_a_union_controlnet(task):
+    name = f"StableDiffusionXLControlNetUnion{TASKS[task]}"
+    net = parts_of(ALL_CASES[name])["controlnet"]
+    pipe = ours(task).from_pipe(toy(CASES["StableDiffusionXL"])[0], controlnet=net)
+    assert type(pipe) is recording(name) and pipe.controlnet is net
 
-    with pytest.raises(
-        UnsupportedPipelineError, match=r"^StableDiffusionXLControlNetUnionPipeline,"
-    ):
-        ours("Text2Image").from_pipe(toy(CASES["StableDiffusionXL"])[0], controlnet=Net())
+
+@pytest.mark.parametrize(
+    ("given", "task", "name"),
+    [
+        ("StableDiffusion", "Text2Image", "StableDiffusionPAG"),
+        ("StableDiffusionImg2Img", "Text2Image", "StableDiffusionPAG"),
+        ("StableDiffusionPAG", "Image2Image", "StableDiffusionPAGImg2Img"),
+        ("StableDiffusionXLInpaint", "Inpainting", "StableDiffusionXLPAGInpaint"),
+        ("StableDiffusionXLControlNet", "Text2Image", "StableDiffusionXLControlNetPAG"),
+        ("StableDiffusionControlNet", "Inpainting", "StableDiffusionControlNetPAGInpaint"),
+        ("StableDiffusionXLControlNet", "Image2Image", "StableDiffusionXLControlNetPAGImg2Img"),
+    ],
+)
+def test_perturbed_attention_guidance_comes_stays_and_goes(given, task, name):
+    pipe = ours(task).from_pipe(toy(ALL_CASES[given])[0], enable_pag=True)
+    assert type(pipe) is recording(name) and stock_class(type(pipe)).__name__ == f"{name}Pipeline"
+    assert type(ours(task).from_pipe(pipe)) is recording(name)
+    assert type(ours(task).from_pipe(pipe, enable_pag=False)) is recording(name.replace("PAG", ""))
+
+
+def test_perturbed_attention_guidance_from_a_folder(folders):
+    pipe = ours("Text2Image").from_pretrained(
+        folders["StableDiffusionXL"], enable_pag=True, pag_applied_layers="mid"
+    )
+    assert type(pipe) is recording("StableDiffusionXLPAG")
+    assert pipe.pag_applied_layers == ["mid"]
+
+
+def test_kolors_where_diffusers_has_it(monkeypatch):
+    given = toy(ALL_CASES["Kolors"])[0]
+    texts = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+    monkeypatch.setitem(texts, "kolors", type(given))
+    monkeypatch.setitem(texts, "kolors-pag", ALL_CASES["KolorsPAG"].stock)
+    assert type(ours("Text2Image").from_pipe(given)) is recording("Kolors")
+    assert type(ours("Text2Image").from_pipe(given, enable_pag=True)) is recording("KolorsPAG")
 
 
 def test_constructors_are_refused():

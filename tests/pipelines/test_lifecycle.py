@@ -28,12 +28,17 @@ def test_nothing_is_left_after_a_run(ours, generate, left, all_ours):
     armed = []
     site = ours.unet.mid_block.attentions[0].transformer_blocks[0].attn2
 
-    def look(pipe, step, timestep, tensors):
+    def look(*unused):
         armed.append(site.processor.target is not None)
+
+    def between(pipe, step, timestep, tensors):
+        look()
         return tensors
 
-    generate(ours, callback_on_step_end=look)
-    assert armed == [True, True]
+    handle = site.register_forward_hook(look)
+    generate(ours, callback_on_step_end=between)
+    handle.remove()
+    assert armed == [True, False] * 2, "in each denoiser call, and not between them"
     assert left(ours) == []
     assert all_ours(ours)
 
@@ -196,7 +201,7 @@ def test_samplers_that_are_not_known_are_refused_before_any_step(make, generate)
 
 
 def pointers(pipe: Any) -> list[int]:
-    accumulator = pipe._rdaam_accumulator
+    (accumulator,) = pipe._rdaam_buffers["conditional"].accumulators
     planes = [plane for site, _ in accumulator.shape.grids for plane in accumulator.planes(site)]
     return [plane.data_ptr() for plane in planes if plane is not None]
 
@@ -213,7 +218,7 @@ def test_buffers_are_used_again_and_the_earlier_result_stays(ours, generate):
     )
     assert same(generate(ours), first)
     generate(ours, num_images_per_prompt=2)
-    assert ours._rdaam_accumulator.shape.images == 2
+    assert ours._rdaam_buffers["conditional"].shape.images == 2
     assert same(generate(ours), first)
 
 
@@ -221,7 +226,7 @@ def test_memory_does_not_grow_with_the_steps(ours, generate):
     sizes = set()
     for steps in (1, 2, 7):
         output = generate(ours, num_inference_steps=steps)
-        sizes.add((ours._rdaam_accumulator.nbytes, output.attribution.nbytes))
+        sizes.add((ours._rdaam_buffers["conditional"].nbytes, output.attribution.nbytes))
     cells = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2
     assert sizes == {(77 * cells * 4 + 10 * 4, 77 * cells * 4)}
 

@@ -31,6 +31,13 @@ def same_maps(one: Any, other: Any) -> bool:
     return all(torch.equal(a.maps, b.maps) for a, b in zip(one.grids, other.grids, strict=True))
 
 
+def close_maps(one: Any, other: Any) -> None:
+    """Nearly equal: another kernel rounds the image's way to the queries otherwise."""
+    for a, b in zip(one.grids, other.grids, strict=True):
+        assert a.additions == b.additions
+        torch.testing.assert_close(a.maps, b.maps, rtol=0, atol=1e-4)
+
+
 def test_a_new_pipeline_records(ours, generate, all_ours):
     assert len(ours.attn_processors) == 20
     assert all_ours(ours)
@@ -47,10 +54,10 @@ def test_the_template_reaches_every_site_and_nothing_else(ours, generate, sites_
     assert all(after[name] is before[name] for name in after if "attn1" in name)
     pair = 2 * 77 * (96 + 24 + 6 + 2) * 2
     generate(ours)
-    assert ours._rdaam_accumulator.nbytes == pair // 2 + 10 * 4
+    assert ours._rdaam_buffers["conditional"].nbytes == pair // 2 + 10 * 4
     ours.set_attn_processor(RDAAMProcessor())
     generate(ours)
-    assert ours._rdaam_accumulator.nbytes == pair + 10 * 4
+    assert ours._rdaam_buffers["conditional"].nbytes == pair + 10 * 4
 
 
 def test_the_template_may_be_set_before_the_first_run(ours, generate):
@@ -105,7 +112,7 @@ def test_a_dictionary_of_unbound_processors_is_bound(ours, generate, all_ours, s
     ours.set_attn_processor(own)
     output = generate(ours)
     assert output.attribution.words
-    assert ours._rdaam_accumulator.shape.pair is False
+    assert ours._rdaam_buffers["conditional"].shape.pair is False
     assert np.array_equal(pixels(output), pixels(generate(stock)))
 
 
@@ -158,11 +165,11 @@ def test_before_the_first_run_stock_processors_are_no_loss(ours, generate):
     assert generate(ours).attribution.words
 
 
-def not_recorded(processor: str, cure: str) -> str:
+def not_recorded(processor: str) -> str:
     return (
         f"A processor was replaced: 10 attention modules (the first is {FIRST}) have the processor "
-        f"{processor}, which cannot be recorded. To record, {cure}, then "
-        "pipe.set_attn_processor(RDAAMProcessor())."
+        f"{processor}, and it is not known with which queries and keys it attends. To record, set "
+        "stock processors (AttnProcessor2_0), then pipe.set_attn_processor(RDAAMProcessor())."
     )
 
 
@@ -180,41 +187,56 @@ def check_not_recorded(ours: Any, generate: Any, why: str, **kwargs: Any) -> Any
     return output
 
 
-def test_attention_slicing(ours, stock, generate, all_ours):
+def test_attention_slicing_and_back(ours, stock, generate, all_ours):
     first = generate(ours)
     for pipe in (ours, stock):
         pipe.enable_attention_slicing(1)
-    assert type(ours.attn_processors[f"{FIRST}.processor"]) is SlicedAttnProcessor
-    why = not_recorded("SlicedAttnProcessor", "call pipe.disable_attention_slicing()")
-    sliced = check_not_recorded(ours, generate, why)
+    assert all(isinstance(p, SlicedAttnProcessor) for p in ours.attn_processors.values())
+    sliced = generate(ours)
     assert np.array_equal(pixels(sliced), pixels(generate(stock)))
-    with pytest.raises(ProcessorError):
-        ours.set_attn_processor(RDAAMProcessor())
-    # The cure, as the text has it.
+    close_maps(sliced.attribution, first.attribution)
     ours.disable_attention_slicing()
-    ours.set_attn_processor(RDAAMProcessor())
+    assert all_ours(ours)
     assert same_maps(generate(ours).attribution, first.attribution)
 
 
-def test_fused_projections(ours, stock, generate, all_ours):
+def test_fused_projections_and_back(ours, stock, generate, all_ours):
     first = generate(ours)
     for pipe in (ours, stock):
         pipe.fuse_qkv_projections(vae=False)
-    assert type(ours.attn_processors[f"{FIRST}.processor"]) is FusedAttnProcessor2_0
-    why = not_recorded("FusedAttnProcessor2_0", "call pipe.unfuse_qkv_projections()")
-    fused = check_not_recorded(ours, generate, why)
+    assert isinstance(ours.attn_processors[f"{FIRST}.processor"], FusedAttnProcessor2_0)
+    fused = generate(ours)
     assert np.array_equal(pixels(fused), pixels(generate(stock)))
+    close_maps(fused.attribution, first.attribution)
     ours.unfuse_qkv_projections(vae=False)
     assert all_ours(ours), "diffusers gave ours back"
     assert same_maps(generate(ours).attribution, first.attribution)
 
 
-def test_other_stock_processors_compute_other_images_and_are_not_replaced(ours, generate):
-    for module in ours.unet.modules():
-        if hasattr(module, "set_processor"):
-            module.set_processor(AttnProcessor())
-    why = not_recorded("AttnProcessor", "set stock processors (AttnProcessor2_0)")
-    check_not_recorded(ours, generate, why)
+def test_the_other_stock_processor_keeps_its_image_and_is_recorded(ours, stock, generate):
+    first = generate(ours)
+    for pipe in (ours, stock):
+        pipe.unet.set_attn_processor(AttnProcessor())
+    other = generate(ours)
+    assert np.array_equal(pixels(other), pixels(generate(stock)))
+    close_maps(other.attribution, first.attribution)
+
+
+class Better(AttnProcessor2_0):
+    """Somebody's own: what it attends with is not known."""
+
+
+def test_an_unknown_processor_is_left_alone(ours, stock, generate):
+    generate(ours)
+    for pipe in (ours, stock):
+        pipe.unet.set_attn_processor(Better())
+    why = not_recorded("Better")
+    other = check_not_recorded(ours, generate, why)
+    assert np.array_equal(pixels(other), pixels(generate(stock)))
+    assert {type(p) for p in ours.unet.attn_processors.values()} == {Better}
+    with pytest.raises(ProcessorError):
+        ours.set_attn_processor(RDAAMProcessor())
+    # The cure, as the text has it.
     ours.unet.set_attn_processor(AttnProcessor2_0())
     ours.set_attn_processor(RDAAMProcessor())
     assert generate(ours).attribution.words
@@ -246,21 +268,21 @@ def ip_adapter(unet: Any, features: int = 12) -> dict[str, Any]:
     return {"image_proj": projection, "ip_adapter": weights}
 
 
-def test_an_image_prompt_adapter(ours, stock, generate):
+def test_an_image_prompt_adapter_and_back(ours, stock, generate):
     first = generate(ours)
     for pipe in (ours, stock):
         pipe.unet._load_ip_adapter_weights(ip_adapter(pipe.unet), low_cpu_mem_usage=False)
-    assert type(ours.attn_processors[f"{FIRST}.processor"]) is IPAdapterAttnProcessor2_0
     picture = torch.randn(2, 1, 12, generator=torch.Generator().manual_seed(1))
-    why = not_recorded("IPAdapterAttnProcessor2_0", "call pipe.unload_ip_adapter()")
-    adapted = check_not_recorded(ours, generate, why, ip_adapter_image_embeds=[picture])
+    adapted = generate(ours, ip_adapter_image_embeds=[picture])
+    assert isinstance(ours.attn_processors[f"{FIRST}.processor"], IPAdapterAttnProcessor2_0)
     expected = generate(stock, ip_adapter_image_embeds=[picture])
     assert np.array_equal(pixels(adapted), pixels(expected))
     assert not np.array_equal(pixels(adapted), pixels(first))
-    with pytest.raises(ProcessorError, match=r"call pipe\.unload_ip_adapter\(\), then"):
-        ours.set_attn_processor(RDAAMProcessor())
+    assert adapted.attribution.words
+    ours.set_ip_adapter_scale(0.0)
+    without = generate(ours, ip_adapter_image_embeds=[picture])
+    close_maps(without.attribution, first.attribution)
     ours.unload_ip_adapter()
-    ours.set_attn_processor(RDAAMProcessor())
     again = generate(ours)
     assert np.array_equal(pixels(again), pixels(first))
     assert same_maps(again.attribution, first.attribution)

@@ -165,13 +165,28 @@ def test_two_pipelines_that_share_a_denoiser(make, generate, used):
 
 
 def test_foreign_processors_are_refused_and_kept(used, generate):
+    class Better(AttnProcessor2_0):
+        pass
+
+    used.unet.set_attn_processor(Better())
+    before = state(used)
+    text = "have the processor Better, and it is not known"
+    with pytest.raises(ProcessorError, match=text), record_attention(used):
+        pass
+    assert state(used) == before
+
+
+def test_processors_that_are_tapped_are_given_back(used, generate):
     used.enable_attention_slicing(1)
     before = state(used)
-    with pytest.raises(ProcessorError) as error, record_attention(used):
-        pass
-    assert "have the processor SlicedAttnProcessor, which cannot be recorded." in str(error.value)
-    assert "To record, call pipe.disable_attention_slicing(), then" in str(error.value)
+    with record_attention(used) as recording:
+        generate(used)
+    assert recording.attribution.words
     assert state(used) == before
+    assert {type(processor) for processor in used.unet.attn_processors.values()} == {
+        SlicedAttnProcessor
+    }
+    assert not any("site" in vars(p) for p in used.unet.attn_processors.values())
 
 
 def test_processors_that_are_set_within_the_block_are_kept(used, generate):

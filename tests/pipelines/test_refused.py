@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
 
+import diffusers
 import pytest
 from diffusers import (
-    AnimateDiffPipeline,
     FluxPipeline,
-    StableDiffusionPAGPipeline,
+    StableDiffusionPanoramaPipeline,
     StableDiffusionPipeline,
-    StableDiffusionXLControlNetUnionPipeline,
-    StableDiffusionXLPAGPipeline,
+    StableVideoDiffusionPipeline,
 )
 from diffusers.pipelines.pag.pag_utils import PAGMixin
-from toys import CASES, call, parts_of, toy
+from toys import ALL_CASES, CASES, call, parts_of, toy
 
+import diffusers_rdaam
 from diffusers_rdaam import RDAAMPipelineMixin, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.errors import NotRecordedWarning, RecordingError, UnsupportedPipelineError
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.families.base import stock_class
-from diffusers_rdaam.recording.families.unet import LAYOUTS, PIPELINES
+from diffusers_rdaam.recording.families.layouts import LAYOUTS, PIPELINES
+from diffusers_rdaam.recording.families.refused import REFUSED as REASONS
+from diffusers_rdaam.recording.families.rows import rows_of
 
 REFUSED = "cannot be recorded: the layout of its denoiser calls is not known, and it is never"
-
-
-class PAG(RDAAMPipelineMixin, StableDiffusionPAGPipeline):
-    pass
 
 
 class OwnPAG(PAGMixin, StableDiffusionPipeline):
     """Somebody's own class, with a supported one among its parents."""
 
 
-def pag_parts(name: str) -> dict[str, Any]:
-    return parts_of(CASES[name]) | {"pag_applied_layers": "mid"}
+class Mine(RDAAMPipelineMixin, OwnPAG):
+    pass
 
 
 def test_a_mixed_class_of_another_layout_names_the_supported_ones():
-    pipe = PAG(**pag_parts("StableDiffusion"))
+    pipe = Mine(**parts_of(CASES["StableDiffusion"]))
     for attempt in (
         lambda: pipe("a cat"),
         lambda: pipe.set_attn_processor(None),
@@ -48,41 +46,68 @@ def test_a_mixed_class_of_another_layout_names_the_supported_ones():
         with pytest.raises(UnsupportedPipelineError) as error:
             attempt()
         assert str(error.value) == (
-            f"PAG {REFUSED} guessed. Supported: {', '.join(PIPELINES)} and classes derived from "
+            f"Mine {REFUSED} guessed. Supported: {', '.join(PIPELINES)} and classes derived from "
             "them."
         )
 
 
 @pytest.mark.parametrize(
-    ("cls", "name"),
+    ("cls", "wanted"),
     [
-        (StableDiffusionPAGPipeline, "StableDiffusion"),
-        (StableDiffusionXLPAGPipeline, "StableDiffusionXL"),
+        (OwnPAG, f"^OwnPAG {REFUSED}"),
+        (
+            StableDiffusionPanoramaPipeline,
+            "^StableDiffusionPanoramaPipeline cannot be recorded: it denoises overlapping tiles",
+        ),
     ],
 )
-def test_record_attention_refuses_and_leaves_no_trace(cls, name):
-    pipe = cls(**pag_parts(name))
+def test_record_attention_refuses_and_leaves_no_trace(cls, wanted):
+    pipe = cls(**parts_of(CASES["StableDiffusion"]))
     before = set(pipe.__dict__), dict(pipe.unet.attn_processors)
-    wanted = f"^{cls.__name__} {REFUSED}"
     with pytest.raises(UnsupportedPipelineError, match=wanted), record_attention(pipe):
         pass
     assert type(pipe) is cls and (set(pipe.__dict__), dict(pipe.unet.attn_processors)) == before
 
 
 @pytest.mark.parametrize(
-    "cls",
-    [
-        AnimateDiffPipeline,
-        FluxPipeline,
-        StableDiffusionXLControlNetUnionPipeline,
-        OwnPAG,
-        type("Pipe", (), {}),
-    ],
-    ids=lambda cls: cls.__name__,
+    "cls", [FluxPipeline, OwnPAG, type("Pipe", (), {})], ids=lambda cls: cls.__name__
 )
 def test_other_pipelines(cls):
     with pytest.raises(UnsupportedPipelineError, match=f"^{cls.__name__} {REFUSED}"):
         family_of(cls.__new__(cls))
+
+
+def test_pipelines_that_are_known_not_to_work_are_refused_with_the_reason():
+    assert not REASONS.keys() & LAYOUTS.keys()
+    own = type("Own", (StableVideoDiffusionPipeline,), {})
+    for cls in (StableVideoDiffusionPipeline, own):
+        with pytest.raises(UnsupportedPipelineError) as error:
+            family_of(cls.__new__(cls))
+        assert str(error.value) == (
+            f"{cls.__name__} cannot be recorded: its denoiser attends to no prompt of the user's."
+        )
+    for name in REASONS:
+        stock = type(name, (), {"__module__": "diffusers.pipelines.some"})
+        with pytest.raises(
+            UnsupportedPipelineError, match=f"^{name} cannot be recorded: (it|a|ea)"
+        ):
+            family_of(stock())
+
+
+def test_every_pipeline_of_diffusers_with_a_unet_for_text_is_told_of():
+    """A new one in diffusers has to be looked at, and then supported or refused by name."""
+    root = Path(diffusers.__file__).parent / "pipelines"
+    unets = re.compile(r"UNet(2DCondition|Motion|3DCondition|ControlNetXS|Flat)|Kandinsky3UNet")
+    found = set()
+    for path in root.rglob("pipeline_*.py"):
+        source = path.read_text(encoding="utf-8")
+        if unets.search(source) and "onnx" not in path.name:
+            found |= set(re.findall(r"^class (\w*Pipeline\w*)\(", source, re.MULTILINE))
+    found = {name for name in found if not name.endswith(("Output", "Mixin"))}
+    # The base class, sound without a prompt, and several pipelines in one.
+    found -= {"DiffusionPipeline", "AudioDiffusionPipeline"}
+    found = {name for name in found if not re.match("Kandinsky.*(Controlnet|Combined)", name)}
+    assert found <= LAYOUTS.keys() | REASONS.keys()
 
 
 def test_a_class_of_diffusers_between_is_the_one_that_decides():
@@ -100,11 +125,11 @@ def test_a_class_of_diffusers_between_is_the_one_that_decides():
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_classes_derived_from_supported_ones(name):
-    case = CASES[name.removesuffix("Pipeline")]
+    case = ALL_CASES[name.removesuffix("Pipeline")]
     derived = type("Mine", (case.stock,), {})
     for cls in (case.stock, case.ours, derived, type("Both", (RDAAMPipelineMixin, derived), {})):
         assert stock_class(cls) is case.stock
-        assert family_of(cls.__new__(cls)).layout is LAYOUTS[name]
+        assert family_of(cls.__new__(cls)).layout == LAYOUTS[name]
 
 
 @pytest.mark.parametrize(
@@ -119,10 +144,10 @@ def test_rows_that_the_layout_does_not_divide(name, rows, parts):
         do_classifier_free_guidance = True
 
     with pytest.raises(RecordingError) as error:
-        LAYOUTS[f"{name}Pipeline"].conditional(Guided(), rows)
+        rows_of(LAYOUTS[f"{name}Pipeline"].now(Guided()), rows)
     assert str(error.value) == (
-        f"The denoiser was called with {rows} rows under classifier-free guidance, where "
-        f"[{parts}] were expected. This layout is not known."
+        f"The denoiser was called with {rows} rows, where [{parts}] were expected with the "
+        "guidance of this call. This layout is not known."
     )
 
 
@@ -134,7 +159,7 @@ def test_guidance_that_was_not_told():
     layout = LAYOUTS["StableDiffusionXLInstructPix2PixPipeline"]
     for pipe in (stock, ours):
         with pytest.raises(RecordingError) as error:
-            layout.conditional(pipe, 3)
+            layout.now(pipe)
         assert str(error.value) == (
             f"{type(pipe).__name__} did not tell encode_prompt whether it uses guidance "
             "(do_classifier_free_guidance=…), so its conditional rows are not known."
@@ -152,12 +177,19 @@ def test_a_crop_that_is_pasted_back_has_no_attribution(name):
     assert output.images[0].tobytes() == wanted.tobytes()
 
 
-def test_the_table_of_the_documentation_is_the_table_of_the_code():
+def test_the_tables_of_the_documentation_are_those_of_the_code():
     text = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(encoding="utf-8")
-    rows = [line.split("|")[1:-1] for line in text.splitlines() if "RDAAMPipeline` |" in line]
-    documented = {}
-    for stock, ours, parts in rows:
-        name = stock.split("`")[1]
-        assert ours.strip(" `") == f"{name.removesuffix('Pipeline')}RDAAMPipeline"
-        documented[name] = tuple(part.strip(" *") for part in parts.split(":")[-1].split(","))
+    documented, refused = {}, {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 3 and cells[0].startswith("`"):
+            name = cells[0].split("`")[1]
+            ours = f"`{name.removesuffix('Pipeline')}RDAAMPipeline`"
+            assert cells[1] == (ours if hasattr(diffusers_rdaam, ours.strip("`")) else "")
+            assert cells[2].count("**") == 2
+            parts = cells[2].split(":")[-1].replace("*", "").split(",")
+            documented[name] = tuple(part.strip() for part in parts)
+        elif len(cells) == 2 and cells[0].startswith("`"):
+            refused |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells[1])
     assert documented == {name: layout.parts for name, layout in LAYOUTS.items()}
+    assert refused == REASONS

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from oracle import check, expected, watched
-from toys import CASES, NINE, PROMPT, SITES, Case, call, picture, toy
+from toys import ALL_CASES, CASES, NINE, PROMPT, SITES, Case, call, picture, toy
 
-from diffusers_rdaam.recording.families.unet import PIPELINES
+from diffusers_rdaam.recording.families.layouts import PIPELINES
 
 ALL = [pytest.param(case, id=name) for name, case in CASES.items()]
 WIDE = [pytest.param(case, id=f"{name}, 9 channels") for name, case in NINE.items()]
@@ -25,7 +25,7 @@ def same_images(one: Any, other: Any) -> bool:
 
 
 def test_every_supported_class_has_a_case():
-    assert {case.stock.__name__ for case in CASES.values()} == set(PIPELINES)
+    assert {case.stock.__name__ for case in ALL_CASES.values()} == set(PIPELINES)
 
 
 @pytest.mark.parametrize("case", ALL)

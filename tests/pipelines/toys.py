@@ -1,112 +1,64 @@
 """Every supported pipeline at toy size: diffusers' own classes with random weights.
 
-``CASES`` has one entry for each stock class; ``toy(case)`` is the pair of pipelines, the stock one
-and ours, each with a denoiser of its own and the rest shared. Keys and queries are scaled up, so
-that the maps of two rows of a batch are far from each other.
+``ALL_CASES`` has one entry for each stock class (``CASES`` those of one UNet and a ControlNet,
+``MORE`` those with other parts or rows, ``DEPRECATED`` those without a class of ours);
+``toy(case)`` is the pair of pipelines, the stock one and ours, each with a denoiser of its own and
+the rest shared. Keys and queries are scaled up, so that the maps of two rows of a batch are far
+from each other.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+import inspect
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import numpy as np
 import torch
 from diffusers import ControlNetModel, LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from PIL import Image
+from toy_cases import (
+    ALL_CASES,
+    CASES,
+    CONTROL,
+    DEPRECATED,
+    IMAGE,
+    MORE,
+    NINE,
+    PROMPT,
+    SITES,
+    SIZE,
+    Case,
+    mask,
+    picture,
+)
+from toy_parts import EMBEDDING, motion, sharpen, wake
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-import diffusers_rdaam
+__all__ = [
+    "ALL_CASES",
+    "CASES",
+    "CONTROL",
+    "DEPRECATED",
+    "IMAGE",
+    "MORE",
+    "NINE",
+    "PROMPT",
+    "SITES",
+    "SIZE",
+    "Case",
+    "build",
+    "call",
+    "mask",
+    "parts_of",
+    "picture",
+    "second_encoder",
+    "toy",
+    "toy_controlnet",
+    "toy_unet",
+]
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
-PROMPT = "a red cat near a house"
-# One down, one mid, two up.
-SITES = 4
-
-
-def picture(seed: int = 0) -> Image.Image:
-    """64 pixels high and 96 wide."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def mask() -> Image.Image:
-    pixels = np.zeros((64, 96), dtype=np.uint8)
-    pixels[16:56, 24:80] = 255
-    return Image.fromarray(pixels)
-
-
-IMAGE = {"image": picture(), "num_inference_steps": 4, "strength": 0.5}
-SIZE = {"height": 64, "width": 96}
-CONTROL = {"control_image": picture(1)}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One stock class: the UNet that it takes, and a call of it that has two steps.
-
-    Args:
-        name: the stock class's name without ``Pipeline``.
-        call: arguments beside the prompt.
-        unet: configuration beside the toy's.
-        first: the conditional rows are the first of a guided call, not the last.
-        always: every row is conditional, with any guidance.
-    """
-
-    name: str
-    call: dict[str, Any]
-    unet: dict[str, Any] = field(default_factory=dict)
-    first: bool = False
-    always: bool = False
-
-    @property
-    def xl(self) -> bool:
-        return "XL" in self.name
-
-    @property
-    def stock(self) -> Any:
-        return getattr(diffusers, f"{self.name}Pipeline")
-
-    @property
-    def ours(self) -> Any:
-        return getattr(diffusers_rdaam, f"{self.name}RDAAMPipeline")
-
-
-def _cases() -> list[Case]:
-    inpaint = IMAGE | {"mask_image": mask()} | SIZE
-    cases = []
-    for name in ("StableDiffusion", "StableDiffusionXL"):
-        control = f"{name}ControlNet"
-        cases += [
-            Case(name, SIZE),
-            Case(f"{name}Img2Img", IMAGE),
-            Case(f"{name}Inpaint", inpaint),
-            Case(control, SIZE | {"image": picture(1)}),
-            Case(f"{control}Img2Img", IMAGE | CONTROL | SIZE),
-            Case(f"{control}Inpaint", inpaint | CONTROL),
-        ]
-    pix2pix = {"image": picture()}
-    eight = {"in_channels": 8}
-    lcm = {"time_cond_proj_dim": 16}
-    cases += [
-        Case("StableDiffusionInstructPix2Pix", pix2pix, eight, first=True),
-        Case("StableDiffusionXLInstructPix2Pix", pix2pix | SIZE, eight, first=True),
-        Case("LatentConsistencyModel", SIZE, lcm, always=True),
-        Case("LatentConsistencyModelImg2Img", IMAGE | {"num_inference_steps": 2}, lcm, always=True),
-    ]
-    return cases
-
-
-CASES = {case.name: case for case in _cases()}
-NINE = {
-    name: Case(name, CASES[name].call, {"in_channels": 9})
-    for name in CASES
-    if name.endswith("Inpaint")
-}
 
 
 @cache
@@ -134,11 +86,7 @@ def toy_unet(*, xl: bool = False, encoders: int = 1, ids: int = 6, **config: Any
         }
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**(settings | config)).eval()
-    with torch.no_grad():
-        for name, weight in unet.named_parameters():
-            if name.endswith(("attn2.to_q.weight", "attn2.to_k.weight")):
-                weight.mul_(4)
-    return unet
+    return sharpen(unet)
 
 
 def toy_controlnet(unet: Any, seed: int = 1) -> ControlNetModel:
@@ -151,13 +99,9 @@ def toy_controlnet(unet: Any, seed: int = 1) -> ControlNetModel:
         else toy_unet(xl=_is_xl(unet), encoders=_encoders(unet))
     )
     net = ControlNetModel.from_unet(
-        narrow, conditioning_channels=3, conditioning_embedding_out_channels=(4, 8, 8, 16)
+        narrow, conditioning_channels=3, conditioning_embedding_out_channels=EMBEDDING
     )
-    with torch.no_grad():
-        for weight in net.parameters():
-            if not weight.any():
-                weight.normal_(std=0.3)
-    return net.eval()
+    return wake(net)
 
 
 def _is_xl(unet: Any) -> bool:
@@ -187,13 +131,18 @@ def second_encoder() -> CLIPTextModelWithProjection:
 
 def parts_of(case: Case, **parts: Any) -> dict[str, Any]:
     """The constructor's arguments for the stock class of a case, and for ours."""
+    taken = inspect.signature(case.stock.__init__).parameters
     base = _loaded()
     parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer")} | parts
     parts.setdefault("unet", toy_unet(xl=case.xl, encoders=1 + case.xl, **case.unet))
     parts.setdefault("scheduler", base.scheduler)
     if case.always:
         parts["scheduler"] = LCMScheduler.from_config(base.scheduler.config)
-    if "ControlNet" in case.name:
+    if "prior_tokenizer" in taken:
+        parts |= {"prior_tokenizer": base.tokenizer, "prior_text_encoder": second_encoder()}
+    if "PAG" in case.name:
+        parts["pag_applied_layers"] = "mid"
+    if "ControlNet" in case.name and case.more in (None, motion):
         parts.setdefault("controlnet", toy_controlnet(parts["unet"]))
     if case.xl:
         parts.setdefault("text_encoder_2", second_encoder())
@@ -202,7 +151,9 @@ def parts_of(case: Case, **parts: Any) -> dict[str, Any]:
     else:
         parts |= {"safety_checker": None, "feature_extractor": None}
         parts["requires_safety_checker"] = False
-    return parts
+    if case.more is not None:
+        parts |= case.more(parts["unet"])
+    return {name: part for name, part in parts.items() if name in taken}
 
 
 def build(cls: Any, parts: dict[str, Any]) -> Any:
@@ -230,4 +181,4 @@ def call(case: Case, pipe: Any, prompt: Any = PROMPT, *, seed: int = 7, **kwargs
     settings: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 5.0}
     generator = torch.Generator().manual_seed(seed)
     settings |= case.call | {"generator": generator}
-    return pipe(prompt, **(settings | kwargs))
+    return pipe(prompt=prompt, **(settings | kwargs))

@@ -19,7 +19,7 @@ from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.errors import ProcessorError, RecordingError
 from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.sites import foreign_text, install, is_stock, replaced
+from diffusers_rdaam.recording.sites import install, is_stock, replaced, restore
 
 SD15 = {
     "sample_size": 64,
@@ -194,21 +194,28 @@ def test_install_refuses_foreign_processors_and_changes_nothing(make_unet):
     with pytest.raises(ProcessorError) as error:
         install(sites, RDAAMProcessor())
     assert str(error.value) == (
-        f"1 attention modules (the first is {sites[-1].name}) have the processor Better, which "
-        "cannot be recorded. To record, set stock processors (AttnProcessor2_0), then "
-        "pipe.set_attn_processor(RDAAMProcessor())."
+        f"1 attention modules (the first is {sites[-1].name}) have the processor Better, and it is "
+        "not known with which queries and keys it attends. To record, set stock processors "
+        "(AttnProcessor2_0), then pipe.set_attn_processor(RDAAMProcessor())."
     )
     assert {type(site.processor) for site in sites} == {AttnProcessor2_0, Better}
 
 
-def test_known_replacements_are_told_their_cure(make_unet):
+def test_install_taps_what_is_known_and_restore_gives_it_back(make_unet):
     unet = make_unet()
     sites = UNetFamily().sites(unet)
-    unet.set_attn_processor(SlicedAttnProcessor(1))
-    assert "To record, call pipe.disable_attention_slicing(), then" in foreign_text(list(sites))
-    sites[0].module.processor = AttnProcessor()
-    text = foreign_text(list(sites))
-    assert "the processor AttnProcessor, SlicedAttnProcessor," in text
+    sites[0].module.processor = sliced = SlicedAttnProcessor(1)
+    sites[1].module.processor = sites[2].module.processor = AttnProcessor()
+    before = [(site, site.processor) for site in sites]
+    install(sites, RDAAMProcessor())
+    for site, (_, original) in zip(sites, before, strict=True):
+        assert isinstance(site.processor, type(original)) and site.processor.site == site.name
+        assert type(site.processor).__name__ in (type(original).__name__, "RDAAMProcessor")
+    assert sites[1].processor is not sites[2].processor, "a shared one is copied"
+    assert not replaced(sites)
+    restore(before)
+    assert [site.processor for site in sites] == [processor for _, processor in before]
+    assert type(sliced) is SlicedAttnProcessor and vars(sliced) == {"slice_size": 1}
 
 
 def test_the_wrapper_of_compile_is_looked_through(make_unet):

@@ -23,6 +23,8 @@ class DenoiserCall:
         device: where the latent is.
         negative: the rows of the negative prompt in the same order, where the call has them.
         timestep: of the scheduler, as the denoiser is given it; read after the run.
+        frames: of a video; each image's are side by side, and ``start``, ``stop`` and ``negative``
+            count them.
     """
 
     latent_size: tuple[int, int]
@@ -32,6 +34,7 @@ class DenoiserCall:
     device: torch.device
     negative: tuple[int, int] | None = None
     timestep: torch.Tensor | float | None = None
+    frames: int = 1
 
 
 @runtime_checkable
@@ -57,16 +60,21 @@ def family_of(pipe: Any) -> Family:
     """The family of a pipeline, by its stock class.
 
     Raises:
-        UnsupportedPipelineError: none knows it.
+        UnsupportedPipelineError: none knows it, or it is known that it cannot be recorded.
     """
-    from diffusers_rdaam.recording.families.unet import LAYOUTS, UNetFamily
+    from diffusers_rdaam.recording.families.layouts import LAYOUTS
+    from diffusers_rdaam.recording.families.rows import TwiceLayout
+    from diffusers_rdaam.recording.families.unet import UNetFamily
 
     stock = stock_class(type(pipe))
+    layout = None if stock is None else LAYOUTS.get(stock.__name__)
+    if layout is None:
+        raise unsupported(type(pipe).__name__, stock)
     # Perturbed-attention guidance adds rows, whichever class it is mixed into.
-    perturbed = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
-    if stock is None or stock.__name__ not in LAYOUTS or perturbed:
+    perturbs = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
+    if perturbs and not layout.perturbs:
         raise unsupported(type(pipe).__name__)
-    return UNetFamily(LAYOUTS[stock.__name__])
+    return UNetFamily(layout.fresh() if isinstance(layout, TwiceLayout) else layout)
 
 
 def stock_class(cls: type) -> type | None:
@@ -76,15 +84,26 @@ def stock_class(cls: type) -> type | None:
     denoiser otherwise. By name, because importing every pipeline would cost seconds.
     """
     for base in cls.__mro__:
-        if base.__module__.startswith("diffusers.") and base.__name__.endswith("Pipeline"):
+        name = base.__name__
+        named = "Pipeline" in name and not name.endswith("Mixin")
+        if named and base.__module__.startswith("diffusers."):
             return base
     return None
 
 
-def unsupported(name: str) -> UnsupportedPipelineError:
-    """The error for a pipeline that no family knows; it names those that are known."""
-    from diffusers_rdaam.recording.families.unet import PIPELINES
+def unsupported(name: str, stock: type | None = None) -> UnsupportedPipelineError:
+    """The error for a pipeline that is not recorded: why, if that is known; else what is.
 
+    Args:
+        name: of the pipeline.
+        stock: its class of diffusers, where that is what makes it so.
+    """
+    from diffusers_rdaam.recording.families.layouts import PIPELINES
+    from diffusers_rdaam.recording.families.refused import REFUSED
+
+    reason = REFUSED.get("" if stock is None else stock.__name__)
+    if reason is not None:
+        return UnsupportedPipelineError(f"{name} cannot be recorded: {reason}.")
     return UnsupportedPipelineError(
         f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
         f"never guessed. Supported: {', '.join(PIPELINES)} and classes derived from them."

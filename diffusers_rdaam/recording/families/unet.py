@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,122 +11,70 @@ from torch import Tensor, nn
 
 from diffusers_rdaam.errors import RecordingError
 from diffusers_rdaam.recording.families.base import DenoiserCall
+from diffusers_rdaam.recording.families.layouts import GUIDED
+from diffusers_rdaam.recording.families.rows import Layout, LayoutLike, as_layout, rows_of
 from diffusers_rdaam.recording.sites import Site
 
-
-@dataclass(frozen=True)
-class RowLayout:
-    """The rows of a guided denoiser call; without guidance all are conditional.
-
-    Args:
-        parts: the equal parts of the batch, in order; one of them is ``"conditional"``.
-        guided: whether a pipeline's next call is guided. Asked at every call, because a callback
-            may switch guidance off during the run.
-    """
-
-    parts: tuple[str, ...]
-    guided: Callable[[Any], bool]
-
-    def conditional(self, pipe: Any, rows: int) -> tuple[int, int]:
-        """First and one past the last conditional row of a call with ``rows`` rows.
-
-        Raises:
-            RecordingError: the rows cannot be divided so.
-        """
-        if not self.guided(pipe):
-            return 0, rows
-        size, rest = divmod(rows, len(self.parts))
-        if rest:
-            raise RecordingError(
-                f"The denoiser was called with {rows} rows under classifier-free guidance, where "
-                f"[{', '.join(self.parts)}] were expected. This layout is not known."
-            )
-        start = size * self.parts.index("conditional")
-        return start, start + size
-
-
-def _by_property(pipe: Any) -> bool:
-    return bool(pipe.do_classifier_free_guidance)
-
-
-def _as_told(pipe: Any) -> bool:
-    """A pipeline without the property tells ``encode_prompt``, where the pipeline mixin listens."""
-    told = getattr(pipe, "_rdaam_guided", None)
-    if told is None:
-        raise RecordingError(
-            f"{type(pipe).__name__} did not tell encode_prompt whether it uses guidance "
-            "(do_classifier_free_guidance=…), so its conditional rows are not known."
-        )
-    return bool(told)
-
-
-_PAIR = ("unconditional", "conditional")
-_TRIPLE = ("conditional", "image only", "unconditional")
-GUIDED = RowLayout(_PAIR, _by_property)
-UNGUIDED = RowLayout(("conditional",), lambda pipe: False)
-
-# By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
-# rows does it give the denoiser, in which order, and when?
-LAYOUTS: dict[str, RowLayout] = {
-    "StableDiffusionPipeline": GUIDED,
-    "StableDiffusionImg2ImgPipeline": GUIDED,
-    "StableDiffusionInpaintPipeline": GUIDED,
-    "StableDiffusionControlNetPipeline": GUIDED,
-    "StableDiffusionControlNetImg2ImgPipeline": GUIDED,
-    "StableDiffusionControlNetInpaintPipeline": GUIDED,
-    "StableDiffusionInstructPix2PixPipeline": RowLayout(_TRIPLE, _by_property),
-    "StableDiffusionXLPipeline": GUIDED,
-    "StableDiffusionXLImg2ImgPipeline": GUIDED,
-    "StableDiffusionXLInpaintPipeline": GUIDED,
-    "StableDiffusionXLControlNetPipeline": GUIDED,
-    "StableDiffusionXLControlNetImg2ImgPipeline": GUIDED,
-    "StableDiffusionXLControlNetInpaintPipeline": GUIDED,
-    "StableDiffusionXLInstructPix2PixPipeline": RowLayout(_TRIPLE, _as_told),
-    "LatentConsistencyModelPipeline": UNGUIDED,
-    "LatentConsistencyModelImg2ImgPipeline": UNGUIDED,
-}
-PIPELINES = tuple(LAYOUTS)
-
 _PLACE = re.compile(r"^(down_blocks|up_blocks|mid_block)(?:\.(\d+))?\.")
+# Motion modules attend from frame to frame; a ControlNet inside of a UNet makes no pixels.
+_NOT_TEXT = ("motion_modules", "temp_attentions", "transformer_in")
+_NOT_PIXELS = ("ctrl_attentions", "ctrl_midblock")
 
 
 @dataclass(frozen=True)
 class UNetFamily:
-    """``UNet2DConditionModel``, with text in every ``attn2``.
+    """A UNet of diffusers with text in spatial transformers, for images or for frames.
 
     Args:
-        layout: of the rows of its calls.
+        layout: of the rows of its calls, or what :func:`as_layout` takes for one.
     """
 
-    layout: RowLayout = GUIDED
+    layout: LayoutLike = GUIDED
 
     def denoiser(self, pipe: Any) -> nn.Module:
-        """``pipe.unet``, without the wrapper of ``torch.compile``."""
-        unet = pipe.unet
+        """``pipe.unet``, or the UNet itself, without the wrapper of ``torch.compile``."""
+        unet = getattr(pipe, "unet", pipe)
         return getattr(unet, "_orig_mod", unet)
 
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
-        """Every ``attn2`` of a spatial transformer; those of motion modules see no text."""
+        """Every attention of a spatial transformer that sees text: ``attn2``, and ``attn1`` of
+        blocks that have cross-attention only.
+        """
         levels = _Levels(denoiser)
+        modules = dict(denoiser.named_modules())
         return tuple(
             Site(name, module, levels.of(name))
-            for name, module in denoiser.named_modules()
-            if isinstance(module, Attention)
-            and name.endswith(".attn2")
-            and "motion_modules" not in name
+            for name, module in modules.items()
+            if isinstance(module, Attention) and _sees_text(name, modules)
         )
 
     def read_call(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DenoiserCall | None:
-        """The latent's size, the columns of the text, and the rows by the layout."""
-        sample: Tensor = kwargs["sample"] if "sample" in kwargs else args[0]
-        text: Tensor = (
-            kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2]
-        )
+        """The latent's size, the columns of the text, and the rows by the layout.
+
+        The latent of a video is ``(rows, channels, frames, height, width)``; its frames join the
+        rows, each row's frames side by side.
+        """
+        sample: Tensor = _argument(args, kwargs, 0, "sample")
+        layout: Layout = as_layout(self.layout)
+        rows = rows_of(layout.now(pipe, args, kwargs), sample.shape[0])
+        if rows is None:
+            return None
+        text: Tensor = _argument(args, kwargs, 2, "encoder_hidden_states")
         height, width = sample.shape[-2:]
-        start, stop = self.layout.conditional(pipe, sample.shape[0])
-        return DenoiserCall((height, width), text.shape[1], start, stop, sample.device)
+        frames = sample.shape[2] if sample.ndim == 5 else 1
+        negative = rows.negative and (rows.negative[0] * frames, rows.negative[1] * frames)
+        return DenoiserCall(
+            latent_size=(height, width),
+            tokens=text.shape[1],
+            start=rows.start * frames,
+            stop=rows.stop * frames,
+            device=sample.device,
+            negative=negative,
+            timestep=_argument(args, kwargs, 1, "timestep"),
+            frames=frames,
+        )
 
     def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
         """The latent's size, halved ``level`` times and rounded up each time.
@@ -139,6 +86,27 @@ class UNetFamily:
         for _ in range(site.level):
             height, width = -(-height // 2), -(-width // 2)
         return height, width
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:
+    value = kwargs[name] if name in kwargs else args[index] if index < len(args) else None
+    if value is None:
+        raise RecordingError(
+            f"The denoiser was called without {name}, so there is nothing to record. Pass it by "
+            f"name or as argument {index}."
+        )
+    return value
+
+
+def _sees_text(name: str, modules: dict[str, nn.Module]) -> bool:
+    parts = name.split(".")
+    if any(part in _NOT_TEXT or part in _NOT_PIXELS for part in parts):
+        return False
+    block = modules[".".join(parts[:-1])]
+    if parts[-1] == "attn1":
+        # The upscaler's blocks: their first attention takes the text, too.
+        return bool(getattr(block, "only_cross_attention", False))
+    return parts[-1] == "attn2" and not getattr(block, "double_self_attention", False)
 
 
 class _Levels:
@@ -163,5 +131,7 @@ def _running(blocks: Any, samplers: str) -> list[int]:
     """The number of samplers before each block, and after the last."""
     counts = [0]
     for block in blocks:
-        counts.append(counts[-1] + bool(getattr(block, samplers, None)))
+        # ControlNet-XS puts its own beside those of the UNet.
+        found = getattr(block, samplers, None) or getattr(block, f"base_{samplers}", None)
+        counts.append(counts[-1] + bool(found))
     return counts

@@ -1,0 +1,95 @@
+"""What the parts of an attribution must have in common, and another image for one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from diffusers_rdaam.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.detail import Kept
+
+
+def check_attribution(attribution: Attribution) -> None:
+    """Compare the sizes of maps, image, mask and negative prompt.
+
+    Raises:
+        InputError: two of them do not belong together.
+    """
+    if not attribution.grids:
+        raise InputError("An attribution needs the maps of at least one grid.")
+    image, size = attribution.image, attribution.image_size
+    if image is not None and image.size[::-1] != size:
+        raise InputError(
+            f"The image is {image.width} pixels wide and {image.height} high, but "
+            f"image_size (height, width) is {size}."
+        )
+    for name, value in attribution.run.items():
+        if value is not None and not isinstance(value, (str, int, float, bool)):
+            raise InputError(
+                f"Facts about a run are texts and numbers; {name!r} is a {type(value).__name__}."
+            )
+    _check_columns([grid.maps.shape[0] for grid in attribution.grids], attribution)
+    if attribution.kept is not None:
+        _check_kept(attribution.kept, attribution)
+    if attribution.mask is not None:
+        attribution.mask.coverage(size)
+    negative = attribution.negative_attribution
+    if negative is not None:
+        if negative.negative_attribution is not None:
+            raise InputError("A negative prompt's attribution has no negative prompt of its own.")
+        if negative.image_size != size:
+            raise InputError(
+                f"The negative prompt's attribution is of an image of {negative.image_size} "
+                f"(height, width), this one of {size}."
+            )
+
+
+def _check_columns(columns: list[int], attribution: Attribution) -> None:
+    tokens = len(attribution.prompt.tokens)
+    for count in columns:
+        if count != tokens:
+            raise InputError(
+                f"The maps have {count} columns, the prompt {tokens} tokens; they must be the same."
+            )
+
+
+def _check_kept(kept: Kept, attribution: Attribution) -> None:
+    _check_columns([detail.maps.shape[2] for detail in kept.details], attribution)
+    additions: Counter[tuple[int, int]] = Counter()
+    for detail in kept.details:
+        additions[detail.size] += sum(detail.additions)
+    wanted = {grid.size: grid.additions for grid in attribution.grids}
+    if additions != wanted or len(wanted) != len(attribution.grids):
+        raise InputError(
+            "What was kept apart must be what the grids are the mean of. Additions of each grid: "
+            f"{wanted}; of what was kept: {dict(additions)}."
+        )
+
+
+def with_image(attribution: Attribution, image: Image.Image) -> Attribution:
+    """See :meth:`Attribution.with_image`."""
+    height, width = attribution.image_size
+    if image.height * width != image.width * height:
+        raise InputError(
+            f"The image is {image.width} pixels wide and {image.height} high; the run made one of "
+            f"{width} by {height}, and the ratio must be the same. Cut or scale it first."
+        )
+    size = (image.height, image.width)
+    if attribution.mask is not None and size != attribution.image_size:
+        raise InputError(
+            f"The image is {image.width} pixels wide and {image.height} high, the mask of the run "
+            f"{width} by {height}. Scale the image to the mask's size."
+        )
+    negative = attribution.negative_attribution
+    return replace(
+        attribution,
+        image=image,
+        image_size=size,
+        negative_attribution=None if negative is None else with_image(negative, image),
+    )

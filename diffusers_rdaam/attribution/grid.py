@@ -1,0 +1,41 @@
+"""Grid: the maps of all sites of one size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.shapes import GridMaps
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The maps of all sites of one grid.
+
+    Args:
+        maps: ``(tokens, height, width)`` float32, mean probability over heads, sites and calls.
+        additions: how many (site, denoiser call) pairs that is the mean of.
+        sites: names of the attention modules.
+        weight: of each of those pairs; a grid's share of the whole is ``weight * additions`` over
+            the sum of all grids.
+    """
+
+    maps: GridMaps = field(repr=False)
+    additions: int
+    sites: tuple[str, ...] = ()
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.maps.ndim != 3 or self.additions < 1:
+            raise InputError(
+                "A grid has maps (tokens, height, width) and at least one addition; got shape "
+                f"{tuple(self.maps.shape)} and {self.additions}."
+            )
+        if not (math.isfinite(self.weight) and self.weight > 0.0):
+            raise InputError(f"A grid's weight is a number over 0; got {self.weight}.")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the grid, in cells."""
+        return (self.maps.shape[1], self.maps.shape[2])

@@ -1,0 +1,200 @@
+"""A part of an attribution: some layers, heads, grids or steps, as an attribution of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from operator import is_
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from diffusers_rdaam.attribution.choices import (
+    Names,
+    Numbers,
+    Sizes,
+    chosen_grids,
+    chosen_numbers,
+    chosen_sites,
+    listed,
+)
+from diffusers_rdaam.attribution.detail import Axis, Detail, Kept, by_size, merge_one_size
+from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.errors import InputError, NoAttributionError
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.attribution.attribution import Attribution
+
+_Group = TypeVar("_Group", Grid, Detail)
+
+
+def select(
+    attribution: Attribution,
+    *,
+    layers: Names | None = None,
+    heads: Numbers | None = None,
+    resolutions: Sizes | None = None,
+    steps: Numbers | None = None,
+) -> Attribution:
+    """See :meth:`Attribution.select`."""
+    layers, heads, resolutions, steps = map(listed, (layers, heads, resolutions, steps))
+    # Names are looked up in the whole, so that an error is about what exists, not what is left.
+    sites = None if layers is None else chosen_sites(layers, site_names(attribution))
+    selected = attribution if resolutions is None else _with_grids(attribution, resolutions)
+    wanted: list[tuple[Axis, Numbers | None]] = [("steps", steps), ("heads", heads)]
+    kept_by(selected, *(axis for axis, numbers in wanted if numbers is not None))
+    if selected.kept is not None:
+        selected = _with_kept(selected, _cut(selected.kept, sites, steps, heads))
+    elif sites is not None:
+        grids = _of_sites(selected.grids, sites)
+        selected = replace(selected, grids=grids, negative_attribution=None)
+    negative = attribution.negative_attribution
+    if negative is not None:
+        choices = {"layers": layers, "heads": heads, "resolutions": resolutions, "steps": steps}
+        negative = _negative(negative, choices)
+    return replace(selected, negative_attribution=negative)
+
+
+def site_names(attribution: Attribution) -> tuple[str, ...]:
+    """All sites, in the order of what was kept apart, or of the grids."""
+    kept = attribution.kept
+    groups = attribution.grids if kept is None else kept.details
+    return tuple(site for group in groups for site in group.sites)
+
+
+def kept_by(attribution: Attribution, *axes: Axis) -> Kept | None:
+    """What the run kept; not None where axes are asked for.
+
+    Raises:
+        NoAttributionError: it did not; with what to record with.
+    """
+    kept = attribution.kept
+    for axis in axes:
+        if kept is None or axis not in kept.axes:
+            raise NoAttributionError(
+                f"This run did not keep its {axis} apart. Record with "
+                f'RDAAMProcessor(keep="{axis}") to ask for them.'
+            )
+    return kept
+
+
+def _negative(negative: Attribution, choices: dict[str, Any]) -> Attribution | None:
+    """The same part of the negative prompt's; none where that was not kept apart."""
+    try:
+        return select(negative, **choices)
+    except NoAttributionError:
+        return None
+
+
+def _with_grids(attribution: Attribution, resolutions: Sizes) -> Attribution:
+    weights = chosen_grids(resolutions, {grid.size: grid.weight for grid in attribution.grids})
+    grids = tuple(
+        replace(grid, weight=weights[grid.size])
+        for grid in attribution.grids
+        if grid.size in weights
+    )
+    kept = attribution.kept
+    if kept is not None:
+        details = tuple(detail for detail in kept.details if detail.size in weights)
+        kept = replace(kept, details=details)
+    return replace(attribution, grids=grids, kept=kept, negative_attribution=None)
+
+
+def _of_sites(groups: tuple[_Group, ...], sites: set[str]) -> tuple[_Group, ...]:
+    found = tuple(group for group in groups if _is_chosen(group, sites))
+    if not found:
+        raise InputError(
+            "None of the chosen layers is on the chosen grids. Choose layers or resolutions alone."
+        )
+    return found
+
+
+def _is_chosen(group: Grid | Detail, sites: set[str]) -> bool:
+    """Whether a group of sites is wholly chosen, or wholly not.
+
+    Raises:
+        NoAttributionError: neither.
+    """
+    chosen = [site for site in group.sites if site in sites]
+    if 0 < len(chosen) < len(group.sites):
+        other = next(site for site in group.sites if site not in sites)
+        height, width = group.size
+        raise NoAttributionError(
+            f"{chosen[0]} was recorded together with {other} (grid {height}x{width}), so it cannot "
+            'be had alone. Record with RDAAMProcessor(keep="layers") to have them apart, or choose '
+            "both."
+        )
+    return bool(chosen)
+
+
+def _cut(kept: Kept, sites: set[str] | None, steps: Numbers | None, heads: Numbers | None) -> Kept:
+    details = kept.details if sites is None else _of_sites(kept.details, sites)
+    timesteps = kept.timesteps
+    if steps is not None:
+        numbers = chosen_numbers(steps, kept.steps, "steps")
+        cut = [_cut_steps(detail, numbers) for detail in details]
+        details = tuple(detail for detail in cut if detail is not None)
+        timesteps = tuple(timesteps[step] for step in numbers) if timesteps else ()
+        if not details:
+            raise InputError(
+                f"Nothing was recorded at {_shown(numbers)}: the chosen attention modules were "
+                "skipped there, by a cache for example. Choose other steps."
+            )
+    if heads is not None:
+        details = tuple(_cut_heads(detail, heads, details) for detail in details)
+    return Kept(kept.axes, details, timesteps)
+
+
+def _shown(steps: range | list[int]) -> str:
+    return f"step {steps[0]}" if len(steps) == 1 else f"any of the {len(steps)} steps"
+
+
+def _cut_steps(detail: Detail, steps: range | list[int]) -> Detail | None:
+    """The detail at some steps; None where its sites were skipped at all of them."""
+    additions = tuple(detail.additions[step] for step in steps)
+    if len(steps) == len(detail.additions):
+        return detail
+    return Detail(detail.maps[_places(steps)], additions, detail.sites) if any(additions) else None
+
+
+def _cut_heads(detail: Detail, heads: Numbers, details: tuple[Detail, ...]) -> Detail:
+    count = detail.maps.shape[1]
+    try:
+        chosen = chosen_numbers(heads, count, "heads")
+    except InputError as error:
+        counts = {other.maps.shape[1] for other in details}
+        if len(counts) == 1:
+            raise
+        raise InputError(
+            f"{detail.sites[0]}: {error} Heads of each grid: {_head_counts(details)}. Choose "
+            "layers= or resolutions= whose sites all have those heads."
+        ) from None
+    if len(chosen) == count:
+        return detail
+    return Detail(detail.maps[:, _places(chosen)], detail.additions, detail.sites)
+
+
+def _head_counts(details: tuple[Detail, ...]) -> str:
+    parts = []
+    for (height, width), same in by_size(details).items():
+        counts = sorted({detail.maps.shape[1] for detail in same})
+        parts.append(f"{height}x{width} has {' and '.join(map(str, counts))}")
+    return ", ".join(parts)
+
+
+def _places(numbers: range | list[int]) -> slice | list[int]:
+    """A slice where there is one: that is a view of the maps and no copy."""
+    if isinstance(numbers, range):
+        return slice(numbers.start, numbers.stop, numbers.step)
+    return numbers
+
+
+def _with_kept(attribution: Attribution, kept: Kept) -> Attribution:
+    """The attribution of less; a grid of which nothing was left out is not merged anew."""
+    assert attribution.kept is not None
+    before, after = by_size(attribution.kept.details), by_size(kept.details)
+    grids = []
+    for grid in attribution.grids:
+        details, whole = after.get(grid.size, []), before[grid.size]
+        if len(details) == len(whole) and all(map(is_, details, whole)):
+            grids.append(grid)
+        elif details:
+            grids.append(replace(merge_one_size(details), weight=grid.weight))
+    return replace(attribution, grids=tuple(grids), kept=kept, negative_attribution=None)

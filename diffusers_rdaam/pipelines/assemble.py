@@ -1,0 +1,67 @@
+"""From what was recorded to attributions: the maps of each image, its words, itself."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from PIL import Image
+
+from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.errors import PromptTruncatedWarning
+from diffusers_rdaam.geometry.region import Mask
+from diffusers_rdaam.recording.frames import ImageMaps
+
+
+def assemble(
+    maps: Sequence[ImageMaps],
+    prompts: Sequence[Prompt],
+    size: tuple[int, int],
+    *,
+    runs: Sequence[RunInfo],
+    pictures: Sequence[Image.Image] | None = None,
+    negative: Sequence[ImageMaps] | None = None,
+    negative_prompts: Sequence[Prompt] = (),
+    masks: Sequence[Mask] | None = None,
+) -> list[Attribution]:
+    """One attribution an image.
+
+    Args:
+        maps, prompts, runs, pictures, masks: of each image.
+        size: height and width of the images in pixels.
+        negative, negative_prompts: of the negative prompt, where it was kept.
+    """
+    for prompt in dict.fromkeys(prompts):
+        _warn_of_lost_words(prompt)
+    against: list[Attribution | None] = [None] * len(maps)
+    if negative is not None:
+        against = [
+            Attribution(prompt=prompt, grids=part.grids, image_size=size, run=run, kept=part.kept)
+            for part, prompt, run in zip(negative, negative_prompts, runs, strict=True)
+        ]
+    return [
+        Attribution(
+            prompt=prompts[index],
+            grids=part.grids,
+            image_size=size,
+            image=None if pictures is None else pictures[index],
+            run=runs[index],
+            kept=part.kept,
+            negative_attribution=against[index],
+            mask=None if masks is None else masks[index],
+        )
+        for index, part in enumerate(maps)
+    ]
+
+
+def _warn_of_lost_words(prompt: Prompt) -> None:
+    lost = prompt.lost_words
+    if lost:
+        names = ", ".join(word.text for word in lost[:20]) + (", …" if len(lost) > 20 else "")
+        warnings.warn(
+            f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens; these "
+            f"words were not seen and have no heat map: {names}.",
+            PromptTruncatedWarning,
+            stacklevel=6,
+        )

@@ -1,0 +1,163 @@
+"""Record a denoiser where no pipeline class says how it is called: own loops, modular pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
+from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.pipelines.output import only
+from diffusers_rdaam.pipelines.tell import tell
+from diffusers_rdaam.recording.families.guiders import guider_layout
+from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.recorder import Recorder
+from diffusers_rdaam.recording.sites import install, restore
+from diffusers_rdaam.recording.tokenize import align
+
+Texts = str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a denoiser's calls do not tell.
+
+    Args:
+        rows: the layout of their rows.
+        prompt, negative_prompt: the texts, one or one for each.
+        tokenizer: that made the columns.
+        image_size: height and width in pixels; 8 times the latent's if not given.
+    """
+
+    rows: Any = None
+    prompt: Texts = None
+    negative_prompt: Texts = None
+    tokenizer: Any = None
+    image_size: tuple[int, int] | None = None
+
+
+class DenoiserRecording:
+    """The calls of a denoiser inside ``with record_attention(unet, …) as recording``."""
+
+    def __init__(self, recorder: Recorder, given: Given) -> None:
+        self._recorder = recorder
+        self._given = given
+
+    @property
+    def attributions(self) -> list[Attribution]:
+        """One an image, without the images: ``attribution.with_image(image)`` adds one.
+
+        In the block they are what was recorded so far.
+
+        Raises:
+            NoAttributionError: the denoiser was not called, or recording it failed.
+            InputError: the prompts do not fit the rows or the columns.
+        """
+        maps, negative = self._recorder.read(), self._recorder.read_negative()
+        assert self._recorder.shape is not None and self._recorder.latent_size is not None
+        height, width = self._recorder.latent_size
+        return assemble(
+            maps,
+            self._prompts(self._given.prompt, len(maps)),
+            self._given.image_size or (height * 8, width * 8),
+            runs=[
+                {
+                    "denoiser": type(self._recorder.denoiser).__name__,
+                    "image_index": index,
+                    "denoiser_calls": self._recorder.calls,
+                }
+                for index in range(len(maps))
+            ],
+            negative=negative,
+            negative_prompts=self._prompts(self._given.negative_prompt or "", len(maps)),
+        )
+
+    @property
+    def attribution(self) -> Attribution:
+        """The attribution of the only image.
+
+        Raises:
+            NoAttributionError: there is none, or there are several.
+        """
+        return only(self.attributions, None, owner="recording")
+
+    def _prompts(self, given: Texts, images: int) -> list[Prompt]:
+        assert self._recorder.shape is not None
+        columns = self._recorder.shape.tokens
+        if given is None or self._given.tokenizer is None:
+            return [Prompt.without_text(columns)] * images
+        texts = [given] if isinstance(given, str) else list(given)
+        per_prompt, rest = divmod(images, len(texts)) if texts else (0, 1)
+        if rest:
+            raise InputError(
+                f"{len(texts)} prompts do not divide the {images} images that were recorded. Give "
+                "one prompt, or one for each image."
+            )
+        prompts = [align(self._given.tokenizer, text, columns) for text in texts]
+        return [prompts[index // per_prompt] for index in range(images)]
+
+
+def is_denoiser(subject: Any) -> bool:
+    """Whether it is a module, or a modular pipeline with a UNet and a guider."""
+    return isinstance(subject, nn.Module) or (hasattr(subject, "guider") and _has_unet(subject))
+
+
+def _has_unet(subject: Any) -> bool:
+    return isinstance(getattr(subject, "unet", None), nn.Module)
+
+
+@contextmanager
+def record_denoiser(
+    subject: Any, processor: RDAAMProcessor | None, given: Given
+) -> Iterator[DenoiserRecording]:
+    """Record all calls of a denoiser within the block as one run.
+
+    Args:
+        subject: a UNet, or a modular pipeline, whose guider tells the layout.
+        processor: a template with options.
+        given: what the calls do not tell.
+
+    Raises:
+        InputError: the rows of a UNet's calls were not given.
+        UnsupportedPipelineError: a module without text cross-attention sites; a guider that is not
+            known.
+    """
+    rows, tokenizer = given.rows, given.tokenizer
+    if not isinstance(subject, nn.Module):
+        rows = guider_layout(lambda: subject.guider) if rows is None else rows
+        tokenizer = getattr(subject, "tokenizer", None) if tokenizer is None else tokenizer
+    if rows is None:
+        raise InputError(
+            f"Which rows of {type(subject).__name__}'s calls carry the prompt is not known. Give "
+            "rows='conditional' if all do; the names of the equal parts of the batch in order, "
+            "such as rows=('unconditional', 'conditional'); or a function of the call's args and "
+            "kwargs that returns them."
+        )
+    family = UNetFamily(rows)
+    denoiser = family.denoiser(subject)
+    sites = family.sites(denoiser) if hasattr(denoiser, "down_blocks") else ()
+    if not sites:
+        raise UnsupportedPipelineError(
+            f"{type(denoiser).__name__} has no cross-attention to a text that could be recorded. "
+            "UNets of diffusers with spatial transformers have."
+        )
+    template = processor or RDAAMProcessor()
+    before = [(site, site.processor) for site in sites]
+    recorder = Recorder(subject, family, template, announce=tell)
+    filled = Given(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
+    try:
+        install(sites, template)
+        with recorder:
+            try:
+                yield DenoiserRecording(recorder, filled)
+            finally:
+                recorder.settle()
+    finally:
+        restore(before)

@@ -1,0 +1,89 @@
+"""Pipelines of diffusers with text in a UNet, or nearly, that are not recorded; and why."""
+
+from __future__ import annotations
+
+_EDITS = (
+    "each call has a part for every edit concept and their number is not told, so the rows of the "
+    "prompt cannot be found"
+)
+_OWN_PROCESSORS = "it puts attention processors of its own on the modules that would be recorded"
+_NO_PROMPT = "its denoiser attends to no prompt of the user's"
+_TEXT_JOINS = (
+    "its denoiser attends to text and image features in one softmax, or to text under added keys"
+)
+_AUDIO = "it makes sound, which has no regions of pixels"
+_DUAL = "its denoiser alternates between text and image contexts in one transformer"
+
+# By the exact name of diffusers' class.
+REFUSED: dict[str, str] = {
+    "StableDiffusionPanoramaPipeline": (
+        "it denoises overlapping tiles in calls of several, and which tile a row is of is not told"
+    ),
+    "StableDiffusionAttendAndExcitePipeline": (
+        f"{_OWN_PROCESSORS}, and calls the denoiser for gradients in between"
+    ),
+    "StableDiffusionPix2PixZeroPipeline": (
+        f"{_OWN_PROCESSORS}, and calls the denoiser for gradients and for a reference in between"
+    ),
+    "StableDiffusionParadigmsPipeline": (
+        "a call has many timesteps at once, and those that are done again are not told"
+    ),
+    "SemanticStableDiffusionPipeline": _EDITS,
+    "LEditsPPPipelineStableDiffusion": _EDITS,
+    "LEditsPPPipelineStableDiffusionXL": _EDITS,
+    "StableDiffusionPipelineSafe": (
+        "a call has a third part for the safety concept or not, and which is not told"
+    ),
+    "StableDiffusionInpaintPipelineLegacy": "it has no class of its own in diffusers any more",
+    "TextToVideoZeroPipeline": (
+        f"{_OWN_PROCESSORS}, and denoises the first frame apart from the others"
+    ),
+    "TextToVideoZeroSDXLPipeline": (
+        f"{_OWN_PROCESSORS}, and denoises the first frame apart from the others"
+    ),
+    "AltDiffusionPipeline": "its text encoder's tokenizer has not been looked at",
+    "AltDiffusionImg2ImgPipeline": "its text encoder's tokenizer has not been looked at",
+    "LDMTextToImagePipeline": "its text encoder's tokenizer has not been looked at",
+    "UniDiffuserPipeline": "its denoiser is a transformer in which image and text attend as one",
+    "VersatileDiffusionPipeline": _DUAL,
+    "VersatileDiffusionTextToImagePipeline": _DUAL,
+    "VersatileDiffusionDualGuidedPipeline": _DUAL,
+    "VersatileDiffusionImageVariationPipeline": _NO_PROMPT,
+    "StableDiffusionImageVariationPipeline": _NO_PROMPT,
+    "PaintByExamplePipeline": _NO_PROMPT,
+    "StableVideoDiffusionPipeline": _NO_PROMPT,
+    "MarigoldDepthPipeline": _NO_PROMPT,
+    "MarigoldNormalsPipeline": _NO_PROMPT,
+    "MarigoldIntrinsicsPipeline": _NO_PROMPT,
+    "I2VGenXLPipeline": "its denoiser appends columns of the image to those of the text",
+    "BlipDiffusionPipeline": "its prompt's columns are made with those of an image among them",
+    "BlipDiffusionControlNetPipeline": (
+        "its prompt's columns are made with those of an image among them"
+    ),
+    "Kandinsky3Pipeline": "its UNet has attention modules of its own, with a mask over the text",
+    "Kandinsky3Img2ImgPipeline": (
+        "its UNet has attention modules of its own, with a mask over the text"
+    ),
+    **dict.fromkeys(
+        (
+            "KandinskyPipeline",
+            "KandinskyImg2ImgPipeline",
+            "KandinskyInpaintPipeline",
+            "KandinskyCombinedPipeline",
+            "IFPipeline",
+            "IFImg2ImgPipeline",
+            "IFInpaintingPipeline",
+            "IFSuperResolutionPipeline",
+            "IFImg2ImgSuperResolutionPipeline",
+            "IFInpaintingSuperResolutionPipeline",
+            "UnCLIPPipeline",
+            "UnCLIPImageVariationPipeline",
+        ),
+        _TEXT_JOINS,
+    ),
+    **dict.fromkeys(
+        ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline", "KandinskyV22InpaintPipeline"),
+        _NO_PROMPT,
+    ),
+    **dict.fromkeys(("AudioLDMPipeline", "AudioLDM2Pipeline", "MusicLDMPipeline"), _AUDIO),
+}

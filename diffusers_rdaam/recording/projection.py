@@ -1,0 +1,63 @@
+"""The queries, keys and mask that diffusers' stock attention would attend with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from diffusers.models.attention_processor import Attention
+from einops import rearrange
+from torch import Tensor
+
+
+class Projection(NamedTuple):
+    """What goes into attention.
+
+    Args:
+        query: ``(rows, heads, pixels, dim)``.
+        key: ``(rows, heads, tokens, dim)``.
+        mask: ``(rows, heads, 1 or pixels, tokens)``, or None.
+        context: what the keys, and then the values, are projected from.
+    """
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None
+    context: Tensor
+
+
+def project(
+    attn: Attention,
+    hidden_states: Tensor,
+    context: Tensor,
+    attention_mask: Tensor | None,
+    temb: Tensor | None,
+) -> Projection:
+    """The steps of ``AttnProcessor2_0`` before its attention, operation by operation.
+
+    diffusers has no hook between projection and attention, so they are repeated here; a test
+    compares the outputs bitwise with the stock class.
+    """
+    if attn.spatial_norm is not None:
+        hidden_states = attn.spatial_norm(hidden_states, temb)
+    if hidden_states.ndim == 4:
+        hidden_states = hidden_states.flatten(2).transpose(1, 2)
+    rows, tokens, _ = context.shape
+    if attention_mask is not None:
+        attention_mask = attn.prepare_attention_mask(attention_mask, tokens, rows)
+        attention_mask = attention_mask.view(rows, attn.heads, -1, attention_mask.shape[-1])
+    if attn.group_norm is not None:
+        hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+    query = attn.to_q(hidden_states)
+    if attn.norm_cross:
+        context = attn.norm_encoder_hidden_states(context)
+    query, key = split(attn, query), split(attn, attn.to_k(context))
+    if attn.norm_q is not None:
+        query = attn.norm_q(query)
+    if attn.norm_k is not None:
+        key = attn.norm_k(key)
+    return Projection(query, key, attention_mask, context)
+
+
+def split(attn: Attention, states: Tensor) -> Tensor:
+    """``(rows, n, heads * dim)`` by heads."""
+    return rearrange(states, "rows n (heads dim) -> rows heads n dim", heads=attn.heads)

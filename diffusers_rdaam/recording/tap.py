@@ -1,0 +1,125 @@
+"""Tap: record a processor of diffusers that is not the stock one, and leave its output to it.
+
+Attention slicing, xformers, fused projections and IP-Adapters put processors of their own on the
+sites. Each of them attends to the text with the queries and keys of the stock class, so these are
+projected once more beside it. Only the processor's class becomes another, a subclass of what it
+was: weights, settings and what diffusers does with them stay.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from functools import lru_cache
+from typing import Any, cast
+
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from diffusers_rdaam.recording.projection import project
+from diffusers_rdaam.recording.target import Bound
+
+# By exact class: whether it scales with attn.scale, where the others pass no scale to the fused
+# attention and get 1 / sqrt(dim). A new line needs a look at the processor's source.
+_SCALES_ITSELF = {
+    "AttnProcessor": True,
+    "FusedAttnProcessor2_0": False,
+    "IPAdapterAttnProcessor": True,
+    "IPAdapterAttnProcessor2_0": False,
+    "IPAdapterXFormersAttnProcessor": True,
+    "SlicedAttnProcessor": True,
+    "XFormersAttnProcessor": True,
+}
+
+
+def can_tap(processor: Any) -> bool:
+    """Whether the queries and keys of a processor are known to be the stock ones."""
+    cls = type(processor)
+    return cls.__module__.startswith("diffusers.") and cls.__name__ in _SCALES_ITSELF
+
+
+def tap(processor: Any, site: str) -> Any:
+    """What records for a site in the place of a processor: itself, or a copy.
+
+    One with weights belongs to one site and is changed in place. One without may be shared by all
+    modules of a denoiser, so each site gets a copy, which knows the original.
+    """
+    tapped = processor if isinstance(processor, nn.Module) else copy.copy(processor)
+    cls: Any = type(processor)
+    tapped.__class__ = _tapped_class(cls)
+    tapped.site = site
+    if tapped is not processor:
+        tapped.original = processor
+    return tapped
+
+
+def untap(processor: Any) -> Any:
+    """What stood in a tapped processor's place."""
+    if not isinstance(processor, nn.Module):
+        return processor.original
+    processor.__class__ = cast("Any", type(processor)).stock
+    for name in ("site", "target"):
+        processor.__dict__.pop(name, None)
+    return processor
+
+
+class Tap(Bound):
+    """Mixed before the class of a foreign processor by :func:`tap`; ``stock`` is that class."""
+
+    stock: type
+
+    def observe(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        context: Any,
+        attention_mask: Tensor | None,
+        temb: Tensor | None,
+    ) -> None:
+        """Add the maps of the text. An IP-Adapter's context is the text and its images."""
+        assert self.target is not None
+        text = context[0] if isinstance(context, tuple) else context
+        query, key, mask, _ = project(attn, hidden_states, text, attention_mask, temb)
+        scales_itself = _SCALES_ITSELF[self.stock.__name__]
+        scale = attn.scale if scales_itself else key.shape[-1] ** -0.5
+        self.target.add(query, key, mask, scale)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Pickled by the name of the class that it was: this one has no place in a module.
+        reduced = super().__reduce_ex__(protocol)
+        assert isinstance(reduced, tuple)
+        return (_new, (self.stock,), *reduced[2:])
+
+
+def _new(stock: Any) -> Any:
+    cls: Any = _tapped_class(stock)
+    return cls.__new__(cls)
+
+
+@lru_cache(maxsize=32)
+def _tapped_class(stock: type) -> type:
+    # Its own name: diffusers looks at the names of processors' classes.
+    body = {"__module__": stock.__module__, "__doc__": stock.__doc__, "stock": stock}
+    cls: Any = type(stock.__name__, (Tap, stock), body)
+    stock_call: Any = stock.__call__
+
+    # The stock signature: diffusers drops every argument that it does not name.
+    @functools.wraps(stock_call)
+    def __call__(
+        self: Any,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Any = None,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        if self.target is not None and encoder_hidden_states is not None:
+            temb = args[0] if args else kwargs.get("temb")
+            self.observe(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        return stock_call(
+            self, attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs
+        )
+
+    cls.__call__ = __call__
+    return cls

@@ -1,0 +1,95 @@
+"""Target: where a site adds its maps during one denoiser call; and the processors that have one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusers_rdaam.errors import RecordingError
+
+
+@dataclass
+class Branch:
+    """Rows of a denoiser call that are recorded together.
+
+    Args:
+        high, low: planes ``(images, tokens, pixels)`` of the site's grid, or with heads apart
+            ``(images, heads, tokens, pixels)``.
+        count: one element, the site's number of additions.
+        start, stop: the rows.
+    """
+
+    high: Tensor
+    low: Tensor | None
+    count: Tensor
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass
+class Target:
+    """What a bound processor adds to during one denoiser call.
+
+    Args:
+        site: its name.
+        branches: the conditional rows, and where they are kept those of the negative prompt.
+        accumulate: the kernel.
+        strict: whether to raise where the maps do not fit, which is right before steps were spent.
+        misfit: why the maps did not fit, where they did not and ``strict`` was off.
+    """
+
+    site: str
+    branches: tuple[Branch, ...]
+    accumulate: Callable[..., None]
+    strict: bool = True
+    misfit: str | None = None
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """Add the probabilities of the recorded rows.
+
+        Raises:
+            RecordingError: the site attends from another number of positions than its grid has.
+        """
+        positions = self.branches[0].high.shape[-1]
+        if query.shape[2] != positions:
+            self._misfits(query.shape[2], positions)
+            return
+        if mask is not None:
+            if mask.dtype == torch.bool:
+                # The logits are float32; true means "may be attended".
+                mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
+            mask = mask.float()
+        with torch.no_grad():
+            for branch in self.branches:
+                rows = slice(branch.start, branch.stop)
+                part = mask if mask is None or mask.shape[0] == 1 else mask[rows]
+                self.accumulate(
+                    query[rows], key[rows], branch.high, branch.low, mask=part, scale=scale
+                )
+                branch.count.add_(1)
+
+    def _misfits(self, came: int, wanted: int) -> None:
+        text = (
+            f"{self.site} attends from {came} image positions, where {wanted} were expected of its "
+            "level and the latent's size: this denoiser's samplers are not known, or something "
+            "cuts its input into tiles. To generate without recording, use "
+            "pipe.set_attn_processor(AttnProcessor2_0())."
+        )
+        if self.strict:
+            raise RecordingError(text)
+        self.misfit = text
+
+
+class Bound:
+    """What a processor is that records: the name of its site, and a target while it does."""
+
+    site: str | None = None
+    target: Target | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of a pipeline is not in the middle of the original's run.
+        return self.__dict__ | {"target": None}
