@@ -21,53 +21,85 @@ def sees_text(name: str, modules: dict[str, Any]) -> bool:
     return last == "attn2" or (last == "attn1" and cross)
 
 
+class Seen(dict[str, list[tuple[torch.Tensor, torch.Tensor]]]):
+    """Every site's queries and keys ``(rows, heads, n, dim)``, one pair a denoiser call.
+
+    ``masks`` has what was added to the logits of each, ``(rows, 1, 1, tokens)``, or zero.
+    """
+
+    masks: dict[str, list[torch.Tensor]]
+
+
 @contextmanager
-def watched(pipe: Any) -> Iterator[dict[str, list[tuple[torch.Tensor, torch.Tensor]]]]:
+def watched(pipe: Any) -> Iterator[Seen]:
     """Every site's queries and keys, one pair a denoiser call."""
-    calls: dict[str, list[Any]] = {}
+    modules = dict(getattr(pipe.unet, "_orig_mod", pipe.unet).named_modules())
+    sites = {
+        name: module
+        for name, module in modules.items()
+        if name.endswith(("attn1", "attn2")) and sees_text(name, modules)
+    }
+    notes: dict[str, dict[str, list[torch.Tensor]]] = {}
     handles = []
-    modules = dict(pipe.unet.named_modules())
-    for name, module in modules.items():
-        if name.endswith(("attn1", "attn2")) and sees_text(name, modules):
-            halves: dict[str, list[torch.Tensor]] = {"q": [], "k": []}
-            calls[name] = [halves, module.heads]
-            for part, linear in (("q", module.to_q), ("k", module.to_k)):
-
-                def note(linear, args, output, into=halves[part]):
-                    into.append(output.detach().double())
-
-                handles.append(linear.register_forward_hook(note))
-    seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    for name, site in sites.items():
+        notes[name] = {"query": [], "key": [], "mask": []}
+        handles += _hooks(site, **notes[name])
+    seen = Seen()
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
-    for name, (halves, heads) in calls.items():
+    for name, site in sites.items():
+        pairs = zip(notes[name]["query"], notes[name]["key"], strict=True)
         seen[name] = [
-            tuple(rearrange(part, "r n (h d) -> r h n d", h=heads) for part in pair)
-            for pair in zip(halves["q"], halves["k"], strict=True)
+            tuple(rearrange(part, "r n (h d) -> r h n d", h=site.heads) for part in pair)
+            for pair in pairs
         ]
+    seen.masks = {name: parts["mask"] for name, parts in notes.items()}
+
+
+def _hooks(site: Any, query: list[Any], key: list[Any], mask: list[Any]) -> list[Any]:
+    fused = getattr(site, "to_kv", None)
+    latest: list[Any] = [None]
+
+    def note_mask(module, args, kwargs):
+        latest[0] = kwargs.get("attention_mask")
+
+    def note_query(linear, args, output):
+        # Here and not before: a cache may skip the attention that a mask was handed to.
+        mask.append(torch.zeros(()) if latest[0] is None else latest[0].double().unsqueeze(1))
+        query.append(output.detach().double())
+
+    def note_key(linear, args, output):
+        # Fused projections put keys and values out together.
+        key.append((output.chunk(2, -1)[0] if linear is fused else output).detach().double())
+
+    handles = [site.register_forward_pre_hook(note_mask, with_kwargs=True)]
+    handles.append(site.to_q.register_forward_hook(note_query))
+    keys = [site.to_k] if fused is None else [site.to_k, fused]
+    return handles + [linear.register_forward_hook(note_key) for linear in keys]
 
 
 def expected(
-    seen: dict[str, Any], images: int, first: bool = False, *, rows: str = "", stride: int = 1
+    seen: Seen, images: int, first: bool = False, *, rows: str = "", stride: int = 1
 ) -> dict[int, tuple[torch.Tensor, int]]:
     """Mean probabilities ``(images, tokens, pixels)`` and their number, by the number of pixels."""
     start = images * rows.index("c") if rows else 0 if first else None
     chosen = slice(-images, None) if start is None else slice(start, start + images)
     sums: dict[int, list[torch.Tensor]] = {}
-    for pairs in seen.values():
-        for query, key in pairs[::stride]:
+    for name, pairs in seen.items():
+        masked = zip(pairs[::stride], seen.masks[name][::stride], strict=True)
+        for (query, key), mask in masked:
             assert not rows or len(query) == len(rows) * images
-            logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+            logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + mask
             maps = torch.softmax(logits, dim=-1).mean(dim=1).transpose(-1, -2)
             sums.setdefault(maps.shape[-1], []).append(maps[chosen])
     return {pixels: (torch.stack(maps).mean(0), len(maps)) for pixels, maps in sums.items()}
 
 
 def check(
-    attributions: Any, seen: dict[str, Any], sites: int = 10, first: bool = False, **layout: Any
+    attributions: Any, seen: Seen, sites: int = 10, first: bool = False, **layout: Any
 ) -> None:
     """Compare every cell, with the conditional rows the last of each call, the first, or those
     that ``rows=`` names ``"c"``; ``stride=`` is every how manyth call was recorded.

@@ -1,0 +1,313 @@
+"""Conditions that a pipeline of diffusers may run under: what switches them on, and what is known.
+
+``CONDITIONS`` has one entry for each row of the table in ``docs/compatibility.md``, or several
+(variants) where one row speaks of all of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import accelerate
+import diffusers
+import torch
+from adapters import add_lora, load_ip_adapter, picture_features
+from caches import broadcast, skip_sites
+from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
+from diffusers.schedulers import KarrasDiffusionSchedulers
+
+STABLE = "StableDiffusion"
+# A scheduler of each kind: several calls a step, a start of its own, noise, a single step's order.
+SCHEDULERS = ("HeunDiscrete", "PNDM", "EulerAncestralDiscrete", "DPMSolverSinglestep")
+COLUMNS = {
+    "StableDiffusion": "`StableDiffusionPipeline`",
+    "StableDiffusionXL": "`StableDiffusionXLPipeline`",
+    "StableDiffusionInpaint": "`StableDiffusionInpaintPipeline`",
+    "StableDiffusionControlNet": "`StableDiffusionControlNetPipeline`",
+}
+CPU = torch.device("cpu")
+
+
+def nothing(pipe: Any) -> None:
+    """No condition."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to run a pipeline.
+
+    Args:
+        name: the row of the table.
+        apply: switches it on; given the stock pipeline and ours.
+        undo: switches it off again, so that the pipeline is as it was.
+        around: what the calls are made within.
+        call: arguments beside the usual ones, made from the pipeline.
+        variant: one of several that make up a row.
+        needs: a module that may be absent; the condition is then not tested.
+        only: the pipelines that it is tested with; all if empty.
+        pending: why it does not work yet.
+        compiled: the denoiser's own calls cannot be watched.
+    """
+
+    name: str
+    apply: Callable[[Any], Any] = nothing
+    undo: Callable[[Any], Any] | None = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    call: Callable[[Any], dict[str, Any]] = lambda pipe: {}
+    variant: str = ""
+    needs: str | None = None
+    only: tuple[str, ...] = ()
+    pending: str | None = None
+    compiled: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}, {self.variant}" if self.variant else self.name
+
+    def tested(self, case: str) -> bool:
+        """Whether it is tried with a pipeline, where it can be tried at all."""
+        return not self.only or case in self.only
+
+    @property
+    def possible(self) -> bool:
+        """Whether what it needs is there."""
+        return self.needs is None or importlib.util.find_spec(self.needs) is not None
+
+
+def fixed(**arguments: Any) -> Callable[[Any], dict[str, Any]]:
+    """The same arguments for every pipeline."""
+    return lambda pipe: arguments
+
+
+def offload_each_module(pipe: Any) -> None:
+    # What enable_sequential_cpu_offload does to each model. The method itself, given the processor
+    # as its device, makes an index of it ("cpu:0") that accelerate then takes for another device.
+    for module in (pipe.unet, pipe.vae, pipe.text_encoder):
+        accelerate.cpu_offload(module, CPU)
+
+
+def offload_groups(level: str) -> Callable[[Any], None]:
+    blocks = {"num_blocks_per_group": 1} if level == "block_level" else {}
+
+    def apply(pipe: Any) -> None:
+        pipe.enable_group_offload(onload_device=CPU, offload_type=level, **blocks)
+
+    return apply
+
+
+def store_in_eight_bits(pipe: Any) -> None:
+    pipe.unet.enable_layerwise_casting(
+        storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
+    )
+
+
+def tile(pipe: Any) -> None:
+    pipe.vae.enable_tiling()
+    # Or the toy's image would be one tile.
+    pipe.vae.tile_latent_min_size, pipe.vae.tile_sample_min_size = 8, 64
+
+
+def checkpoint(pipe: Any) -> None:
+    pipe.unet.enable_gradient_checkpointing()
+    pipe.unet.train()
+
+
+def stop_checkpointing(pipe: Any) -> None:
+    pipe.unet.disable_gradient_checkpointing()
+    pipe.unet.eval()
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def compiled(wrapped: bool = False) -> Callable[[Any], None]:
+    settings: dict[str, Any] = {"fullgraph": True, "backend": "aot_eager"}
+
+    def apply(pipe: Any) -> None:
+        if wrapped:
+            pipe.unet = torch.compile(pipe.unet, **settings)
+        else:
+            pipe.unet.compile(**settings)
+
+    return apply
+
+
+def cut_off_guidance(pipe: Any) -> dict[str, Any]:
+    """After the first call; with diffusers' own callbacks where they fit."""
+    if hasattr(pipe, "controlnet"):
+        return {
+            "callback_on_step_end": _cut_off_with_control,
+            "callback_on_step_end_tensor_inputs": ["prompt_embeds", "image"],
+        }
+    cls = SDXLCFGCutoffCallback if hasattr(pipe, "text_encoder_2") else SDCFGCutoffCallback
+    return {"callback_on_step_end": cls(cutoff_step_ratio=None, cutoff_step_index=0)}
+
+
+def _cut_off_with_control(
+    pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]
+) -> dict[str, Any]:
+    if step > 0:
+        return tensors
+    pipe._guidance_scale = 0.0
+    return {name: tensor[-1:] for name, tensor in tensors.items()}
+
+
+def stop_after_two(pipe: Any) -> dict[str, Any]:
+    def stop(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        pipe._interrupt = step >= 1
+        return tensors
+
+    return {"callback_on_step_end": stop, "num_inference_steps": 8}
+
+
+def change_latents(pipe: Any) -> dict[str, Any]:
+    def change(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        return {"latents": tensors["latents"].roll(1, dims=-1) * 0.9}
+
+    return {"callback_on_step_end": change}
+
+
+def mask_text(pipe: Any) -> None:
+    """As a padding mask would come: the last 30 columns of the text are not attended to."""
+
+    def add(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        text = kwargs["encoder_hidden_states"]
+        mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+        mask[:, -30:] = False
+        return args, kwargs | {"encoder_attention_mask": mask}
+
+    pipe.unet.register_forward_pre_hook(add, with_kwargs=True)
+
+
+def unmask_text(pipe: Any) -> None:
+    pipe.unet._forward_pre_hooks.clear()
+    pipe.unet._forward_pre_hooks_with_kwargs.clear()
+
+
+def schedulers() -> list[Condition]:
+    conditions = []
+    for member in KarrasDiffusionSchedulers:
+        name = member.name
+
+        def apply(pipe: Any, name: str = name) -> None:
+            cls = getattr(diffusers, name)
+            # With fewer steps than its Runge-Kutta start takes, PNDM fails in diffusers itself.
+            pipe.scheduler = cls.from_config(pipe.scheduler.config, skip_prk_steps=False)
+
+        conditions.append(
+            Condition(
+                "each of `KarrasDiffusionSchedulers`",
+                apply,
+                call=fixed(num_inference_steps=8 if name == "PNDMScheduler" else 4),
+                variant=name,
+                needs="torchsde" if name == "DPMSolverSDEScheduler" else None,
+                only=() if name.removesuffix("Scheduler") in SCHEDULERS else (STABLE,),
+            )
+        )
+    return conditions
+
+
+COMPILED = (STABLE, "StableDiffusionXL")
+MEMORY = [
+    Condition(
+        "`enable_model_cpu_offload()`",
+        lambda pipe: pipe.enable_model_cpu_offload(device="cpu"),
+        lambda pipe: pipe.remove_all_hooks(),
+    ),
+    Condition(
+        "`enable_sequential_cpu_offload()`",
+        offload_each_module,
+        lambda pipe: pipe.remove_all_hooks(),
+    ),
+    Condition("group offload, each layer", offload_groups("leaf_level")),
+    Condition("group offload, block by block", offload_groups("block_level")),
+    Condition("layerwise casting, weights stored in 8 bits", store_in_eight_bits),
+    Condition(
+        "`enable_attention_slicing()`",
+        lambda pipe: pipe.enable_attention_slicing(1),
+        lambda pipe: pipe.disable_attention_slicing(),
+    ),
+    Condition(
+        "`enable_xformers_memory_efficient_attention()`",
+        lambda pipe: pipe.enable_xformers_memory_efficient_attention(),
+        lambda pipe: pipe.disable_xformers_memory_efficient_attention(),
+        needs="xformers",
+    ),
+    Condition("`vae.enable_tiling()`", tile, lambda pipe: pipe.vae.disable_tiling()),
+    Condition(
+        "`vae.enable_slicing()`",
+        lambda pipe: pipe.vae.enable_slicing(),
+        lambda pipe: pipe.vae.disable_slicing(),
+        call=fixed(num_images_per_prompt=2),
+    ),
+    Condition("gradient checkpointing", checkpoint, stop_checkpointing),
+]
+SPEED = [
+    Condition(
+        "`fuse_qkv_projections()`",
+        lambda pipe: pipe.fuse_qkv_projections(),
+        lambda pipe: pipe.unfuse_qkv_projections(),
+    ),
+    Condition(
+        "`channels_last`",
+        lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
+        lambda pipe: pipe.unet.to(memory_format=torch.contiguous_format),
+    ),
+    Condition(
+        "`unet.set_attention_backend(\"native\")`",
+        lambda pipe: pipe.unet.set_attention_backend("native"),
+        lambda pipe: pipe.unet.reset_attention_backend(),
+    ),
+    Condition("`torch.autocast`", around=lambda: torch.autocast("cpu", torch.bfloat16)),
+    Condition("`torch.inference_mode`", around=torch.inference_mode),
+    Condition("`torch.use_deterministic_algorithms`", around=deterministic),
+    Condition("`bfloat16`", lambda pipe: pipe.to(torch.bfloat16)),
+    Condition("`float16`", lambda pipe: pipe.to(torch.float16)),
+    Condition("`pipe.unet.compile(fullgraph=True)`", compiled(), compiled=True, only=COMPILED),
+    Condition("`pipe.unet = torch.compile(pipe.unet)`", compiled(True), compiled=True, only=(STABLE,)),
+    Condition(
+        "Pyramid Attention Broadcast", broadcast, call=fixed(num_inference_steps=8)
+    ),
+    Condition(
+        "a hook that skips layers", skip_sites, call=fixed(num_inference_steps=8)
+    ),
+]
+WEIGHTS = [
+    Condition(
+        "IP-Adapter",
+        load_ip_adapter,
+        lambda pipe: pipe.unload_ip_adapter(),
+        call=lambda pipe: {"ip_adapter_image_embeds": [picture_features()]},
+    ),
+    Condition("LoRA", add_lora, lambda pipe: pipe.unet.delete_adapters("default")),
+    Condition(
+        "LoRA with a scale", add_lora, call=fixed(cross_attention_kwargs={"scale": 0.5})
+    ),
+    Condition(
+        "FreeU",
+        lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4),
+        lambda pipe: pipe.disable_freeu(),
+    ),
+]
+CALLS = [
+    Condition("guidance switched off during the run by a callback", call=cut_off_guidance),
+    Condition("`pipe._interrupt = True` in a callback", call=stop_after_two),
+    Condition("latents changed by a callback", call=change_latents),
+    Condition("text columns that are masked", mask_text, unmask_text),
+    Condition("`guidance_scale=1`", call=fixed(guidance_scale=1.0)),
+    Condition("`guidance_rescale`", call=fixed(guidance_rescale=0.7)),
+    Condition("`num_images_per_prompt=3`", call=fixed(num_images_per_prompt=3)),
+    Condition("`output_type=\"latent\"`", call=fixed(output_type="latent")),
+    Condition("another size", call=fixed(height=48, width=80)),
+]
+CONDITIONS = [Condition("nothing special"), *MEMORY, *SPEED, *WEIGHTS, *CALLS, *schedulers()]

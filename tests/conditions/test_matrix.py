@@ -1,0 +1,43 @@
+"""Every condition with every pipeline: the stock image, the true maps, and the table that says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cell import WORKS, outcome
+from conditions import COLUMNS, CONDITIONS, Condition
+from matrix import NOT_TRIED, documented, rows
+
+
+def cells() -> list[Any]:
+    parameters = []
+    for condition in CONDITIONS:
+        marks = []
+        if not condition.possible:
+            marks.append(pytest.mark.skip(reason=f"needs {condition.needs}"))
+        elif condition.pending is not None:
+            marks.append(pytest.mark.xfail(strict=True, reason=condition.pending))
+        parameters += [
+            pytest.param(condition, case, id=f"{case}: {condition.id}", marks=marks)
+            for case in COLUMNS
+            if condition.tested(case)
+        ]
+    return parameters
+
+
+@pytest.mark.parametrize(("condition", "case"), cells())
+def test_condition(condition: Condition, case: str):
+    found = outcome(condition, case)
+    assert found == WORKS
+    assert documented()[condition.name, case] in (found, f"{NOT_TRIED}: needs {condition.needs}")
+
+
+def test_the_table_has_every_row_and_column():
+    assert list(documented()) == [(name, case) for name in rows() for case in COLUMNS]
+
+
+def test_what_is_not_tested_is_not_said_to_work():
+    for (name, case), text in documented().items():
+        tested = any(condition.tested(case) for condition in rows()[name])
+        assert tested != (text == NOT_TRIED)
