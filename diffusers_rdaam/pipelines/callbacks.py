@@ -18,6 +18,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError, NotRecordedWarning, RDAAMError
 from diffusers_rdaam.pipelines.decode import decode_latents
+from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
 Show = Callable[[list[Attribution], int], object]
 _Then = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
@@ -40,6 +41,7 @@ class _AtSteps(PipelineCallback):
         self._steps = None if steps is None else frozenset(steps)
         self._then = then
         wanted = [*tensor_inputs, *getattr(then, "tensor_inputs", ())]
+        self._failed = False
         self._inputs = list(dict.fromkeys(["latents", *wanted]))
 
     @property
@@ -51,17 +53,21 @@ class _AtSteps(PipelineCallback):
         self, pipeline: Any, step_index: int, timesteps: Any, callback_kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         """Called by the pipeline at the end of each step."""
+        if step_index == 0:
+            self._failed = False
         last = step_index == getattr(pipeline, "num_timesteps", 0) - 1
         chosen = step_index % self._every == 0 or last
         if step_index in self._steps if self._steps is not None else chosen:
             try:
                 self._look(pipeline, step_index, timesteps, callback_kwargs["latents"])
             except RDAAMError as error:
-                warnings.warn(
-                    f"{type(self).__name__} shows nothing of step {step_index}: {error}",
-                    NotRecordedWarning,
-                    stacklevel=2,
-                )
+                if not self._failed:
+                    warnings.warn(
+                        f"{type(self).__name__} has nothing of step {step_index}: {error}",
+                        NotRecordedWarning,
+                        stacklevel=2,
+                    )
+                self._failed = True
         if self._then is None:
             return callback_kwargs
         return self._then(pipeline, step_index, timesteps, callback_kwargs)
@@ -104,6 +110,11 @@ class LivePreview(_AtSteps):
         self._images = images
 
     def _look(self, pipe: Any, step: int, timestep: Any, latents: Any) -> None:
+        if not isinstance(pipe, RDAAMPipelineMixin):
+            raise InputError(
+                f"this {type(pipe).__name__} does not record. Call it within "
+                "record_attention(pipe), or use the class of this package."
+            )
         attributions = pipe.attributions_so_far
         if self._images:
             pictures = decode_latents(pipe, latents)

@@ -264,7 +264,7 @@ SPEED = [
         lambda pipe: pipe.unet.to(memory_format=torch.contiguous_format),
     ),
     Condition(
-        "`unet.set_attention_backend(\"native\")`",
+        '`unet.set_attention_backend("native")`',
         lambda pipe: pipe.unet.set_attention_backend("native"),
         lambda pipe: pipe.unet.reset_attention_backend(),
     ),
@@ -274,13 +274,11 @@ SPEED = [
     Condition("`bfloat16`", lambda pipe: pipe.to(torch.bfloat16)),
     Condition("`float16`", lambda pipe: pipe.to(torch.float16)),
     Condition("`pipe.unet.compile(fullgraph=True)`", compiled(), compiled=True, only=COMPILED),
-    Condition("`pipe.unet = torch.compile(pipe.unet)`", compiled(True), compiled=True, only=(STABLE,)),
     Condition(
-        "Pyramid Attention Broadcast", broadcast, call=fixed(num_inference_steps=8)
+        "`pipe.unet = torch.compile(pipe.unet)`", compiled(True), compiled=True, only=(STABLE,)
     ),
-    Condition(
-        "a hook that skips layers", skip_sites, call=fixed(num_inference_steps=8)
-    ),
+    Condition("Pyramid Attention Broadcast", broadcast, call=fixed(num_inference_steps=8)),
+    Condition("a hook that skips layers", skip_sites, call=fixed(num_inference_steps=8)),
 ]
 WEIGHTS = [
     Condition(
@@ -290,9 +288,7 @@ WEIGHTS = [
         call=lambda pipe: {"ip_adapter_image_embeds": [picture_features()]},
     ),
     Condition("LoRA", add_lora, lambda pipe: pipe.unet.delete_adapters("default")),
-    Condition(
-        "LoRA with a scale", add_lora, call=fixed(cross_attention_kwargs={"scale": 0.5})
-    ),
+    Condition("LoRA with a scale", add_lora, call=fixed(cross_attention_kwargs={"scale": 0.5})),
     Condition(
         "FreeU",
         lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4),
@@ -307,7 +303,7 @@ CALLS = [
     Condition("`guidance_scale=1`", call=fixed(guidance_scale=1.0)),
     Condition("`guidance_rescale`", call=fixed(guidance_rescale=0.7)),
     Condition("`num_images_per_prompt=3`", call=fixed(num_images_per_prompt=3)),
-    Condition("`output_type=\"latent\"`", call=fixed(output_type="latent")),
+    Condition('`output_type="latent"`', call=fixed(output_type="latent")),
     Condition("another size", call=fixed(height=48, width=80)),
 ]
 CONDITIONS = [Condition("nothing special"), *MEMORY, *SPEED, *WEIGHTS, *CALLS, *schedulers()]
