@@ -15,7 +15,7 @@ from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, PromptTruncatedWarning
 from diffusers_rdaam.recording.families import check_arguments
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.recording.tokenize import align_written
 
 # Arguments that only some pipelines have; told where they were given as one text or number.
 _OF_SOME_PIPELINES = (
@@ -110,7 +110,7 @@ def _texts(
             raise InputError(
                 f"attribution_prompt has {len(texts)} texts for {wanted} {what}; give one for each."
             )
-    return [None if text is None else _converted(pipe, text) for text in texts]
+    return texts
 
 
 def _converted(pipe: Any, text: str) -> str:
@@ -127,7 +127,7 @@ def _tokenizer(pipe: Any) -> Any:
 def _prompt(pipe: Any, text: str | None, columns: int) -> Prompt:
     if text is None:
         return Prompt.without_text(columns)
-    return align(_tokenizer(pipe), text, columns)
+    return align_written(_tokenizer(pipe), text, _converted(pipe, text), columns)
 
 
 def _warn_of_lost_words(prompt: Prompt) -> None:
