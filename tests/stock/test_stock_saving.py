@@ -109,7 +109,7 @@ LOADED: dict[str, dict[str, Any]] = {
 def test_ways_to_load(saved, how):
     case, folder = saved
     if case.xl and "dtype" not in how:
-        return
+        pytest.skip("the same code as for Stable Diffusion; only types are looked at twice")
 
     def load(cls: Any) -> Any:
         return facts(cls.from_pretrained(folder, **(none(case) | how)))
