@@ -32,8 +32,9 @@ def test_what_was_not_kept(make_kept, axis, axes):
     attribution, _ = make_kept(("layers",))
     if axes is None:
         attribution = dataclasses.replace(attribution, kept=None)
+    keep = f'"{axis}"' if axes is None else f'("layers", "{axis}")'
     text = (
-        f'This run did not keep its {axis} apart. Record with RDAAMProcessor(keep="{axis}") to ask '
+        f"This run did not keep its {axis} apart. Record with RDAAMProcessor(keep={keep}) to ask "
         "for them."
     )
     assert error(attribution, NoAttributionError, **{axis: 0}) == text
