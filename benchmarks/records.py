@@ -66,7 +66,7 @@ def _bytes(templates: dict[str, RDAAMProcessor]) -> list[Row]:
                 "records",
                 f"bytes of one {SD15.size_text} image, {STEPS} steps, {name}",
                 f"{kept[CALLS[-1]]:,}{said}",
-                f"{wanted:,}, of which {counts:,} are counts",
+                f"by the package's formula: {wanted:,} ({counts:,} are counts)",
                 met,
                 deterministic=True,
             )
