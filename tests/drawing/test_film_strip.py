@@ -82,13 +82,13 @@ def test_what_is_cut_ends_in_dots():
 
 
 def test_frames_share_a_scale():
-    maps = [torch.tensor([[0.0, 0.2]]), torch.tensor([[0.1, 0.4]])]
+    maps = [torch.tensor([[0.1, 0.4]]), torch.tensor([[0.0, 0.2]])]
     frames, scale = coloured_frames(maps, None)
     assert scale == pytest.approx((0.0, 0.4))
     table = colour_table()
     shown = [np.asarray(frame)[0] for frame in frames]
-    assert np.array_equal(shown[0], table[[0, 128]])
-    assert np.array_equal(shown[1], table[[64, 255]])
+    assert np.array_equal(shown[0], table[[64, 255]])
+    assert np.array_equal(shown[1], table[[0, 128]])
 
 
 def test_flat_frames_are_the_first_colour():
