@@ -74,10 +74,8 @@ class Attribution:
     @property
     def nbytes(self) -> int:
         """Bytes of all maps: the grids, what was kept apart, and the negative prompt's."""
-        grids = sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
-        kept = 0 if self.kept is None else self.kept.nbytes
-        negative = self.negative_attribution
-        return grids + kept + (0 if negative is None else negative.nbytes)
+        parts = (*self.grids, self.kept, self.negative_attribution)
+        return sum(part.nbytes for part in parts if part is not None)
 
     @property
     def steps(self) -> Steps:
@@ -230,9 +228,7 @@ class Attribution:
             RegionError: the run had no mask.
         """
         if self.mask is None:
-            raise RegionError(
-                "This run had no mask: it painted the whole image. Only inpainting has one."
-            )
+            raise RegionError("This run had no mask; only inpainting has one.")
         return self.mask
 
     def with_image(self, image: Image.Image) -> Attribution:
@@ -246,11 +242,14 @@ class Attribution:
         """
         return with_image(self, image)
 
-    def save(self, path: str | Path) -> Path:
-        """Write a safetensors file that :meth:`load` reads without any model; returns its path."""
+    def save(self, path: str | Path, *, kept: bool = True) -> Path:
+        """Write a safetensors file that :meth:`load` reads without any model; returns its path.
+
+        What was kept apart makes files large; ``kept=False`` leaves it out.
+        """
         from diffusers_rdaam.attribution.files import save_attribution
 
-        return save_attribution(self, Path(path))
+        return save_attribution(self, Path(path), kept=kept)
 
     @classmethod
     def load(cls, path: str | Path) -> Attribution:
@@ -288,8 +287,7 @@ class Attribution:
         return self._over(Box(0, 0, width, height))
 
     def _over(self, region: Region) -> TokenScores:
-        sizes = [grid.size for grid in self.grids]
-        weights = region.grid_weights(self.image_size, sizes)
+        weights = region.grid_weights(self.image_size, [grid.size for grid in self.grids])
         scores = torch.zeros(len(self.prompt.tokens))
         for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
             scores += part * (grid.maps.flatten(1) @ cells.flatten())

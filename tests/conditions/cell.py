@@ -1,4 +1,4 @@
-"""One cell of the table: a pipeline under a condition, compared with the stock pipeline under it."""
+"""One cell of the table: a pipeline under a condition, compared with the stock one under it."""
 
 from __future__ import annotations
 

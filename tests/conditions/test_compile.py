@@ -10,8 +10,8 @@ import pytest
 import torch
 from cell import arrays, fresh
 from oracle import check, watched
-from toys import CASES, SITES, call
 from torch._dynamo.utils import counters
+from toys import CASES, SITES, call
 
 from diffusers_rdaam import RDAAMProcessor
 

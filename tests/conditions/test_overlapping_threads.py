@@ -90,7 +90,9 @@ def test_one_pipeline(name: str):
 
     together(first, later, later, later)
     assert len(errors) == 3
-    assert all("is being recorded already, by another call, pipeline or thread" in e for e in errors)
+    assert all(
+        "is being recorded already, by another call, pipeline or thread" in e for e in errors
+    )
     assert np.array_equal(arrays(results[0]), arrays(alone))
     assert same_maps(results[0].attributions, alone.attributions)
     assert ours.attributions is results[0].attributions

@@ -5,4 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
+# Its assertions say what differed.
+pytest.register_assert_rewrite("alike")

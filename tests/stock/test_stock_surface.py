@@ -16,10 +16,13 @@ import diffusers_rdaam
 ALL = [pytest.param(case, id=name) for name, case in CASES.items()]
 
 # What our classes do in their own way; the signatures and the documentation stay.
-OVERRIDDEN = {"__call__", "encode_prompt", "_encode_prompt", "from_pipe", "to_json_string"}
+OVERRIDDEN = {"__call__", "encode_prompt", "_encode_prompt", "from_pipe", "to"}
+OVERRIDDEN |= {"to_json_string"}
 # What every class has of its own.
 OF_ANY_CLASS = {"__doc__", "__module__", "__dict__", "__weakref__", "__init_subclass__"}
 OF_ANY_CLASS |= {"__abstractmethods__", "_abc_impl", "__subclasshook__", "__annotations__"}
+# Of whatever has been pickled.
+OF_ANY_CLASS |= {"__slotnames__"}
 # Of Python 3.13.
 OF_ANY_CLASS |= {"__firstlineno__", "__static_attributes__", "__annotate__"}
 OF_ANY_CLASS |= {"__annotations_cache__", "__annotate_func__"}

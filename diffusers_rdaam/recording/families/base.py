@@ -33,7 +33,7 @@ class DenoiserCall:
     stop: int
     device: torch.device
     negative: tuple[int, int] | None = None
-    timestep: torch.Tensor | float | None = None
+    timestep: torch.Tensor | float | int | None = None
     frames: int = 1
 
 

@@ -1,0 +1,96 @@
+"""Parts of a batch: a pipeline's, or those that somebody gives for a denoiser of their own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from diffusers_rdaam.errors import InputError, RecordingError
+from diffusers_rdaam.recording.families.rows import RowLayout, Rows, TwiceLayout, as_layout, rows_of
+from diffusers_rdaam.recording.families.unet import UNetFamily
+
+PAIR = ("unconditional", "conditional")
+
+
+@pytest.mark.parametrize(
+    ("parts", "count", "wanted"),
+    [
+        (("conditional",), 3, Rows(0, 3, None)),
+        (PAIR, 4, Rows(2, 4, (0, 2))),
+        (("conditional", "unconditional"), 4, Rows(0, 2, (2, 4))),
+        (("unconditional", "conditional", "perturbed"), 6, Rows(2, 4, (0, 2))),
+        (("conditional", "image only", "unconditional"), 3, Rows(0, 1, (2, 3))),
+        (("source unconditional", "unconditional", "source", "conditional"), 4, Rows(3, 4, (1, 2))),
+        (("unconditional",), 2, Rows(0, 0, (0, 2))),
+        (("perturbed",), 2, None),
+        ((), 2, None),
+    ],
+)
+def test_rows_of_parts(parts, count, wanted):
+    assert rows_of(parts, count) == wanted
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("perturbed", [True, False])
+def test_parts_with_every_guidance_on_and_off(guided, perturbed):
+    pipe = SimpleNamespace(do_perturbed_attention_guidance=perturbed)
+    layout = RowLayout((*PAIR, "perturbed"), lambda pipe: guided)
+    wanted = (*(("unconditional",) if guided else ()), "conditional")
+    assert layout.now(pipe) == (*wanted, *(("perturbed",) if perturbed else ()))
+
+
+def test_the_second_call_of_a_step_is_known_by_its_timestep():
+    layout = TwiceLayout(RowLayout(PAIR, lambda pipe: True))
+    steps = list(torch.tensor([9, 9, 5]))
+    told = [layout.now(None, (None, step), {}) for step in steps for _ in range(2)]
+    assert told == [PAIR, (), PAIR, (), PAIR, ()]
+    assert layout.fresh() is not layout and layout.fresh() == layout
+    assert layout.fresh().now(None, (), {"timestep": steps[-1]}) == PAIR
+
+
+@pytest.mark.parametrize(
+    ("layout", "rows"),
+    [
+        (None, (0, 4, None)),
+        ("conditional", (0, 4, None)),
+        (PAIR, (2, 4, (0, 2))),
+        (list(PAIR), (2, 4, (0, 2))),
+        (lambda args, kwargs: PAIR[:: 1 if args[1] else -1], (2, 4, (0, 2))),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("names", [True, False])
+def test_a_layout_of_ones_own(layout, rows, names):
+    sample, text = torch.zeros(4, 4, 8, 12), torch.zeros(4, 77, 32)
+    args = (sample, 5) if names else (sample, 5, text)
+    kwargs = {"encoder_hidden_states": text} if names else {}
+    call = UNetFamily(layout).read_call(None, args, kwargs)
+    assert (call.start, call.stop, call.negative) == rows
+    assert (call.latent_size, call.tokens, call.timestep, call.frames) == ((8, 12), 77, 5, 1)
+
+
+def test_frames_join_the_rows():
+    given = {"sample": torch.zeros(4, 4, 3, 8, 12), "timestep": 5}
+    given["encoder_hidden_states"] = torch.zeros(12, 77, 32)
+    call = UNetFamily(PAIR).read_call(None, (), given)
+    assert (call.start, call.stop, call.negative, call.frames) == (6, 12, (0, 6), 3)
+    assert call.latent_size == (8, 12)
+
+
+@pytest.mark.parametrize(
+    "layout", [3, ("conditional", 1), ("conditional", "conditional"), lambda args, kwargs: None]
+)
+def test_what_is_no_layout(layout):
+    with pytest.raises(InputError, match=r"is no layout\. Give the names of the equal parts of"):
+        as_layout(layout).now(None, (), {})
+
+
+@pytest.mark.parametrize("missing", ["sample", "timestep", "encoder_hidden_states"])
+def test_a_call_without_what_is_recorded(missing):
+    given = {"sample": torch.zeros(2, 4, 8, 12), "timestep": 5}
+    given["encoder_hidden_states"] = torch.zeros(2, 77, 32)
+    del given[missing]
+    with pytest.raises(RecordingError, match=f"^The denoiser was called without {missing}, so"):
+        UNetFamily().read_call(SimpleNamespace(do_classifier_free_guidance=True), (), given)
