@@ -1,4 +1,4 @@
-"""The table of pipelines and conditions: ``python -m tests.conditions.matrix`` runs and writes it."""
+"""The table of conditions: ``python -m tests.conditions.matrix`` runs all and writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every condition with every pipeline: the stock image, the true maps, and the table that says so."""
+"""Every condition with every pipeline: the stock image, the true maps, the table that says so."""
 
 from __future__ import annotations
 

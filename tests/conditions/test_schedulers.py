@@ -5,8 +5,8 @@ from __future__ import annotations
 import diffusers
 import pytest
 from cell import denoiser_calls, fresh
-from diffusers.schedulers import KarrasDiffusionSchedulers
 from conditions import CONDITIONS
+from diffusers.schedulers import KarrasDiffusionSchedulers
 from toys import CASES, SITES, call
 
 CASE = CASES["StableDiffusion"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -53,15 +54,19 @@ def test_two_of_ours_in_turns():
         assert again.attribution.prompt.text != DOGS
 
 
-def maps_or_reason(pipe: Any, first: Any, output: Any, caught: Any) -> None:
+def maps_or_reason(first: Any, output: Any, caught: Any) -> None:
     """Never the maps of somebody else's call: either they are right, or a warning says why not."""
     assert np.array_equal(arrays(output), arrays(first))
-    if output.attributions is None:
-        assert any(issubclass(w.category, NotRecordedWarning) for w in caught)
-    else:
+    told = [w for w in caught if issubclass(w.category, NotRecordedWarning)]
+    assert (output.attributions is None) == bool(told)
+    if output.attributions is not None:
         assert same_maps(output.attributions, first.attributions)
 
 
+FOREIGN = pytest.mark.xfail(strict=True, reason="calls of another pipeline are counted as ours")
+
+
+@FOREIGN
 def test_a_stock_run_within_a_recorded_one():
     ours = fresh(TEXT, TEXT.ours)
     first = run(TEXT, ours)
@@ -76,16 +81,14 @@ def test_a_stock_run_within_a_recorded_one():
         return tensors
 
     nested: list[Any] = []
-    with pytest.warns() as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         output = run(TEXT, ours, callback_on_step_end=nest)
-        # So that there is a warning to catch if there was no other.
-        import warnings
-
-        warnings.warn("the end", stacklevel=1)
     assert np.array_equal(arrays(nested[0]), arrays(wanted))
-    maps_or_reason(ours, first, output, caught)
+    maps_or_reason(first, output, caught)
 
 
+@FOREIGN
 def test_a_stock_run_in_another_thread():
     ours = fresh(TEXT, TEXT.ours)
     first = run(TEXT, ours, num_inference_steps=3)
@@ -107,10 +110,11 @@ def test_a_stock_run_in_another_thread():
         threading.Thread(target=work, args=("ours", ours)),
         threading.Thread(target=work, args=("stock", stock, DOGS)),
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
     assert np.array_equal(arrays(results["stock"]), arrays(wanted))
-    assert np.array_equal(arrays(results["ours"]), arrays(first))
-    assert same_maps(results["ours"].attributions, first.attributions)
+    maps_or_reason(first, results["ours"], caught)
