@@ -231,7 +231,8 @@ class Attribution:
         """
         if self.mask is None:
             raise RegionError(
-                "This run had no mask: it painted the whole image. Only inpainting has one."
+                "This run had no mask, or one without white. Only inpainting has one; the others "
+                "paint the whole image."
             )
         return self.mask
 

@@ -91,7 +91,8 @@ def test_the_run_had_no_mask(make_attribution):
     with pytest.raises(RegionError) as caught:
         _ = make_attribution().inpaint_mask
     assert str(caught.value) == (
-        "This run had no mask: it painted the whole image. Only inpainting has one."
+        "This run had no mask, or one without white. Only inpainting has one; the others paint "
+        "the whole image."
     )
 
 
