@@ -317,7 +317,7 @@ def _expected_calls(pipe: Any) -> int | None:
     return int(steps) or None
 
 
-def _number(timestep: torch.Tensor | float | None) -> float:
+def _number(timestep: torch.Tensor | float | int | None) -> float:
     if isinstance(timestep, torch.Tensor):
         return float(timestep.flatten()[0])
     return float("nan") if timestep is None else float(timestep)
