@@ -228,7 +228,10 @@ class Attribution:
             RegionError: the run had no mask.
         """
         if self.mask is None:
-            raise RegionError("This run had no mask; only inpainting has one.")
+            raise RegionError(
+                "This run had no mask, or one without white. Only inpainting has one; the others "
+                "paint the whole image."
+            )
         return self.mask
 
     def with_image(self, image: Image.Image) -> Attribution:
