@@ -172,8 +172,8 @@ def test_a_layout_that_is_not_known_is_refused_before_any_step(ours, generate, l
         generate(ours)
     handle.remove()
     assert str(error.value) == (
-        "The denoiser was called with 3 rows under classifier-free guidance, where "
-        "[unconditional, conditional] were expected. This layout is not known."
+        "The denoiser was called with 3 rows, where [unconditional, conditional] were expected "
+        "with the guidance of this call. This layout is not known."
     )
     assert left(ours) == []
 
