@@ -88,9 +88,7 @@ def test_pipelines_that_are_known_not_to_work_are_refused_with_the_reason():
         )
     for name in REASONS:
         stock = type(name, (), {"__module__": "diffusers.pipelines.some"})
-        with pytest.raises(
-            UnsupportedPipelineError, match=f"^{name} cannot be recorded: [a-zS]"
-        ):
+        with pytest.raises(UnsupportedPipelineError, match=f"^{name} cannot be recorded: [a-zS]"):
             family_of(stock())
 
 
