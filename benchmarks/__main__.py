@@ -31,6 +31,7 @@ BENCHMARKS = {
     "memory": Benchmark("memory"),
     "recording_cost": Benchmark("recording_cost"),
     "sdxl": Benchmark("sdxl"),
+    "records": Benchmark("records"),
     "compile": Benchmark("compiled"),
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),

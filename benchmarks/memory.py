@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,7 +48,7 @@ def rows(
     unet = narrow_unet(model)
     grids = site_grids(unet, model.latent)
     same = grids == site_grids(unet_without_memory(model), model.latent)
-    kept = _bytes_kept(unet, model, calls)
+    kept = bytes_kept(unet, model, calls)
     bounded = same and max(kept.values()) <= goal
     constant = len(set(kept.values())) == 1
     what = (
@@ -83,19 +84,37 @@ class _Skip:
         return hidden_states
 
 
-def _bytes_kept(unet: UNet2DConditionModel, model: Model, calls: tuple[int, ...]) -> dict[int, int]:
-    """Bytes of all tensors in the process that were not there before the run."""
+def bytes_kept(
+    unet: UNet2DConditionModel,
+    model: Model,
+    calls: tuple[int, ...],
+    *,
+    template: RDAAMProcessor | None = None,
+    steps: int | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> dict[int, int]:
+    """Bytes of all tensors in the process that were not there before the run, after some calls.
+
+    Args:
+        unet: of the model's blocks, heads and grids; its self-attention is skipped from now on.
+        model: whose size.
+        calls: denoiser calls after which is measured, ascending.
+        template: with options; the default one if not given.
+        steps: that the run is announced to have; ``calls[-1]`` if not given.
+        announce: is told what the package says of the price.
+    """
     family = UNetFamily()
-    template = RDAAMProcessor()
+    template = template or RDAAMProcessor()
     skipped = {name: _Skip() for name in unet.attn_processors if ".attn1." in name}
     unet.set_attn_processor(unet.attn_processors | skipped)
     install(family.sites(unet), template)
     # The three things that recording asks of a pipeline.
-    pipe = SimpleNamespace(unet=unet, do_classifier_free_guidance=True, _num_timesteps=calls[-1])
+    steps = steps or calls[-1]
+    pipe = SimpleNamespace(unet=unet, do_classifier_free_guidance=True, _num_timesteps=steps)
     inputs = model.inputs(rows=2)
     before = _live_bytes()
     kept = {}
-    with torch.no_grad(), Recorder(pipe, family, template) as recorder:
+    with torch.no_grad(), Recorder(pipe, family, template, announce=announce) as recorder:
         for call in range(1, calls[-1] + 1):
             unet(**inputs)
             if call in calls:

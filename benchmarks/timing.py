@@ -42,8 +42,10 @@ class Sample:
         return statistics.median(ratios), min(ratios), max(ratios)
 
     def text(self, unit: str = "ms") -> str:
-        """``median unit (smallest to largest)``."""
+        """``median unit (smallest to largest)``; of one measurement itself alone."""
         factor = {"s": 1.0, "ms": 1e3}[unit]
+        if len(self.seconds) == 1:
+            return f"{self.median * factor:.3g} {unit}"
         low, high = min(self.seconds) * factor, max(self.seconds) * factor
         return f"{self.median * factor:.3g} {unit} ({low:.3g} to {high:.3g})"
 

@@ -78,10 +78,8 @@ def _calls(benchmark: str, model: Model, unet: Any, what: str, rounds: int) -> l
 def _against(taken: dict[str, Sample]) -> str:
     stock, recorded = taken["stock"], taken["recorded"]
     ratio, low, high = recorded.over(stock)
-    return (
-        f"stock {stock.text('s')}, recorded {recorded.text('s')}, ratio {ratio:.3f} "
-        f"({low:.3f} to {high:.3f})"
-    )
+    span = "" if low == high else f" ({low:.3f} to {high:.3f})"
+    return f"stock {stock.text('s')}, recorded {recorded.text('s')}, ratio {ratio:.3f}{span}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@
         |-- UnsupportedPipelineError       no family knows this pipeline's layout
         |-- AlreadyRecordingError          the denoiser is being recorded by another run
         |-- ProcessorError                 a site's processor cannot be recorded
-        `-- NoAttributionError             there is none: no run yet, switched off, or failed
+        `-- NoAttributionError             there is none: no run yet, off, failed, not kept
     RDAAMWarning (UserWarning)
     |-- PromptTruncatedWarning             words behind the encoder's last position
     |-- RepeatedWordWarning                a word stands in the prompt more than once
@@ -63,7 +63,7 @@ class ProcessorError(RecordingError):
 
 
 class NoAttributionError(RecordingError):
-    """There is no attribution: no run yet, recording switched off, or it failed."""
+    """There is no attribution (no run yet, switched off, failed), or not of what was asked."""
 
 
 class RDAAMWarning(UserWarning):

@@ -74,10 +74,8 @@ class Attribution:
     @property
     def nbytes(self) -> int:
         """Bytes of all maps: the grids, what was kept apart, and the negative prompt's."""
-        grids = sum(grid.maps.numel() * grid.maps.element_size() for grid in self.grids)
-        kept = 0 if self.kept is None else self.kept.nbytes
-        negative = self.negative_attribution
-        return grids + kept + (0 if negative is None else negative.nbytes)
+        parts = (*self.grids, self.kept, self.negative_attribution)
+        return sum(part.nbytes for part in parts if part is not None)
 
     @property
     def steps(self) -> Steps:
@@ -231,8 +229,7 @@ class Attribution:
         """
         if self.mask is None:
             raise RegionError(
-                "This run had no mask, or one without white. Only inpainting has one; the others "
-                "paint the whole image."
+                "This run had no mask, or one without white; only inpainting has one."
             )
         return self.mask
 
@@ -247,11 +244,14 @@ class Attribution:
         """
         return with_image(self, image)
 
-    def save(self, path: str | Path) -> Path:
-        """Write a safetensors file that :meth:`load` reads without any model; returns its path."""
+    def save(self, path: str | Path, *, kept: bool = True) -> Path:
+        """Write a safetensors file that :meth:`load` reads without any model; returns its path.
+
+        What was kept apart makes files large; ``kept=False`` leaves it out.
+        """
         from diffusers_rdaam.attribution.files import save_attribution
 
-        return save_attribution(self, Path(path))
+        return save_attribution(self, Path(path), kept=kept)
 
     @classmethod
     def load(cls, path: str | Path) -> Attribution:
@@ -289,8 +289,7 @@ class Attribution:
         return self._over(Box(0, 0, width, height))
 
     def _over(self, region: Region) -> TokenScores:
-        sizes = [grid.size for grid in self.grids]
-        weights = region.grid_weights(self.image_size, sizes)
+        weights = region.grid_weights(self.image_size, [grid.size for grid in self.grids])
         scores = torch.zeros(len(self.prompt.tokens))
         for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
             scores += part * (grid.maps.flatten(1) @ cells.flatten())

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from operator import index
 from typing import Any, SupportsIndex, TypeAlias
 
+from diffusers_rdaam.attribution.grid import is_weight
 from diffusers_rdaam.errors import InputError
 
 Numbers: TypeAlias = SupportsIndex | slice | Iterable[SupportsIndex]
@@ -160,8 +161,10 @@ def _weight(value: Any, size: Size) -> float:
         number = math.nan if isinstance(value, (bool, str)) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and number >= 0.0):
-        raise InputError(f"The weight of the grid {size} is a number from 0, not {value!r}.")
+    if number != 0.0 and not is_weight(number):
+        raise InputError(
+            f"The weight of the grid {size} is 0 or lies between 1e-9 and 1e9; got {value!r}."
+        )
     return number
 
 

@@ -65,11 +65,15 @@ def _check_kept(kept: Kept, attribution: Attribution) -> None:
     for detail in kept.details:
         additions[detail.size] += sum(detail.additions)
     wanted = {grid.size: grid.additions for grid in attribution.grids}
-    if additions != wanted or len(wanted) != len(attribution.grids):
-        raise InputError(
-            "What was kept apart must be what the grids are the mean of. Additions of each grid: "
-            f"{wanted}; of what was kept: {dict(additions)}."
-        )
+    if len(wanted) != len(attribution.grids):
+        raise InputError("Where maps were kept apart there is one grid of each size.")
+    for size in wanted | additions:
+        if wanted.get(size, 0) != additions[size]:
+            raise InputError(
+                "What was kept apart must be what the grids are the mean of. The grid "
+                f"{size} (height, width) has {wanted.get(size, 0)} additions, what was kept apart "
+                f"{additions[size]}."
+            )
 
 
 def with_image(attribution: Attribution, image: Image.Image) -> Attribution:

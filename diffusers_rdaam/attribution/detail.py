@@ -40,7 +40,10 @@ class Detail:
                 f"step; got shape {tuple(self.maps.shape)} and {len(self.additions)} additions."
             )
         if min(self.additions, default=0) < 0 or not any(self.additions):
-            raise InputError(f"Additions are counts, at least one of them over 0: {self.additions}")
+            raise InputError(
+                "Additions are counts, at least one of them over 0; got "
+                f"{str(self.additions)[:200]}."
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -79,7 +82,9 @@ class Kept:
             raise InputError("What was kept has no maps.")
         steps = {len(detail.additions) for detail in self.details}
         if len(steps) > 1:
-            raise InputError(f"Every detail has the same steps; these have {sorted(steps)}.")
+            raise InputError(
+                f"Every detail has the same steps; these have {str(sorted(steps))[:200]}."
+            )
         if self.timesteps and len(self.timesteps) != self.steps:
             raise InputError(f"There are {len(self.timesteps)} timesteps for {self.steps} steps.")
         self._check_axes_that_were_not_kept()
@@ -94,7 +99,9 @@ class Kept:
             raise InputError("Layers were kept, but there is a detail that is not of one site.")
         sites = [site for detail in self.details for site in detail.sites]
         if _repeats(sites):
-            raise InputError(f"A site belongs to one detail; these repeat: {_repeats(sites)}.")
+            raise InputError(
+                f"A site belongs to one detail; these repeat: {str(_repeats(sites))[:200]}."
+            )
 
     @property
     def steps(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from diffusers_rdaam.errors import InputError
@@ -32,10 +31,20 @@ class Grid:
                 "A grid has maps (tokens, height, width) and at least one addition; got shape "
                 f"{tuple(self.maps.shape)} and {self.additions}."
             )
-        if not (math.isfinite(self.weight) and self.weight > 0.0):
-            raise InputError(f"A grid's weight is a number over 0; got {self.weight}.")
+        if not is_weight(self.weight):
+            raise InputError(f"A grid's weight lies between 1e-9 and 1e9; got {self.weight}.")
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the grid, in cells."""
         return (self.maps.shape[1], self.maps.shape[2])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the maps."""
+        return self.maps.numel() * self.maps.element_size()
+
+
+def is_weight(value: int | float) -> bool:
+    """Whether a grid may weigh so much; beyond, sums would no longer be finite or exact."""
+    return 1e-9 <= value <= 1e9

@@ -68,9 +68,12 @@ def kept_by(attribution: Attribution, *axes: Axis) -> Kept | None:
     kept = attribution.kept
     for axis in axes:
         if kept is None or axis not in kept.axes:
+            # What it did keep is named too: who follows the advice wants to lose none of it.
+            names = [f'"{name}"' for name in (*(kept.axes if kept else ()), axis)]
+            keep = names[0] if len(names) == 1 else f"({', '.join(names)})"
             raise NoAttributionError(
-                f"This run did not keep its {axis} apart. Record with "
-                f'RDAAMProcessor(keep="{axis}") to ask for them.'
+                f"This run did not keep its {axis} apart. Record with RDAAMProcessor(keep={keep}) "
+                "to ask for them."
             )
     return kept
 

@@ -52,6 +52,13 @@ def generate(
         list[str] | None,
         typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
     ] = None,
+    timeline: Annotated[
+        list[str] | None,
+        typer.Option("--timeline", help="A word or phrase to draw step by step, also as a GIF."),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What not to generate; its words are ranked too.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Drawn and printed if not given.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance_scale: Annotated[
@@ -79,6 +86,8 @@ def generate(
             model=model,
             boxes=box or [],
             words=word or [],
+            timelines=timeline or [],
+            negative_prompt=negative_prompt,
             seed=seed,
             steps=steps,
             guidance_scale=guidance_scale,

@@ -14,7 +14,8 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
 from diffusers_rdaam.cli.queries import parse_box, tell_regions
 from diffusers_rdaam.cli.report import Report
-from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.recording.processor import RDAAMProcessor
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -27,6 +28,8 @@ class Request:
     model: str | None
     boxes: list[str]
     words: list[str]
+    timelines: list[str]
+    negative_prompt: str | None
     seed: int | None
     steps: int | None
     guidance_scale: float | None
@@ -50,6 +53,10 @@ def run(request: Request, report: Report) -> None:
     device = request.device or _best_device()
     pipe = load_pipeline(request.model, device, request.dtype)
     _check_words(pipe, request)
+    negative = request.negative_prompt is not None
+    if request.timelines or negative:
+        keep: Any = "steps" if request.timelines else ()
+        pipe.set_attn_processor(RDAAMProcessor(keep=keep, keep_negative=negative))
     seed = secrets.randbits(32) if request.seed is None else request.seed
     options = _call_options(request)
     output = pipe(request.prompt, generator=torch.Generator("cpu").manual_seed(seed), **options)
@@ -62,6 +69,7 @@ def run(request: Request, report: Report) -> None:
     report.say(f"attribution:  {path}")
     report.add(attribution=str(path))
     _draw_words(attribution, request, report)
+    _draw_timelines(attribution, request, report)
     tell_regions(attribution, boxes, request.ranking, report)
 
 
@@ -70,7 +78,7 @@ def load_pipeline(model: str | None, device: str, dtype: str | None) -> Any:
 
     Raises:
         InputError: there is no such model, device or type.
-        UnsupportedPipelineError: the model is of another family.
+        UnsupportedPipelineError: the model cannot be recorded.
     """
     quiet_libraries()
     if dtype is not None and dtype not in DTYPES:
@@ -104,16 +112,10 @@ def quiet_libraries() -> None:
 
 
 def _load_model(model: str, torch_dtype: torch.dtype) -> Any:
-    from diffusers_rdaam.pipelines.stable_diffusion import StableDiffusionRDAAMPipeline
+    from diffusers_rdaam.pipelines.auto import AutoRDAAMPipelineForText2Image
 
     try:
-        config: Any = StableDiffusionRDAAMPipeline.load_config(model)
-        name = config.get("_class_name")
-        if name != "StableDiffusionPipeline":
-            raise UnsupportedPipelineError(
-                f"{model} is a {name}; this command runs StableDiffusionPipeline models."
-            )
-        return StableDiffusionRDAAMPipeline.from_pretrained(model, dtype=torch_dtype)
+        return AutoRDAAMPipelineForText2Image.from_pretrained(model, dtype=torch_dtype)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
@@ -134,9 +136,10 @@ def _call_options(request: Request) -> dict[str, Any]:
         "guidance_scale": request.guidance_scale,
         "height": request.height,
         "width": request.width,
+        "negative_prompt": request.negative_prompt,
     }
     for name in ("height", "width"):
-        side = options[name]
+        side: Any = options[name]
         if side is not None and (side < 8 or side % 8):
             raise InputError(f"--{name} must be a positive multiple of 8; got {side}.")
     given = {name: value for name, value in options.items() if value is not None}
@@ -167,7 +170,7 @@ def _check_words(pipe: Any, request: Request) -> None:
     from diffusers_rdaam.recording.tokenize import align
 
     prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
-    for word in request.words:
+    for word in (*request.words, *request.timelines):
         prompt.find(word)
 
 
@@ -180,10 +183,28 @@ def _draw_words(attribution: Attribution, request: Request, report: Report) -> N
     words = request.words or list(seen.values())
     written: dict[str, str] = {}
     for index, word in enumerate(words):
-        slug = re.sub(r"[^\w]+", "-", word).strip("-") or str(index)
-        path = request.out / f"word-{slug}.png"
+        path = request.out / f"word-{_slug(word, index)}.png"
         match = attribution.prompt.find(word)
         attribution.match(match).overlay().save(path)
         written[word] = str(path)
         report.say(f"{'heat maps:' if index == 0 else '':<13} {path}")
     report.add(heat_maps=written)
+
+
+def _draw_timelines(attribution: Attribution, request: Request, report: Report) -> None:
+    """A film strip of eight steps and an animation of all, for each word that was asked for."""
+    written: dict[str, list[str]] = {}
+    for index, word in enumerate(request.timelines):
+        timeline = attribution.match(attribution.prompt.find(word)).over_time()
+        stem = request.out / f"timeline-{_slug(word, index)}"
+        strip, animation = stem.with_suffix(".png"), stem.with_suffix(".gif")
+        timeline.film_strip(columns=8, every=max(1, -(-(len(timeline) - 1) // 7))).save(strip)
+        timeline.gif(animation)
+        written[word] = [str(strip), str(animation)]
+        report.say(f"{'timelines:' if index == 0 else '':<13} {strip} and {animation.name}")
+    if written:
+        report.add(timelines=written)
+
+
+def _slug(word: str, index: int) -> str:
+    return re.sub(r"[^\w]+", "-", word).strip("-") or str(index)

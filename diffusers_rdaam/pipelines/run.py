@@ -18,7 +18,7 @@ from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.recording.families import check_arguments
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.recording.tokenize import align_written
 
 # Arguments that only some pipelines have; told where they were given as one text or number.
 _OF_SOME_PIPELINES = (
@@ -149,7 +149,8 @@ class Run:
         # Textual inversion writes one token of a prompt as several before it tokenizes.
         convert = getattr(self.pipe, "maybe_convert_prompt", None)
         tokenizer = _tokenizer(self.pipe)
-        return align(tokenizer, text if convert is None else convert(text, tokenizer), columns)
+        converted = text if convert is None else convert(text, tokenizer)
+        return align_written(tokenizer, text, converted, columns)
 
     def _masks(self, images: int, size: tuple[int, int]) -> list[Mask | None] | None:
         """What each image was painted anew in, as the pipeline sees it; None where nothing was."""

@@ -30,7 +30,7 @@ def align_chatglm(tokenizer: Any, text: str, columns: int) -> Prompt:
     Args:
         tokenizer: ``ChatGLMTokenizer``.
         text: what was tokenized.
-        columns: length of the embedding, ``max_sequence_length`` of the pipeline's call.
+        columns: length of the embedding, 256 unless ``encode_prompt`` was told another.
 
     Raises:
         InputError: the pieces do not spell the text.
@@ -73,8 +73,7 @@ def spans_of_pieces(text: str, pieces: list[str]) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     place = 0
     for piece in pieces:
-        byte = _BYTE.fullmatch(piece)
-        spelt = bytes.fromhex(byte[1]) if byte else _spelling(piece)
+        spelt = _spelling(piece)
         if whole[place : place + len(spelt)] != spelt:
             raise InputError(
                 f"The tokenizer wrote {piece!r} where the text {text!r} goes on otherwise, so its "
@@ -94,5 +93,9 @@ def spans_of_pieces(text: str, pieces: list[str]) -> list[tuple[int, int]]:
 
 
 def _spelling(piece: str) -> bytes:
+    """What a piece says in UTF-8, without spaces."""
+    byte = _BYTE.fullmatch(piece)
+    if byte is not None:
+        return bytes.fromhex(byte[1]).strip()
     letters = unicodedata.normalize("NFKC", piece.replace(_SPACE, ""))
     return "".join(letters.split()).encode()

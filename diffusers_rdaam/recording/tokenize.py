@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from diffusers_rdaam.attribution.prompt import Prompt, Token
@@ -43,6 +44,62 @@ def align(tokenizer: Any, text: str, columns: int) -> Prompt:
         f"The text has {len(whole)} tokens, the embedding {columns} columns; neither that nor a "
         f"multiple of {length} fits. Give the text that the embedding was made from."
     )
+
+
+def align_written(tokenizer: Any, written: str, converted: str, columns: int) -> Prompt:
+    """The prompt as the user wrote it, where the pipeline tokenizes it in other words.
+
+    Textual inversion writes a token of several vectors as several tokens (``<cat-toy>`` becomes
+    ``<cat-toy> <cat-toy>_1``); each of them stands for the characters that the user wrote.
+
+    Args:
+        tokenizer: as in :func:`align`.
+        written: what the user gave.
+        converted: what was tokenized; where it is something else than that, it is the prompt.
+        columns: length of the embedding.
+
+    Raises:
+        InputError: as :func:`align`.
+    """
+    prompt = align(tokenizer, converted, columns)
+    places = None if written == converted else _places(tokenizer, written, converted)
+    if places is None:
+        return prompt
+    tokens = tuple(
+        replace(token, start=places[token.start][0], end=places[token.end - 1][1])
+        if token.start is not None and token.end is not None and token.start < token.end
+        else token
+        for token in prompt.tokens
+    )
+    return Prompt(written, tokens)
+
+
+def _places(tokenizer: Any, written: str, converted: str) -> list[tuple[int, int]] | None:
+    """For each character of the converted text the written ones that it stands for."""
+    added = getattr(tokenizer, "added_tokens_encoder", {})
+    places: list[tuple[int, int]] = []
+    index = 0
+    while index < len(written):
+        # The longest first: one token's name may begin with another's.
+        for name in sorted((n for n in added if written.startswith(n, index)), key=len)[::-1]:
+            whole = " ".join([name, *_vectors(added, name)])
+            if converted.startswith(whole, len(places)):
+                places += [(index, index + len(name))] * len(whole)
+                index += len(name)
+                break
+        else:
+            if converted[len(places) : len(places) + 1] != written[index]:
+                return None
+            places.append((index, index + 1))
+            index += 1
+    return places if len(places) == len(converted) else None
+
+
+def _vectors(added: Any, name: str) -> list[str]:
+    count = 1
+    while f"{name}_{count}" in added:
+        count += 1
+    return [f"{name}_{index}" for index in range(1, count)]
 
 
 def _padded(tokenizer: Any, text: str, columns: int | None) -> tuple[Token, ...]:

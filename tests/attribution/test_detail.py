@@ -74,8 +74,8 @@ def detail(shape=(2, 3, 4, 5, 6), additions=(1, 1), sites=("up.0",)) -> Detail:
     [
         ((3, 4, 5, 6), (1,), "got shape (3, 4, 5, 6) and 1 additions."),
         ((2, 3, 4, 5, 6), (1,), "got shape (2, 3, 4, 5, 6) and 1 additions."),
-        ((2, 3, 4, 5, 6), (0, 0), "at least one of them over 0: (0, 0)"),
-        ((2, 3, 4, 5, 6), (3, -1), "at least one of them over 0: (3, -1)"),
+        ((2, 3, 4, 5, 6), (0, 0), "at least one of them over 0; got (0, 0)."),
+        ((2, 3, 4, 5, 6), (3, -1), "at least one of them over 0; got (3, -1)."),
     ],
 )
 def test_bad_detail(shape, additions, text):
@@ -117,23 +117,31 @@ def test_bad_record(axes, details, timesteps, text):
 def test_what_was_kept_belongs_to_the_grids(make_kept):
     attribution, _ = make_kept()
     first, *others = attribution.grids
-    for grids in (
-        (*others,),
-        (Grid(first.maps, first.additions + 1, first.sites), *others),
-        (*attribution.grids, first),
-    ):
-        with pytest.raises(InputError, match=r"^What was kept apart must be what the grids are"):
+    extra = Grid(torch.zeros(17, 3, 3), 4)
+    for grids, text in (
+        ((*others,), "(8, 12) (height, width) has 0 additions, what was kept apart 10."),
+        ((*attribution.grids, extra), "(3, 3) (height, width) has 4 additions, what was kept apart"
+         " 0."),
+        ((Grid(first.maps, 11, first.sites), *others),
+         "(8, 12) (height, width) has 11 additions, what was kept apart 10."),
+    ):  # fmt: skip
+        with pytest.raises(InputError) as caught:
             dataclasses.replace(attribution, grids=grids)
+        assert str(caught.value) == (
+            f"What was kept apart must be what the grids are the mean of. The grid {text}"
+        )
+    with pytest.raises(InputError, match="there is one grid of each size"):
+        dataclasses.replace(attribution, grids=(*attribution.grids, first))
     fewer = Kept(("steps",), (detail((2, 1, 4, 8, 12)),))
     with pytest.raises(InputError, match=r"^The maps have 4 columns, the prompt 17 tokens; they"):
         dataclasses.replace(attribution, kept=fewer)
 
 
-@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("weight", [0.0, -1.0, 1e-10, 1e10, float("nan"), float("inf")])
 def test_bad_weight(weight):
     with pytest.raises(InputError) as caught:
         Grid(torch.zeros(4, 2, 3), 1, (), weight)
-    assert str(caught.value) == f"A grid's weight is a number over 0; got {weight}."
+    assert str(caught.value) == f"A grid's weight lies between 1e-9 and 1e9; got {weight}."
 
 
 def test_negative_and_mask_are_of_the_same_image(make_attribution):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.files import FORMAT, VERSION
+from diffusers_rdaam.attribution.file_header import FORMAT, VERSION
 from diffusers_rdaam.errors import AttributionFileError
 
 TEXT = "a cat"
@@ -116,7 +116,7 @@ def test_header_that_is_no_object(tmp_path, raw):
 
 
 def test_header_of_hundreds_of_megabytes_is_not_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusers_rdaam.attribution.files.MAX_HEADER", 1000)
+    monkeypatch.setattr("diffusers_rdaam.attribution.file_header.MAX_HEADER", 1000)
     assert_refused(
         tmp_path / "file", "its header is over 1000 characters.", raw=json.dumps(HEADER) + " " * 999
     )

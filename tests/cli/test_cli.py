@@ -112,9 +112,26 @@ def test_generate_takes_any_stable_diffusion_folder(tmp_path) -> None:
     assert (tmp_path / "word-cat.png").exists()
 
 
+def test_timelines_and_the_negative_prompt(tmp_path) -> None:
+    result = rdaam(
+        *("generate", PROMPT, "--steps", "3", "--timeline", "red circle", "--out", tmp_path),
+        *("--negative-prompt", "green triangle", "--box", "10,10,60,60"),
+    )
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "timeline-red-circle.gif") as animation:
+        assert animation.n_frames == 3
+    assert (tmp_path / "timeline-red-circle.png").exists()
+    assert "timeline-red-circle.png and timeline-red-circle.gif" in result.stdout
+    attribution = Attribution.load(tmp_path / "attribution.safetensors")
+    assert len(attribution.steps) == 3
+    assert [word.text for word in attribution.negative.words] == ["green", "triangle"]
+    assert "triangle" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["--timeline", "dog"], "'dog' is not a word of the prompt 'a red circle and a blue"),
         (["--box", "1,2,3"], "--box '1,2,3' is no box. Give --box L,T,R,B, four whole"),
         (["--box", "a,b,c,d"], "--box 'a,b,c,d' is no box"),
         (["--box", "50,10,20,60"], "The box (50, 10, 20, 60) is inverted."),
@@ -145,7 +162,7 @@ def test_a_model_of_another_family_is_named(tmp_path) -> None:
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     result = rdaam("generate", PROMPT, "--model", tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "is a FluxPipeline; this command runs StableDiffusionPipeline models." in result.stderr
+    assert "FluxPipeline, for AutoRDAAMPipelineForText2Image, cannot be recorded" in result.stderr
 
 
 @pytest.mark.parametrize("verb", [["region"], ["word"]])

@@ -62,7 +62,7 @@ def forms() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", forms())
-@pytest.mark.parametrize("case", FROM_IMAGES)
+@pytest.mark.parametrize("case", FROM_IMAGES[::3])
 def test_forms_of_an_image(case, form):
     output = alike(toy(case), lambda pipe: call(case, pipe, image=forms()[form])).result
     assert output.attribution.image_size == (64, 96)
@@ -106,8 +106,7 @@ OPTIONS: dict[str, Any] = {
     "num_inference_steps": [np.int64(6)],
     "generator": [None],
 }
-WHO = ["StableDiffusion", "StableDiffusionImg2Img", "StableDiffusionControlNetInpaint"]
-WHO += ["StableDiffusionXL", "StableDiffusionXLInpaint", "StableDiffusionXLControlNetImg2Img"]
+WHO = ["StableDiffusion", "StableDiffusionXLInpaint", "StableDiffusionXLControlNetImg2Img"]
 WHO += ["StableDiffusionInstructPix2Pix", "LatentConsistencyModel"]
 
 
@@ -123,9 +122,16 @@ def test_options_that_some_take(name):
                 return call(case, pipe, output_type="latent", **setting)
 
             setting = {option: value}
+            calls: list[Any] = []
+            note = pipes[0].unet.register_forward_pre_hook(lambda *it, seen=calls: seen.append(it))
             error = failure(lambda it=setting: treat(pipes[0], it))
-            output = alike(pipes, lambda pipe, it=setting: treat(pipe, it), error=error).result
-            assert error is not None or len(output.attributions) == 1
+            note.remove()
+            # Few steps times little strength are none: there is nothing to record then.
+            more = None if error is not None or calls else "NotRecordedWarning"
+            output = alike(
+                pipes, lambda pipe, it=setting: treat(pipe, it), error=error, more=more
+            ).result
+            assert (error or more) is not None or len(output.attributions) == 1
             tried += error is None
     assert tried >= 6
 

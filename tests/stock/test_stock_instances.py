@@ -60,7 +60,7 @@ def test_properties_of_a_call_are_readable_during_and_after_it():
         return read
 
     seen: set[str] = set()
-    for case in CASES.values():
+    for case in list(CASES.values())[::3]:
         if hasattr(case.stock, "_callback_tensor_inputs"):
             seen |= alike(toy(case), treat).result[0].keys()
     assert seen >= {"guidance_scale", "clip_skip", "do_classifier_free_guidance", "num_timesteps"}

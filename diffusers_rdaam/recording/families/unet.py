@@ -9,7 +9,7 @@ from typing import Any
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from diffusers_rdaam.errors import RecordingError
+from diffusers_rdaam.errors import RecordingError, UnsupportedPipelineError
 from diffusers_rdaam.recording.families.base import DenoiserCall
 from diffusers_rdaam.recording.families.layouts import GUIDED
 from diffusers_rdaam.recording.families.rows import Layout, LayoutLike, as_layout, rows_of
@@ -39,9 +39,18 @@ class UNetFamily:
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Every attention of a spatial transformer that sees text: ``attn2``, and ``attn1`` of
         blocks that have cross-attention only.
+
+        Raises:
+            UnsupportedPipelineError: its modules are called for a part of the rows at a time.
         """
         levels = _Levels(denoiser)
         modules = dict(denoiser.named_modules())
+        if any(type(module).__name__ == "SplitInferenceModule" for module in modules.values()):
+            raise UnsupportedPipelineError(
+                "enable_free_noise_split_inference makes each attention see a few rows at a time, "
+                "and which is not told, so this denoiser cannot be recorded. Load the pipeline "
+                "again without it, or use the stock pipeline."
+            )
         return tuple(
             Site(name, module, levels.of(name))
             for name, module in modules.items()
