@@ -150,9 +150,7 @@ def test_the_price_by_hand():
         "Keeping 1.32 GB (1 image, 50 steps, 2 layers, 8 to 10 heads, 2 prompts, 77 columns, "
         "4 bytes a cell)."
     )
-    with pytest.raises(
-        InputError, match=r"the budget of 537 MB\. It would be 26\.5 MB without"
-    ):
+    with pytest.raises(InputError, match=r"the budget of 537 MB\. It would be 26\.5 MB without"):
         check_budget(both, apart, 50)
 
 
