@@ -18,10 +18,11 @@ from diffusers_rdaam.pipelines.run import Run, so_far
 from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
+from diffusers_rdaam.recording.expected import shape_for
 from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.recorder import Recorder, shape_for
+from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.sites import (
     foreign_text,
     install,

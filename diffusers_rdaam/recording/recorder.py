@@ -14,6 +14,7 @@ from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError, RD
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, check_single_plane
 from diffusers_rdaam.recording.budget import check_budget, price_text
+from diffusers_rdaam.recording.expected import expected_calls, shape_for
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.frames import Frames, ImageMaps
 from diffusers_rdaam.recording.processor import RDAAMProcessor
@@ -145,7 +146,7 @@ class Recorder:
         shape = shape_for(
             self.template, self.family, self.pipe, size, images, tokens, device=call.device
         )
-        calls = _expected_calls(self.pipe)
+        calls = expected_calls(self.pipe)
         count = (calls or 1) if "steps" in keep else 1
         check_single_plane(shape, -(-(calls or 1) // count))
         branches = ["conditional", *(["negative"] if self.template.keep_negative else [])]
@@ -283,38 +284,6 @@ class Recorder:
                 f"{self.calls} denoiser calls (the first is {silent[0]}). Was a processor replaced "
                 "during the run?"
             )
-
-
-def shape_for(
-    template: RDAAMProcessor,
-    family: Family,
-    pipe: Any,
-    latent_size: tuple[int, int],
-    images: int,
-    tokens: int,
-    *,
-    device: torch.device | str = "meta",
-) -> AccumulatorShape:
-    """The accumulators' shape for a pipeline's denoiser, with a template's options."""
-    sites = family.sites(family.denoiser(pipe))
-    return AccumulatorShape(
-        images=images,
-        tokens=tokens,
-        grids=tuple((site.name, family.grid(site, latent_size)) for site in sites),
-        pair=template.storage == "fp16-pair",
-        device=torch.device(device),
-        heads=tuple(site.heads for site in sites) if "heads" in template.keep else (),
-        layers="layers" in template.keep,
-    )
-
-
-def _expected_calls(pipe: Any) -> int | None:
-    """How often the denoiser will be called, as far as it is known before the run."""
-    steps = getattr(pipe, "_num_timesteps", None)
-    if steps is None:
-        # Not every pipeline counts its steps; its scheduler has them all.
-        steps = len(getattr(getattr(pipe, "scheduler", None), "timesteps", ()))
-    return int(steps) or None
 
 
 def _number(timestep: torch.Tensor | float | int | None) -> float:
