@@ -228,7 +228,9 @@ class Attribution:
             RegionError: the run had no mask.
         """
         if self.mask is None:
-            raise RegionError("This run had no mask; only inpainting has one.")
+            raise RegionError(
+                "This run had no mask, or one without white; only inpainting has one."
+            )
         return self.mask
 
     def with_image(self, image: Image.Image) -> Attribution:

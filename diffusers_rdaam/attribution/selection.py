@@ -79,10 +79,12 @@ def kept_by(attribution: Attribution, *axes: Axis) -> Kept | None:
 
 
 def _negative(negative: Attribution, choices: dict[str, Any]) -> Attribution | None:
-    """The same part of the negative prompt's; none where that was not kept apart."""
+    """The same part of the negative prompt's; none where that was not kept apart, or the steps were
+    without guidance. That what was chosen exists is known from the prompt's.
+    """
     try:
         return select(negative, **choices)
-    except NoAttributionError:
+    except (InputError, NoAttributionError):
         return None
 
 

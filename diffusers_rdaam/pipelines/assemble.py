@@ -23,7 +23,7 @@ def assemble(
     pictures: Sequence[Image.Image] | None = None,
     negative: Sequence[ImageMaps] | None = None,
     negative_prompts: Sequence[Prompt] = (),
-    masks: Sequence[Mask] | None = None,
+    masks: Sequence[Mask | None] | None = None,
 ) -> list[Attribution]:
     """One attribution an image.
 

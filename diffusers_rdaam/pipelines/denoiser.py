@@ -19,7 +19,7 @@ from diffusers_rdaam.recording.families.guiders import guider_layout
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import install, restore
+from diffusers_rdaam.recording.sites import install, remember, restore
 from diffusers_rdaam.recording.tokenize import align
 
 Texts = str | Sequence[str] | None
@@ -76,7 +76,7 @@ class DenoiserRecording:
                 for index in range(len(maps))
             ],
             negative=negative,
-            negative_prompts=self._prompts(self._given.negative_prompt or "", len(maps)),
+            negative_prompts=self._prompts(self._given.negative_prompt, len(maps)),
         )
 
     @property
@@ -142,22 +142,23 @@ def record_denoiser(
         )
     family = UNetFamily(rows)
     denoiser = family.denoiser(subject)
-    sites = family.sites(denoiser) if hasattr(denoiser, "down_blocks") else ()
+    # A ControlNet has no way up.
+    unet = hasattr(denoiser, "down_blocks") and hasattr(denoiser, "up_blocks")
+    sites = family.sites(denoiser) if unet else ()
     if not sites:
         raise UnsupportedPipelineError(
             f"{type(denoiser).__name__} has no cross-attention to a text that could be recorded. "
             "UNets of diffusers with spatial transformers have."
         )
     template = processor or RDAAMProcessor()
-    before = [(site, site.processor) for site in sites]
-    recorder = Recorder(subject, family, template, announce=tell)
+    recorder = Recorder(subject, family, template, announce=lambda text: tell(text, subject))
     filled = Given(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
-    try:
-        install(sites, template)
-        with recorder:
-            try:
-                yield DenoiserRecording(recorder, filled)
-            finally:
-                recorder.settle()
-    finally:
-        restore(before)
+    # Armed first: a denoiser that another run is recording keeps that run's processors.
+    with recorder:
+        before = remember(sites)
+        try:
+            install(sites, template)
+            yield DenoiserRecording(recorder, filled)
+        finally:
+            recorder.settle()
+            restore(before)

@@ -29,6 +29,7 @@ from diffusers_rdaam.recording.sites import (
     is_stock,
     replaced,
 )
+from diffusers_rdaam.recording.target import Bound
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
@@ -128,12 +129,11 @@ class RDAAMPipelineMixin:
             denoiser.set_attn_processor(
                 dict(processor) if isinstance(processor, dict) else processor
             )
-            sites = [
-                site
-                for site in family.sites(denoiser)
-                if isinstance(site.processor, RDAAMProcessor)
-            ]
-            self._rdaam_template = sites[0].processor if sites else None
+            sites = [site for site in family.sites(denoiser) if isinstance(site.processor, Bound)]
+            ours = [p for p in (site.processor for site in sites) if isinstance(p, RDAAMProcessor)]
+            # A tapped processor has no options of its own.
+            tapped = (self._rdaam_template or RDAAMProcessor()) if sites else None
+            self._rdaam_template = ours[0] if ours else tapped
             if self._rdaam_template is not None:
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 install(sites, self._rdaam_template)
@@ -242,6 +242,8 @@ class RDAAMPipelineMixin:
             announce=lambda text: tell(text, self),
         )
         with recorder:
+            # The recorder has them, and lets go of those that do not fit this run.
+            self._rdaam_buffers = None
             run = self._rdaam_run = Run(self, recorder, arguments, attribution_prompt)
             try:
                 result = stock_call(self, *args, **kwargs)

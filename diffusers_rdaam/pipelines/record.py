@@ -20,7 +20,7 @@ from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.sites import restore
+from diffusers_rdaam.recording.sites import remember, restore
 
 
 class Recording:
@@ -123,7 +123,7 @@ def record_attention(
         )
     family = family_of(pipe)
     sites = family.sites(family.denoiser(pipe))
-    before = [(site, site.processor) for site in sites]
+    before = remember(sites)
     stock, attributes = type(pipe), set(pipe.__dict__)
     pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
     recording = Recording(pipe)

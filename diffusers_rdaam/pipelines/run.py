@@ -137,7 +137,9 @@ class Run:
         """Of each prompt; a negative prompt that is not given is an empty one."""
         if self.arguments.get("negative_prompt_embeds") is not None:
             return [None] * prompts
-        text = (self._encoded or {}).get("negative_prompt", self.arguments.get("negative_prompt"))
+        text = (self._encoded or {}).get("negative_prompt")
+        if text is None:
+            text = self.arguments.get("negative_prompt")
         if text is None or isinstance(text, str):
             return [text or ""] * prompts
         texts = list(text)
@@ -152,18 +154,17 @@ class Run:
         converted = text if convert is None else convert(text, tokenizer)
         return align_written(tokenizer, text, converted, columns)
 
-    def _masks(self, images: int, size: tuple[int, int]) -> list[Mask] | None:
-        """What each image was painted anew in, as the pipeline sees it."""
+    def _masks(self, images: int, size: tuple[int, int]) -> list[Mask | None] | None:
+        """What each image was painted anew in, as the pipeline sees it; None where nothing was."""
         given = self.arguments.get("mask_image")
         processor = getattr(self.pipe, "mask_processor", None)
         if given is None or processor is None:
             return None
         weights = processor.preprocess(given, height=size[0], width=size[1])[:, 0].float().cpu()
-        if not bool(weights.flatten(1).any(dim=1).all()):
-            # Nothing is painted anew: there is no region to ask for.
-            return None
-        masks = [Mask(part) for part in weights]
-        return [masks[index * len(masks) // images] for index in range(images)]
+        # A mask without white is no region that could be asked for.
+        masks = [Mask(part) if bool(part.any()) else None for part in weights]
+        # The pipelines repeat the list of masks as a whole, not each for its prompt's images.
+        return [masks[index % len(masks)] for index in range(images)]
 
     def _facts(self, index: int) -> RunInfo:
         pipe, arguments = self.pipe, self.arguments

@@ -8,6 +8,8 @@ from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.recording.accumulator import AccumulatorShape
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 
+_UNITS = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
+
 
 def price(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -> int:
     """Bytes of the buffers of a run.
@@ -20,11 +22,13 @@ def price(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -> int
     return shape.nbytes * frames * (2 if template.keep_negative else 1)
 
 
-def price_text(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -> str:
-    """The price and what makes it."""
+def price_text(
+    template: RDAAMProcessor, shape: AccumulatorShape, frames: int, *, open_ended: bool = False
+) -> str:
+    """The price and what makes it; of each step where their number is ``open_ended``."""
     parts = [f"{shape.images} {'image' if shape.images == 1 else 'images'}"]
-    if "steps" in template.keep:
-        parts.append(f"{frames} steps")
+    if "steps" in template.keep and not open_ended:
+        parts.append(f"{frames} {'step' if frames == 1 else 'steps'}")
     if shape.layers:
         parts.append(f"{len(shape.grids)} layers")
     if shape.heads:
@@ -33,7 +37,8 @@ def price_text(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -
     if template.keep_negative:
         parts.append("2 prompts")
     parts += [f"{shape.tokens} columns", "4 bytes a cell" if shape.pair else "2 bytes a cell"]
-    return f"Keeping {_megabytes(price(template, shape, frames))} ({', '.join(parts)})."
+    each = " for each step" if open_ended else ""
+    return f"Keeping {_megabytes(price(template, shape, frames))}{each} ({', '.join(parts)})."
 
 
 def check_budget(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -> None:
@@ -83,4 +88,5 @@ def _cheaper(
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.3g} MB" if size < 1e9 else f"{size / 1e9:.3g} GB"
+    unit, name = next(((u, n) for u, n in _UNITS if size < 999.5 * u), _UNITS[-1])
+    return f"{size / unit:.3g} {name}"

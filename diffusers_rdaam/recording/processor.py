@@ -60,10 +60,12 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
             choices = ", ".join(repr(name) for name in get_args(Storage))
             raise InputError(f"{storage!r} is not a storage. Storages: {choices}.")
         if isinstance(budget, bool) or not isinstance(budget, int) or budget <= 0:
-            raise InputError(f"budget= is a number of bytes, over 0; got {budget!r}.")
+            raise InputError(f"budget= is a whole number of bytes, over 0; got {budget!r}.")
+        if not isinstance(keep_negative, bool):
+            raise InputError(f"keep_negative= is True or False; got {keep_negative!r}.")
         choose(backend)
         self.keep = _axes(keep)
-        self.keep_negative = bool(keep_negative)
+        self.keep_negative = keep_negative
         self.budget = budget
         self.storage = storage
         self.backend = backend
@@ -142,7 +144,7 @@ def _axes(keep: Axis | Iterable[Axis]) -> tuple[Axis, ...]:
         InputError: one is unknown.
     """
     choices = get_args(Axis)
-    asked = (keep,) if isinstance(keep, str) else tuple(keep)
+    asked = (keep,) if isinstance(keep, str) or not isinstance(keep, Iterable) else tuple(keep)
     for name in asked:
         if name not in choices:
             names = ", ".join(repr(choice) for choice in choices)

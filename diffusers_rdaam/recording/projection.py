@@ -31,11 +31,14 @@ def project(
     context: Tensor,
     attention_mask: Tensor | None,
     temb: Tensor | None,
+    *,
+    normalize: bool = True,
 ) -> Projection:
     """The steps of ``AttnProcessor2_0`` before its attention, operation by operation.
 
     diffusers has no hook between projection and attention, so they are repeated here; a test
-    compares the outputs bitwise with the stock class.
+    compares the outputs bitwise with the stock class. Some processors do not ``normalize`` queries
+    and keys, also where the module has norms for them.
     """
     if attn.spatial_norm is not None:
         hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -51,9 +54,9 @@ def project(
     if attn.norm_cross:
         context = attn.norm_encoder_hidden_states(context)
     query, key = split(attn, query), split(attn, attn.to_k(context))
-    if attn.norm_q is not None:
+    if normalize and attn.norm_q is not None:
         query = attn.norm_q(query)
-    if attn.norm_k is not None:
+    if normalize and attn.norm_k is not None:
         key = attn.norm_k(key)
     return Projection(query, key, attention_mask, context)
 

@@ -58,6 +58,8 @@ class Recorder:
         self.shape: AccumulatorShape | None = None
         self.failure: Exception | None = None
         self._negative_calls = 0
+        # Whether a step's negative rows have a call of their own, before that of the prompt.
+        self._negative_first: bool | None = None
         self._timesteps: list[torch.Tensor | float | None] = []
         self._targets: dict[object, dict[str, Target]] = {}
         self._bound: set[Bound] = set()
@@ -125,7 +127,7 @@ class Recorder:
         if came != wanted:
             raise NoAttributionError(
                 "The denoiser's input changed during the run: (images, tokens, latent size) were "
-                f"{wanted} at the first call and {came} at call {self.calls}."
+                f"{wanted} at the first call and {came} at call {self.calls + 1}."
             )
         if "steps" not in self.template.keep:
             # An own loop does not tell its steps before.
@@ -144,26 +146,32 @@ class Recorder:
             self.template, self.family, self.pipe, size, images, tokens, device=call.device
         )
         calls = _expected_calls(self.pipe)
-        count = calls if "steps" in keep else 1
-        check_single_plane(shape, -(-calls // count))
+        count = (calls or 1) if "steps" in keep else 1
+        check_single_plane(shape, -(-(calls or 1) // count))
         branches = ["conditional", *(["negative"] if self.template.keep_negative else [])]
         if keep or self.template.keep_negative:
             check_budget(self.template, shape, count)
             if self.announce is not None:
-                self.announce(price_text(self.template, shape, count))
+                open_ended = "steps" in keep and calls is None
+                self.announce(price_text(self.template, shape, count, open_ended=open_ended))
+        # What does not fit goes first: old and new buffers together would be over the price.
+        self.buffers = {
+            branch: frames
+            for branch, frames in self.buffers.items()
+            if branch in branches and frames.shape == shape and len(frames.accumulators) == count
+        }
         for branch in branches:
-            frames = self.buffers.get(branch)
-            if frames is None or frames.shape != shape or len(frames.accumulators) != count:
-                self.buffers[branch] = Frames(shape, count)
+            if branch in self.buffers:
+                self.buffers[branch].zero_()
             else:
-                frames.zero_()
+                self.buffers[branch] = Frames(shape, count)
         self.shape, self.latent_size = shape, call.latent_size
 
     def _arm(self, rows: dict[str, tuple[int, int]]) -> None:
         steps = "steps" in self.template.keep
-        calls = {"conditional": self.calls, "negative": self._negative_calls}
         places = tuple(
-            (branch, calls[branch] if steps else 0, part) for branch, part in rows.items()
+            (branch, self._step(branch, rows) if steps else 0, part)
+            for branch, part in rows.items()
         )
         if places not in self._targets:
             self._targets[places] = self._make_targets(places)
@@ -174,16 +182,21 @@ class Recorder:
                 targets[site.name].strict = self.calls == 0
                 self._bound.add(site.processor)
 
+    def _step(self, branch: str, rows: dict[str, tuple[int, int]]) -> int:
+        """Which step this call belongs to. The negative prompt's are those of the prompt."""
+        if branch == "conditional" or "conditional" in rows:
+            return self.calls
+        if self._negative_first is None:
+            self._negative_first = self.calls == 0
+        return self.calls if self._negative_first else self.calls - 1
+
     def _make_targets(self, places: tuple[Any, ...]) -> dict[str, Target]:
         assert self.shape is not None
-        accumulators = []
-        for branch, index, (start, stop) in places:
-            frames = self.buffers[branch]
-            if index == len(frames.accumulators):
-                # More denoiser calls than the scheduler has told.
-                check_budget(self.template, self.shape, index + 1)
-                frames.grow()
-            accumulators.append((frames.accumulators[index], start, stop))
+        self._grow(1 + max(index for _, index, _ in places))
+        accumulators = [
+            (self.buffers[branch].accumulators[index], start, stop)
+            for branch, index, (start, stop) in places
+        ]
         accumulate = choose(self.template.backend, device=self.shape.device).accumulate
         targets = {}
         for site in self.sites:
@@ -194,6 +207,14 @@ class Recorder:
             )
             targets[site.name] = Target(site.name, branches, accumulate)
         return targets
+
+    def _grow(self, count: int) -> None:
+        """See that there are as many steps, also where the scheduler has told fewer."""
+        assert self.shape is not None
+        for frames in self.buffers.values():
+            while len(frames.accumulators) < count:
+                check_budget(self.template, self.shape, count)
+                frames.grow()
 
     def _disarm(self) -> None:
         # Not by way of the sites: a callback may have taken a processor away, to put it back later.
@@ -208,18 +229,19 @@ class Recorder:
                 its processor during the run, or recorded nothing.
         """
         self._check()
-        axes = self.template.keep
-        timesteps = [_number(timestep) for timestep in self._timesteps] if "steps" in axes else []
-        return self.buffers["conditional"].read(axes, timesteps, self.calls)
+        return self._read("conditional")
 
     def read_negative(self) -> list[ImageMaps] | None:
-        """The same of the negative prompt; None where it is not kept or was not there."""
-        if self._negative_calls == 0:
-            return None
+        """The same of the negative prompt; None where it is not kept or was not there.
+
+        Its steps are those of the prompt; at those without guidance it has no additions.
+        """
+        return None if self._negative_calls == 0 else self._read("negative")
+
+    def _read(self, branch: str) -> list[ImageMaps]:
         axes = self.template.keep
         timesteps = [_number(timestep) for timestep in self._timesteps] if "steps" in axes else []
-        calls = self._negative_calls
-        return self.buffers["negative"].read(axes, timesteps[:calls], calls)
+        return self.buffers[branch].read(axes, timesteps, self.calls)
 
     def settle(self) -> None:
         """Look for lost processors now; what is installed later does not matter any more."""
@@ -239,6 +261,11 @@ class Recorder:
     def _check(self) -> None:
         if self.failure is not None:
             raise NoAttributionError(str(self.failure)) from self.failure
+        if self.calls == 0 and self._negative_calls:
+            raise NoAttributionError(
+                f"None of the {self._negative_calls} recorded calls of the denoiser had rows of "
+                "the prompt, only of the negative prompt. Is the layout of its rows right?"
+            )
         if self.calls == 0:
             raise NoAttributionError("The run did not call the denoiser, so nothing was recorded.")
         for targets in self._targets.values():
@@ -281,16 +308,16 @@ def shape_for(
     )
 
 
-def _expected_calls(pipe: Any) -> int:
+def _expected_calls(pipe: Any) -> int | None:
     """How often the denoiser will be called, as far as it is known before the run."""
     steps = getattr(pipe, "_num_timesteps", None)
     if steps is None:
         # Not every pipeline counts its steps; its scheduler has them all.
         steps = len(getattr(getattr(pipe, "scheduler", None), "timesteps", ()))
-    return max(int(steps), 1)
+    return int(steps) or None
 
 
-def _number(timestep: torch.Tensor | float | None) -> float:
+def _number(timestep: torch.Tensor | float | int | None) -> float:
     if isinstance(timestep, torch.Tensor):
         return float(timestep.flatten()[0])
     return float("nan") if timestep is None else float(timestep)

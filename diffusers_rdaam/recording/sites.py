@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
@@ -51,12 +51,16 @@ def install(sites: Iterable[Site], template: RDAAMProcessor) -> None:
     if foreign:
         raise ProcessorError(foreign_text(foreign))
     for site in sites:
+        processor = site.processor
         if is_stock(site):
-            site.module.processor = template.bind(site.name)
-        elif isinstance(site.processor, Tap):
-            site.processor.site = site.name
+            child = template.bind(site.name)
+            bound = isinstance(processor, RDAAMProcessor)
+            child.original = processor.original if bound else processor
+            site.module.processor = child
         else:
-            site.module.processor = tap(site.processor, site.name)
+            # One that is tapped already may be another denoiser's.
+            stock = untap(processor) if isinstance(processor, Tap) else processor
+            site.module.processor = tap(stock, site.name)
 
 
 def replaced(sites: Iterable[Site]) -> list[Site]:
@@ -68,16 +72,35 @@ def replaced(sites: Iterable[Site]) -> list[Site]:
     ]
 
 
-def restore(before: Iterable[tuple[Site, Any]]) -> None:
+class Before(NamedTuple):
+    """A site's processor before :func:`install`, and whether it recorded already."""
+
+    site: Site
+    processor: Any
+    recorded: bool
+
+
+def remember(sites: Iterable[Site]) -> list[Before]:
+    """What :func:`restore` needs to know."""
+    return [Before(site, site.processor, isinstance(site.processor, Bound)) for site in sites]
+
+
+def restore(before: Iterable[Before]) -> None:
     """Give sites back the processors that they had before :func:`install`.
 
-    What somebody else has put on a site since, such as an adapter, is kept.
+    What somebody else has put on a site since, such as an adapter, is kept, and what was taken
+    away stays away.
     """
-    for site, original in before:
-        if isinstance(site.processor, RDAAMProcessor):
-            site.module.processor = original
-        elif isinstance(site.processor, Tap):
-            site.module.processor = untap(site.processor)
+    for site, processor, recorded in before:
+        now = site.processor
+        if isinstance(now, RDAAMProcessor):
+            if not recorded:
+                # Not simply the one from before: an adapter may have been unloaded since.
+                site.module.processor = now.original or AttnProcessor2_0()
+            elif isinstance(processor, RDAAMProcessor):
+                site.module.processor = processor
+        elif isinstance(now, Tap) and not recorded:
+            site.module.processor = untap(now)
 
 
 def is_recordable(site: Site) -> bool:

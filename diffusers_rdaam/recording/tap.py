@@ -11,31 +11,45 @@ from __future__ import annotations
 import copy
 import functools
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from diffusers_rdaam.recording.projection import project
 from diffusers_rdaam.recording.target import Bound
 
-# By exact class: whether it scales with attn.scale, where the others pass no scale to the fused
-# attention and get 1 / sqrt(dim). A new line needs a look at the processor's source.
-_SCALES_ITSELF = {
-    "AttnProcessor": True,
-    "FusedAttnProcessor2_0": False,
-    "IPAdapterAttnProcessor": True,
-    "IPAdapterAttnProcessor2_0": False,
-    "IPAdapterXFormersAttnProcessor": True,
-    "SlicedAttnProcessor": True,
-    "XFormersAttnProcessor": True,
+
+class _Manner(NamedTuple):
+    """How a processor of diffusers differs from the stock one.
+
+    Args:
+        scales_itself: with ``attn.scale``; the others pass no scale to the fused attention and get
+            1 / sqrt(dim).
+        normalizes: queries and keys, where the module has norms for them.
+    """
+
+    scales_itself: bool
+    normalizes: bool
+
+
+# By exact class. A new line needs a look at the processor's source.
+_MANNERS = {
+    "AttnProcessor": _Manner(True, False),
+    "FusedAttnProcessor2_0": _Manner(False, True),
+    "IPAdapterAttnProcessor": _Manner(True, False),
+    "IPAdapterAttnProcessor2_0": _Manner(False, False),
+    "IPAdapterXFormersAttnProcessor": _Manner(True, False),
+    "SlicedAttnProcessor": _Manner(True, False),
+    "XFormersAttnProcessor": _Manner(True, False),
 }
 
 
 def can_tap(processor: Any) -> bool:
     """Whether the queries and keys of a processor are known to be the stock ones."""
     cls = type(processor)
-    return cls.__module__.startswith("diffusers.") and cls.__name__ in _SCALES_ITSELF
+    return cls.__module__.startswith("diffusers.") and cls.__name__ in _MANNERS
 
 
 def tap(processor: Any, site: str) -> Any:
@@ -56,7 +70,10 @@ def tap(processor: Any, site: str) -> Any:
 def untap(processor: Any) -> Any:
     """What stood in a tapped processor's place."""
     if not isinstance(processor, nn.Module):
-        return processor.original
+        if processor.original is not None:
+            return processor.original
+        # diffusers makes another of the same class in places: that one stands for nothing.
+        processor = copy.copy(processor)
     processor.__class__ = cast("Any", type(processor)).stock
     for name in ("site", "target"):
         processor.__dict__.pop(name, None)
@@ -79,9 +96,14 @@ class Tap(Bound):
         """Add the maps of the text. An IP-Adapter's context is the text and its images."""
         assert self.target is not None
         text = context[0] if isinstance(context, tuple) else context
-        query, key, mask, _ = project(attn, hidden_states, text, attention_mask, temb)
-        scales_itself = _SCALES_ITSELF[self.stock.__name__]
-        scale = attn.scale if scales_itself else key.shape[-1] ** -0.5
+        manner = _MANNERS[self.stock.__name__]
+        # Gradient checkpointing compares what a call saved for its way back with what it saves when
+        # it is called again, and then nothing is recorded.
+        with torch.no_grad():
+            query, key, mask, _ = project(
+                attn, hidden_states, text, attention_mask, temb, normalize=manner.normalizes
+            )
+        scale = attn.scale if manner.scales_itself else key.shape[-1] ** -0.5
         self.target.add(query, key, mask, scale)
 
     def __reduce_ex__(self, protocol: Any) -> Any:

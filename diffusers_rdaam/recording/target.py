@@ -52,31 +52,40 @@ class Target:
         """Add the probabilities of the recorded rows.
 
         Raises:
-            RecordingError: the site attends from another number of positions than its grid has.
+            RecordingError: the site attends from another number of positions than its grid has, or
+                to another number of columns than the text.
         """
-        positions = self.branches[0].high.shape[-1]
+        columns, positions = self.branches[0].high.shape[-2:]
         if query.shape[2] != positions:
-            self._misfits(query.shape[2], positions)
+            self._misfits(
+                f"from {query.shape[2]} image positions, where {positions} were expected of its "
+                "level and the latent's size: this denoiser's samplers are not known, or something "
+                "cuts its input into tiles"
+            )
+            return
+        if key.shape[2] != columns:
+            self._misfits(
+                f"to {key.shape[2]} columns, where {columns} were expected of the text: something "
+                "adds columns to it, or leaves some out"
+            )
             return
         if mask is not None:
             if mask.dtype == torch.bool:
                 # The logits are float32; true means "may be attended".
                 mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
-            mask = mask.float()
+            mask = mask.float().expand(query.shape[0], -1, -1, -1)
         with torch.no_grad():
             for branch in self.branches:
                 rows = slice(branch.start, branch.stop)
-                part = mask if mask is None or mask.shape[0] == 1 else mask[rows]
+                part = None if mask is None else mask[rows]
                 self.accumulate(
                     query[rows], key[rows], branch.high, branch.low, mask=part, scale=scale
                 )
                 branch.count.add_(1)
 
-    def _misfits(self, came: int, wanted: int) -> None:
+    def _misfits(self, what: str) -> None:
         text = (
-            f"{self.site} attends from {came} image positions, where {wanted} were expected of its "
-            "level and the latent's size: this denoiser's samplers are not known, or something "
-            "cuts its input into tiles. To generate without recording, use "
+            f"{self.site} attends {what}. To generate without recording, use "
             "pipe.set_attn_processor(AttnProcessor2_0())."
         )
         if self.strict:
@@ -85,10 +94,14 @@ class Target:
 
 
 class Bound:
-    """What a processor is that records: the name of its site, and a target while it does."""
+    """What a processor is that records: the name of its site, and a target while it does.
+
+    ``original`` is the processor that it was put in the place of, unless it is that itself.
+    """
 
     site: str | None = None
     target: Target | None = None
+    original: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of a pipeline is not in the middle of the original's run.

@@ -90,7 +90,9 @@ def test_mask_of_the_run_is_a_region(make_attribution):
 def test_the_run_had_no_mask(make_attribution):
     with pytest.raises(RegionError) as caught:
         _ = make_attribution().inpaint_mask
-    assert str(caught.value) == "This run had no mask; only inpainting has one."
+    assert str(caught.value) == (
+        "This run had no mask, or one without white; only inpainting has one."
+    )
 
 
 @given(

@@ -29,6 +29,12 @@ class Seen(dict[str, list[tuple[torch.Tensor, torch.Tensor]]]):
 
     masks: dict[str, list[torch.Tensor]]
 
+    def first(self, calls: int) -> Seen:
+        """What was seen in the first calls."""
+        part = Seen({name: pairs[:calls] for name, pairs in self.items()})
+        part.masks = {name: masks[:calls] for name, masks in self.masks.items()}
+        return part
+
 
 @contextmanager
 def watched(pipe: Any) -> Iterator[Seen]:
@@ -116,3 +122,41 @@ def check(
             error = ((got - wanted).abs() / wanted)[wanted >= 1e-5]
             assert error.numel() > 100 and error.max() <= 1e-4
             assert (got - wanted).abs().max() <= 1e-4
+
+
+def each(seen: Seen) -> dict[str, list[torch.Tensor]]:
+    """Of every site and call ``(rows, heads, tokens, pixels)``."""
+    maps: dict[str, list[torch.Tensor]] = {}
+    for site, pairs in seen.items():
+        for (query, key), mask in zip(pairs, seen.masks[site], strict=True):
+            logits = query @ key.mT * query.shape[-1] ** -0.5 + mask
+            maps.setdefault(site, []).append(torch.softmax(logits, dim=-1).mT)
+    return maps
+
+
+def check_kept(kept: Any, seen: Seen, rows: list[int | None]) -> None:
+    """Compare every cell of what one image kept.
+
+    Args:
+        rows: the image's row in each denoiser call; None in calls that have none of its prompt.
+    """
+    maps, calls = each(seen), range(len(rows))
+    assert {site for detail in kept.details for site in detail.sites} == set(maps)
+    assert kept.steps == (len(rows) if "steps" in kept.axes else 1)
+    for detail in kept.details:
+        assert "layers" not in kept.axes or len(detail.sites) == 1
+        for step, got in enumerate(detail.maps):
+            chosen = [step] if "steps" in kept.axes else calls
+            parts = [
+                maps[site][call][rows[call]]
+                for site in detail.sites
+                for call in chosen
+                if rows[call] is not None
+            ]
+            assert detail.additions[step] == len(parts)
+            wanted = torch.stack(parts).mean(0) if parts else torch.zeros(1, 1, 1).double()
+            if "heads" not in kept.axes:
+                wanted = wanted.mean(dim=0, keepdim=True)
+            torch.testing.assert_close(
+                got.flatten(2).double(), wanted.expand_as(got.flatten(2)), rtol=1e-4, atol=2e-7
+            )

@@ -156,7 +156,7 @@ def test_the_image_outlives_an_input_that_changes_during_the_run(ours, generate,
         output = generate(ours, **settings)
     why = (
         "The denoiser's input changed during the run: (images, tokens, latent size) were "
-        "(1, 77, (8, 12)) at the first call and (1, 40, (8, 12)) at call 1."
+        "(1, 77, (8, 12)) at the first call and (1, 40, (8, 12)) at call 2."
     )
     check_image_without_attribution(ours, caught, output, why)
     expected = generate(stock, **settings)
@@ -172,8 +172,8 @@ def test_a_layout_that_is_not_known_is_refused_before_any_step(ours, generate, l
         generate(ours)
     handle.remove()
     assert str(error.value) == (
-        "The denoiser was called with 3 rows under classifier-free guidance, where "
-        "[unconditional, conditional] were expected. This layout is not known."
+        "The denoiser was called with 3 rows, where [unconditional, conditional] were expected "
+        "with the guidance of this call. This layout is not known."
     )
     assert left(ours) == []
 

@@ -19,7 +19,7 @@ from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.errors import ProcessorError, RecordingError
 from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.sites import install, is_stock, replaced, restore
+from diffusers_rdaam.recording.sites import install, is_stock, remember, replaced, restore
 
 SD15 = {
     "sample_size": 64,
@@ -206,15 +206,15 @@ def test_install_taps_what_is_known_and_restore_gives_it_back(make_unet):
     sites = UNetFamily().sites(unet)
     sites[0].module.processor = sliced = SlicedAttnProcessor(1)
     sites[1].module.processor = sites[2].module.processor = AttnProcessor()
-    before = [(site, site.processor) for site in sites]
+    before = remember(sites)
     install(sites, RDAAMProcessor())
-    for site, (_, original) in zip(sites, before, strict=True):
+    for site, (_, original, _) in zip(sites, before, strict=True):
         assert isinstance(site.processor, type(original)) and site.processor.site == site.name
         assert type(site.processor).__name__ in (type(original).__name__, "RDAAMProcessor")
     assert sites[1].processor is not sites[2].processor, "a shared one is copied"
     assert not replaced(sites)
     restore(before)
-    assert [site.processor for site in sites] == [processor for _, processor in before]
+    assert [site.processor for site in sites] == [processor for _, processor, _ in before]
     assert type(sliced) is SlicedAttnProcessor and vars(sliced) == {"slice_size": 1}
 
 

@@ -23,7 +23,8 @@ from PIL import Image
 from toys import Case, build, parts_of
 
 Pair = tuple[Any, Any]
-OWN = ("attn_processors", "attribution", "attributions", "set_attn_processor")
+OWN = ("attn_processors", "attribution", "attributions", "attributions_so_far")
+OWN += ("recording_bytes", "set_attn_processor")
 
 
 @dataclass(frozen=True)

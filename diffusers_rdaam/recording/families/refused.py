@@ -34,7 +34,9 @@ REFUSED: dict[str, str] = {
     "StableDiffusionPipelineSafe": (
         "a call has a third part for the safety concept or not, and which is not told"
     ),
-    "StableDiffusionInpaintPipelineLegacy": "it has no class of its own in diffusers any more",
+    "StableDiffusionInpaintPipelineLegacy": (
+        "StableDiffusionInpaintPipeline has taken its place, and is recorded"
+    ),
     "TextToVideoZeroPipeline": (
         f"{_OWN_PROCESSORS}, and denoises the first frame apart from the others"
     ),
@@ -69,7 +71,6 @@ REFUSED: dict[str, str] = {
             "KandinskyPipeline",
             "KandinskyImg2ImgPipeline",
             "KandinskyInpaintPipeline",
-            "KandinskyCombinedPipeline",
             "IFPipeline",
             "IFImg2ImgPipeline",
             "IFInpaintingPipeline",
@@ -82,8 +83,25 @@ REFUSED: dict[str, str] = {
         _TEXT_JOINS,
     ),
     **dict.fromkeys(
-        ("KandinskyV22Pipeline", "KandinskyV22Img2ImgPipeline", "KandinskyV22InpaintPipeline"),
+        (
+            "KandinskyV22Pipeline",
+            "KandinskyV22Img2ImgPipeline",
+            "KandinskyV22InpaintPipeline",
+            "KandinskyV22ControlnetPipeline",
+            "KandinskyV22ControlnetImg2ImgPipeline",
+            "KandinskyV22CombinedPipeline",
+            "KandinskyV22Img2ImgCombinedPipeline",
+            "KandinskyV22InpaintCombinedPipeline",
+        ),
         _NO_PROMPT,
+    ),
+    **dict.fromkeys(
+        (
+            "KandinskyCombinedPipeline",
+            "KandinskyImg2ImgCombinedPipeline",
+            "KandinskyInpaintCombinedPipeline",
+        ),
+        f"of its two pipelines the second makes the image, and {_TEXT_JOINS}",
     ),
     **dict.fromkeys(("AudioLDMPipeline", "AudioLDM2Pipeline", "MusicLDMPipeline"), _AUDIO),
 }

@@ -16,8 +16,7 @@ from diffusers_rdaam.recording.families.rows import Layout, LayoutLike, as_layou
 from diffusers_rdaam.recording.sites import Site
 
 _PLACE = re.compile(r"^(down_blocks|up_blocks|mid_block)(?:\.(\d+))?\.")
-# Motion modules attend from frame to frame; a ControlNet inside of a UNet makes no pixels.
-_NOT_TEXT = ("motion_modules", "temp_attentions", "transformer_in")
+# A ControlNet inside of a UNet makes no pixels.
 _NOT_PIXELS = ("ctrl_attentions", "ctrl_midblock")
 
 
@@ -109,12 +108,13 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: s
 
 def _sees_text(name: str, modules: dict[str, nn.Module]) -> bool:
     parts = name.split(".")
-    if any(part in _NOT_TEXT or part in _NOT_PIXELS for part in parts):
+    if any(part in _NOT_PIXELS for part in parts):
         return False
     block = modules[".".join(parts[:-1])]
     if parts[-1] == "attn1":
         # The upscaler's blocks: their first attention takes the text, too.
         return bool(getattr(block, "only_cross_attention", False))
+    # Motion modules have two, and both attend from frame to frame.
     return parts[-1] == "attn2" and not getattr(block, "double_self_attention", False)
 
 
