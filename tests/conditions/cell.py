@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from conditions import STABLE, Condition
+from conditions import STABLE, Condition, nothing
 from oracle import check, watched
 from toys import CASES, SITES, Case, build, call, parts_of
 
@@ -75,7 +75,9 @@ def outcome(condition: Condition, name: str) -> str:
             and keys.
     """
     case = CASES[name]
-    orders = (BEFORE, AFTER) if name == STABLE and not condition.compiled else (AFTER,)
+    # Schedulers and what is said in the call do not touch the denoiser.
+    matters = condition.apply is not nothing and not condition.variant and not condition.compiled
+    orders = (BEFORE, AFTER) if name == STABLE and matters else (AFTER,)
     found = {order: _outcome(condition, case, order) for order in orders}
     if len(set(found.values())) == 1:
         return found[AFTER]

@@ -42,8 +42,7 @@ def by_wrapper(pipe: Any) -> None:
     pipe.unet = torch.compile(pipe.unet, fullgraph=True, backend="eager")
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("compile_unet", [by_method, by_wrapper])
+@pytest.mark.parametrize(("compile_unet", "order"), [(by_method, "before"), (by_wrapper, "after")])
 def test_one_graph_for_all_steps_and_runs(compile_unet: Callable[..., None], order: str):
     stock, ours = fresh(CASE, CASE.stock), fresh(CASE, CASE.ours)
     with watched(stock) as seen:
