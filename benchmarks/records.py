@@ -16,10 +16,10 @@ from benchmarks.timing import Sample, interleaved
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.accumulator import AccumulatorShape
 from diffusers_rdaam.recording.budget import price, price_text
+from diffusers_rdaam.recording.expected import shape_for
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.recorder import shape_for
 from diffusers_rdaam.recording.target import Branch, Target
 
 STEPS = 50
