@@ -14,6 +14,7 @@ from diffusers.models.attention_processor import AttentionProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
 from diffusers_rdaam.pipelines.output import only, with_attributions
+from diffusers_rdaam.pipelines.pause import unrecorded
 from diffusers_rdaam.pipelines.run import Run, so_far
 from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
@@ -88,6 +89,11 @@ class RDAAMPipelineMixin:
     def _rdaam_guided(self) -> bool | None:
         """What ``encode_prompt`` was told; for the layouts of pipelines without a property."""
         return None if self._rdaam_run is None else self._rdaam_run.guided
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is in no run, and makes buffers of its own.
+        of_a_run = ("_rdaam_run", "_rdaam_buffers")
+        return {name: value for name, value in self.__dict__.items() if name not in of_a_run}
 
     def to_json_string(self) -> str:
         """The configuration under the stock class's name, so that plain diffusers loads it."""
@@ -247,7 +253,7 @@ class RDAAMPipelineMixin:
             self._rdaam_buffers = None
             run = self._rdaam_run = Run(self, recorder, arguments, attribution_prompt)
             try:
-                result = stock_call(self, *args, **kwargs)
+                result = stock_call(self, *args, **unrecorded(kwargs, recorder))
             finally:
                 self._rdaam_run = None
             self._rdaam_buffers = recorder.buffers

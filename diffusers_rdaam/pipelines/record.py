@@ -61,10 +61,29 @@ class Recording:
         self._kept, self._pipe = kept, None
 
 
+def _new(stock: Any) -> Any:
+    return stock.__new__(stock)
+
+
+def _as_stock(stock: type) -> Any:
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        # A copy is the stock pipeline: the class of the block has no place in a module.
+        state = {
+            name: value for name, value in vars(self).items() if not name.startswith("_rdaam_")
+        }
+        return (_new, (stock,), state)
+
+    return __reduce_ex__
+
+
 @lru_cache(maxsize=32)
 def _recording_class(stock: type) -> type:
     """A class like ``stock`` that records; its name is the stock one's."""
-    body = {"__module__": stock.__module__, "__doc__": stock.__doc__}
+    body = {
+        "__module__": stock.__module__,
+        "__doc__": stock.__doc__,
+        "__reduce_ex__": _as_stock(stock),
+    }
     return type(stock.__name__, (RDAAMPipelineMixin, stock), body)
 
 

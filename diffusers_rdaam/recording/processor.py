@@ -14,7 +14,7 @@ from diffusers_rdaam.attribution.detail import Axis
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
 from diffusers_rdaam.recording.projection import project, split
-from diffusers_rdaam.recording.target import Bound
+from diffusers_rdaam.recording.target import Bound, Target
 
 Storage = Literal["fp16-pair", "fp16"]
 # What may be kept apart fits: the steps, or the layers and heads, of a run of usual size.
@@ -96,14 +96,19 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
 
         The signature is explicit because diffusers drops every argument that it does not name.
         """
-        if self.target is None or encoder_hidden_states is None:
+        # Read once: another thread may disarm it.
+        target = self.target
+        if target is None or encoder_hidden_states is None:
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs
             )
-        return self._attend(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        return self._attend(
+            target, attn, hidden_states, encoder_hidden_states, attention_mask, temb
+        )
 
     def _attend(
         self,
+        target: Target,
         attn: Attention,
         hidden_states: Tensor,
         context: Tensor,
@@ -116,9 +121,8 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         query, key, mask, context = project(attn, hidden_states, context, attention_mask, temb)
         value = split(attn, attn.to_v(context))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        assert self.target is not None
         # The stock call passes no scale, so attention used this one, whatever attn.scale says.
-        self.target.add(query, key, mask, key.shape[-1] ** -0.5)
+        target.add(query, key, mask, key.shape[-1] ** -0.5)
         attended = rearrange(attended, "rows heads n dim -> rows n (heads dim)").to(query.dtype)
         attended = attn.to_out[1](attn.to_out[0](attended))
         if image_shape is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -67,8 +68,11 @@ class Recorder:
         self._handles: list[Any] = []
         self._settled = False
         self._lost: str | None = None
+        self._paused = False
+        self._thread: int | None = None
 
     def __enter__(self) -> Recorder:
+        self._thread = threading.get_ident()
         with _armed_lock:
             if self.denoiser in _armed:
                 raise AlreadyRecordingError(
@@ -97,6 +101,11 @@ class Recorder:
     ) -> None:
         if self.failure is not None:
             return
+        if threading.get_ident() != self._thread:
+            self._meet_a_stranger()
+            return
+        if self._paused:
+            return
         try:
             call = self.family.read_call(self.pipe, args, kwargs)
             if call is not None:
@@ -109,7 +118,31 @@ class Recorder:
 
     @torch.compiler.disable
     def _after_call(self, *unused: object) -> None:
-        self._disarm()
+        if threading.get_ident() == self._thread:
+            self._disarm()
+
+    def _meet_a_stranger(self) -> None:
+        """Another thread calls the denoiser, too. Targets tell threads apart, unless compiled."""
+        compiled = getattr(self.denoiser, "_compiled_call_impl", None) is not None
+        if compiled or getattr(self.pipe, "unet", self.denoiser) is not self.denoiser:
+            self.failure = NoAttributionError(
+                f"Another thread has called the compiled {type(self.denoiser).__name__} during "
+                "the run, which it shares. Give each thread a pipeline with a denoiser of its own."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A denoiser that is copied in the middle of a run has hooks; the copy's do nothing.
+        over = NoAttributionError("This is a copy, made during a run.")
+        return {"failure": over, "_bound": set(), "_thread": None, "_paused": True}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record nothing in the block, such as what a callback asks of the denoiser."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
 
     def _record(self, call: DenoiserCall) -> None:
         """Point every site to the buffers of this call."""

@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from diffusers_rdaam.recording.projection import project
-from diffusers_rdaam.recording.target import Bound
+from diffusers_rdaam.recording.target import Bound, Target
 
 
 class _Manner(NamedTuple):
@@ -87,6 +87,7 @@ class Tap(Bound):
 
     def observe(
         self,
+        target: Target,
         attn: Attention,
         hidden_states: Tensor,
         context: Any,
@@ -94,7 +95,6 @@ class Tap(Bound):
         temb: Tensor | None,
     ) -> None:
         """Add the maps of the text. An IP-Adapter's context is the text and its images."""
-        assert self.target is not None
         text = context[0] if isinstance(context, tuple) else context
         manner = _MANNERS[self.stock.__name__]
         # Gradient checkpointing compares what a call saved for its way back with what it saves when
@@ -104,7 +104,7 @@ class Tap(Bound):
                 attn, hidden_states, text, attention_mask, temb, normalize=manner.normalizes
             )
         scale = attn.scale if manner.scales_itself else key.shape[-1] ** -0.5
-        self.target.add(query, key, mask, scale)
+        target.add(query, key, mask, scale)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Pickled by the name of the class that it was: this one has no place in a module.
@@ -136,9 +136,10 @@ def _tapped_class(stock: type) -> type:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        if self.target is not None and encoder_hidden_states is not None:
+        target = self.target
+        if target is not None and encoder_hidden_states is not None:
             temb = args[0] if args else kwargs.get("temb")
-            self.observe(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+            self.observe(target, attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         return stock_call(
             self, attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs
         )

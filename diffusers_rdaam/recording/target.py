@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ class Target:
         accumulate: the kernel.
         strict: whether to raise where the maps do not fit, which is right before steps were spent.
         misfit: why the maps did not fit, where they did not and ``strict`` was off.
+        thread: whose calls are recorded.
     """
 
     site: str
@@ -47,6 +49,7 @@ class Target:
     accumulate: Callable[..., None]
     strict: bool = True
     misfit: str | None = None
+    thread: int = field(default_factory=threading.get_ident)
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """Add the probabilities of the recorded rows.
@@ -55,6 +58,9 @@ class Target:
             RecordingError: the site attends from another number of positions than its grid has, or
                 to another number of columns than the text.
         """
+        if not torch.compiler.is_compiling() and threading.get_ident() != self.thread:
+            # Somebody else's run on the same denoiser.
+            return
         columns, positions = self.branches[0].high.shape[-2:]
         if query.shape[2] != positions:
             self._misfits(

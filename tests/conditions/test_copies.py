@@ -19,14 +19,6 @@ from diffusers_rdaam import RDAAMProcessor, record_attention
 CASE = CASES["StableDiffusion"]
 COPIES = [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
 IDS = ["deepcopy", "pickle"]
-NO_PICKLE = [
-    pytest.param(COPIES[0], id="deepcopy"),
-    pytest.param(
-        COPIES[1],
-        id="pickle",
-        marks=pytest.mark.xfail(strict=True, reason="what a run keeps cannot be pickled"),
-    ),
-]
 
 
 def run(pipe: Any, *args: Any, **settings: Any) -> Any:
@@ -68,7 +60,7 @@ def test_a_copied_output_is_whole(again: Callable[[Any], Any]):
     )
 
 
-@pytest.mark.parametrize("again", NO_PICKLE)
+@pytest.mark.parametrize("again", COPIES)
 def test_a_copy_made_within_a_run_is_not_in_it(again: Callable[[Any], Any]):
     ours = fresh(CASE, CASE.ours)
     first = run(ours)
@@ -85,7 +77,7 @@ def test_a_copy_made_within_a_run_is_not_in_it(again: Callable[[Any], Any]):
     assert same(run(ours), first)
 
 
-@pytest.mark.parametrize("again", NO_PICKLE)
+@pytest.mark.parametrize("again", COPIES)
 def test_a_stock_pipeline_copied_while_it_is_recorded(again: Callable[[Any], Any]):
     stock = fresh(CASE, CASE.stock)
     wanted = run(fresh(CASE, CASE.ours))

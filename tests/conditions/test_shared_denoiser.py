@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-import pytest
 from cell import arrays, fresh, same_maps
 from toys import CASES, call
 
@@ -63,10 +62,6 @@ def maps_or_reason(first: Any, output: Any, caught: Any) -> None:
         assert same_maps(output.attributions, first.attributions)
 
 
-FOREIGN = pytest.mark.xfail(strict=True, reason="calls of another pipeline are counted as ours")
-
-
-@FOREIGN
 def test_a_stock_run_within_a_recorded_one():
     ours = fresh(TEXT, TEXT.ours)
     first = run(TEXT, ours)
@@ -88,7 +83,6 @@ def test_a_stock_run_within_a_recorded_one():
     maps_or_reason(first, output, caught)
 
 
-@FOREIGN
 def test_a_stock_run_in_another_thread():
     ours = fresh(TEXT, TEXT.ours)
     first = run(TEXT, ours, num_inference_steps=3)
