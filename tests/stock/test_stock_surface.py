@@ -30,8 +30,8 @@ OVERRIDDEN |= {f"{on}able_xformers_memory_efficient_attention" for on in ("en", 
 # What every class has of its own.
 OF_ANY_CLASS = {"__doc__", "__module__", "__dict__", "__weakref__", "__init_subclass__"}
 OF_ANY_CLASS |= {"__abstractmethods__", "_abc_impl", "__subclasshook__", "__annotations__"}
-# Of whatever has been pickled.
-OF_ANY_CLASS |= {"__slotnames__"}
+# Of whatever has been pickled, and what of a pipeline is.
+OF_ANY_CLASS |= {"__slotnames__", "__getstate__"}
 # Of Python 3.13.
 OF_ANY_CLASS |= {"__firstlineno__", "__static_attributes__", "__annotate__"}
 OF_ANY_CLASS |= {"__annotations_cache__", "__annotate_func__"}
