@@ -1,0 +1,249 @@
+"""Attention editing: keep the text attention of one run, and make another attend with it.
+
+Prompt-to-Prompt (Hertz et al., 2022): where the layout of an image comes from its cross-attention,
+a run with another prompt and the first run's attention keeps the layout and changes what was named
+otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusers_rdaam.errors import InputError, RecordingError
+from diffusers_rdaam.explain.columns import match_columns
+from diffusers_rdaam.explain.editors import Injector, Saver, State
+from diffusers_rdaam.explain.saved import SavedAttention
+from diffusers_rdaam.recording.budget import megabytes
+from diffusers_rdaam.recording.expected import expected_calls
+from diffusers_rdaam.recording.families import DenoiserCall, Family, family_of
+from diffusers_rdaam.recording.processor import DEFAULT_BUDGET
+from diffusers_rdaam.recording.sites import Site, is_stock
+from diffusers_rdaam.recording.tokenize import align
+
+Size = tuple[int, int]
+_NOT_SET = object()
+
+
+def save_attention(
+    pipe: Any,
+    prompt: str,
+    *,
+    grids: Sequence[Size] | None = None,
+    budget: int = DEFAULT_BUDGET,
+    **call: Any,
+) -> tuple[Any, SavedAttention]:
+    """Generate, and keep the text attention of every step, head and site of some grids.
+
+    The image is the one that the pipeline makes without it.
+
+    Args:
+        pipe: a pipeline of a supported class, with stock processors or those of this package.
+        prompt: one text.
+        grids: ``(height, width)`` of the grids to keep; the smallest ones that fit into the budget
+            if not given. They say where things are; the largest cost the most.
+        budget: bytes that the maps may take on the CPU.
+        **call: further arguments of the pipeline's call.
+
+    Returns:
+        The pipeline's output, and the attention.
+
+    Raises:
+        InputError: a grid that the denoiser does not have, or that does not fit.
+        UnsupportedPipelineError: the layout of the pipeline's calls is not known.
+    """
+    state = State()
+    store: dict[str, Tensor] = {}
+
+    def begin(first: DenoiserCall, sites: Sequence[Site], family: Family) -> set[str]:
+        steps = expected_calls(pipe)
+        if steps is None:
+            raise RecordingError(f"{type(pipe).__name__} does not tell how many steps it makes.")
+        chosen = _choose(first, sites, family, steps, grids, budget)
+        for site in chosen:
+            pixels = math.prod(family.grid(site, first.latent_size))
+            shape = (steps, first.stop - first.start, site.heads, pixels, first.tokens)
+            store[site.name] = torch.zeros(shape, dtype=torch.float16)
+        return set(store)
+
+    with _followed(pipe, state, begin, lambda site: Saver(site.name, state, store)):
+        output = pipe(prompt, **call)
+    if state.latent_size is None:
+        raise RecordingError("The run did not call the denoiser, so no attention was kept.")
+    kept = {name: maps[: state.calls] for name, maps in store.items()}
+    tokens = next(iter(kept.values())).shape[-1]
+    saved = SavedAttention(align(_tokenizer(pipe), prompt, tokens), kept, state.latent_size)
+    return output, saved
+
+
+def inject_attention(
+    pipe: Any,
+    saved: SavedAttention,
+    prompt: str,
+    *,
+    steps: Iterable[int] | slice | None = None,
+    **call: Any,
+) -> Any:
+    """Generate from another prompt, attending where the saved run attended.
+
+    Words that both prompts have, and words that stand in each other's place, attend as the saved
+    ones did; words that were put in attend by themselves, and every position's probabilities are
+    divided by their sum again. Give the seed and the sizes of the saved run.
+
+    Args:
+        pipe: as in :func:`save_attention`.
+        saved: of a run of the same model and size, with as many images.
+        prompt: the other text.
+        steps: which denoiser calls use the saved attention; all if not given. The early ones lay
+            the image out; leaving the late ones free lets details follow the new words.
+        **call: further arguments of the pipeline's call.
+
+    Returns:
+        The pipeline's output.
+
+    Raises:
+        InputError: the saved attention is of another size, number of images, or model.
+    """
+    state = State()
+    numbers = range(saved.steps)
+    asked = slice(None) if steps is None else steps
+    wanted = set(numbers[asked] if isinstance(asked, slice) else asked)
+    if not wanted <= set(numbers):
+        raise InputError(
+            f"steps= holds numbers from 0 to {saved.steps - 1}, the denoiser calls that were "
+            f"saved; got {sorted(wanted - set(numbers))[:5]}."
+        )
+    columns: dict[str, Tensor] = {}
+
+    def begin(first: DenoiserCall, sites: Sequence[Site], family: Family) -> set[str]:
+        _check_fit(saved, first, {site.name: site for site in sites}, family)
+        target = align(_tokenizer(pipe), prompt, first.tokens)
+        columns["all"] = match_columns(saved.prompt, target).to(first.device)
+        return set(saved.maps)
+
+    def make(site: Site) -> Injector:
+        return Injector(site.name, state, saved.maps.get(site.name), wanted, columns)
+
+    with _followed(pipe, state, begin, make):
+        return pipe(prompt, **call)
+
+
+def _choose(
+    first: DenoiserCall,
+    sites: Sequence[Site],
+    family: Family,
+    steps: int,
+    grids: Sequence[Size] | None,
+    budget: int,
+) -> list[Site]:
+    by_grid: dict[Size, list[Site]] = {}
+    for site in sites:
+        by_grid.setdefault(family.grid(site, first.latent_size), []).append(site)
+    rows = steps * (first.stop - first.start) * first.tokens * 2
+    prices = {
+        grid: rows * math.prod(grid) * sum(site.heads for site in found)
+        for grid, found in sorted(by_grid.items(), key=lambda item: math.prod(item[0]))
+    }
+    listed = ", ".join(f"{h}x{w} {megabytes(price)}" for (h, w), price in prices.items())
+    if grids is None:
+        chosen, spent = [], 0
+        for grid, price in prices.items():
+            if spent + price > budget:
+                break
+            chosen.append(grid)
+            spent += price
+    else:
+        chosen = [tuple(grid) for grid in grids]  # type: ignore[misc]  # pairs
+        unknown = [grid for grid in chosen if grid not in prices]
+        if unknown:
+            raise InputError(
+                f"This run has no text attention on a grid of {unknown[0]} (height, width). Grids "
+                f"and prices: {listed}."
+            )
+        spent = sum(prices[grid] for grid in chosen)
+    if not chosen or spent > budget:
+        raise InputError(
+            f"The attention of these grids takes {megabytes(spent or min(prices.values()))}, over "
+            f"the budget of {megabytes(budget)}. Prices: {listed}. Choose grids=, fewer steps, or "
+            "another budget=."
+        )
+    return [site for grid in chosen for site in by_grid[grid]]
+
+
+def _check_fit(
+    saved: SavedAttention, first: DenoiserCall, sites: dict[str, Site], family: Family
+) -> None:
+    came = (first.latent_size, first.stop - first.start)
+    if came != (saved.latent_size, saved.images):
+        raise InputError(
+            f"The saved attention is of latents {saved.latent_size} and {saved.images} images, "
+            f"this run of {came[0]} and {came[1]}. Give the size and number of the saved run."
+        )
+    for name, maps in saved.maps.items():
+        site = sites.get(name)
+        wanted = None
+        if site is not None:
+            wanted = (site.heads, math.prod(family.grid(site, first.latent_size)))
+        if wanted != tuple(maps.shape[2:4]):
+            raise InputError(
+                f"The saved attention of {name} has {tuple(maps.shape[2:4])} heads and positions, "
+                f"this denoiser {wanted}. It is of another model."
+            )
+
+
+@contextmanager
+def _followed(pipe: Any, state: State, begin: Any, make: Any) -> Iterator[None]:
+    """Processors of ``make`` on the text sites, told of every denoiser call in the block."""
+    family = family_of(pipe)
+    denoiser = family.denoiser(pipe)
+    sites = family.sites(denoiser)
+    foreign = [site for site in sites if not is_stock(site)]
+    if foreign:
+        raise InputError(
+            f"{foreign[0].name} has a {type(foreign[0].processor).__name__}; attention is edited "
+            "with stock processors only. Set them with AttnProcessor2_0()."
+        )
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = family.read_call(pipe, args, kwargs)
+        if call is None or call.stop == call.start:
+            state.rows = None
+            return
+        if state.latent_size is None:
+            state.active = begin(call, sites, family)
+        state.advance(call)
+
+    def after(*unused: Any) -> None:
+        state.rows = None
+
+    original = [(site, site.processor) for site in sites]
+    handles = [
+        denoiser.register_forward_pre_hook(before, with_kwargs=True),
+        denoiser.register_forward_hook(after, always_call=True),
+    ]
+    # A pipeline of this package would say that it cannot record these processors.
+    recording = pipe.__dict__.get("_rdaam_template", _NOT_SET)
+    try:
+        if hasattr(pipe, "_rdaam_template"):
+            pipe._rdaam_template = None
+        for site in sites:
+            site.module.processor = make(site)
+        yield
+    finally:
+        if recording is not _NOT_SET:
+            pipe._rdaam_template = recording
+        else:
+            pipe.__dict__.pop("_rdaam_template", None)
+        for handle in handles:
+            handle.remove()
+        for site, processor in original:
+            site.module.processor = processor
+
+
+def _tokenizer(pipe: Any) -> Any:
+    return pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
