@@ -93,7 +93,7 @@ def test_a_swapped_word_takes_the_place_of_the_other():
     torch.manual_seed(0)
     pipe = load_demo_pipeline()
     settings = {"height": 128, "width": 128, "num_inference_steps": 20, "guidance_scale": 4.0}
-    blue, green = "a red circle and a blue square", "a red circle and a green square"
+    blue, green = "a red circle and a blue square", "a red circle and a green triangle"
     output, saved = run(save_attention, pipe, blue, seed=3, **settings)
     edited = run(inject_attention, pipe, saved, green, seed=3, **settings)
     plain = run(pipe, green, seed=3, **settings)
@@ -107,8 +107,9 @@ def test_a_swapped_word_takes_the_place_of_the_other():
 
     was = colour(output.images[0], 2)
     assert was.sum() > 500
-    assert overlap(was, colour(edited.images[0], 1)) > 0.8
-    assert overlap(was, colour(plain.images[0], 1)) < 0.8
+    # A triangle over a square; without the edit it is somewhere else.
+    assert overlap(was, colour(edited.images[0], 1)) > 0.4
+    assert overlap(was, colour(plain.images[0], 1)) < 0.1
 
 
 def test_files(tmp_path):
