@@ -73,8 +73,11 @@ _EXPORTS = {
     "StableDiffusionXLPAGRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
     "StableDiffusionXLRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion_xl",
     "Timeline": "diffusers_rdaam.attribution.timeline",
+    "SavedAttention": "diffusers_rdaam.explain.saved",
+    "inject_attention": "diffusers_rdaam.explain.editing",
     "load_demo_pipeline": "diffusers_rdaam.demo.loader",
     "record_attention": "diffusers_rdaam.pipelines.record",
+    "save_attention": "diffusers_rdaam.explain.editing",
 }
 
 __all__ = [
@@ -106,6 +109,7 @@ __all__ = [
     "RDAAMProcessor",
     "RDAAMWarning",
     "RegionWords",
+    "SavedAttention",
     "StableDiffusionAdapterRDAAMPipeline",
     "StableDiffusionControlNetImg2ImgRDAAMPipeline",
     "StableDiffusionControlNetInpaintRDAAMPipeline",
@@ -140,8 +144,10 @@ __all__ = [
     "StableDiffusionXLRDAAMPipeline",
     "Timeline",
     "__version__",
+    "inject_attention",
     "load_demo_pipeline",
     "record_attention",
+    "save_attention",
 ]
 
 if TYPE_CHECKING:
@@ -161,6 +167,8 @@ if TYPE_CHECKING:
         RDAAMError,
         RDAAMWarning,
     )
+    from diffusers_rdaam.explain.editing import inject_attention, save_attention
+    from diffusers_rdaam.explain.saved import SavedAttention
     from diffusers_rdaam.geometry.region import (
         Box,
         Mask,
