@@ -19,9 +19,8 @@ from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.families import Family, family_of, images_of
-from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.recorder import Recorder, shape_for
+from diffusers_rdaam.recording.recorder import Buffers, Recorder
 from diffusers_rdaam.recording.sites import (
     foreign_text,
     install,
@@ -30,6 +29,7 @@ from diffusers_rdaam.recording.sites import (
     replaced,
 )
 from diffusers_rdaam.recording.target import Bound
+from diffusers_rdaam.recording.text_maps import shape_for
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
@@ -53,7 +53,7 @@ class RDAAMPipelineMixin:
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
     # The id of the denoiser that has our processors: another may be put in its place.
     _rdaam_installed: int | None = None
-    _rdaam_buffers: dict[str, Frames] | None = None
+    _rdaam_buffers: Buffers | None = None
     _rdaam_run: Run | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN

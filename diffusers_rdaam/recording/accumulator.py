@@ -136,6 +136,16 @@ class HeatMapAccumulator:
         sums = read_planes(high, None if low is None else low.cpu()).unflatten(-1, bank.grid)
         return sums if bank.heads else sums.unsqueeze(1)
 
+    def stored(self) -> Tensor:
+        """The sums of the only bank on the CPU as they are kept, ``(images, tokens, pixels)``.
+
+        float16 from a single plane, float32 from a pair.
+        """
+        (bank,) = self.banks
+        high, low = self._high[bank].cpu(), self._low.get(bank)
+        # A copy in any case: the planes are used again by the next run.
+        return high.clone() if low is None else read_planes(high, low.cpu())
+
     def site_counts(self) -> dict[str, int]:
         """How often each site has added. Waits for the device."""
         return dict(zip(self._index_of, self.counts.tolist(), strict=True))

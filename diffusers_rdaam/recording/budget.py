@@ -38,7 +38,7 @@ def price_text(
         parts.append("2 prompts")
     parts += [f"{shape.tokens} columns", "4 bytes a cell" if shape.pair else "2 bytes a cell"]
     each = " for each step" if open_ended else ""
-    return f"Keeping {_megabytes(price(template, shape, frames))}{each} ({', '.join(parts)})."
+    return f"Keeping {megabytes(price(template, shape, frames))}{each} ({', '.join(parts)})."
 
 
 def check_budget(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -> None:
@@ -53,11 +53,11 @@ def check_budget(template: RDAAMProcessor, shape: AccumulatorShape, frames: int)
     if wanted <= template.budget:
         return
     savings = ", ".join(
-        f"{_megabytes(size)} {change}" for change, size in _cheaper(template, shape, frames)
+        f"{megabytes(size)} {change}" for change, size in _cheaper(template, shape, frames)
     )
     raise InputError(
         f"{price_text(template, shape, frames)[:-1]} is over the budget of "
-        f"{_megabytes(template.budget)}. It would be {savings}. Leave something out, or allow it "
+        f"{megabytes(template.budget)}. It would be {savings}. Leave something out, or allow it "
         f"with RDAAMProcessor(budget={wanted}, …)."
     )
 
@@ -87,6 +87,6 @@ def _cheaper(
     return changes
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
     unit, name = next(((u, n) for u, n in _UNITS if size < 999.5 * u), _UNITS[-1])
     return f"{size / unit:.3g} {name}"

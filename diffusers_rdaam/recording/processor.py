@@ -17,6 +17,8 @@ from diffusers_rdaam.recording.projection import project, split
 from diffusers_rdaam.recording.target import Bound
 
 Storage = Literal["fp16-pair", "fp16"]
+Size = tuple[int, int]
+SelfAttentionLike = bool | int | Size | Iterable[int | Size]
 # What may be kept apart fits: the steps, or the layers and heads, of a run of usual size.
 DEFAULT_BUDGET = 512 * 2**20
 
@@ -35,8 +37,13 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
             before the first step.
         keep_negative: whether the negative prompt's maps are recorded as well, for
             ``attribution.negative``. That doubles the bytes.
-        budget: how many bytes the buffers of a run may take where ``keep`` or ``keep_negative`` is
-            given; a run that would take more is refused before its first step.
+        self_attention: whether the image's attention to itself is recorded, for
+            ``attribution.self_attention``: True for the largest grid within the budget; or a grid
+            as ``(height, width)``, ``n`` for a square one, or several. A grid of ``n`` positions
+            takes ``2 * n**2`` bytes an image, 33.6 MB for 64x64.
+        budget: how many bytes the buffers of a run may take where ``keep``, ``keep_negative`` or
+            ``self_attention`` is given; a run that would take more is refused before its first
+            step.
         storage: ``"fp16-pair"`` (4 bytes a cell, relative error under 1e-4 at any number of steps)
             or ``"fp16"`` (2 bytes a cell, refused where its sums would stagnate).
         backend: ``"auto"``, ``"portable"`` or ``"reference"`` (float64, slow); the image is
@@ -51,6 +58,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         *,
         keep: Axis | Iterable[Axis] = (),
         keep_negative: bool = False,
+        self_attention: SelfAttentionLike = False,
         budget: int = DEFAULT_BUDGET,
         storage: Storage = "fp16-pair",
         backend: Backend = "auto",
@@ -66,6 +74,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         choose(backend)
         self.keep = _axes(keep)
         self.keep_negative = keep_negative
+        self.self_attention = _sizes(self_attention)
         self.budget = budget
         self.storage = storage
         self.backend = backend
@@ -73,7 +82,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that make an equal template."""
-        names = ("keep", "keep_negative", "budget", "storage", "backend")
+        names = ("keep", "keep_negative", "self_attention", "budget", "storage", "backend")
         return {name: getattr(self, name) for name in names}
 
     def bind(self, site: str) -> RDAAMProcessor:
@@ -96,7 +105,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
 
         The signature is explicit because diffusers drops every argument that it does not name.
         """
-        if self.target is None or encoder_hidden_states is None:
+        if self.target is None or not self.target.wants(encoder_hidden_states):
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs
             )
@@ -106,7 +115,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         self,
         attn: Attention,
         hidden_states: Tensor,
-        context: Tensor,
+        context: Tensor | None,
         attention_mask: Tensor | None,
         temb: Tensor | None,
     ) -> Tensor:
@@ -134,6 +143,8 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
             options.insert(0, f"keep={self.keep!r}")
         if self.keep_negative:
             options.insert(0, "keep_negative=True")
+        if self.self_attention:
+            options.insert(0, f"self_attention={self.self_attention!r}")
         return f"RDAAMProcessor({', '.join([place, *options])})"
 
 
@@ -150,3 +161,28 @@ def _axes(keep: Axis | Iterable[Axis]) -> tuple[Axis, ...]:
             names = ", ".join(repr(choice) for choice in choices)
             raise InputError(f"{name!r} is not what can be kept apart. Give some of {names}.")
     return tuple(name for name in choices if name in asked)
+
+
+def _sizes(given: SelfAttentionLike) -> bool | tuple[Size, ...]:
+    """Grids as height and width, each once; or True for the largest, False for none.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(given, bool):
+        return given
+    single = isinstance(given, int) or (
+        isinstance(given, tuple) and len(given) == 2 and all(type(side) is int for side in given)
+    )
+    try:
+        items = [given] if single else list(given)  # type: ignore[arg-type, list-item]  # as given
+        sizes = [(item, item) if type(item) is int else tuple(item) for item in items]  # type: ignore[arg-type]
+        valid = all(len(s) == 2 and all(type(n) is int and n > 0 for n in s) for s in sizes)
+    except TypeError:
+        valid = False
+    if not valid or not sizes:
+        raise InputError(
+            f"{given!r} is no grid for self_attention=. Give True, a number n for n x n, a "
+            "(height, width), or a list of these."
+        )
+    return tuple(dict.fromkeys(sizes))  # type: ignore[arg-type]  # checked above

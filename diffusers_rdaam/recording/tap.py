@@ -136,7 +136,7 @@ def _tapped_class(stock: type) -> type:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        if self.target is not None and encoder_hidden_states is not None:
+        if self.target is not None and self.target.wants(encoder_hidden_states):
             temb = args[0] if args else kwargs.get("temb")
             self.observe(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         return stock_call(

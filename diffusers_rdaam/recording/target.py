@@ -40,6 +40,7 @@ class Target:
         accumulate: the kernel.
         strict: whether to raise where the maps do not fit, which is right before steps were spent.
         misfit: why the maps did not fit, where they did not and ``strict`` was off.
+        own: whether it is self-attention that is added, where no text is given.
     """
 
     site: str
@@ -47,6 +48,7 @@ class Target:
     accumulate: Callable[..., None]
     strict: bool = True
     misfit: str | None = None
+    own: bool = False
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """Add the probabilities of the recorded rows.
@@ -91,6 +93,10 @@ class Target:
         if self.strict:
             raise RecordingError(text)
         self.misfit = text
+
+    def wants(self, context: object) -> bool:
+        """Whether a call with this context, or with none, is one to add."""
+        return (context is None) == self.own
 
 
 class Bound:

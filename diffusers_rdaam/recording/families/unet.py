@@ -57,6 +57,16 @@ class UNetFamily:
             if isinstance(module, Attention) and _sees_text(name, modules)
         )
 
+    def self_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
+        """Every attention of a spatial transformer from the image to itself."""
+        levels = _Levels(denoiser)
+        modules = dict(denoiser.named_modules())
+        return tuple(
+            Site(name, module, levels.of(name))
+            for name, module in modules.items()
+            if isinstance(module, Attention) and _sees_itself(name, modules)
+        )
+
     def read_call(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DenoiserCall | None:
@@ -107,9 +117,18 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: s
     return value
 
 
+def _spatial(parts: list[str]) -> bool:
+    return not any(part in _NOT_TEXT or part in _NOT_PIXELS for part in parts)
+
+
+def _sees_itself(name: str, modules: dict[str, nn.Module]) -> bool:
+    parts = name.split(".")
+    return parts[-1] == "attn1" and _spatial(parts) and not _sees_text(name, modules)
+
+
 def _sees_text(name: str, modules: dict[str, nn.Module]) -> bool:
     parts = name.split(".")
-    if any(part in _NOT_TEXT or part in _NOT_PIXELS for part in parts):
+    if not _spatial(parts):
         return False
     block = modules[".".join(parts[:-1])]
     if parts[-1] == "attn1":
