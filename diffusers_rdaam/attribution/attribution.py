@@ -229,8 +229,7 @@ class Attribution:
         """
         if self.mask is None:
             raise RegionError(
-                "This run had no mask, or one without white. Only inpainting has one; the others "
-                "paint the whole image."
+                "This run had no mask, or one without white; only inpainting has one."
             )
         return self.mask
 

@@ -142,7 +142,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) 
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(head)) + head)
         for name in names:
-            array = tensors[name].detach().cpu().contiguous().numpy()
+            array = tensors[name].detach().cpu().numpy()
             # No copy where the machine's own order of bytes is the file's.
             ordered = array.astype(array.dtype.newbyteorder("<"), copy=False)
             file.write(ordered.reshape(-1).view(np.uint8).data)

@@ -160,9 +160,8 @@ class Recorder:
         told = [self.text.begin(call, images, calls)]
         if self.own is not None:
             assert self.shape is not None
-            spent = price(
-                self.template, self.shape, len(self.text.buffers[CONDITIONAL].accumulators)
-            )
+            frames = len(self.text.buffers[CONDITIONAL].accumulators)
+            spent = price(self.template, self.shape, frames)
             told.append(self.own.begin(call, images, calls, spent))
         if self.announce is not None:
             for text in told:
@@ -229,8 +228,8 @@ class Recorder:
             raise NoAttributionError(str(self.failure)) from self.failure
         if self.calls == 0 and self.progress.negative_calls:
             raise NoAttributionError(
-                f"None of the {self.progress.negative_calls} recorded calls of the denoiser had rows of "
-                "the prompt, only of the negative prompt. Is the layout of its rows right?"
+                f"None of the {self.progress.negative_calls} recorded calls of the denoiser had "
+                "rows of the prompt, only of the negative prompt. Is the layout of its rows right?"
             )
         if self.calls == 0:
             raise NoAttributionError("The run did not call the denoiser, so nothing was recorded.")

@@ -119,13 +119,14 @@ class SelfMaps:
                     "Allow more with RDAAMProcessor(budget=…, …)."
                 )
             return fitting[:1]
-        unknown = [size for size in self.template.self_attention if size not in shapes]
+        asked = self.template.self_attention or ()
+        unknown = [size for size in asked if size not in shapes]
         if unknown:
             raise InputError(
                 f"This denoiser has no self-attention on a grid of {unknown[0][0]}x{unknown[0][1]} "
                 f"(height x width) at this image size. Grids and prices: {prices or 'none'}."
             )
-        chosen = [shapes[size] for size in self.template.self_attention]
+        chosen = [shapes[size] for size in asked]
         wanted = sum(shape.nbytes for shape in chosen)
         if wanted + spent > budget:
             raise InputError(

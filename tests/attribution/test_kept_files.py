@@ -98,6 +98,18 @@ def test_the_library_reads_the_same(full, tmp_path):
     assert (tmp_path / "file").read_bytes() == full.save(tmp_path / "again").read_bytes()
 
 
+def test_every_number_is_aligned_in_the_file(make_kept, tmp_path):
+    """As a reader wants it that maps the file; the image has an odd number of bytes."""
+    data = make_kept(size=(15, 25), dtype=torch.float16)[0].save(tmp_path / "file").read_bytes()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    table = json.loads(data[8:end])
+    del table["__metadata__"]
+    bytes_of = {"F32": 4, "F16": 2, "U8": 1}
+    assert {entry["dtype"] for entry in table.values()} == set(bytes_of)
+    for entry in table.values():
+        assert (end + entry["data_offsets"][0]) % bytes_of[entry["dtype"]] == 0
+
+
 def test_more_than_a_file_may_hold(full, tmp_path, monkeypatch):
     monkeypatch.setattr("diffusers_rdaam.attribution.files.MAX_KEPT_CELLS", 1000)
     with pytest.raises(InputError) as caught:

@@ -91,8 +91,7 @@ def test_the_run_had_no_mask(make_attribution):
     with pytest.raises(RegionError) as caught:
         _ = make_attribution().inpaint_mask
     assert str(caught.value) == (
-        "This run had no mask, or one without white. Only inpainting has one; the others paint "
-        "the whole image."
+        "This run had no mask, or one without white; only inpainting has one."
     )
 
 

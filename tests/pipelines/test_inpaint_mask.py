@@ -13,10 +13,7 @@ from toys import CASES, IMAGE, SIZE, build, call, mask, parts_of, picture
 from diffusers_rdaam.errors import RegionError
 
 NAMES = [name for name in CASES if name.endswith("Inpaint")]
-NO_MASK = (
-    "This run had no mask, or one without white. Only inpainting has one; the others paint the "
-    "whole image."
-)
+NO_MASK = "This run had no mask, or one without white; only inpainting has one."
 PROMPTS = ["a red cat", "two blue dogs"]
 
 

@@ -202,3 +202,12 @@ def test_frames_of_every_output_type(output_type):
         frame = np.moveaxis(frame, 0, -1) if output_type == "pt" else frame
         levels = frame if output_type == "pil" else (frame.clip(0, 1) * 255).round()
         assert np.array_equal(np.asarray(attribution.image), levels.astype(np.uint8))
+
+
+def test_colour_and_depth_in_a_tuple():
+    case = ALL_CASES["StableDiffusionLDM3D"]
+    _, ours = toy(case)
+    (colour, depth), _ = call(case, ours, return_dict=False)
+    assert colour.shape == (*depth.shape, 3) == (1, 64, 96, 3)
+    levels = (colour[0].clip(0, 1) * 255).round()
+    assert np.array_equal(np.asarray(ours.attribution.image), levels.astype(np.uint8))

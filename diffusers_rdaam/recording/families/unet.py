@@ -16,8 +16,7 @@ from diffusers_rdaam.recording.families.rows import Layout, LayoutLike, as_layou
 from diffusers_rdaam.recording.sites import Site
 
 _PLACE = re.compile(r"^(down_blocks|up_blocks|mid_block)(?:\.(\d+))?\.")
-# Motion modules attend from frame to frame; a ControlNet inside of a UNet makes no pixels.
-_NOT_TEXT = ("motion_modules", "temp_attentions", "transformer_in")
+# A ControlNet inside of a UNet makes no pixels.
 _NOT_PIXELS = ("ctrl_attentions", "ctrl_midblock")
 
 
@@ -117,24 +116,25 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: s
     return value
 
 
-def _spatial(parts: list[str]) -> bool:
-    return not any(part in _NOT_TEXT or part in _NOT_PIXELS for part in parts)
-
-
-def _sees_itself(name: str, modules: dict[str, nn.Module]) -> bool:
-    parts = name.split(".")
-    return parts[-1] == "attn1" and _spatial(parts) and not _sees_text(name, modules)
-
-
 def _sees_text(name: str, modules: dict[str, nn.Module]) -> bool:
     parts = name.split(".")
-    if not _spatial(parts):
+    if any(part in _NOT_PIXELS for part in parts):
         return False
     block = modules[".".join(parts[:-1])]
     if parts[-1] == "attn1":
         # The upscaler's blocks: their first attention takes the text, too.
         return bool(getattr(block, "only_cross_attention", False))
+    # Motion modules have two, and both attend from frame to frame.
     return parts[-1] == "attn2" and not getattr(block, "double_self_attention", False)
+
+
+def _sees_itself(name: str, modules: dict[str, nn.Module]) -> bool:
+    *path, last = name.split(".")
+    if last != "attn1" or any(part in _NOT_PIXELS for part in path):
+        return False
+    block = modules[".".join(path)]
+    others = ("only_cross_attention", "double_self_attention")
+    return not any(getattr(block, other, False) for other in others)
 
 
 class _Levels:
