@@ -156,7 +156,7 @@ def test_the_image_outlives_an_input_that_changes_during_the_run(ours, generate,
         output = generate(ours, **settings)
     why = (
         "The denoiser's input changed during the run: (images, tokens, latent size) were "
-        "(1, 77, (8, 12)) at the first call and (1, 40, (8, 12)) at call 1."
+        "(1, 77, (8, 12)) at the first call and (1, 40, (8, 12)) at call 2."
     )
     check_image_without_attribution(ours, caught, output, why)
     expected = generate(stock, **settings)
