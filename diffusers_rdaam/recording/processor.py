@@ -175,7 +175,7 @@ def _sizes(given: SelfAttentionLike) -> bool | tuple[Size, ...]:
         isinstance(given, tuple) and len(given) == 2 and all(type(side) is int for side in given)
     )
     try:
-        items = [given] if single else list(given)  # type: ignore[arg-type, list-item]  # as given
+        items = [given] if single else list(given)  # type: ignore[arg-type]  # as given
         sizes = [(item, item) if type(item) is int else tuple(item) for item in items]  # type: ignore[arg-type]
         valid = all(len(s) == 2 and all(type(n) is int and n > 0 for n in s) for s in sizes)
     except TypeError:
