@@ -10,13 +10,16 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from einops import rearrange
 from torch import Tensor
 
+from diffusers_rdaam.attribution.choices import Numbers
 from diffusers_rdaam.attribution.detail import Axis
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
 from diffusers_rdaam.recording.projection import project, split
+from diffusers_rdaam.recording.query_options import QueryOptions, QueryPlace
 from diffusers_rdaam.recording.target import Bound
 
 Storage = Literal["fp16-pair", "fp16"]
+Kept = Literal["steps", "layers", "heads", "queries"]
 Size = tuple[int, int]
 SelfAttentionLike = bool | int | Size | Iterable[int | Size]
 # What may be kept apart fits: the steps, or the layers and heads, of a run of usual size.
@@ -33,14 +36,20 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
 
     Args:
         keep: ``"steps"``, ``"layers"``, ``"heads"``, or several of them, for
-            ``attribution.select``: means over these are not all that is kept. The price is told
-            before the first step.
+            ``attribution.select``: means over these are not all that is kept. ``"queries"``, alone
+            or beside them, keeps what ``pipe.query`` makes the attribution of any other text from.
+            The price is told before the first step.
         keep_negative: whether the negative prompt's maps are recorded as well, for
             ``attribution.negative``. That doubles the bytes.
         self_attention: whether the image's attention to itself is recorded, for
             ``attribution.self_attention``: True for the largest grid within the budget; or a grid
             as ``(height, width)``, ``n`` for a square one, or several. A grid of ``n`` positions
             takes ``2 * n**2`` bytes an image, 33.6 MB for 64x64.
+        query_grids: of ``keep="queries"``, the grids, given as for ``self_attention``; all if not.
+        query_steps: the denoiser calls: a number, several, or a slice such as ``slice(None, None,
+            5)``; all if not given.
+        queries_on: ``"cpu"``, ``"device"`` (the denoiser's), or a folder: each run writes its
+            queries into a new folder there.
         budget: how many bytes the buffers of a run may take where ``keep``, ``keep_negative`` or
             ``self_attention`` is given; a run that would take more is refused before its first
             step.
@@ -56,9 +65,12 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     def __init__(
         self,
         *,
-        keep: Axis | Iterable[Axis] = (),
+        keep: Kept | Iterable[Kept] = (),
         keep_negative: bool = False,
         self_attention: SelfAttentionLike = False,
+        query_grids: int | Size | Iterable[int | Size] | None = None,
+        query_steps: Numbers | None = None,
+        queries_on: QueryPlace = "cpu",
         budget: int = DEFAULT_BUDGET,
         storage: Storage = "fp16-pair",
         backend: Backend = "auto",
@@ -72,7 +84,16 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         if not isinstance(keep_negative, bool):
             raise InputError(f"keep_negative= is True or False; got {keep_negative!r}.")
         choose(backend)
-        self.keep = _axes(keep)
+        self.keep, wanted = _axes(keep)
+        sizes = None if query_grids is None else _sizes(query_grids, "query_grids")
+        given = QueryOptions(sizes, query_steps, queries_on)
+        if not wanted and given != QueryOptions():
+            raise InputError(
+                "query_grids=, query_steps= and queries_on= are of keep='queries', which was not "
+                "given. Add it to keep=."
+            )
+        # None where queries are not kept.
+        self.queries = given if wanted else None
         self.keep_negative = keep_negative
         self.self_attention = _sizes(self_attention)
         self.budget = budget
@@ -83,7 +104,10 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     def options(self) -> dict[str, Any]:
         """The arguments that make an equal template."""
         names = ("keep", "keep_negative", "self_attention", "budget", "storage", "backend")
-        return {name: getattr(self, name) for name in names}
+        options = {name: getattr(self, name) for name in names}
+        if self.queries is not None:
+            options |= {"keep": (*self.keep, "queries"), **self.queries.arguments}
+        return options
 
     def bind(self, site: str) -> RDAAMProcessor:
         """A child for one site, with this template's options."""
@@ -139,8 +163,8 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     def __repr__(self) -> str:
         place = "unbound" if self.site is None else self.site
         options = [f"storage={self.storage!r}", f"backend={self.backend!r}"]
-        if self.keep:
-            options.insert(0, f"keep={self.keep!r}")
+        if keep := self.options["keep"]:
+            options.insert(0, f"keep={keep!r}")
         if self.keep_negative:
             options.insert(0, "keep_negative=True")
         if self.self_attention:
@@ -148,22 +172,22 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         return f"RDAAMProcessor({', '.join([place, *options])})"
 
 
-def _axes(keep: Axis | Iterable[Axis]) -> tuple[Axis, ...]:
-    """The axes in the order of their definition, each once.
+def _axes(keep: Kept | Iterable[Kept]) -> tuple[tuple[Axis, ...], bool]:
+    """The axes in the order of their definition, each once; and whether queries are kept.
 
     Raises:
         InputError: one is unknown.
     """
-    choices = get_args(Axis)
+    choices = get_args(Kept)
     asked = (keep,) if isinstance(keep, str) or not isinstance(keep, Iterable) else tuple(keep)
     for name in asked:
         if name not in choices:
             names = ", ".join(repr(choice) for choice in choices)
             raise InputError(f"{name!r} is not what can be kept apart. Give some of {names}.")
-    return tuple(name for name in choices if name in asked)
+    return tuple(name for name in get_args(Axis) if name in asked), "queries" in asked
 
 
-def _sizes(given: SelfAttentionLike) -> bool | tuple[Size, ...]:
+def _sizes(given: Any, name: str = "self_attention") -> Any:
     """Grids as height and width, each once; or True for the largest, False for none.
 
     Raises:
@@ -182,7 +206,7 @@ def _sizes(given: SelfAttentionLike) -> bool | tuple[Size, ...]:
         valid = False
     if not valid or not sizes:
         raise InputError(
-            f"{given!r} is no grid for self_attention=. Give True, a number n for n x n, a "
+            f"{given!r} is no grid for {name}=. Give True, a number n for n x n, a "
             "(height, width), or a list of these."
         )
     return tuple(dict.fromkeys(sizes))  # type: ignore[arg-type]  # checked above

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -99,6 +99,44 @@ class Target:
         return (context is None) == self.own
 
 
+class Observer(Protocol):
+    """What sees the queries and keys of a site during one denoiser call."""
+
+    strict: bool
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """See those of one call of the site."""
+
+    def wants(self, context: object) -> bool:
+        """Whether a call with this context, or with none, is one to add."""
+
+
+class Several:
+    """Observers of one site; they see the same calls."""
+
+    def __init__(self, observers: tuple[Observer, ...]) -> None:
+        self.observers = observers
+
+    @property
+    def strict(self) -> bool:
+        """Of the first; setting it sets all."""
+        return self.observers[0].strict
+
+    @strict.setter
+    def strict(self, value: bool) -> None:
+        for observer in self.observers:
+            observer.strict = value
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """Every observer, in order."""
+        for observer in self.observers:
+            observer.add(query, key, mask, scale)
+
+    def wants(self, context: object) -> bool:
+        """As the first, and with it all."""
+        return self.observers[0].wants(context)
+
+
 class Bound:
     """What a processor is that records: the name of its site, and a target while it does.
 
@@ -106,7 +144,7 @@ class Bound:
     """
 
     site: str | None = None
-    target: Target | None = None
+    target: Observer | None = None
     original: Any = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,287 @@
+"""Queries: what the image asked of the text at each site and call, for questions after the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusers_rdaam.attribution.choices import (
+    Names,
+    Numbers,
+    Size,
+    Sizes,
+    chosen_grids,
+    chosen_numbers,
+    chosen_sites,
+)
+from diffusers_rdaam.errors import AttributionFileError, InputError
+
+FORMAT = "diffusers_rdaam.queries"
+VERSION = 1
+MAX_HEADER = 16_000_000
+MAX_SIDE = 2048
+MAX_CELLS = 2**31  # of one call of one site
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a safetensors file, read each time that it is asked for.
+
+    Args:
+        path: of the file.
+        name: of the tensor in it.
+        shape: that it must have.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """The tensor.
+
+        Raises:
+            AttributionFileError: the file is gone, cut off, or another one.
+        """
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                found = file.get_slice(self.name)
+                if tuple(found.get_shape()) != self.shape or found.get_dtype() != "F16":
+                    raise AttributionFileError(
+                        f"{self.path} has {self.name!r} in shape {tuple(found.get_shape())} and "
+                        f"type {found.get_dtype()}; queries of shape {self.shape} and type F16 "
+                        "were expected. It is not the file that was written."
+                    )
+                # A copy: what is read is mapped, and would change when the file does.
+                return file.get_tensor(self.name).clone()
+        except (SafetensorError, OSError) as error:
+            raise AttributionFileError(
+                f"The queries in {self.path} cannot be read: {error}. Were they moved or removed?"
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class SiteQueries:
+    """One image's queries of one site.
+
+    Args:
+        site: its name.
+        size: height and width of its grid.
+        heads, dim: how many heads it has, and the width of each.
+        calls: numbers, from 0, of the denoiser calls that were kept.
+        parts: for each of these calls ``(heads, height * width, dim)`` float16. Logits are their
+            products with keys, over the root of ``dim``.
+    """
+
+    site: str
+    size: Size
+    heads: int
+    dim: int
+    calls: tuple[int, ...]
+    parts: tuple[Tensor | StoredTensor, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.calls) != len(self.parts) or not self.calls:
+            raise InputError(
+                f"{self.site} has queries of {len(self.parts)} calls and {len(self.calls)} numbers "
+                "of calls; as many are needed, at least one."
+            )
+        for part in self.parts:
+            if tuple(part.shape) != self.shape:
+                raise InputError(
+                    f"Queries of {self.site} have shape {tuple(part.shape)}; {self.shape} (heads, "
+                    "positions, width) was expected."
+                )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of each part."""
+        return (self.heads, self.size[0] * self.size[1], self.dim)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts, wherever they are."""
+        return len(self.parts) * 2 * self.heads * self.size[0] * self.size[1] * self.dim
+
+    def read(self, index: int) -> Tensor:
+        """The part of one kept call, by its place among them."""
+        part = self.parts[index]
+        return part.read() if isinstance(part, StoredTensor) else part
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """One image's queries, from which a pipeline makes the attribution of any text.
+
+    Args:
+        sites: those that were kept, in the order of the denoiser's modules.
+    """
+
+    sites: tuple[SiteQueries, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sites:
+            raise InputError("Queries need at least one site.")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the sites."""
+        return tuple(site.site for site in self.sites)
+
+    @property
+    def calls(self) -> tuple[int, ...]:
+        """Numbers, from 0, of the denoiser calls of which any site was kept."""
+        return tuple(sorted({call for site in self.sites for call in site.calls}))
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The grids, largest first."""
+        return tuple(sorted({site.size for site in self.sites}, key=lambda size: -size[0] * size[1]))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all queries, in memory or in files."""
+        return sum(site.nbytes for site in self.sites)
+
+    def select(
+        self,
+        *,
+        layers: Names | None = None,
+        resolutions: Sizes | None = None,
+        steps: Numbers | None = None,
+    ) -> Queries:
+        """The queries of a part: no copy.
+
+        Args:
+            layers, resolutions: as in :meth:`Attribution.select`.
+            steps: places in ``calls``: numbers, several, or a slice.
+
+        Raises:
+            InputError: there is no such layer, grid or step, or not together.
+        """
+        sites: Iterable[SiteQueries] = self.sites
+        if layers is not None:
+            names = chosen_sites(layers, self.layers)
+            sites = [site for site in sites if site.site in names]
+        if resolutions is not None:
+            sizes = chosen_grids(resolutions, dict.fromkeys(self.sizes, 1.0))
+            sites = [site for site in sites if site.size in sizes]
+        if steps is not None:
+            calls = self.calls
+            wanted = {calls[number] for number in chosen_numbers(steps, len(calls), "steps")}
+            sites = [_of_calls(site, wanted) for site in sites if wanted & set(site.calls)]
+        if not (chosen := tuple(sites)):
+            raise InputError(
+                "No queries are left: none of the chosen layers is on the chosen grids at the "
+                "chosen steps. Choose fewer of these at once."
+            )
+        return Queries(chosen)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file that :meth:`load` reads; returns its path.
+
+        Raises:
+            InputError: the folder does not exist or may not be written.
+        """
+        path = Path(path)
+        header = [
+            [site.site, list(site.size), site.heads, site.dim, list(site.calls)]
+            for site in self.sites
+        ]
+        tensors = {
+            f"{i}.{j}": site.read(j).cpu().contiguous()
+            for i, site in enumerate(self.sites)
+            for j in range(len(site.parts))
+        }
+        metadata = {"format": FORMAT, "version": str(VERSION), "sites": json.dumps(header)}
+        try:
+            save_file(tensors, path, metadata)
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"The queries could not be written to {path}: {error}. Give a path in a folder "
+                "that exists and may be written."
+            ) from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Queries:
+        """What :meth:`save` wrote; each part is read from the file when it is needed.
+
+        Raises:
+            AttributionFileError: it is truncated, foreign, or not whole.
+        """
+        path = Path(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                sites = _sites(file.metadata() or {}, path)
+                present = set(file.keys())
+                for site in sites:
+                    for part in site.parts:
+                        assert isinstance(part, StoredTensor)
+                        _check_part(file, part, present)
+        except (SafetensorError, OSError) as error:
+            raise AttributionFileError(
+                f"{path} is not a whole safetensors file ({error}). Were the queries moved?"
+            ) from error
+        return cls(sites)
+
+
+def _of_calls(site: SiteQueries, wanted: set[int]) -> SiteQueries:
+    kept = [index for index, call in enumerate(site.calls) if call in wanted]
+    return replace(
+        site,
+        calls=tuple(site.calls[index] for index in kept),
+        parts=tuple(site.parts[index] for index in kept),
+    )
+
+
+def _sites(metadata: dict[str, str], path: Path) -> tuple[SiteQueries, ...]:
+    if metadata.get("format") != FORMAT:
+        raise AttributionFileError(
+            f"{path} is a safetensors file, but not queries of diffusers_rdaam."
+        )
+    if metadata.get("version") != str(VERSION):
+        raise AttributionFileError(
+            f"{path} has format version {metadata.get('version', '')[:20]!r}; this release reads "
+            f"version {VERSION}."
+        )
+    text = metadata.get("sites", "")
+    try:
+        header = json.loads(text) if len(text) <= MAX_HEADER else None
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, list) or not header or not all(map(_is_site, header)):
+        raise AttributionFileError(f"{path} has no valid list of the sites of its queries.")
+    sites = []
+    for i, (name, (height, width), heads, dim, calls) in enumerate(header):
+        shape = (heads, height * width, dim)
+        parts = tuple(StoredTensor(path, f"{i}.{j}", shape) for j in range(len(calls)))
+        sites.append(SiteQueries(name, (height, width), heads, dim, tuple(calls), parts))
+    return tuple(sites)
+
+
+def _is_site(entry: Any) -> bool:
+    if not (isinstance(entry, list) and len(entry) == 5 and isinstance(entry[0], str)):
+        return False
+    _, size, heads, dim, calls = entry
+    right = isinstance(size, list) and len(size) == 2 and isinstance(calls, list) and bool(calls)
+    right = right and all(type(n) is int and 1 <= n <= MAX_SIDE for n in (*size, heads, dim))
+    right = right and all(type(call) is int and 0 <= call <= 2**31 for call in calls)
+    return right and size[0] * size[1] * heads * dim <= MAX_CELLS
+
+
+def _check_part(file: Any, part: StoredTensor, present: set[str]) -> None:
+    found = file.get_slice(part.name) if part.name in present else None
+    if found is None or tuple(found.get_shape()) != part.shape or found.get_dtype() != "F16":
+        raise AttributionFileError(
+            f"{part.path} is not a valid file of queries: the tensor {part.name!r} is missing or "
+            f"not of shape {part.shape} and type F16."
+        )
+

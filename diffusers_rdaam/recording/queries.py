@@ -1,0 +1,296 @@
+"""QueryRecord: the queries of a run, for texts that are asked about after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.recording.budget import megabytes
+from diffusers_rdaam.recording.families import DenoiserCall, Family
+from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
+from diffusers_rdaam.recording.query_options import QueryOptions
+from diffusers_rdaam.recording.sites import Site
+
+Size = tuple[int, int]
+Stored = Tensor | StoredTensor
+
+
+@dataclass
+class QueryTarget:
+    """Copies the recorded rows of a site's queries.
+
+    Args:
+        parts: for each branch its buffer ``(images, heads, positions, dim)`` float16, the number of
+            calls as one element, and the rows.
+        strict: as of every observer; the text's own target tells what does not fit.
+    """
+
+    parts: tuple[tuple[Tensor, Tensor, int, int], ...]
+    strict: bool = True
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """Copy, so that logits are products over the root of the width, whatever the scale is."""
+        with torch.no_grad():
+            for buffer, count, start, stop in self.parts:
+                rows = query[start:stop]
+                if rows.shape != buffer.shape:
+                    return
+                usual = query.shape[-1] ** -0.5
+                buffer.copy_(rows if scale == usual else rows * (scale / usual))
+                count.add_(1)
+
+    def wants(self, context: object) -> bool:
+        """A call with a text."""
+        return context is not None
+
+
+class QueryRecord:
+    """Keeps the queries of the chosen grids and denoiser calls in half precision.
+
+    One call's are copied on the denoiser's device into buffers that are always the same, so that a
+    compiled denoiser stays one graph; after the call they go where they are kept.
+
+    Args:
+        pipe, family, template: as in :class:`Recorder`.
+    """
+
+    def __init__(self, pipe: Any, family: Family, template: RDAAMProcessor) -> None:
+        assert template.queries is not None
+        self.family = family
+        self.template = template
+        self.options: QueryOptions = template.queries
+        self.sites: tuple[Site, ...] = family.sites(family.denoiser(pipe))
+        self._sizes: dict[str, Size] = {}
+        self._buffers: dict[str, dict[str, Tensor]] = {}
+        self._counts: dict[str, Tensor] = {}
+        self._steps: range | list[int] = range(0)
+        self._pending: dict[str, int] = {}
+        # For each branch and kept step: each site's tensors, one an image; and the counts.
+        self._kept: dict[str, dict[int, dict[str, list[Stored]]]] = {}
+        self._seen: dict[str, dict[int, Tensor]] = {}
+        self._folder: Path | None = None
+        self._spent = 0
+
+    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
+        """Choose the sites and allocate the buffers of one call; the price.
+
+        Args:
+            call: the first one.
+            images: rows of a branch.
+            calls: how many there will be, as far as that is known.
+            spent: bytes of the budget that other records take.
+
+        Raises:
+            InputError: over the budget; or a grid, step or folder that there is not.
+        """
+        sizes = {site.name: self.family.grid(site, call.latent_size) for site in self.sites}
+        self._sizes = _chosen(sizes, self.options.grids)
+        self._steps = self.options.numbers(calls)
+        branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
+        step = query_bytes(self.sites, self._sizes) * images * len(branches)
+        self._spent = spent
+        self._check(step, len(self._steps) if calls is not None else 1)
+        self._make_folder()
+        modules = {site.name: site for site in self.sites}
+        for branch in branches:
+            self._buffers[branch] = {
+                name: torch.zeros(
+                    (images, modules[name].heads, math.prod(size), _width(modules[name])),
+                    dtype=torch.float16,
+                    device=call.device,
+                )
+                for name, size in self._sizes.items()
+            }
+            self._counts[branch] = torch.zeros(
+                len(self._sizes), dtype=torch.int32, device=call.device
+            )
+        return self._price_text(step, calls)
+
+    def _price_text(self, step: int, calls: int | None) -> str:
+        place = {"cpu": "in memory", "device": "on the denoiser's device"}
+        where = f"in {self._folder}" if self._folder else place[str(self.options.place)]
+        if calls is None:
+            return f"Keeping {megabytes(step)} of queries for each step {where}."
+        count = len(self._steps)
+        return (
+            f"Keeping {megabytes(step * count)} of queries {where} ({megabytes(step)} a step, "
+            f"{count} {'step' if count == 1 else 'steps'})."
+        )
+
+    def _check(self, step: int, count: int) -> None:
+        """Raises InputError where ``count`` steps of ``step`` bytes are over the budget."""
+        budget, wanted = self.template.budget, self._spent + step * count
+        if wanted <= budget:
+            return
+        by_size: dict[Size, int] = {}
+        for site in self.sites:
+            if site.name in self._sizes:
+                size = self._sizes[site.name]
+                by_size[size] = by_size.get(size, 0) + query_bytes([site], {site.name: size})
+        whole = sum(by_size.values())
+        prices = ", ".join(
+            f"{height}x{width} {megabytes(step * part // whole)}"
+            for (height, width), part in sorted(by_size.items(), reverse=True)
+        )
+        fitting = max((budget - self._spent) // step, 0)
+        other = f" (and {megabytes(self._spent)} of other maps)" if self._spent else ""
+        raise InputError(
+            f"The queries of {count} {'step' if count == 1 else 'steps'} take "
+            f"{megabytes(step * count)}{other}, over the budget of {megabytes(budget)}; "
+            f"{fitting} steps fit. A step's, by grid of height x width: {prices}. Choose with "
+            f"query_grids= and query_steps=, or allow it with RDAAMProcessor(budget={wanted}, …)."
+        )
+
+    def _make_folder(self) -> None:
+        folder = self.options.folder
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                # Of its own: an earlier run's attributions read theirs when they are asked.
+                self._folder = folder / f"run-{number:04}"
+                try:
+                    self._folder.mkdir()
+                    return
+                except FileExistsError:
+                    number += 1
+        except OSError as error:
+            raise InputError(
+                f"No queries can be written to queries_on={str(folder)!r}: {error}. Give a folder "
+                "that may be written, or 'cpu'."
+            ) from error
+
+    def targets(self, rows: RowsOf, progress: Progress) -> dict[str, QueryTarget]:
+        """Where each chosen site copies its queries during this call."""
+        self._pending = {branch: progress.step(branch, rows) for branch in rows}
+        for branch in rows:
+            self._counts[branch].zero_()
+        return {
+            name: QueryTarget(
+                tuple(
+                    (
+                        self._buffers[branch][name],
+                        self._counts[branch][index : index + 1],
+                        start,
+                        stop,
+                    )
+                    for branch, (start, stop) in rows.items()
+                )
+            )
+            for index, name in enumerate(self._sizes)
+        }
+
+    def flush(self) -> None:
+        """Put away what the call that just ended has copied.
+
+        Raises:
+            InputError: the run is longer than was known, and over the budget; or the disk is full.
+        """
+        pending, self._pending = self._pending, {}
+        for branch, step in pending.items():
+            if step not in self._steps:
+                continue
+            kept = self._kept.setdefault(branch, {})
+            if step not in kept:
+                one = sum(buffer.nbytes for buffer in self._buffers[branch].values())
+                self._check(one * len(self._buffers), len(kept) + 1)
+            kept[step] = self._put(branch, step)
+            self._seen.setdefault(branch, {})[step] = self._counts[branch].clone()
+
+    def _put(self, branch: str, step: int) -> dict[str, list[Stored]]:
+        buffers = self._buffers[branch]
+        if self._folder is None:
+            device = "cpu" if self.options.place == "cpu" else None
+            # An image's alone: else one attribution would hold the whole batch.
+            return {
+                name: [part.to(device or part.device, copy=True) for part in buffer]
+                for name, buffer in buffers.items()
+            }
+        path = self._folder / f"{branch}-{step:05}.safetensors"
+        tensors = {
+            f"{name}/{image}": part.to("cpu", copy=True)
+            for name, buffer in buffers.items()
+            for image, part in enumerate(buffer)
+        }
+        try:
+            save_file(tensors, path)
+        except Exception as error:
+            raise InputError(
+                f"The queries could not be written to {path}: {error}. Is the disk full?"
+            ) from error
+        return {
+            name: [
+                StoredTensor(path, f"{name}/{image}", tuple(buffer.shape[1:]))
+                for image in range(buffer.shape[0])
+            ]
+            for name, buffer in buffers.items()
+        }
+
+    def read(self, branch: str) -> list[Queries] | None:
+        """Each image's; None where nothing was kept of the branch. Waits for the device."""
+        kept = self._kept.get(branch)
+        if not kept:
+            return None
+        steps = sorted(kept)
+        seen = torch.stack([self._seen[branch][step] for step in steps]).tolist()
+        buffers = self._buffers[branch]
+        images = next(iter(buffers.values())).shape[0]
+        found: list[list[SiteQueries]] = [[] for _ in range(images)]
+        for index, (name, size) in enumerate(self._sizes.items()):
+            # At other steps a cache has skipped the site.
+            calls = tuple(
+                step for step, counts in zip(steps, seen, strict=True) if counts[index] > 0
+            )
+            _, heads, _, dim = buffers[name].shape
+            for image, sites in enumerate(found if calls else ()):
+                parts = tuple(kept[step][name][image] for step in calls)
+                sites.append(SiteQueries(name, size, heads, dim, calls, parts))
+        return [Queries(tuple(sites)) for sites in found] if found[0] else None
+
+
+def query_bytes(sites: Any, sizes: dict[str, Size]) -> int:
+    """Bytes of one image's queries of one denoiser call, of the sites that ``sizes`` has."""
+    return sum(
+        2 * site.heads * _width(site) * math.prod(sizes[site.name])
+        for site in sites
+        if site.name in sizes
+    )
+
+
+def chosen_sizes(
+    template: RDAAMProcessor, family: Family, sites: Any, latent_size: Size
+) -> dict[str, Size]:
+    """The grids of the sites whose queries a template keeps."""
+    sizes = {site.name: family.grid(site, latent_size) for site in sites}
+    return {} if template.queries is None else _chosen(sizes, template.queries.grids)
+
+
+def _width(site: Site) -> int:
+    """Of one head."""
+    module: Any = site.module
+    return int(module.inner_dim) // site.heads
+
+
+def _chosen(sizes: dict[str, Size], grids: tuple[Size, ...] | None) -> dict[str, Size]:
+    if grids is None:
+        return sizes
+    there = sorted(set(sizes.values()), key=lambda size: -math.prod(size))
+    for height, width in grids:
+        if (height, width) not in there:
+            names = ", ".join(f"{h}x{w}" for h, w in there)
+            raise InputError(
+                f"This denoiser has no attention to the text on a grid of {height}x{width} (height "
+                f"x width) at this image size. Grids for query_grids=: {names}."
+            )
+    return {name: size for name, size in sizes.items() if size in grids}
