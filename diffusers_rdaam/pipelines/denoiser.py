@@ -18,6 +18,7 @@ from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.recording.families.guiders import guider_layout
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.sites import install, remember, restore
 from diffusers_rdaam.recording.tokenize import align
@@ -77,6 +78,8 @@ class DenoiserRecording:
             ],
             negative=negative,
             negative_prompts=self._prompts(self._given.negative_prompt, len(maps)),
+            queries=self._recorder.read_queries(),
+            negative_queries=self._recorder.read_queries(NEGATIVE),
         )
 
     @property

@@ -17,6 +17,7 @@ from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.recording.families import check_arguments
+from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.tokenize import align_written
 
@@ -103,6 +104,9 @@ class Run:
             negative=negative,
             negative_prompts=[against[index // per_prompt] for index in range(len(maps))],
             masks=self._masks(len(maps), (size[0], size[1])),
+            queries=self.recorder.read_queries(),
+            negative_queries=self.recorder.read_queries(NEGATIVE),
+            vocabulary=self.recorder.read_vocabulary(),
         )
 
     def _as_encoded(self) -> dict[str, Any]:

@@ -199,8 +199,8 @@ def _sizes(given: Any, name: str = "self_attention") -> Any:
         isinstance(given, tuple) and len(given) == 2 and all(type(side) is int for side in given)
     )
     try:
-        items = [given] if single else list(given)  # type: ignore[arg-type]  # as given
-        sizes = [(item, item) if type(item) is int else tuple(item) for item in items]  # type: ignore[arg-type]
+        items = [given] if single else list(given)
+        sizes = [(item, item) if type(item) is int else tuple(item) for item in items]
         valid = all(len(s) == 2 and all(type(n) is int and n > 0 for n in s) for s in sizes)
     except TypeError:
         valid = False
@@ -209,4 +209,4 @@ def _sizes(given: Any, name: str = "self_attention") -> Any:
             f"{given!r} is no grid for {name}=. Give True, a number n for n x n, a "
             "(height, width), or a list of these."
         )
-    return tuple(dict.fromkeys(sizes))  # type: ignore[arg-type]  # checked above
+    return tuple(dict.fromkeys(sizes))

@@ -56,12 +56,22 @@ def project(
         context = hidden_states
     elif attn.norm_cross:
         context = attn.norm_encoder_hidden_states(context)
-    query, key = split(attn, query), split(attn, attn.to_k(context))
+    query, key = split(attn, query), _key(attn, context, normalize)
     if normalize and attn.norm_q is not None:
         query = attn.norm_q(query)
-    if normalize and attn.norm_k is not None:
-        key = attn.norm_k(key)
     return Projection(query, key, attention_mask, context)
+
+
+def project_key(attn: Attention, text: Tensor, *, normalize: bool = True) -> Tensor:
+    """The keys ``(rows, heads, tokens, dim)`` of another text ``(rows, tokens, width)``."""
+    if attn.norm_cross:
+        text = attn.norm_encoder_hidden_states(text)
+    return _key(attn, text, normalize)
+
+
+def _key(attn: Attention, context: Tensor, normalize: bool) -> Tensor:
+    key = split(attn, attn.to_k(context))
+    return attn.norm_k(key) if normalize and attn.norm_k is not None else key
 
 
 def split(attn: Attention, states: Tensor) -> Tensor:

@@ -115,20 +115,37 @@ class QueryRecord:
             )
         return self._price_text(step, calls)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held now: the buffers of a call, and what is in memory."""
+        stored = (
+            part.nbytes
+            for steps in self._kept.values()
+            for sites in steps.values()
+            for parts in sites.values()
+            for part in parts
+            if isinstance(part, Tensor)
+        )
+        buffers = (
+            buffer.nbytes for branch in self._buffers.values() for buffer in branch.values()
+        )
+        return sum(stored) + sum(buffers)
+
     def _price_text(self, step: int, calls: int | None) -> str:
         place = {"cpu": "in memory", "device": "on the denoiser's device"}
         where = f"in {self._folder}" if self._folder else place[str(self.options.place)]
         if calls is None:
-            return f"Keeping {megabytes(step)} of queries for each step {where}."
+            return f"Keeping {megabytes(step)} of queries for each step {where}, and one buffer."
         count = len(self._steps)
         return (
-            f"Keeping {megabytes(step * count)} of queries {where} ({megabytes(step)} a step, "
-            f"{count} {'step' if count == 1 else 'steps'})."
+            f"Keeping {megabytes(step * count)} of queries {where} ({_steps(count)} of "
+            f"{megabytes(step)}), and a buffer of {megabytes(step)} while it runs."
         )
 
     def _check(self, step: int, count: int) -> None:
         """Raises InputError where ``count`` steps of ``step`` bytes are over the budget."""
-        budget, wanted = self.template.budget, self._spent + step * count
+        # One step more: the buffer.
+        budget, wanted = self.template.budget, self._spent + step * (count + 1)
         if wanted <= budget:
             return
         by_size: dict[Size, int] = {}
@@ -141,12 +158,12 @@ class QueryRecord:
             f"{height}x{width} {megabytes(step * part // whole)}"
             for (height, width), part in sorted(by_size.items(), reverse=True)
         )
-        fitting = max((budget - self._spent) // step, 0)
+        fitting = max((budget - self._spent) // step - 1, 0)
         other = f" (and {megabytes(self._spent)} of other maps)" if self._spent else ""
         raise InputError(
-            f"The queries of {count} {'step' if count == 1 else 'steps'} take "
-            f"{megabytes(step * count)}{other}, over the budget of {megabytes(budget)}; "
-            f"{fitting} steps fit. A step's, by grid of height x width: {prices}. Choose with "
+            f"The queries of {_steps(count)} and the buffer of one take "
+            f"{megabytes(step * (count + 1))}{other}, over the budget of {megabytes(budget)}; "
+            f"{_steps(fitting)} would fit. A step's, by grid of height x width: {prices}. Choose with "
             f"query_grids= and query_steps=, or allow it with RDAAMProcessor(budget={wanted}, …)."
         )
 
@@ -257,6 +274,10 @@ class QueryRecord:
                 parts = tuple(kept[step][name][image] for step in calls)
                 sites.append(SiteQueries(name, size, heads, dim, calls, parts))
         return [Queries(tuple(sites)) for sites in found] if found[0] else None
+
+
+def _steps(count: int) -> str:
+    return f"{count} {'step' if count == 1 else 'steps'}"
 
 
 def query_bytes(sites: Any, sizes: dict[str, Size]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
@@ -11,6 +11,7 @@ from weakref import WeakSet
 import torch
 from torch import nn
 
+from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError, RDAAMError
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.budget import price
@@ -18,10 +19,16 @@ from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.frames import Frames, ImageMaps
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
+from diffusers_rdaam.recording.queries import QueryRecord
 from diffusers_rdaam.recording.self_maps import SelfGrid, SelfMaps
 from diffusers_rdaam.recording.sites import Site, replaced
-from diffusers_rdaam.recording.target import Bound
+from diffusers_rdaam.recording.target import Bound, Observer, Several
 from diffusers_rdaam.recording.text_maps import TextMaps
+from diffusers_rdaam.recording.vocabulary import (
+    EncodedText,
+    VocabularyEntry,
+    VocabularyMaps,
+)
 
 _armed: WeakSet[nn.Module] = WeakSet()
 _armed_lock = threading.Lock()
@@ -47,6 +54,7 @@ class Recorder:
         template: the options; its children must be installed.
         buffers: of an earlier run; used again where they have the same shape.
         announce: is told the price of what is kept apart, before the first step.
+        vocabulary: other texts whose maps are recorded with the prompt's.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class Recorder:
         template: RDAAMProcessor,
         buffers: Buffers | None = None,
         announce: Callable[[str], None] | None = None,
+        vocabulary: Sequence[EncodedText] = (),
     ) -> None:
         self.pipe = pipe
         self.family = family
@@ -65,6 +74,10 @@ class Recorder:
         left = buffers or Buffers()
         self.text = TextMaps(pipe, family, template, left.text)
         self.own = SelfMaps(pipe, family, template, left.own) if template.self_attention else None
+        self.queries = QueryRecord(pipe, family, template) if template.queries else None
+        self.vocabulary = (
+            VocabularyMaps(pipe, family, template, vocabulary) if vocabulary else None
+        )
         self.progress = Progress()
         self.failure: Exception | None = None
         self._bound: set[Bound] = set()
@@ -139,6 +152,12 @@ class Recorder:
     @torch.compiler.disable
     def _after_call(self, *unused: object) -> None:
         self._disarm()
+        if self.queries is None or self.failure is not None:
+            return
+        try:
+            self.queries.flush()
+        except RDAAMError as error:
+            self.failure = error
 
     def _record(self, call: DenoiserCall) -> None:
         """Point every site to the buffers of this call."""
@@ -158,27 +177,38 @@ class Recorder:
     def _begin(self, call: DenoiserCall, images: int) -> None:
         calls = _expected_calls(self.pipe)
         told = [self.text.begin(call, images, calls)]
-        if self.own is not None:
-            assert self.shape is not None
-            frames = len(self.text.buffers[CONDITIONAL].accumulators)
-            spent = price(self.template, self.shape, frames)
-            told.append(self.own.begin(call, images, calls, spent))
+        assert self.shape is not None
+        spent = price(self.template, self.shape, len(self.text.buffers[CONDITIONAL].accumulators))
+        for record in (self.vocabulary, self.own, self.queries):
+            if record is not None:
+                told.append(record.begin(call, images, calls, spent))
+                spent += record.nbytes
         if self.announce is not None:
             for text in told:
                 if text is not None:
                     self.announce(text)
 
     def _arm(self, rows: RowsOf) -> None:
-        targets = self.text.targets(rows, self.progress)
-        sites = self.sites
-        if self.own is not None:
-            targets = targets | self.own.targets(rows)
-            sites = (*sites, *self.own.sites)
-        for site in sites:
-            if isinstance(site.processor, Bound) and site.name in targets:
-                site.processor.target = targets[site.name]
-                targets[site.name].strict = self.calls == 0
+        of_site: dict[str, tuple[Observer, ...]] = {}
+        for targets in self._targets(rows):
+            for name, target in targets.items():
+                of_site[name] = (*of_site.get(name, ()), target)
+        for site in (*self.sites, *(self.own.sites if self.own is not None else ())):
+            if isinstance(site.processor, Bound) and site.name in of_site:
+                observers = of_site[site.name]
+                target = observers[0] if len(observers) == 1 else Several(observers)
+                target.strict = self.calls == 0
+                site.processor.target = target
                 self._bound.add(site.processor)
+
+    def _targets(self, rows: RowsOf) -> Iterator[Mapping[str, Observer]]:
+        yield self.text.targets(rows, self.progress)
+        if self.own is not None:
+            yield self.own.targets(rows)
+        if self.vocabulary is not None:
+            yield self.vocabulary.targets(rows)
+        if self.queries is not None:
+            yield self.queries.targets(rows, self.progress)
 
     def _disarm(self) -> None:
         # Not by way of the sites: a callback may have taken a processor away, to put it back later.
@@ -207,6 +237,14 @@ class Recorder:
     def read_own(self) -> list[tuple[SelfGrid, ...]] | None:
         """Each image's self-attention; None where it is not kept."""
         return None if self.own is None else self.own.read()
+
+    def read_queries(self, branch: str = CONDITIONAL) -> list[Queries] | None:
+        """Each image's queries; None where they are not kept."""
+        return None if self.queries is None else self.queries.read(branch)
+
+    def read_vocabulary(self) -> list[list[VocabularyEntry]] | None:
+        """Each image's maps of the other texts, in their order; None where there are none."""
+        return None if self.vocabulary is None else self.vocabulary.read()
 
     def settle(self) -> None:
         """Look for lost processors now; what is installed later does not matter any more."""

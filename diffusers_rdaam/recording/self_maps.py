@@ -91,6 +91,11 @@ class SelfMaps:
         wanted = sum(shape.nbytes for shape in shapes)
         return f"Keeping {megabytes(wanted)} of self-attention (grids of height x width {grids})."
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the planes."""
+        return sum(buffer.shape.nbytes for buffer in self.buffers)
+
     def _choose(
         self, call: DenoiserCall, images: int, calls: int | None, spent: int
     ) -> list[AccumulatorShape]:

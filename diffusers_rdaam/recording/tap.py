@@ -52,6 +52,12 @@ def can_tap(processor: Any) -> bool:
     return cls.__module__.startswith("diffusers.") and cls.__name__ in _MANNERS
 
 
+def normalizes(processor: Any) -> bool:
+    """Whether it norms the keys where the module has a norm for them, as the stock one does."""
+    manner = _MANNERS.get(type(processor).__name__)
+    return True if manner is None else manner.normalizes
+
+
 def tap(processor: Any, site: str) -> Any:
     """What records for a site in the place of a processor: itself, or a copy.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -99,6 +99,7 @@ class Target:
         return (context is None) == self.own
 
 
+@runtime_checkable
 class Observer(Protocol):
     """What sees the queries and keys of a site during one denoiser call."""
 
