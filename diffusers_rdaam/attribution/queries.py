@@ -143,7 +143,9 @@ class Queries:
     @property
     def sizes(self) -> tuple[Size, ...]:
         """The grids, largest first."""
-        return tuple(sorted({site.size for site in self.sites}, key=lambda size: -size[0] * size[1]))
+        return tuple(
+            sorted({site.size for site in self.sites}, key=lambda size: -size[0] * size[1])
+        )
 
     @property
     def nbytes(self) -> int:
@@ -284,4 +286,3 @@ def _check_part(file: Any, part: StoredTensor, present: set[str]) -> None:
             f"{part.path} is not a valid file of queries: the tensor {part.name!r} is missing or "
             f"not of shape {part.shape} and type F16."
         )
-

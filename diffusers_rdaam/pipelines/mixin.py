@@ -10,9 +10,12 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 from diffusers.models.attention_processor import AttentionProcessor
+from torch import Tensor
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
+from diffusers_rdaam.explain.encode import TextLike, encoded_vocabulary
+from diffusers_rdaam.explain.open_vocabulary import query, query_maps
 from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.run import Run, so_far
 from diffusers_rdaam.pipelines.tell import tell
@@ -46,8 +49,9 @@ class RDAAMPipelineMixin:
 
     ``class Mine(RDAAMPipelineMixin, StableDiffusionPipeline)`` keeps the constructor, the signature
     of ``__call__`` and everything else; outputs gain ``attribution`` and ``attributions``, and the
-    pipeline the same for its last run. ``__call__`` takes one keyword more,
-    ``attribution_prompt=``: the text, or one per prompt, that ``prompt_embeds`` were made from.
+    pipeline the same for its last run. ``__call__`` takes two keywords more:
+    ``attribution_prompt=``, the text, or one per prompt, that ``prompt_embeds`` were made from; and
+    ``attribution_vocabulary=``, other texts, for ``attribution.vocabulary[text]``.
     """
 
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
@@ -170,6 +174,14 @@ class RDAAMPipelineMixin:
         """
         return so_far(self._rdaam_run)
 
+    @functools.wraps(query)
+    def query(self, attribution: Attribution, text: TextLike, **options: Any) -> Attribution:
+        return query(self, attribution, text, **options)
+
+    @functools.wraps(query_maps)
+    def query_maps(self, attribution: Attribution, text: TextLike, **options: Any) -> Tensor:
+        return query_maps(self, attribution, text, **options)
+
     def recording_bytes(
         self, *, height: int, width: int, steps: int, images: int = 1, columns: int = 77
     ) -> int:
@@ -217,6 +229,7 @@ class RDAAMPipelineMixin:
 
     def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         attribution_prompt = kwargs.pop("attribution_prompt", None)
+        vocabulary = kwargs.pop("attribution_vocabulary", None)
         try:
             call = inspect.signature(stock_call).bind(self, *args, **kwargs)
         except TypeError:
@@ -240,6 +253,7 @@ class RDAAMPipelineMixin:
             self._rdaam_template,
             self._rdaam_buffers,
             announce=lambda text: tell(text, self),
+            vocabulary=encoded_vocabulary(self, vocabulary, clip_skip=arguments.get("clip_skip")),
         )
         with recorder:
             # The recorder has them, and lets go of those that do not fit this run.

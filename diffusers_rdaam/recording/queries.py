@@ -126,9 +126,7 @@ class QueryRecord:
             for part in parts
             if isinstance(part, Tensor)
         )
-        buffers = (
-            buffer.nbytes for branch in self._buffers.values() for buffer in branch.values()
-        )
+        buffers = (buffer.nbytes for branch in self._buffers.values() for buffer in branch.values())
         return sum(stored) + sum(buffers)
 
     def _price_text(self, step: int, calls: int | None) -> str:
@@ -163,8 +161,8 @@ class QueryRecord:
         raise InputError(
             f"The queries of {_steps(count)} and the buffer of one take "
             f"{megabytes(step * (count + 1))}{other}, over the budget of {megabytes(budget)}; "
-            f"{_steps(fitting)} would fit. A step's, by grid of height x width: {prices}. Choose with "
-            f"query_grids= and query_steps=, or allow it with RDAAMProcessor(budget={wanted}, …)."
+            f"{_steps(fitting)} would fit. A step's, by grid of height x width: {prices}. "
+            f"Choose with query_grids= and query_steps=, or allow it with RDAAMProcessor(budget={wanted}, …)."
         )
 
     def _make_folder(self) -> None:

@@ -41,9 +41,7 @@ class QueryOptions:
                 "it out for all."
             )
         if not isinstance(self.place, (str, os.PathLike)) or not os.fspath(self.place):
-            raise InputError(
-                f"queries_on= is 'cpu', 'device' or a folder; got {self.place!r}."
-            )
+            raise InputError(f"queries_on= is 'cpu', 'device' or a folder; got {self.place!r}.")
         steps = listed(self.steps)
         # Hashable and to be read again, as options of a template are.
         if isinstance(steps, Collection) and not isinstance(steps, (str, range)):

@@ -75,9 +75,7 @@ class Recorder:
         self.text = TextMaps(pipe, family, template, left.text)
         self.own = SelfMaps(pipe, family, template, left.own) if template.self_attention else None
         self.queries = QueryRecord(pipe, family, template) if template.queries else None
-        self.vocabulary = (
-            VocabularyMaps(pipe, family, template, vocabulary) if vocabulary else None
-        )
+        self.vocabulary = VocabularyMaps(pipe, family, template, vocabulary) if vocabulary else None
         self.progress = Progress()
         self.failure: Exception | None = None
         self._bound: set[Bound] = set()

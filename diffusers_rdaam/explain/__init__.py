@@ -1,0 +1,1 @@
+"""What needs the model once more: other texts, optimised tokens."""
