@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +29,8 @@ VERSION = 1
 MAX_HEADER = 16_000_000
 MAX_SIDE = 2048
 MAX_CELLS = 2**31  # of one call of one site
+# The names that safetensors has for types.
+TYPES = {torch.float16: "F16", torch.float32: "F32"}
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,13 @@ class StoredTensor:
     Args:
         path: of the file.
         name: of the tensor in it.
-        shape: that it must have.
+        shape, dtype: that it must have.
     """
 
     path: Path
     name: str
     shape: tuple[int, ...]
+    dtype: torch.dtype
 
     def read(self) -> Tensor:
         """The tensor.
@@ -53,10 +57,11 @@ class StoredTensor:
         try:
             with safe_open(self.path, framework="pt") as file:
                 found = file.get_slice(self.name)
-                if tuple(found.get_shape()) != self.shape or found.get_dtype() != "F16":
+                kind = TYPES[self.dtype]
+                if tuple(found.get_shape()) != self.shape or found.get_dtype() != kind:
                     raise AttributionFileError(
                         f"{self.path} has {self.name!r} in shape {tuple(found.get_shape())} and "
-                        f"type {found.get_dtype()}; queries of shape {self.shape} and type F16 "
+                        f"type {found.get_dtype()}; queries of shape {self.shape} and type {kind} "
                         "were expected. It is not the file that was written."
                     )
                 # A copy: what is read is mapped, and would change when the file does.
@@ -76,8 +81,8 @@ class SiteQueries:
         size: height and width of its grid.
         heads, dim: how many heads it has, and the width of each.
         calls: numbers, from 0, of the denoiser calls that were kept.
-        parts: for each of these calls ``(heads, height * width, dim)`` float16. Logits are their
-            products with keys, over the root of ``dim``.
+        parts: for each of these calls ``(heads, height * width, dim)`` float16 or float32. Logits
+            are their products with keys, over the root of ``dim``.
     """
 
     site: str
@@ -94,11 +99,16 @@ class SiteQueries:
                 "of calls; as many are needed, at least one."
             )
         for part in self.parts:
-            if tuple(part.shape) != self.shape:
+            if tuple(part.shape) != self.shape or part.dtype not in TYPES:
                 raise InputError(
-                    f"Queries of {self.site} have shape {tuple(part.shape)}; {self.shape} (heads, "
-                    "positions, width) was expected."
+                    f"Queries of {self.site} have shape {tuple(part.shape)} and type {part.dtype}; "
+                    f"{self.shape} (heads, positions, width) of float16 or float32 was expected."
                 )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first part, and of the others."""
+        return self.parts[0].dtype
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,7 +118,8 @@ class SiteQueries:
     @property
     def nbytes(self) -> int:
         """Bytes of all parts, wherever they are."""
-        return len(self.parts) * 2 * self.heads * self.size[0] * self.size[1] * self.dim
+        cells = self.heads * self.size[0] * self.size[1] * self.dim
+        return sum(cells * part.dtype.itemsize for part in self.parts)
 
     def read(self, index: int) -> Tensor:
         """The part of one kept call, by its place among them."""
@@ -194,11 +205,11 @@ class Queries:
         """
         path = Path(path)
         header = [
-            [site.site, list(site.size), site.heads, site.dim, list(site.calls)]
+            [site.site, list(site.size), site.heads, site.dim, list(site.calls), TYPES[site.dtype]]
             for site in self.sites
         ]
         tensors = {
-            f"{i}.{j}": site.read(j).cpu().contiguous()
+            f"{i}.{j}": site.read(j).to("cpu", site.dtype).contiguous()
             for i, site in enumerate(self.sites)
             for j in range(len(site.parts))
         }
@@ -262,18 +273,26 @@ def _sites(metadata: dict[str, str], path: Path) -> tuple[SiteQueries, ...]:
     if not isinstance(header, list) or not header or not all(map(_is_site, header)):
         raise AttributionFileError(f"{path} has no valid list of the sites of its queries.")
     sites = []
-    for i, (name, (height, width), heads, dim, calls) in enumerate(header):
+    types = {name: dtype for dtype, name in TYPES.items()}
+    for i, (name, (height, width), heads, dim, calls, kind) in enumerate(header):
         shape = (heads, height * width, dim)
-        parts = tuple(StoredTensor(path, f"{i}.{j}", shape) for j in range(len(calls)))
+        parts = tuple(StoredTensor(path, f"{i}.{j}", shape, types[kind]) for j in range(len(calls)))
         sites.append(SiteQueries(name, (height, width), heads, dim, tuple(calls), parts))
     return tuple(sites)
 
 
 def _is_site(entry: Any) -> bool:
-    if not (isinstance(entry, list) and len(entry) == 5 and isinstance(entry[0], str)):
+    if not (isinstance(entry, list) and len(entry) == 6 and isinstance(entry[0], str)):
         return False
-    _, size, heads, dim, calls = entry
-    right = isinstance(size, list) and len(size) == 2 and isinstance(calls, list) and bool(calls)
+    _, size, heads, dim, calls, kind = entry
+    right = kind in ("F16", "F32")
+    right = (
+        right
+        and isinstance(size, list)
+        and len(size) == 2
+        and isinstance(calls, list)
+        and bool(calls)
+    )
     right = right and all(type(n) is int and 1 <= n <= MAX_SIDE for n in (*size, heads, dim))
     right = right and all(type(call) is int and 0 <= call <= 2**31 for call in calls)
     return right and size[0] * size[1] * heads * dim <= MAX_CELLS
@@ -281,8 +300,9 @@ def _is_site(entry: Any) -> bool:
 
 def _check_part(file: Any, part: StoredTensor, present: set[str]) -> None:
     found = file.get_slice(part.name) if part.name in present else None
-    if found is None or tuple(found.get_shape()) != part.shape or found.get_dtype() != "F16":
+    kind = TYPES[part.dtype]
+    if found is None or tuple(found.get_shape()) != part.shape or found.get_dtype() != kind:
         raise AttributionFileError(
             f"{part.path} is not a valid file of queries: the tensor {part.name!r} is missing or "
-            f"not of shape {part.shape} and type F16."
+            f"not of shape {part.shape} and type {kind}."
         )

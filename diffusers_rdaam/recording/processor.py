@@ -15,7 +15,7 @@ from diffusers_rdaam.attribution.detail import Axis
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
 from diffusers_rdaam.recording.projection import project, split
-from diffusers_rdaam.recording.query_options import QueryOptions, QueryPlace
+from diffusers_rdaam.recording.query_options import QueryOptions, QueryPlace, QueryPrecision
 from diffusers_rdaam.recording.target import Bound
 
 Storage = Literal["fp16-pair", "fp16"]
@@ -50,6 +50,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
             5)``; all if not given.
         queries_on: ``"cpu"``, ``"device"`` (the denoiser's), or a folder: each run writes its
             queries into a new folder there.
+        query_precision: ``"fp16"``, or ``"fp32"`` for twice the bytes.
         budget: how many bytes the buffers of a run may take where ``keep``, ``keep_negative`` or
             ``self_attention`` is given; a run that would take more is refused before its first
             step.
@@ -71,6 +72,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         query_grids: int | Size | Iterable[int | Size] | None = None,
         query_steps: Numbers | None = None,
         queries_on: QueryPlace = "cpu",
+        query_precision: QueryPrecision = "fp16",
         budget: int = DEFAULT_BUDGET,
         storage: Storage = "fp16-pair",
         backend: Backend = "auto",
@@ -86,11 +88,11 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         choose(backend)
         self.keep, wanted = _axes(keep)
         sizes = None if query_grids is None else _sizes(query_grids, "query_grids")
-        given = QueryOptions(sizes, query_steps, queries_on)
+        given = QueryOptions(sizes, query_steps, queries_on, query_precision)
         if not wanted and given != QueryOptions():
             raise InputError(
-                "query_grids=, query_steps= and queries_on= are of keep='queries', which was not "
-                "given. Add it to keep=."
+                "query_grids=, query_steps=, queries_on= and query_precision= are of "
+                "keep='queries', which was not given. Add it to keep=."
             )
         # None where queries are not kept.
         self.queries = given if wanted else None

@@ -29,8 +29,8 @@ class QueryTarget:
     """Copies the recorded rows of a site's queries.
 
     Args:
-        parts: for each branch its buffer ``(images, heads, positions, dim)`` float16, the number of
-            calls as one element, and the rows.
+        parts: for each branch its buffer ``(images, heads, positions, dim)``, the number of calls
+            as one element, and the rows.
         strict: as of every observer; the text's own target tells what does not fit.
     """
 
@@ -54,7 +54,7 @@ class QueryTarget:
 
 
 class QueryRecord:
-    """Keeps the queries of the chosen grids and denoiser calls in half precision.
+    """Keeps the queries of the chosen grids and denoiser calls, in half precision unless told.
 
     One call's are copied on the denoiser's device into buffers that are always the same, so that a
     compiled denoiser stays one graph; after the call they go where they are kept.
@@ -96,7 +96,7 @@ class QueryRecord:
         self._sizes = _chosen(sizes, self.options.grids)
         self._steps = self.options.numbers(calls)
         branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
-        step = query_bytes(self.sites, self._sizes) * images * len(branches)
+        step = images * len(branches) * query_bytes(self.template, self.sites, self._sizes)
         self._spent = spent
         self._check(step, len(self._steps) if calls is not None else 1)
         self._make_folder()
@@ -105,7 +105,7 @@ class QueryRecord:
             self._buffers[branch] = {
                 name: torch.zeros(
                     (images, modules[name].heads, math.prod(size), _width(modules[name])),
-                    dtype=torch.float16,
+                    dtype=self.options.dtype,
                     device=call.device,
                 )
                 for name, size in self._sizes.items()
@@ -150,7 +150,9 @@ class QueryRecord:
         for site in self.sites:
             if site.name in self._sizes:
                 size = self._sizes[site.name]
-                by_size[size] = by_size.get(size, 0) + query_bytes([site], {site.name: size})
+                by_size[size] = by_size.get(size, 0) + query_bytes(
+                    self.template, [site], {site.name: size}
+                )
         whole = sum(by_size.values())
         prices = ", ".join(
             f"{height}x{width} {megabytes(step * part // whole)}"
@@ -162,7 +164,8 @@ class QueryRecord:
             f"The queries of {_steps(count)} and the buffer of one take "
             f"{megabytes(step * (count + 1))}{other}, over the budget of {megabytes(budget)}; "
             f"{_steps(fitting)} would fit. A step's, by grid of height x width: {prices}. "
-            f"Choose with query_grids= and query_steps=, or allow it with RDAAMProcessor(budget={wanted}, …)."
+            "Choose with query_grids= and query_steps=, or allow it with "
+            f"RDAAMProcessor(budget={wanted}, …)."
         )
 
     def _make_folder(self) -> None:
@@ -246,7 +249,7 @@ class QueryRecord:
             ) from error
         return {
             name: [
-                StoredTensor(path, f"{name}/{image}", tuple(buffer.shape[1:]))
+                StoredTensor(path, f"{name}/{image}", tuple(buffer.shape[1:]), buffer.dtype)
                 for image in range(buffer.shape[0])
             ]
             for name, buffer in buffers.items()
@@ -278,10 +281,11 @@ def _steps(count: int) -> str:
     return f"{count} {'step' if count == 1 else 'steps'}"
 
 
-def query_bytes(sites: Any, sizes: dict[str, Size]) -> int:
+def query_bytes(template: RDAAMProcessor, sites: Any, sizes: dict[str, Size]) -> int:
     """Bytes of one image's queries of one denoiser call, of the sites that ``sizes`` has."""
+    assert template.queries is not None
     return sum(
-        2 * site.heads * _width(site) * math.prod(sizes[site.name])
+        template.queries.dtype.itemsize * site.heads * _width(site) * math.prod(sizes[site.name])
         for site in sites
         if site.name in sizes
     )

@@ -6,12 +6,16 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from diffusers_rdaam.attribution.choices import Numbers, chosen_numbers, listed
 from diffusers_rdaam.errors import InputError
 
 QueryPlace = str | os.PathLike[str]
+QueryPrecision = Literal["fp16", "fp32"]
+_DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 Size = tuple[int, int]
 # More than any run has.
 _ENDLESS = 2**31
@@ -25,6 +29,7 @@ class QueryOptions:
         grids: height and width of those that are kept; all if None.
         steps: the denoiser calls that are kept; all if None.
         place: ``"cpu"``, ``"device"``, or a folder.
+        precision: ``"fp16"`` or ``"fp32"``.
 
     Raises:
         InputError: one of them is not what it must be.
@@ -33,6 +38,7 @@ class QueryOptions:
     grids: tuple[Size, ...] | None = None
     steps: Any = None
     place: QueryPlace = "cpu"
+    precision: QueryPrecision = "fp16"
 
     def __post_init__(self) -> None:
         if isinstance(self.grids, bool):
@@ -42,6 +48,8 @@ class QueryOptions:
             )
         if not isinstance(self.place, (str, os.PathLike)) or not os.fspath(self.place):
             raise InputError(f"queries_on= is 'cpu', 'device' or a folder; got {self.place!r}.")
+        if self.precision not in _DTYPES:
+            raise InputError(f"query_precision= is 'fp16' or 'fp32'; got {self.precision!r}.")
         steps = listed(self.steps)
         # Hashable and to be read again, as options of a template are.
         if isinstance(steps, Collection) and not isinstance(steps, (str, range)):
@@ -58,7 +66,13 @@ class QueryOptions:
             "query_grids": self.grids,
             "query_steps": self.steps,
             "queries_on": self.place,
+            "query_precision": self.precision,
         }
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which they are kept."""
+        return _DTYPES[self.precision]
 
     @property
     def folder(self) -> Path | None:
