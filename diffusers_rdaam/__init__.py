@@ -33,8 +33,11 @@ _EXPORTS = {
     "LatentConsistencyModelImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.latent_consistency",
     "LatentConsistencyModelRDAAMPipeline": "diffusers_rdaam.pipelines.latent_consistency",
     "LivePreview": "diffusers_rdaam.pipelines.callbacks",
+    "MapRecipe": "diffusers_rdaam.explain.recipe",
     "Mask": "diffusers_rdaam.geometry.region",
+    "OptimizedToken": "diffusers_rdaam.explain.optimized_token",
     "Polygon": "diffusers_rdaam.geometry.region",
+    "Queries": "diffusers_rdaam.attribution.queries",
     "RDAAMError": "diffusers_rdaam.errors",
     "RDAAMPipelineMixin": "diffusers_rdaam.pipelines.mixin",
     "RDAAMProcessor": "diffusers_rdaam.recording.processor",
@@ -74,6 +77,9 @@ _EXPORTS = {
     "StableDiffusionXLRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion_xl",
     "Timeline": "diffusers_rdaam.attribution.timeline",
     "load_demo_pipeline": "diffusers_rdaam.demo.loader",
+    "optimize_token": "diffusers_rdaam.explain.token_optimization",
+    "query": "diffusers_rdaam.explain.open_vocabulary",
+    "query_maps": "diffusers_rdaam.explain.open_vocabulary",
     "record_attention": "diffusers_rdaam.pipelines.record",
 }
 
@@ -99,8 +105,11 @@ __all__ = [
     "LatentConsistencyModelImg2ImgRDAAMPipeline",
     "LatentConsistencyModelRDAAMPipeline",
     "LivePreview",
+    "MapRecipe",
     "Mask",
+    "OptimizedToken",
     "Polygon",
+    "Queries",
     "RDAAMError",
     "RDAAMPipelineMixin",
     "RDAAMProcessor",
@@ -141,6 +150,9 @@ __all__ = [
     "Timeline",
     "__version__",
     "load_demo_pipeline",
+    "optimize_token",
+    "query",
+    "query_maps",
     "record_attention",
 ]
 
@@ -150,6 +162,9 @@ if TYPE_CHECKING:
     )
     from diffusers_rdaam.attribution.heat_map import (
         HeatMap,
+    )
+    from diffusers_rdaam.attribution.queries import (
+        Queries,
     )
     from diffusers_rdaam.attribution.region_words import (
         RegionWords,
@@ -161,6 +176,10 @@ if TYPE_CHECKING:
         RDAAMError,
         RDAAMWarning,
     )
+    from diffusers_rdaam.explain.open_vocabulary import query, query_maps
+    from diffusers_rdaam.explain.optimized_token import OptimizedToken
+    from diffusers_rdaam.explain.recipe import MapRecipe
+    from diffusers_rdaam.explain.token_optimization import optimize_token
     from diffusers_rdaam.geometry.region import (
         Box,
         Mask,

@@ -20,6 +20,7 @@ MAX_CELLS = 2**28  # of all grids together: 1 GiB
 MAX_KEPT_CELLS = 2**33  # of all that was kept apart: 16 GiB in half precision
 MAX_DETAILS = 4096
 MAX_STEPS = 100_000
+MAX_TEXTS = 1000  # of a vocabulary
 MAX_HEADS = 1024
 MAX_TIMESTEP = 1e12
 MAX_PROMPT = 1_000_000
@@ -68,6 +69,14 @@ def _check_header(header: Any, path: Path) -> None:
     if negative is not None:
         _expect(isinstance(negative, dict), path, "its negative prompt is no object")
         _check_part(negative, path)
+    vocabulary = header.get("vocabulary")
+    if vocabulary is not None:
+        right = isinstance(vocabulary, list) and len(vocabulary) <= MAX_TEXTS
+        _expect(right, path, "its vocabulary is no list")
+        for part in vocabulary:
+            named = isinstance(part, dict) and isinstance(part.get("prompt"), str)
+            _expect(named, path, "a text of its vocabulary is no object with a prompt")
+            _check_part(part, path)
 
 
 def _check_part(part: dict[str, Any], path: Path) -> None:
@@ -164,11 +173,8 @@ def check_shapes(slices: dict[str, Any], header: dict[str, Any], path: Path) -> 
     Args:
         slices: what safetensors says of each tensor, by name.
     """
-    parts = [("", header)]
-    if header.get("negative") is not None:
-        parts.append(("negative.", header["negative"]))
     cells = kept_cells = 0
-    for prefix, part in parts:
+    for prefix, part in parts_of(header):
         cells += _check_grids(slices, part, prefix, path)
         kept_cells += _check_details(slices, part, prefix, path)
     _expect(cells <= MAX_CELLS, path, f"its grids have {cells} cells, over {MAX_CELLS}")
@@ -178,13 +184,20 @@ def check_shapes(slices: dict[str, Any], header: dict[str, Any], path: Path) -> 
     _check_plane(slices, "mask", header["image_size"], "F32", path)
 
 
-def tensor_names(header: dict[str, Any]) -> list[str]:
-    """The tensors that the header speaks of; image and mask are by the side."""
+def parts_of(header: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The prompt's part, the negative prompt's, those of the vocabulary; and their prefixes."""
     parts = [("", header)]
     if header.get("negative") is not None:
         parts.append(("negative.", header["negative"]))
+    return parts + [
+        (f"vocabulary.{i}.", part) for i, part in enumerate(header.get("vocabulary") or ())
+    ]
+
+
+def tensor_names(header: dict[str, Any]) -> list[str]:
+    """The tensors that the header speaks of; image and mask are by the side."""
     names = []
-    for prefix, part in parts:
+    for prefix, part in parts_of(header):
         details = (part.get("kept") or {"details": []})["details"]
         names += [f"{prefix}grid.{i}" for i in range(len(part["grids"]))]
         names += [f"{prefix}detail.{i}" for i in range(len(details))]

@@ -55,6 +55,12 @@ def save_attribution(attribution: Attribution, path: Path, *, kept: bool = True)
     if negative is not None:
         header["negative"], more = _part(negative, "negative.")
         tensors.update(more)
+    if attribution.vocabulary:
+        header["vocabulary"] = []
+    for i, other in enumerate(attribution.vocabulary.values()):
+        part, more = _part(other, f"vocabulary.{i}.")
+        header["vocabulary"].append(part)
+        tensors.update(more)
     if attribution.image is not None:
         tensors["image"] = torch.from_numpy(np.array(attribution.image.convert("RGB")))
     if attribution.mask is not None:
@@ -189,9 +195,16 @@ def _build(header: dict[str, Any], tensors: dict[str, Tensor]) -> Attribution:
     height, width = header["image_size"]
     attribution = _build_part(header, (height, width), tensors, "")
     pixels, weights, negative = tensors.get("image"), tensors.get("mask"), header.get("negative")
+    image = None if pixels is None else Image.fromarray(pixels.numpy())
     return replace(
         attribution,
-        image=None if pixels is None else Image.fromarray(pixels.numpy()),
+        image=image,
+        vocabulary={
+            part["prompt"]: replace(
+                _build_part(part, (height, width), tensors, f"vocabulary.{i}."), image=image
+            )
+            for i, part in enumerate(header.get("vocabulary") or ())
+        },
         mask=None if weights is None else Mask(weights),
         negative_attribution=None
         if negative is None

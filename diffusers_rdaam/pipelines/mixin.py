@@ -23,6 +23,7 @@ from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.queries import device_bytes
 from diffusers_rdaam.recording.recorder import Buffers, Recorder
 from diffusers_rdaam.recording.sites import (
     foreign_text,
@@ -185,11 +186,12 @@ class RDAAMPipelineMixin:
     def recording_bytes(
         self, *, height: int, width: int, steps: int, images: int = 1, columns: int = 77
     ) -> int:
-        """Bytes that a run's buffers will take on the denoiser's device, with the options set.
+        """Bytes that a run's maps and queries will take on the denoiser's device, with the options
+        set. Queries that are kept elsewhere take those of one step there.
 
         Args:
             height, width: of the images, in pixels.
-            steps: denoiser calls; counts only where steps are kept.
+            steps: denoiser calls; counts where steps or queries are kept.
             images: prompts times images a prompt.
             columns: length of the text embedding.
         """
@@ -200,7 +202,8 @@ class RDAAMPipelineMixin:
         factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
         latent = (height // factor, width // factor)
         shape = shape_for(template, family, self, latent, images, columns)
-        return price(template, shape, steps if "steps" in template.keep else 1)
+        maps = price(template, shape, steps if "steps" in template.keep else 1)
+        return maps + device_bytes(template, family, family.denoiser(self), latent, images, steps)
 
     def _rdaam_prepare(self, family: Family, *, quiet: bool = False) -> str | None:
         """See that our processors are in place; the reason why not, if they cannot be."""

@@ -291,12 +291,22 @@ def query_bytes(template: RDAAMProcessor, sites: Any, sizes: dict[str, Size]) ->
     )
 
 
-def chosen_sizes(
-    template: RDAAMProcessor, family: Family, sites: Any, latent_size: Size
-) -> dict[str, Size]:
-    """The grids of the sites whose queries a template keeps."""
+def device_bytes(
+    template: RDAAMProcessor,
+    family: Family,
+    denoiser: Any,
+    latent_size: Size,
+    images: int,
+    calls: int,
+) -> int:
+    """Bytes on the denoiser's device: the buffer of a call, and what is kept there."""
+    if template.queries is None:
+        return 0
+    sites = family.sites(denoiser)
     sizes = {site.name: family.grid(site, latent_size) for site in sites}
-    return {} if template.queries is None else _chosen(sizes, template.queries.grids)
+    step = query_bytes(template, sites, _chosen(sizes, template.queries.grids)) * images
+    kept = len(template.queries.numbers(calls)) if template.queries.place == "device" else 0
+    return step * (2 if template.keep_negative else 1) * (kept + 1)
 
 
 def _width(site: Site) -> int:
