@@ -22,6 +22,8 @@ from diffusers_rdaam.attribution.inside import InsideWords
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.attribution.selection import kept_by, select, site_names
+from diffusers_rdaam.attribution.self_attention import SelfAttention
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
@@ -52,6 +54,8 @@ class Attribution:
         kept: the maps apart by step, layer or head, where the run kept them so.
         negative_attribution: of the negative prompt, where the run kept it; its words are its own.
         mask: what was painted anew, where the run was given a mask; of the image's size.
+        self_grids: the image's attention to itself, where the run kept it; a selection has it as a
+            whole.
     """
 
     prompt: Prompt
@@ -62,6 +66,7 @@ class Attribution:
     kept: Kept | None = field(default=None, repr=False)
     negative_attribution: Attribution | None = field(default=None, repr=False)
     mask: Mask | None = field(default=None, repr=False)
+    self_grids: tuple[SelfGrid, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_attribution(self)
@@ -73,8 +78,10 @@ class Attribution:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all maps: the grids, what was kept apart, and the negative prompt's."""
-        parts = (*self.grids, self.kept, self.negative_attribution)
+        """Bytes of all maps: the grids, what was kept apart, the negative prompt's, and those of
+        self-attention.
+        """
+        parts = (*self.grids, *self.self_grids, self.kept, self.negative_attribution)
         return sum(part.nbytes for part in parts if part is not None)
 
     @property
@@ -219,6 +226,20 @@ class Attribution:
                 "step has it where those were kept of it too."
             )
         return replace(self.negative_attribution, image=self.image)
+
+    @cached_property
+    def self_attention(self) -> SelfAttention:
+        """Which regions attend to which: ``self_attention.box(…)``, ``.diffused()``.
+
+        Raises:
+            NoAttributionError: the run did not keep it.
+        """
+        if not self.self_grids:
+            raise NoAttributionError(
+                "This run did not keep its self-attention. Record with "
+                "RDAAMProcessor(self_attention=True)."
+            )
+        return SelfAttention(self.self_grids, self.image_size, self.image)
 
     @property
     def inpaint_mask(self) -> Mask:

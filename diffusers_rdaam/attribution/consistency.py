@@ -39,6 +39,9 @@ def check_attribution(attribution: Attribution) -> None:
         _check_kept(attribution.kept, attribution)
     if attribution.mask is not None:
         attribution.mask.coverage(size)
+    sizes = [grid.size for grid in attribution.self_grids]
+    if len(set(sizes)) != len(sizes):
+        raise InputError(f"Self-attention has each grid once; got {sizes} (height, width).")
     negative = attribution.negative_attribution
     if negative is not None:
         if negative.negative_attribution is not None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.frames import ImageMaps
@@ -24,6 +25,7 @@ def assemble(
     negative: Sequence[ImageMaps] | None = None,
     negative_prompts: Sequence[Prompt] = (),
     masks: Sequence[Mask | None] | None = None,
+    own: Sequence[tuple[SelfGrid, ...]] | None = None,
 ) -> list[Attribution]:
     """One attribution an image.
 
@@ -31,6 +33,7 @@ def assemble(
         maps, prompts, runs, pictures, masks: of each image.
         size: height and width of the images in pixels.
         negative, negative_prompts: of the negative prompt, where it was kept.
+        own: each image's self-attention, where it was kept.
     """
     for prompt in dict.fromkeys(prompts):
         _warn_of_lost_words(prompt)
@@ -50,6 +53,7 @@ def assemble(
             kept=part.kept,
             negative_attribution=against[index],
             mask=None if masks is None else masks[index],
+            self_grids=() if own is None else own[index],
         )
         for index, part in enumerate(maps)
     ]

@@ -21,9 +21,11 @@ from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Buffers, Recorder
+from diffusers_rdaam.recording.self_maps import own_shapes
 from diffusers_rdaam.recording.sites import (
     foreign_text,
     install,
+    install_own,
     is_recordable,
     is_stock,
     replaced,
@@ -123,6 +125,7 @@ class RDAAMPipelineMixin:
         denoiser: Any = family.denoiser(self)
         if isinstance(processor, RDAAMProcessor):
             install(family.sites(denoiser), processor)
+            install_own(family.self_sites(denoiser), processor)
             self._rdaam_template = processor
         else:
             # diffusers empties a dictionary that it is given.
@@ -137,6 +140,7 @@ class RDAAMPipelineMixin:
             if self._rdaam_template is not None:
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 install(sites, self._rdaam_template)
+                install_own(family.self_sites(denoiser), self._rdaam_template)
         self._rdaam_installed = None if self._rdaam_template is None else id(denoiser)
 
     @property
@@ -177,7 +181,7 @@ class RDAAMPipelineMixin:
 
         Args:
             height, width: of the images, in pixels.
-            steps: denoiser calls; counts only where steps are kept.
+            steps: denoiser calls; counts where steps are kept, and over some for self-attention.
             images: prompts times images a prompt.
             columns: length of the text embedding.
         """
@@ -188,7 +192,13 @@ class RDAAMPipelineMixin:
         factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
         latent = (height // factor, width // factor)
         shape = shape_for(template, family, self, latent, images, columns)
-        return price(template, shape, steps if "steps" in template.keep else 1)
+        wanted = price(template, shape, steps if "steps" in template.keep else 1)
+        if not template.self_attention:
+            return wanted
+        sites = family.self_sites(family.denoiser(self))
+        sizes = {site.name: family.grid(site, latent) for site in sites}
+        own = own_shapes(template, sizes, images, steps, wanted, device="meta")
+        return wanted + sum(shape.nbytes for shape in own)
 
     def _rdaam_prepare(self, family: Family, *, quiet: bool = False) -> str | None:
         """See that our processors are in place; the reason why not, if they cannot be."""
@@ -212,6 +222,9 @@ class RDAAMPipelineMixin:
                     NotRecordedWarning,
                     stacklevel=4,
                 )
+        if template.self_attention:
+            # A child for each site once, not once a run: a compiled denoiser would compile again.
+            install_own(replaced(family.self_sites(denoiser)), template)
         self._rdaam_installed = id(denoiser)
         return None
 

@@ -103,6 +103,7 @@ class Run:
             negative=negative,
             negative_prompts=[against[index // per_prompt] for index in range(len(maps))],
             masks=self._masks(len(maps), (size[0], size[1])),
+            own=self.recorder.read_own(),
         )
 
     def _as_encoded(self) -> dict[str, Any]:

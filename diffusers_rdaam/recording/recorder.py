@@ -11,6 +11,7 @@ from weakref import WeakSet
 import torch
 from torch import nn
 
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError, RDAAMError
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.budget import price
@@ -18,7 +19,7 @@ from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.frames import Frames, ImageMaps
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
-from diffusers_rdaam.recording.self_maps import SelfGrid, SelfMaps
+from diffusers_rdaam.recording.self_maps import SelfMaps
 from diffusers_rdaam.recording.sites import Site, replaced
 from diffusers_rdaam.recording.target import Bound
 from diffusers_rdaam.recording.text_maps import TextMaps

@@ -65,6 +65,12 @@ class Target:
                 "cuts its input into tiles"
             )
             return
+        if key.shape[2] != columns and self.own:
+            self._misfits(
+                f"to {key.shape[2]} image positions, where {columns} were expected: something adds "
+                "positions, or merges some"
+            )
+            return
         if key.shape[2] != columns:
             self._misfits(
                 f"to {key.shape[2]} columns, where {columns} were expected of the text: something "
