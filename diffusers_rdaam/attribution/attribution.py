@@ -23,6 +23,8 @@ from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.attribution.selection import kept_by, select, site_names
+from diffusers_rdaam.attribution.self_attention import SelfAttention
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
@@ -55,6 +57,8 @@ class Attribution:
         mask: what was painted anew, where the run was given a mask; of the image's size.
         queries: from which a pipeline makes the attribution of any text, where the run kept them.
         vocabulary: of other texts that the run was given, each with words of its own.
+        self_grids: the image's attention to itself, where the run kept it; a selection has it as a
+            whole.
     """
 
     prompt: Prompt
@@ -67,6 +71,7 @@ class Attribution:
     mask: Mask | None = field(default=None, repr=False)
     queries: Queries | None = field(default=None, repr=False)
     vocabulary: Mapping[str, Attribution] = field(default_factory=dict, repr=False)
+    self_grids: tuple[SelfGrid, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_attribution(self)
@@ -78,10 +83,11 @@ class Attribution:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all maps: the grids, what was kept apart, of the negative prompt and of the
-        vocabulary. Not of the queries, which have ``nbytes`` of their own.
+        """Bytes of all maps: the grids, what was kept apart, self-attention, and those of the
+        negative prompt and the vocabulary. Queries have ``nbytes`` of their own.
         """
-        parts = (*self.grids, self.kept, self.negative_attribution, *self.vocabulary.values())
+        others = (self.kept, self.negative_attribution, *self.vocabulary.values())
+        parts = (*self.grids, *self.self_grids, *others)
         return sum(part.nbytes for part in parts if part is not None)
 
     @property
@@ -226,6 +232,20 @@ class Attribution:
                 "step has it where those were kept of it too."
             )
         return replace(self.negative_attribution, image=self.image)
+
+    @cached_property
+    def self_attention(self) -> SelfAttention:
+        """Which regions attend to which: ``self_attention.box(…)``, ``.diffused()``.
+
+        Raises:
+            NoAttributionError: the run did not keep it.
+        """
+        if not self.self_grids:
+            raise NoAttributionError(
+                "This run did not keep its self-attention. Record with "
+                "RDAAMProcessor(self_attention=True)."
+            )
+        return SelfAttention(self.self_grids, self.image_size, self.image)
 
     @property
     def inpaint_mask(self) -> Mask:

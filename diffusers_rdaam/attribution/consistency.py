@@ -46,6 +46,9 @@ def check_attribution(attribution: Attribution) -> None:
                 f"The vocabulary's {text!r} is of an image of {other.image_size} (height, width), "
                 f"this attribution of {size}."
             )
+    sizes = [grid.size for grid in attribution.self_grids]
+    if len(set(sizes)) != len(sizes):
+        raise InputError(f"Self-attention has each grid once; got {sizes} (height, width).")
     negative = attribution.negative_attribution
     if negative is not None:
         if negative.negative_attribution is not None:

@@ -77,6 +77,12 @@ def _check_header(header: Any, path: Path) -> None:
             named = isinstance(part, dict) and isinstance(part.get("prompt"), str)
             _expect(named, path, "a text of its vocabulary is no object with a prompt")
             _check_part(part, path)
+    own = header.get("self")
+    right = own is None or (isinstance(own, list) and 1 <= len(own) <= MAX_GRIDS)
+    _expect(right, path, "its self-attention is no list of grids")
+    for grid in own or ():
+        right = _is_grid(grid) and _is_size(grid.get("size"), MAX_GRID_SIDE)
+        _expect(right, path, f"{str(grid)[:80]} is no grid of self-attention")
 
 
 def _check_part(part: dict[str, Any], path: Path) -> None:
@@ -178,6 +184,7 @@ def check_shapes(slices: dict[str, Any], header: dict[str, Any], path: Path) -> 
         cells += _check_grids(slices, part, prefix, path)
         kept_cells += _check_details(slices, part, prefix, path)
     _expect(cells <= MAX_CELLS, path, f"its grids have {cells} cells, over {MAX_CELLS}")
+    kept_cells += _check_self(slices, header, path)
     over = f"what was kept apart has {kept_cells} cells, over {MAX_KEPT_CELLS}"
     _expect(kept_cells <= MAX_KEPT_CELLS, path, over)
     _check_plane(slices, "image", [*header["image_size"], 3], "U8", path)
@@ -201,7 +208,7 @@ def tensor_names(header: dict[str, Any]) -> list[str]:
         details = (part.get("kept") or {"details": []})["details"]
         names += [f"{prefix}grid.{i}" for i in range(len(part["grids"]))]
         names += [f"{prefix}detail.{i}" for i in range(len(details))]
-    return names
+    return names + [f"self.{i}" for i in range(len(header.get("self") or ()))]
 
 
 def _check_grids(slices: dict[str, Any], part: dict[str, Any], prefix: str, path: Path) -> int:
@@ -231,6 +238,18 @@ def _check_details(slices: dict[str, Any], part: dict[str, Any], prefix: str, pa
         wanted = f"{steps} steps and {tokens} tokens"
         _expect(right, path, f"{prefix}detail {i} has shape {shape} for {wanted}")
         _expect(kind in ("F16", "F32"), path, f"{prefix}detail {i} has type {kind}")
+        cells += math.prod(shape)
+    return cells
+
+
+def _check_self(slices: dict[str, Any], header: dict[str, Any], path: Path) -> int:
+    cells = 0
+    for i, grid in enumerate(header.get("self") or ()):
+        shape, kind = slices[f"self.{i}"].get_shape(), slices[f"self.{i}"].get_dtype()
+        positions = math.prod(grid["size"])
+        wanted = f"{positions} positions"
+        _expect(shape == [positions] * 2, path, f"self {i} has shape {shape} for {wanted}")
+        _expect(kind in ("F16", "F32"), path, f"self {i} has type {kind}")
         cells += math.prod(shape)
     return cells
 

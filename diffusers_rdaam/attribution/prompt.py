@@ -97,11 +97,21 @@ class Prompt:
 
     @cached_property
     def words(self) -> tuple[Word, ...]:
-        """All words in order, those without a column included."""
+        """All words in order, those without a column included.
+
+        A token that stands for several words, such as ``<cat-toy>`` of textual inversion, is one.
+        """
         text = self.text or ""
+        spans = word_spans(text)
+        for token in self.tokens:
+            first, last = token.start, token.end
+            if first is not None and last is not None:
+                inside = [span for span in spans if first <= span[0] and span[1] <= last]
+                if len(inside) > 1:
+                    spans = sorted({*spans, (first, last)} - set(inside))
         return tuple(
             Word(index, text[start:end], start, end, self.columns_of([(start, end)]))
-            for index, (start, end) in enumerate(word_spans(text))
+            for index, (start, end) in enumerate(spans)
         )
 
     @property

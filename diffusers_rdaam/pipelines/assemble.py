@@ -10,6 +10,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.frames import ImageMaps
@@ -29,6 +30,7 @@ def assemble(
     queries: Sequence[Queries] | None = None,
     negative_queries: Sequence[Queries] | None = None,
     vocabulary: Sequence[Sequence[VocabularyEntry]] | None = None,
+    own: Sequence[tuple[SelfGrid, ...]] | None = None,
 ) -> list[Attribution]:
     """One attribution an image.
 
@@ -38,6 +40,7 @@ def assemble(
         negative, negative_prompts: of the negative prompt, where it was kept.
         queries, negative_queries: of each image, where they were kept.
         vocabulary: of each image, what was recorded of every text of it.
+        own: each image's self-attention, where it was kept.
     """
     for prompt in dict.fromkeys(prompts):
         _warn_of_lost_words(prompt)
@@ -75,6 +78,7 @@ def assemble(
                 )
                 for entry in (() if vocabulary is None else vocabulary[index])
             },
+            self_grids=() if own is None else own[index],
         )
         for index, part in enumerate(maps)
     ]

@@ -25,9 +25,11 @@ from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.queries import device_bytes
 from diffusers_rdaam.recording.recorder import Buffers, Recorder
+from diffusers_rdaam.recording.self_maps import own_shapes
 from diffusers_rdaam.recording.sites import (
     foreign_text,
     install,
+    install_own,
     is_recordable,
     is_stock,
     replaced,
@@ -128,6 +130,7 @@ class RDAAMPipelineMixin:
         denoiser: Any = family.denoiser(self)
         if isinstance(processor, RDAAMProcessor):
             install(family.sites(denoiser), processor)
+            install_own(family.self_sites(denoiser), processor)
             self._rdaam_template = processor
         else:
             # diffusers empties a dictionary that it is given.
@@ -142,6 +145,7 @@ class RDAAMPipelineMixin:
             if self._rdaam_template is not None:
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 install(sites, self._rdaam_template)
+                install_own(family.self_sites(denoiser), self._rdaam_template)
         self._rdaam_installed = None if self._rdaam_template is None else id(denoiser)
 
     @property
@@ -191,7 +195,8 @@ class RDAAMPipelineMixin:
 
         Args:
             height, width: of the images, in pixels.
-            steps: denoiser calls; counts where steps or queries are kept.
+            steps: denoiser calls; counts where steps or queries are kept, and over some for
+                self-attention.
             images: prompts times images a prompt.
             columns: length of the text embedding.
         """
@@ -202,8 +207,13 @@ class RDAAMPipelineMixin:
         factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
         latent = (height // factor, width // factor)
         shape = shape_for(template, family, self, latent, images, columns)
-        maps = price(template, shape, steps if "steps" in template.keep else 1)
-        return maps + device_bytes(template, family, family.denoiser(self), latent, images, steps)
+        wanted = price(template, shape, steps if "steps" in template.keep else 1)
+        denoiser = family.denoiser(self)
+        if template.self_attention:
+            sizes = {site.name: family.grid(site, latent) for site in family.self_sites(denoiser)}
+            own = own_shapes(template, sizes, images, steps, wanted, device="meta")
+            wanted += sum(shape.nbytes for shape in own)
+        return wanted + device_bytes(template, family, denoiser, latent, images, steps)
 
     def _rdaam_prepare(self, family: Family, *, quiet: bool = False) -> str | None:
         """See that our processors are in place; the reason why not, if they cannot be."""
@@ -227,6 +237,9 @@ class RDAAMPipelineMixin:
                     NotRecordedWarning,
                     stacklevel=4,
                 )
+        if template.self_attention:
+            # A child for each site once, not once a run: a compiled denoiser would compile again.
+            install_own(replaced(family.self_sites(denoiser)), template)
         self._rdaam_installed = id(denoiser)
         return None
 

@@ -107,6 +107,7 @@ class Run:
             queries=self.recorder.read_queries(),
             negative_queries=self.recorder.read_queries(NEGATIVE),
             vocabulary=self.recorder.read_vocabulary(),
+            own=self.recorder.read_own(),
         )
 
     def _as_encoded(self) -> dict[str, Any]:
@@ -141,7 +142,9 @@ class Run:
         """Of each prompt; a negative prompt that is not given is an empty one."""
         if self.arguments.get("negative_prompt_embeds") is not None:
             return [None] * prompts
-        text = (self._encoded or {}).get("negative_prompt", self.arguments.get("negative_prompt"))
+        text = (self._encoded or {}).get("negative_prompt")
+        if text is None:
+            text = self.arguments.get("negative_prompt")
         if text is None or isinstance(text, str):
             return [text or ""] * prompts
         texts = list(text)

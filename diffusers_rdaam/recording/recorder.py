@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError, RDAAMError
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.budget import price
@@ -20,7 +21,7 @@ from diffusers_rdaam.recording.frames import Frames, ImageMaps
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.queries import QueryRecord
-from diffusers_rdaam.recording.self_maps import SelfGrid, SelfMaps
+from diffusers_rdaam.recording.self_maps import SelfMaps
 from diffusers_rdaam.recording.sites import Site, replaced
 from diffusers_rdaam.recording.target import Bound, Observer, Several
 from diffusers_rdaam.recording.text_maps import TextMaps

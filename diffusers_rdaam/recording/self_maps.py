@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
 
+from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.accumulator import (
@@ -20,28 +20,8 @@ from diffusers_rdaam.recording.budget import megabytes
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, RowsOf
-from diffusers_rdaam.recording.sites import Site
+from diffusers_rdaam.recording.sites import Site, replaced
 from diffusers_rdaam.recording.target import Branch, Target
-
-Size = tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class SelfGrid:
-    """What was recorded of one image's self-attention on one grid.
-
-    Args:
-        sums: ``(keys, queries)`` float16 or float32, positions row by row: sums of head means, so
-            that ``sums[j, i] / additions`` is the probability that position ``i`` attends to ``j``.
-        additions: how many (site, denoiser call) pairs were added.
-        size: height and width of the grid.
-        sites: names of the attention modules.
-    """
-
-    sums: Tensor
-    additions: int
-    size: Size
-    sites: tuple[str, ...]
 
 
 class SelfMaps:
@@ -66,6 +46,7 @@ class SelfMaps:
         self.template = template
         self.buffers = list(buffers)
         self.sites: tuple[Site, ...] = family.self_sites(family.denoiser(pipe))
+        self._targets: dict[tuple[int, int], dict[str, Target]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
         """Choose the grids and allocate; the price.
@@ -79,100 +60,146 @@ class SelfMaps:
         Raises:
             InputError: over the budget, or a grid that the denoiser does not have.
         """
-        shapes = self._choose(call, images, calls, spent)
-        fitting = {buffer.shape: buffer for buffer in self.buffers}
+        shapes = own_shapes(
+            self.template, self._sizes(call), images, calls, spent, device=call.device
+        )
+        # What does not fit goes first: old and new buffers together would be over the price.
+        fitting = {buffer.shape: buffer for buffer in self.buffers if buffer.shape in shapes}
         self.buffers = []
         for shape in shapes:
-            buffer = fitting.pop(shape, None)
-            if buffer is not None:
-                buffer.zero_()
-            self.buffers.append(buffer or HeatMapAccumulator(shape))
-        grids = ", ".join(f"{_size(shape)[0]}x{_size(shape)[1]}" for shape in shapes)
+            if shape in fitting:
+                fitting[shape].zero_()
+            self.buffers.append(fitting.get(shape) or HeatMapAccumulator(shape))
         wanted = sum(shape.nbytes for shape in shapes)
-        return f"Keeping {megabytes(wanted)} of self-attention (grids of height x width {grids})."
+        grids = ", ".join(
+            f"{height}x{width} with {4 if shape.pair else 2} bytes a cell"
+            for shape in shapes
+            for height, width in [_size(shape)]
+        )
+        count = "1 image" if images == 1 else f"{images} images"
+        return f"Keeping {megabytes(wanted)} of self-attention ({count}, grid {grids})."
 
     @property
     def nbytes(self) -> int:
         """Bytes of the planes."""
         return sum(buffer.shape.nbytes for buffer in self.buffers)
 
-    def _choose(
-        self, call: DenoiserCall, images: int, calls: int | None, spent: int
-    ) -> list[AccumulatorShape]:
-        by_size: dict[Size, list[str]] = {}
-        for site in self.sites:
-            by_size.setdefault(self.family.grid(site, call.latent_size), []).append(site.name)
-        sizes = sorted(by_size, key=lambda size: -math.prod(size))
-        shapes = {
-            size: AccumulatorShape(
-                images=images,
-                tokens=math.prod(size),
-                grids=tuple((name, size) for name in by_size[size]),
-                pair=len(by_size[size]) * (calls or 10**6) > SINGLE_PLANE_ADDITIONS,
-                device=call.device,
-            )
-            for size in sizes
-        }
-        budget = self.template.budget
-        prices = ", ".join(f"{h}x{w} {megabytes(shapes[h, w].nbytes)}" for h, w in sizes)
-        if self.template.self_attention is True:
-            fitting = [shapes[size] for size in sizes if shapes[size].nbytes + spent <= budget]
-            if not fitting:
-                raise InputError(
-                    f"No grid's self-attention fits into the budget of {megabytes(budget)}, of "
-                    f"which {megabytes(spent)} are spent already: {prices or 'there is none'}. "
-                    "Allow more with RDAAMProcessor(budget=…, …)."
-                )
-            return fitting[:1]
-        asked = self.template.self_attention or ()
-        unknown = [size for size in asked if size not in shapes]
-        if unknown:
+    def _sizes(self, call: DenoiserCall) -> dict[str, Size]:
+        """The grids of the sites that record.
+
+        Raises:
+            InputError: there is none.
+        """
+        lost = replaced(self.sites)
+        sites = [site for site in self.sites if site not in lost]
+        if not sites:
+            why = "it has none"
+            if lost:
+                name = type(lost[0].processor).__name__
+                why = f"the first of {len(lost)} modules, {lost[0].name}, has a {name}"
             raise InputError(
-                f"This denoiser has no self-attention on a grid of {unknown[0][0]}x{unknown[0][1]} "
-                f"(height x width) at this image size. Grids and prices: {prices or 'none'}."
+                f"This denoiser's self-attention cannot be recorded: {why}. Leave "
+                "self_attention= out."
             )
-        chosen = [shapes[size] for size in asked]
-        wanted = sum(shape.nbytes for shape in chosen)
-        if wanted + spent > budget:
-            raise InputError(
-                f"Self-attention of these grids takes {megabytes(wanted)}, together "
-                f"{megabytes(wanted + spent)}, over the budget of {megabytes(budget)}. Prices: "
-                f"{prices}. Choose fewer, or allow it with RDAAMProcessor(budget={wanted + spent}, "
-                "…)."
-            )
-        return chosen
+        return {site.name: self.family.grid(site, call.latent_size) for site in sites}
 
     def targets(self, rows: RowsOf) -> dict[str, Target]:
         """Where each site of a chosen grid adds its maps during this call."""
         if CONDITIONAL not in rows:
             return {}
-        start, stop = rows[CONDITIONAL]
-        targets = {}
+        part = rows[CONDITIONAL]
+        if part not in self._targets:
+            self._targets[part] = dict(self._make_targets(*part))
+        return self._targets[part]
+
+    def _make_targets(self, start: int, stop: int) -> Iterable[tuple[str, Target]]:
         for buffer in self.buffers:
             accumulate = choose(self.template.backend, device=buffer.shape.device).accumulate
             for name, _ in buffer.shape.grids:
                 high, low = buffer.planes(name)
                 branch = Branch(high, low, buffer.count(name), start, stop)
-                targets[name] = Target(name, (branch,), accumulate, own=True)
-        return targets
+                yield name, Target(name, (branch,), accumulate, own=True)
 
     def read(self) -> list[tuple[SelfGrid, ...]]:
         """What was recorded of each image, on the CPU, in the order of the chosen grids.
 
-        Sites that a pipeline has taken for itself, such as those of perturbed-attention guidance,
-        are left out.
+        Sites that nothing was added to are left out; a grid without any, too.
         """
         images: list[list[SelfGrid]] = []
         for buffer in self.buffers:
+            images = images or [[] for _ in range(buffer.shape.images)]
             counts = buffer.site_counts()
             names = tuple(name for name, count in counts.items() if count)
             if not names:
                 continue
-            sums = buffer.stored()
-            images = images or [[] for _ in range(buffer.shape.images)]
-            for grids, part in zip(images, sums, strict=True):
-                grids.append(SelfGrid(part, sum(counts.values()), _size(buffer.shape), names))
+            for grids, sums in zip(images, buffer.stored(), strict=True):
+                grids.append(SelfGrid(sums, sum(counts.values()), _size(buffer.shape), names))
         return [tuple(grids) for grids in images]
+
+
+def own_shapes(
+    template: RDAAMProcessor,
+    sizes: Mapping[str, Size],
+    images: int,
+    calls: int | None,
+    spent: int,
+    *,
+    device: torch.device | str,
+) -> list[AccumulatorShape]:
+    """The buffers that a run will have: of the grids asked for, or of the largest that fits.
+
+    Args:
+        template: with its options.
+        sizes: each site's grid.
+        images: conditional rows.
+        calls: how often the denoiser will be called; None where that is not known.
+        spent: bytes of the budget that the text maps take.
+        device: of the denoiser.
+
+    Raises:
+        InputError: over the budget, or a grid that no site has.
+    """
+    by_size: dict[Size, list[str]] = {}
+    for name, size in sizes.items():
+        by_size.setdefault(size, []).append(name)
+    shapes = {
+        size: AccumulatorShape(
+            images=images,
+            tokens=math.prod(size),
+            grids=tuple((name, size) for name in by_size[size]),
+            pair=calls is None or len(by_size[size]) * calls > SINGLE_PLANE_ADDITIONS,
+            device=torch.device(device),
+        )
+        for size in sorted(by_size, key=lambda size: -math.prod(size))
+    }
+    prices = ", ".join(f"{h}x{w} {megabytes(s.nbytes)}" for (h, w), s in shapes.items())
+    left = template.budget - spent
+    if template.self_attention is True:
+        fitting = [shape for shape in shapes.values() if shape.nbytes <= left]
+        if not fitting:
+            raise InputError(
+                f"No grid's self-attention fits into the budget of {megabytes(template.budget)}, "
+                f"of which the text takes {megabytes(spent)}: {prices}. Allow more with "
+                "RDAAMProcessor(budget=…)."
+            )
+        return fitting[:1]
+    asked: tuple[Size, ...] = template.self_attention or ()
+    for height, width in asked:
+        if (height, width) not in shapes:
+            raise InputError(
+                f"No self-attention that can be recorded has a grid of {height}x{width} (height x "
+                f"width) at this image size. Grids and prices: {prices}."
+            )
+    chosen = [shapes[size] for size in asked]
+    wanted = sum(shape.nbytes for shape in chosen)
+    if wanted > left:
+        raise InputError(
+            f"Self-attention of these grids takes {megabytes(wanted)}, with the text "
+            f"{megabytes(wanted + spent)}: over the budget of {megabytes(template.budget)}. "
+            f"Prices: {prices}. Choose fewer or smaller grids, or allow it with "
+            f"RDAAMProcessor(budget={wanted + spent}, …)."
+        )
+    return chosen
 
 
 def _size(shape: AccumulatorShape) -> Size:

@@ -65,6 +65,12 @@ class Target:
                 "cuts its input into tiles"
             )
             return
+        if key.shape[2] != columns and self.own:
+            self._misfits(
+                f"to {key.shape[2]} image positions, where {columns} were expected: something adds "
+                "positions, or merges some"
+            )
+            return
         if key.shape[2] != columns:
             self._misfits(
                 f"to {key.shape[2]} columns, where {columns} were expected of the text: something "
@@ -75,11 +81,11 @@ class Target:
             if mask.dtype == torch.bool:
                 # The logits are float32; true means "may be attended".
                 mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
-            mask = mask.float()
+            mask = mask.float().expand(query.shape[0], -1, -1, -1)
         with torch.no_grad():
             for branch in self.branches:
                 rows = slice(branch.start, branch.stop)
-                part = mask if mask is None or mask.shape[0] == 1 else mask[rows]
+                part = None if mask is None else mask[rows]
                 self.accumulate(
                     query[rows], key[rows], branch.high, branch.low, mask=part, scale=scale
                 )

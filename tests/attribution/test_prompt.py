@@ -25,6 +25,18 @@ def test_words_and_their_columns(prompt):
     assert prompt.lost_words == ()
 
 
+def test_a_token_that_stands_for_several_words_is_one():
+    text = "a <cat-toy> and cat"
+    toy = [Token(column, f"<cat-toy>_{column}", "text", 2, 11) for column in (2, 3)]
+    rest = (Token(4, "and", "text", 12, 15), Token(5, "cat", "text", 16, 19))
+    tokens = (Token(0, "<start>", "start"), Token(1, "a", "text", 0, 1), *toy, *rest)
+    words = Prompt(text, tokens).words
+    assert [(word.text, word.columns) for word in words] == [
+        ("a", (1,)), ("<cat-toy>", (2, 3)), ("and", (4,)), ("cat", (5,)),
+    ]  # fmt: skip
+    assert Prompt(text, tokens).find("<cat-toy>").columns == (2, 3)
+
+
 def test_columns_that_are_of_no_word(prompt):
     assert prompt.columns_of_kind() == {
         "start": (0,), "punctuation": (9,), "end": (12,), "padding": (13, 14),

@@ -172,6 +172,12 @@ def test_perturbed_attention_guidance_comes_stays_and_goes(given, task, name):
     assert type(ours(task).from_pipe(pipe, enable_pag=False)) is recording(name.replace("PAG", ""))
 
 
+def test_perturbed_attention_guidance_stays_where_a_controlnet_comes():
+    net = parts_of(ALL_CASES["StableDiffusionControlNetPAG"])["controlnet"]
+    pipe = ours("Text2Image").from_pipe(toy(ALL_CASES["StableDiffusionPAG"])[0], controlnet=net)
+    assert type(pipe) is recording("StableDiffusionControlNetPAG")
+
+
 def test_perturbed_attention_guidance_from_a_folder(folders):
     pipe = ours("Text2Image").from_pretrained(
         folders["StableDiffusionXL"], enable_pag=True, pag_applied_layers="mid"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from toys import ALL_CASES, CASES, PROMPT, SITES, Case, build, call, parts_of, t
 
 from diffusers_rdaam.errors import NotRecordedWarning, RecordingError, UnsupportedPipelineError
 from diffusers_rdaam.recording.families import family_of
+from diffusers_rdaam.recording.tokenize import _places
 
 SD, XL = CASES["StableDiffusion"], CASES["StableDiffusionXL"]
 PAIR = [pytest.param(SD, id="SD"), pytest.param(XL, id="XL")]
@@ -77,7 +79,7 @@ def test_textual_inversion(case, vectors):
     columns = [attribution.column(2 + index).values for index in range(vectors)]
     np.testing.assert_allclose(word, sum(columns), rtol=1e-5)
     names = [w.text for w in attribution.words]
-    assert names == ["a", "cat", "toy", "near", "cat", "and", "a", "house"]
+    assert names == ["a", "<cat-toy>", "near", "cat", "and", "a", "house"]
     spans = {(token.start, token.end) for token in attribution.prompt.tokens}
     assert {(2, 11), (17, 22)} <= spans
 
@@ -252,3 +254,10 @@ def test_rows_that_come_in_parts_are_refused():
         call(VIDEO, ours)
     with pytest.raises(UnsupportedPipelineError, match=r"or use the stock pipeline\.$"):
         family_of(ours).sites(ours.unet)
+
+
+def test_a_token_whose_name_begins_with_another():
+    tokenizer = SimpleNamespace(added_tokens_encoder={"sk": 1, "sks": 2, "sks_1": 3})
+    places = _places(tokenizer, "a sks b", "a sks sks_1 b")
+    assert places == [(0, 1), (1, 2), *[(2, 5)] * 9, (5, 6), (6, 7)]
+    assert _places(tokenizer, "a sks b", "a painting") is None
