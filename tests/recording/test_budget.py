@@ -179,7 +179,8 @@ def test_unknown_axes(keep):
     with pytest.raises(InputError) as error:
         RDAAMProcessor(keep=keep)
     assert str(error.value) == (
-        f"{name!r} is not what can be kept apart. Give some of 'steps', 'layers', 'heads'."
+        f"{name!r} is not what can be kept apart. Give some of 'steps', 'layers', 'heads', "
+        "'queries'."
     )
 
 
