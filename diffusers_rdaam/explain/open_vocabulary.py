@@ -31,7 +31,12 @@ from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.projection import split
 from diffusers_rdaam.recording.sites import Site
-from diffusers_rdaam.recording.vocabulary import EncodedText, key_of
+from diffusers_rdaam.recording.vocabulary import (
+    EncodedText,
+    check_width,
+    key_of,
+    text_projection,
+)
 
 Size = tuple[int, int]
 
@@ -192,24 +197,28 @@ def _key(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
     """``(heads, tokens, dim)``."""
     if not torch.is_grad_enabled():
         return key_of(denoiser, site, embedding)[0]
-    # Checks the width; keys of a model in half precision have gradients that half cannot hold, and
-    # the weights are to get none.
-    with torch.no_grad():
-        key_of(denoiser, site, embedding)
-        module: Any = site.module
-        matrix, bias = _matrix(module.to_k, denoiser.dtype, embedding.device)
-    plain = module.norm_k is None and not module.norm_cross
-    if not plain:
+    check_width(denoiser, site, embedding)
+    module: Any = site.module
+    if module.norm_k is not None or module.norm_cross:
         return key_of(denoiser, site, embedding)[0]
-    return split(module, (embedding.float() @ matrix + bias).unsqueeze(0))[0]
+    # Not by way of the modules: keys of a model in half precision have gradients that half cannot
+    # hold, and its weights are to get none.
+    states = embedding.float()
+    for linear in (text_projection(denoiser), module.to_k):
+        if linear is not None:
+            with torch.no_grad():
+                matrix, bias = _matrix(linear, denoiser.dtype, embedding.device)
+            states = states @ matrix + bias
+    return split(module, states.unsqueeze(0))[0]
 
 
-def _matrix(to_k: Any, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _matrix(linear: Any, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """What a projection does, adapters included, as a float32 matrix and what it adds."""
-    if type(to_k) is nn.Linear and to_k.weight.device == device and to_k.bias is None:
-        return to_k.weight.detach().float().T, torch.zeros((), device=device)
-    bias = to_k(torch.zeros(1, to_k.in_features, dtype=dtype, device=device)).float()
-    rows = to_k(torch.eye(to_k.in_features, dtype=dtype, device=device)).float()
+    if type(linear) is nn.Linear and linear.weight.device == device and linear.bias is None:
+        return linear.weight.detach().float().T, torch.zeros((), device=device)
+    width = linear.in_features
+    bias = linear(torch.zeros(1, width, dtype=dtype, device=device)).float()
+    rows = linear(torch.eye(width, dtype=dtype, device=device)).float()
     return rows - bias, bias
 
 

@@ -72,21 +72,44 @@ class TextTarget:
         return context is not None
 
 
-def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
-    """A text's keys at a site, ``(1, heads, tokens, dim)``.
+def text_projection(denoiser: Any) -> Any:
+    """What a denoiser does to an embedding before its sites read it; None in most."""
+    # An image prompt adapter has put its own in the other's place.
+    moved = getattr(denoiser, "text_encoder_hid_proj", None)
+    if moved is not None:
+        return moved
+    kind = denoiser.config.encoder_hid_dim_type
+    return denoiser.encoder_hid_proj if kind == "text_proj" else None
+
+
+def check_width(denoiser: Any, site: Site, embedding: Tensor) -> None:
+    """See that an embedding is as wide as what the denoiser reads.
 
     Raises:
-        InputError: the embedding is not as wide as what the site reads.
+        InputError: it is not.
     """
     module: Any = site.module
-    wanted = module.to_k.in_features
+    wanted = (text_projection(denoiser) or module.to_k).in_features
     if embedding.ndim != 2 or embedding.shape[1] != wanted:
         raise InputError(
             f"The embedding has shape {tuple(embedding.shape)}; this denoiser reads texts of shape "
             f"(tokens, {wanted}). Give what its pipeline's encode_prompt returns, without the axis "
             "of the batch."
         )
+
+
+def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
+    """A text's keys at a site, ``(1, heads, tokens, dim)``.
+
+    Raises:
+        InputError: the embedding is not as wide as what the denoiser reads.
+    """
+    check_width(denoiser, site, embedding)
     text = embedding.unsqueeze(0).to(denoiser.dtype)
+    before = text_projection(denoiser)
+    if before is not None:
+        text = before(text)
+    module: Any = site.module
     return project_key(module, text, normalize=normalizes(site.processor))
 
 
