@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.encode import TextLike
 from diffusers_rdaam.explain.fits import Fit, fit_of
@@ -129,75 +130,100 @@ def optimize_token(
             finite.
         RegionError: a mask is not of its image's size.
     """
-    attributions, masks = _paired(attributions, masks)
-    rate = LEARNING_RATES.get(space, 1.0) if learning_rate is None else learning_rate
-    schedule = Schedule(iterations, rate, step_size, gamma)
-    scale = _scaling(scaling)
-    queries = [queries_of(attribution) for attribution in attributions]
-    targets = [
-        _target(attribution, mask, stored.sizes[0])
-        for attribution, mask, stored in zip(attributions, masks, queries, strict=True)
-    ]
-    fit = fit_of(pipe, initial, space, clip_skip_of(attributions[0]))
-    recipe = recipe or MapRecipe()
+    # What is made in inference mode has no gradients, whoever the caller is.
+    with torch.inference_mode(False):
+        attributions, masks = _paired(attributions, masks)
+        rate = LEARNING_RATES.get(space, 1.0) if learning_rate is None else learning_rate
+        schedule = Schedule(iterations, rate, step_size, gamma)
+        queries = [queries_of(attribution) for attribution in attributions]
+        problem = _Problem(
+            pipe=pipe,
+            queries=queries,
+            targets=[
+                _target(attribution, mask, stored.sizes[0])
+                for attribution, mask, stored in zip(attributions, masks, queries, strict=True)
+            ],
+            fit=fit_of(pipe, initial, space, clip_skip_of(attributions[0])),
+            recipe=recipe or MapRecipe(),
+            scale=_scaling(scaling),
+        )
+        with torch.enable_grad(), _bar(pipe, iterations) as bar:
+            return _descend(problem, schedule, space, callback, bar)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What the loss is made of, for each image its queries and its target."""
+
+    pipe: Any
+    queries: Sequence[Queries]
+    targets: Sequence[Tensor]
+    fit: Fit
+    recipe: MapRecipe
+    scale: Callable[[Tensor], Tensor]
+
+    def gradients(
+        self, embedding: Tensor, parameters: list[Tensor]
+    ) -> tuple[float, list[Tensor], Tensor]:
+        """The mean loss, its gradients, and the last image's maps.
+
+        One image is in memory at a time.
+        """
+        leaf = embedding.detach().requires_grad_()
+        text = EncodedText(self.fit.prompt, leaf)
+        total = 0.0
+        for stored, target in zip(self.queries, self.targets, strict=True):
+            maps = maps_of(self.pipe, stored, text, self.recipe)
+            word = maps[list(self.fit.words)].sum(dim=0)
+            both = self.scale(torch.stack([maps[0], word]))
+            # Cross-entropy against probabilities, as logits are what was scaled.
+            loss = F.cross_entropy(both.unsqueeze(0), target.to(both.device).unsqueeze(0))
+            (loss / len(self.targets)).backward(inputs=[leaf])
+            total += float(loss.detach()) / len(self.targets)
+        assert leaf.grad is not None
+        factor = 1.0 if embedding.dtype == torch.float32 else HALF_LOSS_SCALE
+        upstream = (leaf.grad.float() * factor).to(embedding.dtype)
+        gradients = torch.autograd.grad(embedding, parameters, upstream)
+        return total, [gradient / factor for gradient in gradients], both.detach()
+
+
+def _descend(
+    problem: _Problem,
+    schedule: Schedule,
+    space: Space,
+    callback: Callable[[OptimizationStep], Any] | None,
+    bar: Any,
+) -> OptimizedToken:
+    """Plain gradient descent; the best that was met."""
     losses: list[float] = []
     best: tuple[int, list[Tensor], Tensor] | None = None
-    with torch.inference_mode(False), torch.enable_grad(), _bar(pipe, iterations) as bar:
-        parameters = [part.detach().clone().requires_grad_() for part in fit.start]
-        for iteration in range(schedule.iterations):
-            embedding = fit.embedding(parameters)
-            loss, gradients, maps = _gradients(
-                pipe, queries, targets, fit, embedding, parameters, recipe, scale
+    parameters = [part.detach().clone().requires_grad_() for part in problem.fit.start]
+    for iteration in range(schedule.iterations):
+        embedding = problem.fit.embedding(parameters)
+        loss, gradients, maps = problem.gradients(embedding, parameters)
+        if not math.isfinite(loss) or not all(map(_finite, gradients)):
+            raise InputError(
+                f"The gradient of iteration {iteration} is not finite (loss {loss}). Give a lower "
+                f"learning_rate= than {schedule.learning_rate}, or a model in float32."
             )
-            if not math.isfinite(loss) or not all(map(_finite, gradients)):
-                raise InputError(
-                    f"The gradient of iteration {iteration} is not finite (loss {loss}). Give a "
-                    f"lower learning_rate= than {schedule.learning_rate}, or a model in float32."
-                )
-            losses.append(loss)
-            if best is None or loss < losses[best[0]]:
-                copies = [part.detach().clone() for part in parameters]
-                best = (iteration, copies, embedding.detach().clone())
-            if callback is not None:
-                step = OptimizationStep(iteration, loss, embedding.detach().clone(), maps)
-                if callback(step) is True:
-                    break
-            with torch.no_grad():
-                for part, gradient in zip(parameters, gradients, strict=True):
-                    part -= schedule.rate(iteration) * gradient
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.4f}")
+        losses.append(loss)
+        if best is None or loss < losses[best[0]]:
+            copies = [part.detach().clone() for part in parameters]
+            best = (iteration, copies, embedding.detach().clone())
+        if callback is not None:
+            seen = OptimizationStep(iteration, loss, embedding.detach().clone(), maps)
+            if callback(seen) is True:
+                break
+        with torch.no_grad():
+            for part, gradient in zip(parameters, gradients, strict=True):
+                part -= schedule.rate(iteration) * gradient
+        bar.update()
+        bar.set_postfix(loss=f"{loss:.4f}")
     assert best is not None
     index, found, embedding = best
-    vectors = {name: part.cpu() for name, part in fit.vectors(found).items()}
-    return OptimizedToken(fit.prompt, embedding.cpu(), space, vectors, tuple(losses), index)
-
-
-def _gradients(
-    pipe: Any,
-    queries: Sequence[Any],
-    targets: Sequence[Tensor],
-    fit: Fit,
-    embedding: Tensor,
-    parameters: list[Tensor],
-    recipe: MapRecipe,
-    scale: Callable[[Tensor], Tensor],
-) -> tuple[float, list[Tensor], Tensor]:
-    """The mean loss, its gradients, and the last image's maps; one image in memory at a time."""
-    leaf = embedding.detach().requires_grad_()
-    total = 0.0
-    for stored, target in zip(queries, targets, strict=True):
-        maps = maps_of(pipe, stored, EncodedText(fit.prompt, leaf), recipe)
-        both = scale(torch.stack([maps[0], maps[list(fit.words)].sum(dim=0)]))
-        # Cross-entropy against probabilities, as logits are what was scaled.
-        loss = F.cross_entropy(both.unsqueeze(0), target.to(both.device).unsqueeze(0))
-        (loss / len(targets)).backward(inputs=[leaf])
-        total += float(loss.detach()) / len(targets)
-    assert leaf.grad is not None
-    factor = 1.0 if embedding.dtype == torch.float32 else HALF_LOSS_SCALE
-    upstream = (leaf.grad.float() * factor).to(embedding.dtype)
-    gradients = torch.autograd.grad(embedding, parameters, upstream)
-    return total, [gradient / factor for gradient in gradients], both.detach()
+    vectors = {name: part.cpu() for name, part in problem.fit.vectors(found).items()}
+    prompt = problem.fit.prompt
+    return OptimizedToken(prompt, embedding.cpu(), space, vectors, tuple(losses), index)
 
 
 def _paired(attributions: Any, masks: Any) -> tuple[list[Attribution], list[RegionLike]]:

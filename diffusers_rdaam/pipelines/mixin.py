@@ -23,7 +23,7 @@ from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.queries import device_bytes
+from diffusers_rdaam.recording.query_price import device_bytes
 from diffusers_rdaam.recording.recorder import Buffers, Recorder
 from diffusers_rdaam.recording.self_maps import own_shapes
 from diffusers_rdaam.recording.sites import (

@@ -13,11 +13,17 @@ from torch import Tensor
 
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.recording.budget import megabytes
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.query_options import QueryOptions
+from diffusers_rdaam.recording.query_price import (
+    check_query_budget,
+    chosen_sizes,
+    head_width,
+    query_bytes,
+    query_price_text,
+)
 from diffusers_rdaam.recording.sites import Site
 
 Size = tuple[int, int]
@@ -93,7 +99,7 @@ class QueryRecord:
             InputError: over the budget; or a grid, step or folder that there is not.
         """
         sizes = {site.name: self.family.grid(site, call.latent_size) for site in self.sites}
-        self._sizes = _chosen(sizes, self.options.grids)
+        self._sizes = chosen_sizes(sizes, self.options.grids)
         self._steps = self.options.numbers(calls)
         branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
         step = images * len(branches) * query_bytes(self.template, self.sites, self._sizes)
@@ -104,7 +110,7 @@ class QueryRecord:
         for branch in branches:
             self._buffers[branch] = {
                 name: torch.zeros(
-                    (images, modules[name].heads, math.prod(size), _width(modules[name])),
+                    (images, modules[name].heads, math.prod(size), head_width(modules[name])),
                     dtype=self.options.dtype,
                     device=call.device,
                 )
@@ -113,7 +119,9 @@ class QueryRecord:
             self._counts[branch] = torch.zeros(
                 len(self._sizes), dtype=torch.int32, device=call.device
             )
-        return self._price_text(step, calls)
+        count = None if calls is None else len(self._steps)
+        where = self._folder or self.options.place
+        return query_price_text(step, count, str(where))
 
     @property
     def nbytes(self) -> int:
@@ -129,44 +137,9 @@ class QueryRecord:
         buffers = (buffer.nbytes for branch in self._buffers.values() for buffer in branch.values())
         return sum(stored) + sum(buffers)
 
-    def _price_text(self, step: int, calls: int | None) -> str:
-        place = {"cpu": "in memory", "device": "on the denoiser's device"}
-        where = f"in {self._folder}" if self._folder else place[str(self.options.place)]
-        if calls is None:
-            return f"Keeping {megabytes(step)} of queries for each step {where}, and one buffer."
-        count = len(self._steps)
-        return (
-            f"Keeping {megabytes(step * count)} of queries {where} ({_steps(count)} of "
-            f"{megabytes(step)}), and a buffer of {megabytes(step)} while it runs."
-        )
-
     def _check(self, step: int, count: int) -> None:
         """Raises InputError where ``count`` steps of ``step`` bytes are over the budget."""
-        # One step more: the buffer.
-        budget, wanted = self.template.budget, self._spent + step * (count + 1)
-        if wanted <= budget:
-            return
-        by_size: dict[Size, int] = {}
-        for site in self.sites:
-            if site.name in self._sizes:
-                size = self._sizes[site.name]
-                by_size[size] = by_size.get(size, 0) + query_bytes(
-                    self.template, [site], {site.name: size}
-                )
-        whole = sum(by_size.values())
-        prices = ", ".join(
-            f"{height}x{width} {megabytes(step * part // whole)}"
-            for (height, width), part in sorted(by_size.items(), reverse=True)
-        )
-        fitting = max((budget - self._spent) // step - 1, 0)
-        other = f" (and {megabytes(self._spent)} of other maps)" if self._spent else ""
-        raise InputError(
-            f"The queries of {_steps(count)} and the buffer of one take "
-            f"{megabytes(step * (count + 1))}{other}, over the budget of {megabytes(budget)}; "
-            f"{_steps(fitting)} would fit. A step's, by grid of height x width: {prices}. "
-            "Choose with query_grids= and query_steps=, or allow it with "
-            f"RDAAMProcessor(budget={wanted}, …)."
-        )
+        check_query_budget(self.template, self.sites, self._sizes, step, count, self._spent)
 
     def _make_folder(self) -> None:
         folder = self.options.folder
@@ -275,55 +248,3 @@ class QueryRecord:
                 parts = tuple(kept[step][name][image] for step in calls)
                 sites.append(SiteQueries(name, size, heads, dim, calls, parts))
         return [Queries(tuple(sites)) for sites in found] if found[0] else None
-
-
-def _steps(count: int) -> str:
-    return f"{count} {'step' if count == 1 else 'steps'}"
-
-
-def query_bytes(template: RDAAMProcessor, sites: Any, sizes: dict[str, Size]) -> int:
-    """Bytes of one image's queries of one denoiser call, of the sites that ``sizes`` has."""
-    assert template.queries is not None
-    return sum(
-        template.queries.dtype.itemsize * site.heads * _width(site) * math.prod(sizes[site.name])
-        for site in sites
-        if site.name in sizes
-    )
-
-
-def device_bytes(
-    template: RDAAMProcessor,
-    family: Family,
-    denoiser: Any,
-    latent_size: Size,
-    images: int,
-    calls: int,
-) -> int:
-    """Bytes on the denoiser's device: the buffer of a call, and what is kept there."""
-    if template.queries is None:
-        return 0
-    sites = family.sites(denoiser)
-    sizes = {site.name: family.grid(site, latent_size) for site in sites}
-    step = query_bytes(template, sites, _chosen(sizes, template.queries.grids)) * images
-    kept = len(template.queries.numbers(calls)) if template.queries.place == "device" else 0
-    return step * (2 if template.keep_negative else 1) * (kept + 1)
-
-
-def _width(site: Site) -> int:
-    """Of one head."""
-    module: Any = site.module
-    return int(module.inner_dim) // site.heads
-
-
-def _chosen(sizes: dict[str, Size], grids: tuple[Size, ...] | None) -> dict[str, Size]:
-    if grids is None:
-        return sizes
-    there = sorted(set(sizes.values()), key=lambda size: -math.prod(size))
-    for height, width in grids:
-        if (height, width) not in there:
-            names = ", ".join(f"{h}x{w}" for h, w in there)
-            raise InputError(
-                f"This denoiser has no attention to the text on a grid of {height}x{width} (height "
-                f"x width) at this image size. Grids for query_grids=: {names}."
-            )
-    return {name: size for name, size in sizes.items() if size in grids}

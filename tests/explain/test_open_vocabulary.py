@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from oracle import watched
+from torch._dynamo.utils import counters
 from toys import ALL_CASES, CASES, build, call, parts_of
 
 from diffusers_rdaam import (
@@ -321,3 +322,25 @@ def test_a_vocabulary_is_saved_with_the_attribution(tmp_path):
         assert found.words == attribution.vocabulary[text].words and found.image is again.image
     coarse = attribution.select(resolutions=[attribution.grids[-1].size])
     assert len(coarse.vocabulary["mouth"].grids) == 1
+
+
+def test_one_graph_for_queries_and_a_vocabulary():
+    torch.compiler.reset()
+    counters.clear()
+    case = CASES["StableDiffusion"]
+    settings = {"num_inference_steps": 3, "attribution_vocabulary": ["a hat"]}
+    pipe = fresh(
+        case.name, keep="queries", query_steps=[0, 2], keep_negative=True, query_precision="fp32"
+    )
+    wanted = call(case, pipe, **settings).attribution
+    pipe.unet.compile(fullgraph=True, backend="eager")
+    call(case, pipe, **settings)
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        found = call(case, pipe, **settings).attribution
+    torch.compiler.reset()
+    assert found.queries.calls == (0, 2)
+    assert difference(pipe.query(found, TEXT), pipe.query(wanted, TEXT)) < 1e-6
+    negative = [pipe.query(a.negative, TEXT) for a in (found, wanted)]
+    assert difference(*negative) < 1e-6
+    assert difference(found.vocabulary["a hat"], wanted.vocabulary["a hat"]) < 1e-6
