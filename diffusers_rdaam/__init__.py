@@ -33,8 +33,11 @@ _EXPORTS = {
     "LatentConsistencyModelImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.latent_consistency",
     "LatentConsistencyModelRDAAMPipeline": "diffusers_rdaam.pipelines.latent_consistency",
     "LivePreview": "diffusers_rdaam.pipelines.callbacks",
+    "MapRecipe": "diffusers_rdaam.explain.recipe",
     "Mask": "diffusers_rdaam.geometry.region",
+    "OptimizedToken": "diffusers_rdaam.explain.optimized_token",
     "Polygon": "diffusers_rdaam.geometry.region",
+    "Queries": "diffusers_rdaam.attribution.queries",
     "RDAAMError": "diffusers_rdaam.errors",
     "RDAAMPipelineMixin": "diffusers_rdaam.pipelines.mixin",
     "RDAAMProcessor": "diffusers_rdaam.recording.processor",
@@ -76,6 +79,9 @@ _EXPORTS = {
     "SavedAttention": "diffusers_rdaam.explain.saved",
     "inject_attention": "diffusers_rdaam.explain.editing",
     "load_demo_pipeline": "diffusers_rdaam.demo.loader",
+    "optimize_token": "diffusers_rdaam.explain.token_optimization",
+    "query": "diffusers_rdaam.explain.open_vocabulary",
+    "query_maps": "diffusers_rdaam.explain.open_vocabulary",
     "record_attention": "diffusers_rdaam.pipelines.record",
     "save_attention": "diffusers_rdaam.explain.editing",
 }
@@ -102,8 +108,11 @@ __all__ = [
     "LatentConsistencyModelImg2ImgRDAAMPipeline",
     "LatentConsistencyModelRDAAMPipeline",
     "LivePreview",
+    "MapRecipe",
     "Mask",
+    "OptimizedToken",
     "Polygon",
+    "Queries",
     "RDAAMError",
     "RDAAMPipelineMixin",
     "RDAAMProcessor",
@@ -146,6 +155,9 @@ __all__ = [
     "__version__",
     "inject_attention",
     "load_demo_pipeline",
+    "optimize_token",
+    "query",
+    "query_maps",
     "record_attention",
     "save_attention",
 ]
@@ -156,6 +168,9 @@ if TYPE_CHECKING:
     )
     from diffusers_rdaam.attribution.heat_map import (
         HeatMap,
+    )
+    from diffusers_rdaam.attribution.queries import (
+        Queries,
     )
     from diffusers_rdaam.attribution.region_words import (
         RegionWords,
@@ -168,7 +183,11 @@ if TYPE_CHECKING:
         RDAAMWarning,
     )
     from diffusers_rdaam.explain.editing import inject_attention, save_attention
+    from diffusers_rdaam.explain.open_vocabulary import query, query_maps
+    from diffusers_rdaam.explain.optimized_token import OptimizedToken
+    from diffusers_rdaam.explain.recipe import MapRecipe
     from diffusers_rdaam.explain.saved import SavedAttention
+    from diffusers_rdaam.explain.token_optimization import optimize_token
     from diffusers_rdaam.geometry.region import (
         Box,
         Mask,

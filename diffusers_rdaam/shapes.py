@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Float16, Float32
+from jaxtyping import Bool, Float, Float16, Float32, Int64
 from torch import Tensor
 
 Query = Float[Tensor, "rows heads pixels dim"]
@@ -27,3 +27,6 @@ CellWeights = Float[Tensor, "_ _"]  # of one of several grids, each of its own s
 TokenScores = Float[Tensor, " tokens"]
 StepMaps = Float[Tensor, "steps _ _"]  # of one of several grids, each of its own size
 StepWeights = Float[Tensor, "steps grids"]
+SelfSums = Float[Tensor, "positions positions"]  # keys before queries
+Weights = Float32[Tensor, "maps positions"]
+Labels = Int64[Tensor, "height width"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +14,17 @@ from PIL import Image
 
 from diffusers_rdaam.attribution import show
 from diffusers_rdaam.attribution.choices import Names, Numbers, Sizes
-from diffusers_rdaam.attribution.consistency import check_attribution, with_image
+from diffusers_rdaam.attribution.consistency import check_attribution, with_image, with_queries
 from diffusers_rdaam.attribution.detail import Kept
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.inside import InsideWords
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
+from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.attribution.selection import kept_by, select, site_names
+from diffusers_rdaam.attribution.self_attention import SelfAttention
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
@@ -52,6 +55,10 @@ class Attribution:
         kept: the maps apart by step, layer or head, where the run kept them so.
         negative_attribution: of the negative prompt, where the run kept it; its words are its own.
         mask: what was painted anew, where the run was given a mask; of the image's size.
+        queries: from which a pipeline makes the attribution of any text, where the run kept them.
+        vocabulary: of other texts that the run was given, each with words of its own.
+        self_grids: the image's attention to itself, where the run kept it; a selection has it as a
+            whole.
     """
 
     prompt: Prompt
@@ -62,6 +69,9 @@ class Attribution:
     kept: Kept | None = field(default=None, repr=False)
     negative_attribution: Attribution | None = field(default=None, repr=False)
     mask: Mask | None = field(default=None, repr=False)
+    queries: Queries | None = field(default=None, repr=False)
+    vocabulary: Mapping[str, Attribution] = field(default_factory=dict, repr=False)
+    self_grids: tuple[SelfGrid, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_attribution(self)
@@ -73,8 +83,11 @@ class Attribution:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all maps: the grids, what was kept apart, and the negative prompt's."""
-        parts = (*self.grids, self.kept, self.negative_attribution)
+        """Bytes of all maps: the grids, what was kept apart, self-attention, and those of the
+        negative prompt and the vocabulary. Queries have ``nbytes`` of their own.
+        """
+        others = (self.kept, self.negative_attribution, *self.vocabulary.values())
+        parts = (*self.grids, *self.self_grids, *others)
         return sum(part.nbytes for part in parts if part is not None)
 
     @property
@@ -220,6 +233,20 @@ class Attribution:
             )
         return replace(self.negative_attribution, image=self.image)
 
+    @cached_property
+    def self_attention(self) -> SelfAttention:
+        """Which regions attend to which: ``self_attention.box(…)``, ``.diffused()``.
+
+        Raises:
+            NoAttributionError: the run did not keep it.
+        """
+        if not self.self_grids:
+            raise NoAttributionError(
+                "This run did not keep its self-attention. Record with "
+                "RDAAMProcessor(self_attention=True)."
+            )
+        return SelfAttention(self.self_grids, self.image_size, self.image)
+
     @property
     def inpaint_mask(self) -> Mask:
         """What was painted anew, as a region; ``~attribution.inpaint_mask`` is what was not.
@@ -244,10 +271,19 @@ class Attribution:
         """
         return with_image(self, image)
 
+    def with_queries(self, queries: Queries) -> Attribution:
+        """The same with the run's queries, which files of attributions do not hold.
+
+        Raises:
+            InputError: they are of other sites or grids, so not of this run.
+        """
+        return with_queries(self, queries)
+
     def save(self, path: str | Path, *, kept: bool = True) -> Path:
         """Write a safetensors file that :meth:`load` reads without any model; returns its path.
 
-        What was kept apart makes files large; ``kept=False`` leaves it out.
+        What was kept apart makes files large; ``kept=False`` leaves it out. Queries have a file of
+        their own: ``attribution.queries.save(path)``.
         """
         from diffusers_rdaam.attribution.files import save_attribution
 

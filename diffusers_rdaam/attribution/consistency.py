@@ -13,6 +13,7 @@ from diffusers_rdaam.errors import InputError
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
     from diffusers_rdaam.attribution.detail import Kept
+    from diffusers_rdaam.attribution.queries import Queries
 
 
 def check_attribution(attribution: Attribution) -> None:
@@ -39,6 +40,15 @@ def check_attribution(attribution: Attribution) -> None:
         _check_kept(attribution.kept, attribution)
     if attribution.mask is not None:
         attribution.mask.coverage(size)
+    for text, other in attribution.vocabulary.items():
+        if other.image_size != size:
+            raise InputError(
+                f"The vocabulary's {text!r} is of an image of {other.image_size} (height, width), "
+                f"this attribution of {size}."
+            )
+    sizes = [grid.size for grid in attribution.self_grids]
+    if len(set(sizes)) != len(sizes):
+        raise InputError(f"Self-attention has each grid once; got {sizes} (height, width).")
     negative = attribution.negative_attribution
     if negative is not None:
         if negative.negative_attribution is not None:
@@ -76,6 +86,21 @@ def _check_kept(kept: Kept, attribution: Attribution) -> None:
             )
 
 
+def with_queries(attribution: Attribution, queries: Queries) -> Attribution:
+    """See :meth:`Attribution.with_queries`."""
+    sizes = {site: grid.size for grid in attribution.grids for site in grid.sites}
+    for site in queries.sites:
+        if sizes.get(site.site) != site.size:
+            there = "is none of its layers"
+            if site.site in sizes:
+                there = f"has a grid of {sizes[site.site]} there"
+            raise InputError(
+                f"These queries are not of this attribution's run: {site.site} (grid {site.size}, "
+                f"height and width) {there}."
+            )
+    return replace(attribution, queries=queries)
+
+
 def with_image(attribution: Attribution, image: Image.Image) -> Attribution:
     """See :meth:`Attribution.with_image`."""
     height, width = attribution.image_size
@@ -96,4 +121,7 @@ def with_image(attribution: Attribution, image: Image.Image) -> Attribution:
         image=image,
         image_size=size,
         negative_attribution=None if negative is None else with_image(negative, image),
+        vocabulary={
+            text: with_image(other, image) for text, other in attribution.vocabulary.items()
+        },
     )

@@ -20,6 +20,7 @@ MAX_CELLS = 2**28  # of all grids together: 1 GiB
 MAX_KEPT_CELLS = 2**33  # of all that was kept apart: 16 GiB in half precision
 MAX_DETAILS = 4096
 MAX_STEPS = 100_000
+MAX_TEXTS = 1000  # of a vocabulary
 MAX_HEADS = 1024
 MAX_TIMESTEP = 1e12
 MAX_PROMPT = 1_000_000
@@ -68,6 +69,20 @@ def _check_header(header: Any, path: Path) -> None:
     if negative is not None:
         _expect(isinstance(negative, dict), path, "its negative prompt is no object")
         _check_part(negative, path)
+    vocabulary = header.get("vocabulary")
+    if vocabulary is not None:
+        right = isinstance(vocabulary, list) and len(vocabulary) <= MAX_TEXTS
+        _expect(right, path, "its vocabulary is no list")
+        for part in vocabulary:
+            named = isinstance(part, dict) and isinstance(part.get("prompt"), str)
+            _expect(named, path, "a text of its vocabulary is no object with a prompt")
+            _check_part(part, path)
+    own = header.get("self")
+    right = own is None or (isinstance(own, list) and 1 <= len(own) <= MAX_GRIDS)
+    _expect(right, path, "its self-attention is no list of grids")
+    for grid in own or ():
+        right = _is_grid(grid) and _is_size(grid.get("size"), MAX_GRID_SIDE)
+        _expect(right, path, f"{str(grid)[:80]} is no grid of self-attention")
 
 
 def _check_part(part: dict[str, Any], path: Path) -> None:
@@ -164,31 +179,36 @@ def check_shapes(slices: dict[str, Any], header: dict[str, Any], path: Path) -> 
     Args:
         slices: what safetensors says of each tensor, by name.
     """
-    parts = [("", header)]
-    if header.get("negative") is not None:
-        parts.append(("negative.", header["negative"]))
     cells = kept_cells = 0
-    for prefix, part in parts:
+    for prefix, part in parts_of(header):
         cells += _check_grids(slices, part, prefix, path)
         kept_cells += _check_details(slices, part, prefix, path)
     _expect(cells <= MAX_CELLS, path, f"its grids have {cells} cells, over {MAX_CELLS}")
+    kept_cells += _check_self(slices, header, path)
     over = f"what was kept apart has {kept_cells} cells, over {MAX_KEPT_CELLS}"
     _expect(kept_cells <= MAX_KEPT_CELLS, path, over)
     _check_plane(slices, "image", [*header["image_size"], 3], "U8", path)
     _check_plane(slices, "mask", header["image_size"], "F32", path)
 
 
-def tensor_names(header: dict[str, Any]) -> list[str]:
-    """The tensors that the header speaks of; image and mask are by the side."""
+def parts_of(header: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The prompt's part, the negative prompt's, those of the vocabulary; and their prefixes."""
     parts = [("", header)]
     if header.get("negative") is not None:
         parts.append(("negative.", header["negative"]))
+    return parts + [
+        (f"vocabulary.{i}.", part) for i, part in enumerate(header.get("vocabulary") or ())
+    ]
+
+
+def tensor_names(header: dict[str, Any]) -> list[str]:
+    """The tensors that the header speaks of; image and mask are by the side."""
     names = []
-    for prefix, part in parts:
+    for prefix, part in parts_of(header):
         details = (part.get("kept") or {"details": []})["details"]
         names += [f"{prefix}grid.{i}" for i in range(len(part["grids"]))]
         names += [f"{prefix}detail.{i}" for i in range(len(details))]
-    return names
+    return names + [f"self.{i}" for i in range(len(header.get("self") or ()))]
 
 
 def _check_grids(slices: dict[str, Any], part: dict[str, Any], prefix: str, path: Path) -> int:
@@ -218,6 +238,18 @@ def _check_details(slices: dict[str, Any], part: dict[str, Any], prefix: str, pa
         wanted = f"{steps} steps and {tokens} tokens"
         _expect(right, path, f"{prefix}detail {i} has shape {shape} for {wanted}")
         _expect(kind in ("F16", "F32"), path, f"{prefix}detail {i} has type {kind}")
+        cells += math.prod(shape)
+    return cells
+
+
+def _check_self(slices: dict[str, Any], header: dict[str, Any], path: Path) -> int:
+    cells = 0
+    for i, grid in enumerate(header.get("self") or ()):
+        shape, kind = slices[f"self.{i}"].get_shape(), slices[f"self.{i}"].get_dtype()
+        positions = math.prod(grid["size"])
+        wanted = f"{positions} positions"
+        _expect(shape == [positions] * 2, path, f"self {i} has shape {shape} for {wanted}")
+        _expect(kind in ("F16", "F32"), path, f"self {i} has type {kind}")
         cells += math.prod(shape)
     return cells
 

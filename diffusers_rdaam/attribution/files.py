@@ -31,6 +31,7 @@ from diffusers_rdaam.attribution.file_header import (
     tensor_names,
 )
 from diffusers_rdaam.attribution.prompt import Prompt, Token
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AttributionFileError, InputError, RDAAMError
 from diffusers_rdaam.geometry.region import Mask
 
@@ -42,7 +43,7 @@ def save_attribution(attribution: Attribution, path: Path, *, kept: bool = True)
     """Write ``attribution`` to ``path``, whole or not at all.
 
     Args:
-        kept: whether to write what was kept apart by step, layer and head.
+        kept: whether to write what was kept apart by step, layer and head, and self-attention.
 
     Raises:
         InputError: the folder does not exist or may not be written, or more was kept than a file
@@ -55,11 +56,24 @@ def save_attribution(attribution: Attribution, path: Path, *, kept: bool = True)
     if negative is not None:
         header["negative"], more = _part(negative, "negative.")
         tensors.update(more)
+    if attribution.vocabulary:
+        header["vocabulary"] = []
+    for i, other in enumerate(attribution.vocabulary.values()):
+        part, more = _part(other, f"vocabulary.{i}.")
+        header["vocabulary"].append(part)
+        tensors.update(more)
+    if attribution.self_grids:
+        header["self"] = [
+            {"size": list(grid.size), "additions": grid.additions, "sites": list(grid.sites)}
+            for grid in attribution.self_grids
+        ]
+        tensors |= {f"self.{i}": grid.sums for i, grid in enumerate(attribution.self_grids)}
     if attribution.image is not None:
         tensors["image"] = torch.from_numpy(np.array(attribution.image.convert("RGB")))
     if attribution.mask is not None:
         tensors["mask"] = attribution.mask.weights
-    cells = sum(maps.numel() for name, maps in tensors.items() if "detail." in name)
+    large = ("detail.", "self.")
+    cells = sum(m.numel() for name, m in tensors.items() if any(part in name for part in large))
     if cells > MAX_KEPT_CELLS:
         raise InputError(
             f"What was kept apart has {cells} cells, and a file may hold {MAX_KEPT_CELLS}. Select "
@@ -91,7 +105,7 @@ def _without_kept(attribution: Attribution) -> Attribution:
     negative = attribution.negative_attribution
     if negative is not None:
         negative = replace(negative, kept=None)
-    return replace(attribution, kept=None, negative_attribution=negative)
+    return replace(attribution, kept=None, negative_attribution=negative, self_grids=())
 
 
 def _part(attribution: Attribution, prefix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -189,10 +203,23 @@ def _build(header: dict[str, Any], tensors: dict[str, Tensor]) -> Attribution:
     height, width = header["image_size"]
     attribution = _build_part(header, (height, width), tensors, "")
     pixels, weights, negative = tensors.get("image"), tensors.get("mask"), header.get("negative")
+    image = None if pixels is None else Image.fromarray(pixels.numpy())
     return replace(
         attribution,
-        image=None if pixels is None else Image.fromarray(pixels.numpy()),
+        image=image,
+        vocabulary={
+            part["prompt"]: replace(
+                _build_part(part, (height, width), tensors, f"vocabulary.{i}."), image=image
+            )
+            for i, part in enumerate(header.get("vocabulary") or ())
+        },
         mask=None if weights is None else Mask(weights),
+        self_grids=tuple(
+            SelfGrid(
+                tensors[f"self.{i}"], grid["additions"], tuple(grid["size"]), tuple(grid["sites"])
+            )
+            for i, grid in enumerate(header.get("self") or ())
+        ),
         negative_attribution=None
         if negative is None
         else _build_part(negative, (height, width), tensors, "negative."),

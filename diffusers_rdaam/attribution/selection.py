@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ from diffusers_rdaam.errors import InputError, NoAttributionError
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.queries import Queries
 
 _Group = TypeVar("_Group", Grid, Detail)
 
@@ -45,11 +47,19 @@ def select(
     elif sites is not None:
         grids = _of_sites(selected.grids, sites)
         selected = replace(selected, grids=grids, negative_attribution=None)
+    choices = {"layers": layers, "heads": heads, "resolutions": resolutions, "steps": steps}
     negative = attribution.negative_attribution
-    if negative is not None:
-        choices = {"layers": layers, "heads": heads, "resolutions": resolutions, "steps": steps}
-        negative = _negative(negative, choices)
-    return replace(selected, negative_attribution=negative)
+    return replace(
+        selected,
+        negative_attribution=None if negative is None else _part(negative, choices),
+        queries=_queries(attribution.queries, choices),
+        # Its maps were kept as means over everything but the grids.
+        vocabulary={
+            text: part
+            for text, other in attribution.vocabulary.items()
+            if (part := _part(other, choices)) is not None
+        },
+    )
 
 
 def site_names(attribution: Attribution) -> tuple[str, ...]:
@@ -78,12 +88,25 @@ def kept_by(attribution: Attribution, *axes: Axis) -> Kept | None:
     return kept
 
 
-def _negative(negative: Attribution, choices: dict[str, Any]) -> Attribution | None:
-    """The same part of the negative prompt's; none where that was not kept apart, or the steps were
-    without guidance. That what was chosen exists is known from the prompt's.
+def _queries(queries: Queries | None, choices: dict[str, Any]) -> Queries | None:
+    """Of the same layers and grids; none of a part of the steps or heads, whose numbers differ."""
+    if queries is None or choices["steps"] is not None or choices["heads"] is not None:
+        return None
+    sizes = choices["resolutions"]
+    if isinstance(sizes, Mapping):
+        sizes = [size for size, weight in sizes.items() if weight]
+    try:
+        return queries.select(layers=choices["layers"], resolutions=sizes)
+    except InputError:
+        return None
+
+
+def _part(other: Attribution, choices: dict[str, Any]) -> Attribution | None:
+    """The same part of the negative prompt's or a vocabulary's; none where that was not kept apart,
+    or the steps were without guidance. That what was chosen exists is known from the prompt's.
     """
     try:
-        return select(negative, **choices)
+        return select(other, **choices)
     except (InputError, NoAttributionError):
         return None
 

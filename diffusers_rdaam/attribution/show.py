@@ -20,9 +20,11 @@ def attribution_text(attribution: Attribution) -> str:
     text = "no text" if prompt is None else repr(textwrap.shorten(prompt, 80, placeholder="…"))
     kept = "" if attribution.kept is None else f"kept {' and '.join(attribution.kept.axes)}, "
     negative = "" if attribution.negative_attribution is None else "negative prompt too, "
+    own = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in attribution.self_grids)
+    own = f"self-attention {own}, " if own else ""
     return (
         f"Attribution({text}, {len(attribution.words)} words, image {width}x{height}, "
-        f"grids {grids}, {kept}{negative}{attribution.nbytes / 1e6:.2f} MB)"
+        f"grids {grids}, {kept}{negative}{own}{attribution.nbytes / 1e6:.2f} MB)"
     )
 
 

@@ -1,1 +1,1 @@
-"""Explanations that run the model again: gradients, and generation without a word."""
+"""What runs the model again: other texts, gradients, generation without a word, editing."""

@@ -9,9 +9,12 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.frames import ImageMaps
+from diffusers_rdaam.recording.vocabulary import VocabularyEntry
 
 
 def assemble(
@@ -24,6 +27,10 @@ def assemble(
     negative: Sequence[ImageMaps] | None = None,
     negative_prompts: Sequence[Prompt] = (),
     masks: Sequence[Mask | None] | None = None,
+    queries: Sequence[Queries] | None = None,
+    negative_queries: Sequence[Queries] | None = None,
+    vocabulary: Sequence[Sequence[VocabularyEntry]] | None = None,
+    own: Sequence[tuple[SelfGrid, ...]] | None = None,
 ) -> list[Attribution]:
     """One attribution an image.
 
@@ -31,14 +38,24 @@ def assemble(
         maps, prompts, runs, pictures, masks: of each image.
         size: height and width of the images in pixels.
         negative, negative_prompts: of the negative prompt, where it was kept.
+        queries, negative_queries: of each image, where they were kept.
+        vocabulary: of each image, what was recorded of every text of it.
+        own: each image's self-attention, where it was kept.
     """
     for prompt in dict.fromkeys(prompts):
         _warn_of_lost_words(prompt)
     against: list[Attribution | None] = [None] * len(maps)
     if negative is not None:
         against = [
-            Attribution(prompt=prompt, grids=part.grids, image_size=size, run=run, kept=part.kept)
-            for part, prompt, run in zip(negative, negative_prompts, runs, strict=True)
+            Attribution(
+                prompt=negative_prompts[index],
+                grids=part.grids,
+                image_size=size,
+                run=runs[index],
+                kept=part.kept,
+                queries=None if negative_queries is None else negative_queries[index],
+            )
+            for index, part in enumerate(negative)
         ]
     return [
         Attribution(
@@ -50,6 +67,18 @@ def assemble(
             kept=part.kept,
             negative_attribution=against[index],
             mask=None if masks is None else masks[index],
+            queries=None if queries is None else queries[index],
+            vocabulary={
+                entry.prompt.text or "": Attribution(
+                    prompt=entry.prompt,
+                    grids=entry.grids,
+                    image_size=size,
+                    image=None if pictures is None else pictures[index],
+                    run=runs[index],
+                )
+                for entry in (() if vocabulary is None else vocabulary[index])
+            },
+            self_grids=() if own is None else own[index],
         )
         for index, part in enumerate(maps)
     ]

@@ -18,8 +18,9 @@ from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.recording.families.guiders import guider_layout
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import install, remember, restore
+from diffusers_rdaam.recording.sites import install, install_own, remember, restore
 from diffusers_rdaam.recording.tokenize import align
 
 Texts = str | Sequence[str] | None
@@ -77,6 +78,9 @@ class DenoiserRecording:
             ],
             negative=negative,
             negative_prompts=self._prompts(self._given.negative_prompt, len(maps)),
+            queries=self._recorder.read_queries(),
+            negative_queries=self._recorder.read_queries(NEGATIVE),
+            own=self._recorder.read_own(),
         )
 
     @property
@@ -155,9 +159,11 @@ def record_denoiser(
     filled = Given(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
     # Armed first: a denoiser that another run is recording keeps that run's processors.
     with recorder:
-        before = remember(sites)
+        own = family.self_sites(denoiser)
+        before = remember((*sites, *own))
         try:
             install(sites, template)
+            install_own(own, template)
             yield DenoiserRecording(recorder, filled)
         finally:
             recorder.settle()

@@ -10,9 +10,12 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 from diffusers.models.attention_processor import AttentionProcessor
+from torch import Tensor
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
+from diffusers_rdaam.explain.encode import TextLike, encoded_vocabulary
+from diffusers_rdaam.explain.open_vocabulary import query, query_maps
 from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.pause import unrecorded
 from diffusers_rdaam.pipelines.run import Run, so_far
@@ -21,12 +24,14 @@ from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.expected import shape_for
 from diffusers_rdaam.recording.families import Family, family_of, images_of
-from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.recorder import Recorder
+from diffusers_rdaam.recording.query_price import device_bytes
+from diffusers_rdaam.recording.recorder import Buffers, Recorder
+from diffusers_rdaam.recording.self_maps import own_shapes
 from diffusers_rdaam.recording.sites import (
     foreign_text,
     install,
+    install_own,
     is_recordable,
     is_stock,
     replaced,
@@ -48,14 +53,15 @@ class RDAAMPipelineMixin:
 
     ``class Mine(RDAAMPipelineMixin, StableDiffusionPipeline)`` keeps the constructor, the signature
     of ``__call__`` and everything else; outputs gain ``attribution`` and ``attributions``, and the
-    pipeline the same for its last run. ``__call__`` takes one keyword more,
-    ``attribution_prompt=``: the text, or one per prompt, that ``prompt_embeds`` were made from.
+    pipeline the same for its last run. ``__call__`` takes two keywords more:
+    ``attribution_prompt=``, the text, or one per prompt, that ``prompt_embeds`` were made from; and
+    ``attribution_vocabulary=``, other texts, for ``attribution.vocabulary[text]``.
     """
 
     _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
     # The id of the denoiser that has our processors: another may be put in its place.
     _rdaam_installed: int | None = None
-    _rdaam_buffers: dict[str, Frames] | None = None
+    _rdaam_buffers: Buffers | None = None
     _rdaam_run: Run | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN
@@ -130,6 +136,7 @@ class RDAAMPipelineMixin:
         denoiser: Any = family.denoiser(self)
         if isinstance(processor, RDAAMProcessor):
             install(family.sites(denoiser), processor)
+            install_own(family.self_sites(denoiser), processor)
             self._rdaam_template = processor
         else:
             # diffusers empties a dictionary that it is given.
@@ -144,6 +151,7 @@ class RDAAMPipelineMixin:
             if self._rdaam_template is not None:
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 install(sites, self._rdaam_template)
+                install_own(family.self_sites(denoiser), self._rdaam_template)
         self._rdaam_installed = None if self._rdaam_template is None else id(denoiser)
 
     @property
@@ -177,14 +185,24 @@ class RDAAMPipelineMixin:
         """
         return so_far(self._rdaam_run)
 
+    @functools.wraps(query)
+    def query(self, attribution: Attribution, text: TextLike, **options: Any) -> Attribution:
+        return query(self, attribution, text, **options)
+
+    @functools.wraps(query_maps)
+    def query_maps(self, attribution: Attribution, text: TextLike, **options: Any) -> Tensor:
+        return query_maps(self, attribution, text, **options)
+
     def recording_bytes(
         self, *, height: int, width: int, steps: int, images: int = 1, columns: int = 77
     ) -> int:
-        """Bytes that a run's buffers will take on the denoiser's device, with the options set.
+        """Bytes that a run's maps and queries will take on the denoiser's device, with the options
+        set. Queries that are kept elsewhere take those of one step there.
 
         Args:
             height, width: of the images, in pixels.
-            steps: denoiser calls; counts only where steps are kept.
+            steps: denoiser calls; counts where steps or queries are kept, and over some for
+                self-attention.
             images: prompts times images a prompt.
             columns: length of the text embedding.
         """
@@ -195,7 +213,13 @@ class RDAAMPipelineMixin:
         factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
         latent = (height // factor, width // factor)
         shape = shape_for(template, family, self, latent, images, columns)
-        return price(template, shape, steps if "steps" in template.keep else 1)
+        wanted = price(template, shape, steps if "steps" in template.keep else 1)
+        denoiser = family.denoiser(self)
+        if template.self_attention:
+            sizes = {site.name: family.grid(site, latent) for site in family.self_sites(denoiser)}
+            own = own_shapes(template, sizes, images, steps, wanted, device="meta")
+            wanted += sum(shape.nbytes for shape in own)
+        return wanted + device_bytes(template, family, denoiser, latent, images, steps)
 
     def _rdaam_prepare(self, family: Family, *, quiet: bool = False) -> str | None:
         """See that our processors are in place; the reason why not, if they cannot be."""
@@ -219,11 +243,15 @@ class RDAAMPipelineMixin:
                     NotRecordedWarning,
                     stacklevel=4,
                 )
+        if template.self_attention:
+            # A child for each site once, not once a run: a compiled denoiser would compile again.
+            install_own(replaced(family.self_sites(denoiser)), template)
         self._rdaam_installed = id(denoiser)
         return None
 
     def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         attribution_prompt = kwargs.pop("attribution_prompt", None)
+        vocabulary = kwargs.pop("attribution_vocabulary", None)
         try:
             call = inspect.signature(stock_call).bind(self, *args, **kwargs)
         except TypeError:
@@ -247,6 +275,7 @@ class RDAAMPipelineMixin:
             self._rdaam_template,
             self._rdaam_buffers,
             announce=lambda text: tell(text, self),
+            vocabulary=encoded_vocabulary(self, vocabulary, clip_skip=arguments.get("clip_skip")),
         )
         with recorder:
             # The recorder has them, and lets go of those that do not fit this run.

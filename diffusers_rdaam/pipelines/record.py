@@ -141,8 +141,8 @@ def record_attention(
             "record_attention is for stock pipelines, and blocks do not nest."
         )
     family = family_of(pipe)
-    sites = family.sites(family.denoiser(pipe))
-    before = remember(sites)
+    denoiser = family.denoiser(pipe)
+    before = remember((*family.sites(denoiser), *family.self_sites(denoiser)))
     stock, attributes = type(pipe), set(pipe.__dict__)
     pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
     recording = Recording(pipe)

@@ -17,8 +17,9 @@ from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.recording.families import check_arguments
+from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.tokenize import align_written
+from diffusers_rdaam.recording.tokenize import prompt_of
 
 # Arguments that only some pipelines have; told where they were given as one text or number.
 _OF_SOME_PIPELINES = (
@@ -103,6 +104,10 @@ class Run:
             negative=negative,
             negative_prompts=[against[index // per_prompt] for index in range(len(maps))],
             masks=self._masks(len(maps), (size[0], size[1])),
+            queries=self.recorder.read_queries(),
+            negative_queries=self.recorder.read_queries(NEGATIVE),
+            vocabulary=self.recorder.read_vocabulary(),
+            own=self.recorder.read_own(),
         )
 
     def _as_encoded(self) -> dict[str, Any]:
@@ -148,11 +153,7 @@ class Run:
     def _prompt(self, text: str | None, columns: int) -> Prompt:
         if text is None:
             return Prompt.without_text(columns)
-        # Textual inversion writes one token of a prompt as several before it tokenizes.
-        convert = getattr(self.pipe, "maybe_convert_prompt", None)
-        tokenizer = _tokenizer(self.pipe)
-        converted = text if convert is None else convert(text, tokenizer)
-        return align_written(tokenizer, text, converted, columns)
+        return prompt_of(self.pipe, text, columns)
 
     def _masks(self, images: int, size: tuple[int, int]) -> list[Mask | None] | None:
         """What each image was painted anew in, as the pipeline sees it; None where nothing was."""
@@ -215,11 +216,6 @@ def to_pil(images: Any) -> list[Image.Image]:
         levels = (np.clip(images, 0.0, 1.0) * 255.0).round().astype(np.uint8)
         return [Image.fromarray(level) for level in levels]
     return list(images)
-
-
-def _tokenizer(pipe: Any) -> Any:
-    """Of ``prompt``: with two text encoders the first one's, unless there is only the second."""
-    return pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
 
 
 def _number(value: Any) -> int | float | None:

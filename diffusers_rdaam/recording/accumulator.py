@@ -136,6 +136,17 @@ class HeatMapAccumulator:
         sums = read_planes(high, None if low is None else low.cpu()).unflatten(-1, bank.grid)
         return sums if bank.heads else sums.unsqueeze(1)
 
+    def stored(self) -> list[Tensor]:
+        """Each image's sums of the only bank, on the CPU, as they are kept: ``(tokens, pixels)``.
+
+        float16 from a single plane, float32 from a pair. Copies: the planes are used again.
+        """
+        (bank,) = self.banks
+        high, low = self._high[bank], self._low.get(bank)
+        if low is None:
+            return [part.to("cpu", copy=True) for part in high]
+        return [read_planes(*(part.cpu() for part in pair)) for pair in zip(high, low, strict=True)]
+
     def site_counts(self) -> dict[str, int]:
         """How often each site has added. Waits for the device."""
         return dict(zip(self._index_of, self.counts.tolist(), strict=True))

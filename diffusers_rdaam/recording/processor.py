@@ -10,13 +10,18 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from einops import rearrange
 from torch import Tensor
 
+from diffusers_rdaam.attribution.choices import Numbers
 from diffusers_rdaam.attribution.detail import Axis
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
 from diffusers_rdaam.recording.projection import project, split
-from diffusers_rdaam.recording.target import Bound, Target
+from diffusers_rdaam.recording.query_options import QueryOptions, QueryPlace, QueryPrecision
+from diffusers_rdaam.recording.target import Bound, Observer
 
 Storage = Literal["fp16-pair", "fp16"]
+Kept = Literal["steps", "layers", "heads", "queries"]
+Size = tuple[int, int]
+SelfAttentionLike = bool | int | Size | Iterable[int | Size]
 # What may be kept apart fits: the steps, or the layers and heads, of a run of usual size.
 DEFAULT_BUDGET = 512 * 2**20
 
@@ -31,12 +36,24 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
 
     Args:
         keep: ``"steps"``, ``"layers"``, ``"heads"``, or several of them, for
-            ``attribution.select``: means over these are not all that is kept. The price is told
-            before the first step.
+            ``attribution.select``: means over these are not all that is kept. ``"queries"``, alone
+            or beside them, keeps what ``pipe.query`` makes the attribution of any other text from.
+            The price is told before the first step.
         keep_negative: whether the negative prompt's maps are recorded as well, for
             ``attribution.negative``. That doubles the bytes.
-        budget: how many bytes the buffers of a run may take where ``keep`` or ``keep_negative`` is
-            given; a run that would take more is refused before its first step.
+        self_attention: whether the image's attention to itself is recorded, for
+            ``attribution.self_attention``: True for the largest grid within the budget; or a grid
+            as ``(height, width)``, ``n`` for a square one, or several. A grid of ``n`` positions
+            takes ``2 * n**2`` bytes an image, 33.6 MB for 64x64.
+        query_grids: of ``keep="queries"``, the grids, given as for ``self_attention``; all if not.
+        query_steps: the denoiser calls: a number, several, or a slice such as ``slice(None, None,
+            5)``; all if not given.
+        queries_on: ``"cpu"``, ``"device"`` (the denoiser's), or a folder: each run writes its
+            queries into a new folder there.
+        query_precision: ``"fp16"``, or ``"fp32"`` for twice the bytes.
+        budget: how many bytes the buffers of a run may take where ``keep``, ``keep_negative`` or
+            ``self_attention`` is given; a run that would take more is refused before its first
+            step.
         storage: ``"fp16-pair"`` (4 bytes a cell, relative error under 1e-4 at any number of steps)
             or ``"fp16"`` (2 bytes a cell, refused where its sums would stagnate).
         backend: ``"auto"``, ``"portable"`` or ``"reference"`` (float64, slow); the image is
@@ -49,8 +66,13 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     def __init__(
         self,
         *,
-        keep: Axis | Iterable[Axis] = (),
+        keep: Kept | Iterable[Kept] = (),
         keep_negative: bool = False,
+        self_attention: SelfAttentionLike = False,
+        query_grids: int | Size | Iterable[int | Size] | None = None,
+        query_steps: Numbers | None = None,
+        queries_on: QueryPlace = "cpu",
+        query_precision: QueryPrecision = "fp16",
         budget: int = DEFAULT_BUDGET,
         storage: Storage = "fp16-pair",
         backend: Backend = "auto",
@@ -64,8 +86,18 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         if not isinstance(keep_negative, bool):
             raise InputError(f"keep_negative= is True or False; got {keep_negative!r}.")
         choose(backend)
-        self.keep = _axes(keep)
+        self.keep, wanted = _axes(keep)
+        sizes = None if query_grids is None else _sizes(query_grids, "query_grids")
+        given = QueryOptions(sizes, query_steps, queries_on, query_precision)
+        if not wanted and given != QueryOptions():
+            raise InputError(
+                "query_grids=, query_steps=, queries_on= and query_precision= are of "
+                "keep='queries', which was not given. Add it to keep=."
+            )
+        # None where queries are not kept.
+        self.queries = given if wanted else None
         self.keep_negative = keep_negative
+        self.self_attention = _sizes(self_attention)
         self.budget = budget
         self.storage = storage
         self.backend = backend
@@ -73,8 +105,11 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that make an equal template."""
-        names = ("keep", "keep_negative", "budget", "storage", "backend")
-        return {name: getattr(self, name) for name in names}
+        names = ("keep", "keep_negative", "self_attention", "budget", "storage", "backend")
+        options = {name: getattr(self, name) for name in names}
+        if self.queries is not None:
+            options |= {"keep": (*self.keep, "queries"), **self.queries.arguments}
+        return options
 
     def bind(self, site: str) -> RDAAMProcessor:
         """A child for one site, with this template's options."""
@@ -96,22 +131,21 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
 
         The signature is explicit because diffusers drops every argument that it does not name.
         """
-        # Read once: another thread may disarm it.
-        target = self.target
-        if target is None or encoder_hidden_states is None:
+        observer = self.observer(encoder_hidden_states)
+        if observer is None:
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs
             )
         return self._attend(
-            target, attn, hidden_states, encoder_hidden_states, attention_mask, temb
+            observer, attn, hidden_states, encoder_hidden_states, attention_mask, temb
         )
 
     def _attend(
         self,
-        target: Target,
+        observer: Observer,
         attn: Attention,
         hidden_states: Tensor,
-        context: Tensor,
+        context: Tensor | None,
         attention_mask: Tensor | None,
         temb: Tensor | None,
     ) -> Tensor:
@@ -122,7 +156,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         value = split(attn, attn.to_v(context))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         # The stock call passes no scale, so attention used this one, whatever attn.scale says.
-        target.add(query, key, mask, key.shape[-1] ** -0.5)
+        observer.add(query, key, mask, key.shape[-1] ** -0.5)
         attended = rearrange(attended, "rows heads n dim -> rows n (heads dim)").to(query.dtype)
         attended = attn.to_out[1](attn.to_out[0](attended))
         if image_shape is not None:
@@ -134,23 +168,50 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     def __repr__(self) -> str:
         place = "unbound" if self.site is None else self.site
         options = [f"storage={self.storage!r}", f"backend={self.backend!r}"]
-        if self.keep:
-            options.insert(0, f"keep={self.keep!r}")
+        if keep := self.options["keep"]:
+            options.insert(0, f"keep={keep!r}")
         if self.keep_negative:
             options.insert(0, "keep_negative=True")
+        if self.self_attention:
+            options.insert(0, f"self_attention={self.self_attention!r}")
         return f"RDAAMProcessor({', '.join([place, *options])})"
 
 
-def _axes(keep: Axis | Iterable[Axis]) -> tuple[Axis, ...]:
-    """The axes in the order of their definition, each once.
+def _axes(keep: Kept | Iterable[Kept]) -> tuple[tuple[Axis, ...], bool]:
+    """The axes in the order of their definition, each once; and whether queries are kept.
 
     Raises:
         InputError: one is unknown.
     """
-    choices = get_args(Axis)
+    choices = get_args(Kept)
     asked = (keep,) if isinstance(keep, str) or not isinstance(keep, Iterable) else tuple(keep)
     for name in asked:
         if name not in choices:
             names = ", ".join(repr(choice) for choice in choices)
             raise InputError(f"{name!r} is not what can be kept apart. Give some of {names}.")
-    return tuple(name for name in choices if name in asked)
+    return tuple(name for name in get_args(Axis) if name in asked), "queries" in asked
+
+
+def _sizes(given: Any, name: str = "self_attention") -> Any:
+    """Grids as height and width, each once; or True for the largest, False for none.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(given, bool):
+        return given
+    single = isinstance(given, int) or (
+        isinstance(given, tuple) and len(given) == 2 and all(type(side) is int for side in given)
+    )
+    try:
+        items = [given] if single else list(given)
+        sizes = [(item, item) if type(item) is int else tuple(item) for item in items]
+        valid = all(len(s) == 2 and all(type(n) is int and n > 0 for n in s) for s in sizes)
+    except TypeError:
+        valid = False
+    if not valid or not sizes:
+        raise InputError(
+            f"{given!r} is no grid for {name}=. Give True, a number n for n x n, a "
+            "(height, width), or a list of these."
+        )
+    return tuple(dict.fromkeys(sizes))

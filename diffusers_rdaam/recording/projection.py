@@ -28,7 +28,7 @@ class Projection(NamedTuple):
 def project(
     attn: Attention,
     hidden_states: Tensor,
-    context: Tensor,
+    context: Tensor | None,
     attention_mask: Tensor | None,
     temb: Tensor | None,
     *,
@@ -38,27 +38,40 @@ def project(
 
     diffusers has no hook between projection and attention, so they are repeated here; a test
     compares the outputs bitwise with the stock class. Some processors do not ``normalize`` queries
-    and keys, also where the module has norms for them.
+    and keys, also where the module has norms for them. Without a ``context`` the image attends to
+    itself.
     """
     if attn.spatial_norm is not None:
         hidden_states = attn.spatial_norm(hidden_states, temb)
     if hidden_states.ndim == 4:
         hidden_states = hidden_states.flatten(2).transpose(1, 2)
-    rows, tokens, _ = context.shape
+    rows, tokens, _ = hidden_states.shape if context is None else context.shape
     if attention_mask is not None:
         attention_mask = attn.prepare_attention_mask(attention_mask, tokens, rows)
         attention_mask = attention_mask.view(rows, attn.heads, -1, attention_mask.shape[-1])
     if attn.group_norm is not None:
         hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
     query = attn.to_q(hidden_states)
-    if attn.norm_cross:
+    if context is None:
+        context = hidden_states
+    elif attn.norm_cross:
         context = attn.norm_encoder_hidden_states(context)
-    query, key = split(attn, query), split(attn, attn.to_k(context))
+    query, key = split(attn, query), _key(attn, context, normalize)
     if normalize and attn.norm_q is not None:
         query = attn.norm_q(query)
-    if normalize and attn.norm_k is not None:
-        key = attn.norm_k(key)
     return Projection(query, key, attention_mask, context)
+
+
+def project_key(attn: Attention, text: Tensor, *, normalize: bool = True) -> Tensor:
+    """The keys ``(rows, heads, tokens, dim)`` of another text ``(rows, tokens, width)``."""
+    if attn.norm_cross:
+        text = attn.norm_encoder_hidden_states(text)
+    return _key(attn, text, normalize)
+
+
+def _key(attn: Attention, context: Tensor, normalize: bool) -> Tensor:
+    key = split(attn, attn.to_k(context))
+    return attn.norm_k(key) if normalize and attn.norm_k is not None else key
 
 
 def split(attn: Attention, states: Tensor) -> Tensor:

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import nn
 
+from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError, RDAAMError
-from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.accumulator import AccumulatorShape, check_single_plane
-from diffusers_rdaam.recording.budget import check_budget, price_text
-from diffusers_rdaam.recording.expected import expected_calls, shape_for
+from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
+from diffusers_rdaam.recording.budget import price
+from diffusers_rdaam.recording.expected import expected_calls
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.frames import Frames, ImageMaps
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
+from diffusers_rdaam.recording.queries import QueryRecord
+from diffusers_rdaam.recording.self_maps import SelfMaps
 from diffusers_rdaam.recording.sites import Site, replaced
-from diffusers_rdaam.recording.target import Bound, Branch, Target
+from diffusers_rdaam.recording.target import Bound, Observer, Several
+from diffusers_rdaam.recording.text_maps import TextMaps
+from diffusers_rdaam.recording.vocabulary import (
+    EncodedText,
+    VocabularyEntry,
+    VocabularyMaps,
+)
 
 _armed: WeakSet[nn.Module] = WeakSet()
 _armed_lock = threading.Lock()
+
+
+@dataclass
+class Buffers:
+    """What a run leaves to the next one of the same pipeline."""
+
+    text: dict[str, Frames] = field(default_factory=dict)
+    own: list[HeatMapAccumulator] = field(default_factory=list)
 
 
 class Recorder:
@@ -36,8 +55,9 @@ class Recorder:
         pipe: whose properties tell the layout of a call; read at every call.
         family: of the pipeline.
         template: the options; its children must be installed.
-        buffers: of an earlier run, by branch; used again where they have the same shape.
+        buffers: of an earlier run; used again where they have the same shape.
         announce: is told the price of what is kept apart, before the first step.
+        vocabulary: other texts whose maps are recorded with the prompt's.
     """
 
     def __init__(
@@ -45,31 +65,53 @@ class Recorder:
         pipe: Any,
         family: Family,
         template: RDAAMProcessor,
-        buffers: dict[str, Frames] | None = None,
+        buffers: Buffers | None = None,
         announce: Callable[[str], None] | None = None,
+        vocabulary: Sequence[EncodedText] = (),
     ) -> None:
         self.pipe = pipe
         self.family = family
         self.template = template
-        self.buffers = dict(buffers or {})
         self.announce = announce
         self.denoiser = family.denoiser(pipe)
-        self.sites: tuple[Site, ...] = family.sites(self.denoiser)
-        self.calls = 0
-        self.latent_size: tuple[int, int] | None = None
-        self.shape: AccumulatorShape | None = None
+        left = buffers or Buffers()
+        self.text = TextMaps(pipe, family, template, left.text)
+        self.own = SelfMaps(pipe, family, template, left.own) if template.self_attention else None
+        self.queries = QueryRecord(pipe, family, template) if template.queries else None
+        self.vocabulary = VocabularyMaps(pipe, family, template, vocabulary) if vocabulary else None
+        self.progress = Progress()
         self.failure: Exception | None = None
-        self._negative_calls = 0
-        # Whether a step's negative rows have a call of their own, before that of the prompt.
-        self._negative_first: bool | None = None
-        self._timesteps: list[torch.Tensor | float | None] = []
-        self._targets: dict[object, dict[str, Target]] = {}
         self._bound: set[Bound] = set()
         self._handles: list[Any] = []
         self._settled = False
         self._lost: str | None = None
         self._paused = False
         self._thread: int | None = None
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The text sites."""
+        return self.text.sites
+
+    @property
+    def calls(self) -> int:
+        """Recorded denoiser calls with rows of the prompt."""
+        return self.progress.calls
+
+    @property
+    def shape(self) -> AccumulatorShape | None:
+        """Of the text maps; None before the first call."""
+        return self.text.shape
+
+    @property
+    def latent_size(self) -> tuple[int, int] | None:
+        """Height and width of the latent; None before the first call."""
+        return self.text.latent_size
+
+    @property
+    def buffers(self) -> Buffers:
+        """For the next run."""
+        return Buffers(self.text.buffers, [] if self.own is None else self.own.buffers)
 
     def __enter__(self) -> Recorder:
         self._thread = threading.get_ident()
@@ -118,11 +160,18 @@ class Recorder:
 
     @torch.compiler.disable
     def _after_call(self, *unused: object) -> None:
-        if threading.get_ident() == self._thread:
-            self._disarm()
+        if threading.get_ident() != self._thread:
+            return
+        self._disarm()
+        if self.queries is None or self.failure is not None:
+            return
+        try:
+            self.queries.flush()
+        except RDAAMError as error:
+            self.failure = error
 
     def _meet_a_stranger(self) -> None:
-        """Another thread calls the denoiser, too. Targets tell threads apart, unless compiled."""
+        """Another thread calls the denoiser, too. Processors tell threads apart, unless compiled."""
         compiled = getattr(self.denoiser, "_compiled_call_impl", None) is not None
         if compiled or getattr(self.pipe, "unet", self.denoiser) is not self.denoiser:
             self.failure = NoAttributionError(
@@ -146,109 +195,54 @@ class Recorder:
 
     def _record(self, call: DenoiserCall) -> None:
         """Point every site to the buffers of this call."""
-        rows = {"conditional": (call.start, call.stop)}
+        rows: RowsOf = {CONDITIONAL: (call.start, call.stop)}
         if self.template.keep_negative:
-            rows["negative"] = call.negative or (0, 0)
+            rows[NEGATIVE] = call.negative or (0, 0)
         rows = {branch: part for branch, part in rows.items() if part[1] > part[0]}
         if not rows:
             return
         images = {stop - start for start, stop in rows.values()}
         if self.shape is None:
             self._begin(call, max(images))
-        assert self.shape is not None
-        came = (*sorted(images), call.tokens, call.latent_size)
-        wanted = (self.shape.images, self.shape.tokens, self.latent_size)
-        if came != wanted:
-            raise NoAttributionError(
-                "The denoiser's input changed during the run: (images, tokens, latent size) were "
-                f"{wanted} at the first call and {came} at call {self.calls + 1}."
-            )
-        if "steps" not in self.template.keep:
-            # An own loop does not tell its steps before.
-            check_single_plane(self.shape, self.calls + 1)
+        self.text.check(call, images, self.progress)
         self._arm(rows)
-        if "negative" in rows:
-            self._negative_calls += 1
-        if "conditional" in rows:
-            self.calls += 1
-            self._timesteps.append(call.timestep)
+        self.progress.advance(rows, call.timestep)
 
     def _begin(self, call: DenoiserCall, images: int) -> None:
-        keep = self.template.keep
-        size, tokens = call.latent_size, call.tokens
-        shape = shape_for(
-            self.template, self.family, self.pipe, size, images, tokens, device=call.device
-        )
         calls = expected_calls(self.pipe)
-        count = (calls or 1) if "steps" in keep else 1
-        check_single_plane(shape, -(-(calls or 1) // count))
-        branches = ["conditional", *(["negative"] if self.template.keep_negative else [])]
-        if keep or self.template.keep_negative:
-            check_budget(self.template, shape, count)
-            if self.announce is not None:
-                open_ended = "steps" in keep and calls is None
-                self.announce(price_text(self.template, shape, count, open_ended=open_ended))
-        # What does not fit goes first: old and new buffers together would be over the price.
-        self.buffers = {
-            branch: frames
-            for branch, frames in self.buffers.items()
-            if branch in branches and frames.shape == shape and len(frames.accumulators) == count
-        }
-        for branch in branches:
-            if branch in self.buffers:
-                self.buffers[branch].zero_()
-            else:
-                self.buffers[branch] = Frames(shape, count)
-        self.shape, self.latent_size = shape, call.latent_size
+        told = [self.text.begin(call, images, calls)]
+        assert self.shape is not None
+        spent = price(self.template, self.shape, len(self.text.buffers[CONDITIONAL].accumulators))
+        for record in (self.vocabulary, self.own, self.queries):
+            if record is not None:
+                told.append(record.begin(call, images, calls, spent))
+                spent += record.nbytes
+        if self.announce is not None:
+            for text in told:
+                if text is not None:
+                    self.announce(text)
 
-    def _arm(self, rows: dict[str, tuple[int, int]]) -> None:
-        steps = "steps" in self.template.keep
-        places = tuple(
-            (branch, self._step(branch, rows) if steps else 0, part)
-            for branch, part in rows.items()
-        )
-        if places not in self._targets:
-            self._targets[places] = self._make_targets(places)
-        targets = self._targets[places]
-        for site in self.sites:
-            if isinstance(site.processor, Bound):
-                site.processor.target = targets[site.name]
-                targets[site.name].strict = self.calls == 0
+    def _arm(self, rows: RowsOf) -> None:
+        of_site: dict[str, tuple[Observer, ...]] = {}
+        for targets in self._targets(rows):
+            for name, target in targets.items():
+                of_site[name] = (*of_site.get(name, ()), target)
+        for site in (*self.sites, *(self.own.sites if self.own is not None else ())):
+            if isinstance(site.processor, Bound) and site.name in of_site:
+                observers = of_site[site.name]
+                target = observers[0] if len(observers) == 1 else Several(observers)
+                target.strict = self.calls == 0
+                site.processor.target = target
                 self._bound.add(site.processor)
 
-    def _step(self, branch: str, rows: dict[str, tuple[int, int]]) -> int:
-        """Which step this call belongs to. The negative prompt's are those of the prompt."""
-        if branch == "conditional" or "conditional" in rows:
-            return self.calls
-        if self._negative_first is None:
-            self._negative_first = self.calls == 0
-        return self.calls if self._negative_first else self.calls - 1
-
-    def _make_targets(self, places: tuple[Any, ...]) -> dict[str, Target]:
-        assert self.shape is not None
-        self._grow(1 + max(index for _, index, _ in places))
-        accumulators = [
-            (self.buffers[branch].accumulators[index], start, stop)
-            for branch, index, (start, stop) in places
-        ]
-        accumulate = choose(self.template.backend, device=self.shape.device).accumulate
-        targets = {}
-        for site in self.sites:
-            branches = tuple(
-                Branch(high, low, buffer.count(site.name), start, stop)
-                for buffer, start, stop in accumulators
-                for high, low in [buffer.planes(site.name)]
-            )
-            targets[site.name] = Target(site.name, branches, accumulate)
-        return targets
-
-    def _grow(self, count: int) -> None:
-        """See that there are as many steps, also where the scheduler has told fewer."""
-        assert self.shape is not None
-        for frames in self.buffers.values():
-            while len(frames.accumulators) < count:
-                check_budget(self.template, self.shape, count)
-                frames.grow()
+    def _targets(self, rows: RowsOf) -> Iterator[Mapping[str, Observer]]:
+        yield self.text.targets(rows, self.progress)
+        if self.own is not None:
+            yield self.own.targets(rows)
+        if self.vocabulary is not None:
+            yield self.vocabulary.targets(rows)
+        if self.queries is not None:
+            yield self.queries.targets(rows, self.progress)
 
     def _disarm(self) -> None:
         # Not by way of the sites: a callback may have taken a processor away, to put it back later.
@@ -263,19 +257,28 @@ class Recorder:
                 its processor during the run, or recorded nothing.
         """
         self._check()
-        return self._read("conditional")
+        return self.text.read(CONDITIONAL, self.progress)
 
     def read_negative(self) -> list[ImageMaps] | None:
         """The same of the negative prompt; None where it is not kept or was not there.
 
         Its steps are those of the prompt; at those without guidance it has no additions.
         """
-        return None if self._negative_calls == 0 else self._read("negative")
+        if self.progress.negative_calls == 0:
+            return None
+        return self.text.read(NEGATIVE, self.progress)
 
-    def _read(self, branch: str) -> list[ImageMaps]:
-        axes = self.template.keep
-        timesteps = [_number(timestep) for timestep in self._timesteps] if "steps" in axes else []
-        return self.buffers[branch].read(axes, timesteps, self.calls)
+    def read_own(self) -> list[tuple[SelfGrid, ...]] | None:
+        """Each image's self-attention; None where it is not kept."""
+        return None if self.own is None else self.own.read()
+
+    def read_queries(self, branch: str = CONDITIONAL) -> list[Queries] | None:
+        """Each image's queries; None where they are not kept."""
+        return None if self.queries is None else self.queries.read(branch)
+
+    def read_vocabulary(self) -> list[list[VocabularyEntry]] | None:
+        """Each image's maps of the other texts, in their order; None where there are none."""
+        return None if self.vocabulary is None else self.vocabulary.read()
 
     def settle(self) -> None:
         """Look for lost processors now; what is installed later does not matter any more."""
@@ -295,31 +298,23 @@ class Recorder:
     def _check(self) -> None:
         if self.failure is not None:
             raise NoAttributionError(str(self.failure)) from self.failure
-        if self.calls == 0 and self._negative_calls:
+        if self.calls == 0 and self.progress.negative_calls:
             raise NoAttributionError(
-                f"None of the {self._negative_calls} recorded calls of the denoiser had rows of "
-                "the prompt, only of the negative prompt. Is the layout of its rows right?"
+                f"None of the {self.progress.negative_calls} recorded calls of the denoiser had "
+                "rows of the prompt, only of the negative prompt. Is the layout of its rows right?"
             )
         if self.calls == 0:
             raise NoAttributionError("The run did not call the denoiser, so nothing was recorded.")
-        for targets in self._targets.values():
-            for target in targets.values():
-                if target.misfit is not None:
-                    raise NoAttributionError(target.misfit)
+        misfit = self.text.misfit()
+        if misfit is not None:
+            raise NoAttributionError(misfit)
         lost = self._lost if self._settled else self._lost_text()
         if lost is not None:
             raise NoAttributionError(lost)
-        counts = self.buffers["conditional"].site_counts()
-        silent = [site for site, count in counts.items() if count == 0]
+        silent = self.text.silent()
         if silent:
             raise NoAttributionError(
                 f"{len(silent)} of {len(self.sites)} attention modules recorded nothing in "
                 f"{self.calls} denoiser calls (the first is {silent[0]}). Was a processor replaced "
                 "during the run?"
             )
-
-
-def _number(timestep: torch.Tensor | float | int | None) -> float:
-    if isinstance(timestep, torch.Tensor):
-        return float(timestep.flatten()[0])
-    return float("nan") if timestep is None else float(timestep)

@@ -63,6 +63,28 @@ def install(sites: Iterable[Site], template: RDAAMProcessor) -> None:
             site.module.processor = tap(stock, site.name)
 
 
+def install_own(sites: Iterable[Site], template: RDAAMProcessor) -> None:
+    """Make those of the self-attention sites record that can, if the template asks for it.
+
+    The others stay as they are: pipelines put processors of their own on some of them.
+    """
+    if template.self_attention:
+        install([site for site in sites if is_recordable(site)], template)
+    else:
+        release(sites)
+
+
+def release(sites: Iterable[Site]) -> None:
+    """Give sites back what stood on them before :func:`install`."""
+    for site in sites:
+        now = site.processor
+        if isinstance(now, RDAAMProcessor):
+            # Not simply the one from before: an adapter may have been unloaded since.
+            site.module.processor = now.original or AttnProcessor2_0()
+        elif isinstance(now, Tap):
+            site.module.processor = untap(now)
+
+
 def replaced(sites: Iterable[Site]) -> list[Site]:
     """The sites whose processor does not record for them any more."""
     return [
@@ -93,14 +115,10 @@ def restore(before: Iterable[Before]) -> None:
     """
     for site, processor, recorded in before:
         now = site.processor
-        if isinstance(now, RDAAMProcessor):
-            if not recorded:
-                # Not simply the one from before: an adapter may have been unloaded since.
-                site.module.processor = now.original or AttnProcessor2_0()
-            elif isinstance(processor, RDAAMProcessor):
-                site.module.processor = processor
-        elif isinstance(now, Tap) and not recorded:
-            site.module.processor = untap(now)
+        if not recorded:
+            release([site])
+        elif isinstance(now, RDAAMProcessor) and isinstance(processor, RDAAMProcessor):
+            site.module.processor = processor
 
 
 def is_recordable(site: Site) -> bool:

@@ -18,7 +18,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from diffusers_rdaam.recording.projection import project
-from diffusers_rdaam.recording.target import Bound, Target
+from diffusers_rdaam.recording.target import Bound, Observer
 
 
 class _Manner(NamedTuple):
@@ -50,6 +50,12 @@ def can_tap(processor: Any) -> bool:
     """Whether the queries and keys of a processor are known to be the stock ones."""
     cls = type(processor)
     return cls.__module__.startswith("diffusers.") and cls.__name__ in _MANNERS
+
+
+def normalizes(processor: Any) -> bool:
+    """Whether it norms the keys where the module has a norm for them, as the stock one does."""
+    manner = _MANNERS.get(type(processor).__name__)
+    return True if manner is None else manner.normalizes
 
 
 def tap(processor: Any, site: str) -> Any:
@@ -87,7 +93,7 @@ class Tap(Bound):
 
     def observe(
         self,
-        target: Target,
+        observer: Observer,
         attn: Attention,
         hidden_states: Tensor,
         context: Any,
@@ -104,7 +110,7 @@ class Tap(Bound):
                 attn, hidden_states, text, attention_mask, temb, normalize=manner.normalizes
             )
         scale = attn.scale if manner.scales_itself else key.shape[-1] ** -0.5
-        target.add(query, key, mask, scale)
+        observer.add(query, key, mask, scale)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Pickled by the name of the class that it was: this one has no place in a module.
@@ -136,10 +142,10 @@ def _tapped_class(stock: type) -> type:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        target = self.target
-        if target is not None and encoder_hidden_states is not None:
+        observer = self.observer(encoder_hidden_states)
+        if observer is not None:
             temb = args[0] if args else kwargs.get("temb")
-            self.observe(target, attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+            self.observe(observer, attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         return stock_call(
             self, attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs
         )

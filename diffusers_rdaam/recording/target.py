@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class Target:
         accumulate: the kernel.
         strict: whether to raise where the maps do not fit, which is right before steps were spent.
         misfit: why the maps did not fit, where they did not and ``strict`` was off.
-        thread: whose calls are recorded.
+        own: whether it is self-attention that is added, where no text is given.
     """
 
     site: str
@@ -49,7 +49,7 @@ class Target:
     accumulate: Callable[..., None]
     strict: bool = True
     misfit: str | None = None
-    thread: int = field(default_factory=threading.get_ident)
+    own: bool = False
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """Add the probabilities of the recorded rows.
@@ -58,15 +58,18 @@ class Target:
             RecordingError: the site attends from another number of positions than its grid has, or
                 to another number of columns than the text.
         """
-        if not torch.compiler.is_compiling() and threading.get_ident() != self.thread:
-            # Somebody else's run on the same denoiser.
-            return
         columns, positions = self.branches[0].high.shape[-2:]
         if query.shape[2] != positions:
             self._misfits(
                 f"from {query.shape[2]} image positions, where {positions} were expected of its "
                 "level and the latent's size: this denoiser's samplers are not known, or something "
                 "cuts its input into tiles"
+            )
+            return
+        if key.shape[2] != columns and self.own:
+            self._misfits(
+                f"to {key.shape[2]} image positions, where {columns} were expected: something adds "
+                "positions, or merges some"
             )
             return
         if key.shape[2] != columns:
@@ -98,16 +101,73 @@ class Target:
             raise RecordingError(text)
         self.misfit = text
 
+    def wants(self, context: object) -> bool:
+        """Whether a call with this context, or with none, is one to add."""
+        return (context is None) == self.own
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """What sees the queries and keys of a site during one denoiser call."""
+
+    strict: bool
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """See those of one call of the site."""
+
+    def wants(self, context: object) -> bool:
+        """Whether a call with this context, or with none, is one to add."""
+
+
+class Several:
+    """Observers of one site; they see the same calls."""
+
+    def __init__(self, observers: tuple[Observer, ...]) -> None:
+        self.observers = observers
+
+    @property
+    def strict(self) -> bool:
+        """Of the first; setting it sets all."""
+        return self.observers[0].strict
+
+    @strict.setter
+    def strict(self, value: bool) -> None:
+        for observer in self.observers:
+            observer.strict = value
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """Every observer, in order."""
+        for observer in self.observers:
+            observer.add(query, key, mask, scale)
+
+    def wants(self, context: object) -> bool:
+        """As the first, and with it all."""
+        return self.observers[0].wants(context)
+
 
 class Bound:
     """What a processor is that records: the name of its site, and a target while it does.
 
-    ``original`` is the processor that it was put in the place of, unless it is that itself.
+    ``thread`` is the one whose calls are recorded, ``original`` the processor that it was put in the place of, unless it is that itself.
     """
 
     site: str | None = None
-    target: Target | None = None
+    target: Observer | None = None
+    thread: int | None = None
     original: Any = None
+
+    def observer(self, context: object) -> Observer | None:
+        """The target, where a call with this context, or with none, is one to add.
+
+        Read once for a call: another thread may disarm the processor meanwhile. Calls of another
+        thread are somebody else's run on the same denoiser.
+        """
+        target = self.target
+        if target is None or not target.wants(context):
+            return None
+        if not torch.compiler.is_compiling() and self.thread not in (None, threading.get_ident()):
+            return None
+        return target
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of a pipeline is not in the middle of the original's run.

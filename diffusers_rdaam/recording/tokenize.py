@@ -46,6 +46,22 @@ def align(tokenizer: Any, text: str, columns: int) -> Prompt:
     )
 
 
+def prompt_of(pipe: Any, text: str, columns: int) -> Prompt:
+    """The prompt as a pipeline tokenizes it: textual inversion writes one token as several.
+
+    Args:
+        pipe: with two text encoders the first one's tokenizer, unless there is only the second.
+        text, columns: as in :func:`align`.
+
+    Raises:
+        InputError: as :func:`align`.
+    """
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    tokenizer = pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
+    converted = text if convert is None else convert(text, tokenizer)
+    return align_written(tokenizer, text, converted, columns)
+
+
 def align_written(tokenizer: Any, written: str, converted: str, columns: int) -> Prompt:
     """The prompt as the user wrote it, where the pipeline tokenizes it in other words.
 

@@ -119,7 +119,7 @@ def test_timesteps_of_a_scheduler_with_two_calls_a_step(parts):
     pipe = keeping(build(SD.ours, parts | {"scheduler": scheduler}), "steps")
     output, seen = timesteps_of(pipe, lambda: call(SD, pipe, num_inference_steps=3))
     assert len(seen) == 5 and output.attribution.steps.timesteps == seen
-    assert len(pipe._rdaam_buffers["conditional"].accumulators) == 5, "no more than needed"
+    assert len(pipe._rdaam_buffers.text["conditional"].accumulators) == 5, "no more than needed"
 
 
 def test_timesteps_of_a_part_of_the_schedule():
@@ -132,7 +132,7 @@ def test_timesteps_of_a_part_of_the_schedule():
     end = {"num_inference_steps": 6, "denoising_end": 0.5, "output_type": "latent"}
     output, seen = timesteps_of(pipe, lambda: call(case, pipe, **end))
     assert len(seen) == 2 and pipe.attribution.steps.timesteps == seen
-    assert len(pipe._rdaam_buffers["conditional"].accumulators) == 2
+    assert len(pipe._rdaam_buffers.text["conditional"].accumulators) == 2
 
 
 def test_the_next_run_changes_no_earlier_result(pipe):
@@ -161,9 +161,9 @@ def test_the_next_run_changes_no_earlier_result(pipe):
 def test_the_same_shape_uses_the_memory_again_and_another_lets_it_go(pipe):
     keeping(pipe, "steps", keep_negative=True)
     call(SD, pipe)
-    before = dict(pipe._rdaam_buffers)
+    before = dict(pipe._rdaam_buffers.text)
     call(SD, pipe)
-    assert pipe._rdaam_buffers == before
+    assert pipe._rdaam_buffers.text == before
     held: list[int] = []
 
     def look(recorder_hook: Any, *args: Any) -> None:
@@ -175,7 +175,7 @@ def test_the_same_shape_uses_the_memory_again_and_another_lets_it_go(pipe):
     assert held == [0, 0, 0], "the old buffers are not held beside the new ones"
     keeping(pipe, "steps")
     call(SD, pipe)
-    assert set(pipe._rdaam_buffers) == {"conditional"}
+    assert set(pipe._rdaam_buffers.text) == {"conditional"}
 
 
 def test_templates_may_change_between_runs(pipe):

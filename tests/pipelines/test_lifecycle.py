@@ -201,7 +201,7 @@ def test_samplers_that_are_not_known_are_refused_before_any_step(make, generate)
 
 
 def pointers(pipe: Any) -> list[int]:
-    (accumulator,) = pipe._rdaam_buffers["conditional"].accumulators
+    (accumulator,) = pipe._rdaam_buffers.text["conditional"].accumulators
     planes = [plane for site, _ in accumulator.shape.grids for plane in accumulator.planes(site)]
     return [plane.data_ptr() for plane in planes if plane is not None]
 
@@ -218,7 +218,7 @@ def test_buffers_are_used_again_and_the_earlier_result_stays(ours, generate):
     )
     assert same(generate(ours), first)
     generate(ours, num_images_per_prompt=2)
-    assert ours._rdaam_buffers["conditional"].shape.images == 2
+    assert ours._rdaam_buffers.text["conditional"].shape.images == 2
     assert same(generate(ours), first)
 
 
@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_the_steps(ours, generate):
     sizes = set()
     for steps in (1, 2, 7):
         output = generate(ours, num_inference_steps=steps)
-        sizes.add((ours._rdaam_buffers["conditional"].nbytes, output.attribution.nbytes))
+        sizes.add((ours._rdaam_buffers.text["conditional"].nbytes, output.attribution.nbytes))
     cells = 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2
     assert sizes == {(77 * cells * 4 + 10 * 4, 77 * cells * 4)}
 

@@ -54,10 +54,10 @@ def test_the_template_reaches_every_site_and_nothing_else(ours, generate, sites_
     assert all(after[name] is before[name] for name in after if "attn1" in name)
     pair = 2 * 77 * (96 + 24 + 6 + 2) * 2
     generate(ours)
-    assert ours._rdaam_buffers["conditional"].nbytes == pair // 2 + 10 * 4
+    assert ours._rdaam_buffers.text["conditional"].nbytes == pair // 2 + 10 * 4
     ours.set_attn_processor(RDAAMProcessor())
     generate(ours)
-    assert ours._rdaam_buffers["conditional"].nbytes == pair + 10 * 4
+    assert ours._rdaam_buffers.text["conditional"].nbytes == pair + 10 * 4
 
 
 def test_the_template_may_be_set_before_the_first_run(ours, generate):
@@ -112,7 +112,7 @@ def test_a_dictionary_of_unbound_processors_is_bound(ours, generate, all_ours, s
     ours.set_attn_processor(own)
     output = generate(ours)
     assert output.attribution.words
-    assert ours._rdaam_buffers["conditional"].shape.pair is False
+    assert ours._rdaam_buffers.text["conditional"].shape.pair is False
     assert np.array_equal(pixels(output), pixels(generate(stock)))
 
 

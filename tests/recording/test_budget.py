@@ -34,11 +34,11 @@ def run(pipe: Any, steps: int = 2, **kwargs: Any) -> Any:
 
 def allocated(pipe: Any) -> int:
     """Bytes of the planes that exist."""
-    accumulators = [a for f in pipe._rdaam_buffers.values() for a in f.accumulators]
+    accumulators = [a for f in pipe._rdaam_buffers.text.values() for a in f.accumulators]
     planes = [p for a in accumulators for p in (*a._high.values(), *a._low.values())]
     assert len({plane.data_ptr() for plane in planes}) == len(planes)
     counts = sum(a.counts.nbytes for a in accumulators)
-    assert sum(f.nbytes for f in pipe._rdaam_buffers.values()) == counts + sum(
+    assert sum(f.nbytes for f in pipe._rdaam_buffers.text.values()) == counts + sum(
         plane.nbytes for plane in planes
     )
     return sum(plane.nbytes for plane in planes)
@@ -179,7 +179,8 @@ def test_unknown_axes(keep):
     with pytest.raises(InputError) as error:
         RDAAMProcessor(keep=keep)
     assert str(error.value) == (
-        f"{name!r} is not what can be kept apart. Give some of 'steps', 'layers', 'heads'."
+        f"{name!r} is not what can be kept apart. Give some of 'steps', 'layers', 'heads', "
+        "'queries'."
     )
 
 

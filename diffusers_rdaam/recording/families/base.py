@@ -47,6 +47,9 @@ class Family(Protocol):
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Its text cross-attention modules, in the order of ``named_modules``."""
 
+    def self_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
+        """Its modules in which the image attends to itself."""
+
     def read_call(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DenoiserCall | None:

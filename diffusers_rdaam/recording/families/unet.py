@@ -56,6 +56,16 @@ class UNetFamily:
             if isinstance(module, Attention) and _sees_text(name, modules)
         )
 
+    def self_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
+        """Every attention of a spatial transformer from the image to itself."""
+        levels = _Levels(denoiser)
+        modules = dict(denoiser.named_modules())
+        return tuple(
+            Site(name, module, levels.of(name))
+            for name, module in modules.items()
+            if isinstance(module, Attention) and _sees_itself(name, modules)
+        )
+
     def read_call(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DenoiserCall | None:
@@ -116,6 +126,15 @@ def _sees_text(name: str, modules: dict[str, nn.Module]) -> bool:
         return bool(getattr(block, "only_cross_attention", False))
     # Motion modules have two, and both attend from frame to frame.
     return parts[-1] == "attn2" and not getattr(block, "double_self_attention", False)
+
+
+def _sees_itself(name: str, modules: dict[str, nn.Module]) -> bool:
+    *path, last = name.split(".")
+    if last != "attn1" or any(part in _NOT_PIXELS for part in path):
+        return False
+    block = modules[".".join(path)]
+    others = ("only_cross_attention", "double_self_attention")
+    return not any(getattr(block, other, False) for other in others)
 
 
 class _Levels:

@@ -1,0 +1,220 @@
+"""Queries: what the image asked of the text at each site and call, for questions after the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from diffusers_rdaam.attribution.choices import (
+    Names,
+    Numbers,
+    Size,
+    Sizes,
+    chosen_grids,
+    chosen_numbers,
+    chosen_sites,
+)
+from diffusers_rdaam.errors import AttributionFileError, InputError
+
+# The names that safetensors has for types.
+TYPES = {torch.float16: "F16", torch.float32: "F32"}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a safetensors file, read each time that it is asked for.
+
+    Args:
+        path: of the file.
+        name: of the tensor in it.
+        shape, dtype: that it must have.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def read(self) -> Tensor:
+        """The tensor.
+
+        Raises:
+            AttributionFileError: the file is gone, cut off, or another one.
+        """
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                found = file.get_slice(self.name)
+                kind = TYPES[self.dtype]
+                if tuple(found.get_shape()) != self.shape or found.get_dtype() != kind:
+                    raise AttributionFileError(
+                        f"{self.path} has {self.name!r} in shape {tuple(found.get_shape())} and "
+                        f"type {found.get_dtype()}; queries of shape {self.shape} and type {kind} "
+                        "were expected. It is not the file that was written."
+                    )
+                # A copy: what is read is mapped, and would change when the file does.
+                return file.get_tensor(self.name).clone()
+        except (SafetensorError, OSError) as error:
+            raise AttributionFileError(
+                f"The queries in {self.path} cannot be read: {error}. Were they moved or removed?"
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class SiteQueries:
+    """One image's queries of one site.
+
+    Args:
+        site: its name.
+        size: height and width of its grid.
+        heads, dim: how many heads it has, and the width of each.
+        calls: numbers, from 0, of the denoiser calls that were kept.
+        parts: for each of these calls ``(heads, height * width, dim)`` float16 or float32. Logits
+            are their products with keys, over the root of ``dim``.
+    """
+
+    site: str
+    size: Size
+    heads: int
+    dim: int
+    calls: tuple[int, ...]
+    parts: tuple[Tensor | StoredTensor, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.calls) != len(self.parts) or not self.calls:
+            raise InputError(
+                f"{self.site} has queries of {len(self.parts)} calls and {len(self.calls)} numbers "
+                "of calls; as many are needed, at least one."
+            )
+        for part in self.parts:
+            if tuple(part.shape) != self.shape or part.dtype not in TYPES:
+                raise InputError(
+                    f"Queries of {self.site} have shape {tuple(part.shape)} and type {part.dtype}; "
+                    f"{self.shape} (heads, positions, width) of float16 or float32 was expected."
+                )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first part, and of the others."""
+        return self.parts[0].dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of each part."""
+        return (self.heads, self.size[0] * self.size[1], self.dim)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts, wherever they are."""
+        cells = self.heads * self.size[0] * self.size[1] * self.dim
+        return sum(cells * part.dtype.itemsize for part in self.parts)
+
+    def read(self, index: int) -> Tensor:
+        """The part of one kept call, by its place among them."""
+        part = self.parts[index]
+        return part.read() if isinstance(part, StoredTensor) else part
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """One image's queries, from which a pipeline makes the attribution of any text.
+
+    Args:
+        sites: those that were kept, in the order of the denoiser's modules.
+    """
+
+    sites: tuple[SiteQueries, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sites:
+            raise InputError("Queries need at least one site.")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the sites."""
+        return tuple(site.site for site in self.sites)
+
+    @property
+    def calls(self) -> tuple[int, ...]:
+        """Numbers, from 0, of the denoiser calls of which any site was kept."""
+        return tuple(sorted({call for site in self.sites for call in site.calls}))
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The grids, largest first."""
+        return tuple(
+            sorted({site.size for site in self.sites}, key=lambda size: -size[0] * size[1])
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all queries, in memory or in files."""
+        return sum(site.nbytes for site in self.sites)
+
+    def select(
+        self,
+        *,
+        layers: Names | None = None,
+        resolutions: Sizes | None = None,
+        steps: Numbers | None = None,
+    ) -> Queries:
+        """The queries of a part: no copy.
+
+        Args:
+            layers, resolutions: as in :meth:`Attribution.select`.
+            steps: places in ``calls``: numbers, several, or a slice.
+
+        Raises:
+            InputError: there is no such layer, grid or step, or not together.
+        """
+        sites: Iterable[SiteQueries] = self.sites
+        if layers is not None:
+            names = chosen_sites(layers, self.layers)
+            sites = [site for site in sites if site.site in names]
+        if resolutions is not None:
+            sizes = chosen_grids(resolutions, dict.fromkeys(self.sizes, 1.0))
+            sites = [site for site in sites if site.size in sizes]
+        if steps is not None:
+            calls = self.calls
+            wanted = {calls[number] for number in chosen_numbers(steps, len(calls), "steps")}
+            sites = [_of_calls(site, wanted) for site in sites if wanted & set(site.calls)]
+        if not (chosen := tuple(sites)):
+            raise InputError(
+                "No queries are left: none of the chosen layers is on the chosen grids at the "
+                "chosen steps. Choose fewer of these at once."
+            )
+        return Queries(chosen)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file that :meth:`load` reads; returns its path.
+
+        Raises:
+            InputError: the folder does not exist or may not be written.
+        """
+        from diffusers_rdaam.attribution.query_files import save_queries
+
+        return save_queries(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Queries:
+        """What :meth:`save` wrote; each part is read from the file when it is needed.
+
+        Raises:
+            AttributionFileError: it is truncated, foreign, or not whole.
+        """
+        from diffusers_rdaam.attribution.query_files import load_queries
+
+        return load_queries(Path(path))
+
+
+def _of_calls(site: SiteQueries, wanted: set[int]) -> SiteQueries:
+    kept = [index for index, call in enumerate(site.calls) if call in wanted]
+    return replace(
+        site,
+        calls=tuple(site.calls[index] for index in kept),
+        parts=tuple(site.parts[index] for index in kept),
+    )

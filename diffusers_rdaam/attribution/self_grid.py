@@ -1,0 +1,84 @@
+"""SelfGrid: how much every position of one grid attends to every other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.shapes import SelfSums, Weights
+
+Size = tuple[int, int]
+# Of the stored sums that are float32 at a time: 4 MiB.
+CELLS_AT_A_TIME = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class SelfGrid:
+    """The self-attention of one image on one grid.
+
+    ``A[i, j]`` is the probability that position ``i`` attends to ``j``, mean over heads, sites and
+    denoiser calls; over ``j`` it sums to 1. Positions count row by row.
+
+    Args:
+        sums: ``(keys, queries)`` float16 or float32: sums of head means, ``sums[j, i] / additions``
+            is ``A[i, j]``.
+        additions: how many (site, denoiser call) pairs were added.
+        size: height and width of the grid.
+        sites: names of the attention modules.
+    """
+
+    sums: SelfSums = field(repr=False)
+    additions: int
+    size: Size
+    sites: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        positions = math.prod(self.size)
+        if self.sums.shape != (positions, positions) or self.additions < 1:
+            raise InputError(
+                f"Self-attention of a grid of {self.size} (height, width) has {positions} x "
+                f"{positions} cells and at least one addition; got {tuple(self.sums.shape)} and "
+                f"{self.additions}."
+            )
+
+    @property
+    def positions(self) -> int:
+        """Height times width."""
+        return self.sums.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sums."""
+        return self.sums.numel() * self.sums.element_size()
+
+    def looking_at(self, weights: Weights) -> Weights:
+        """``A @ w`` for each row ``w`` of ``(rows, positions)``.
+
+        With weights of a region that sum to 1: how much each position attends to the region.
+        """
+        result = torch.zeros_like(weights)
+        for part, sums in self._blocks(weights):
+            result += weights[:, part] @ sums
+        return result / self.additions
+
+    def seen_from(self, weights: Weights) -> Weights:
+        """``w @ A`` for each row ``w`` of ``(rows, positions)``.
+
+        With weights of a region that sum to 1: what the region attends to.
+        """
+        result = torch.zeros_like(weights)
+        for part, sums in self._blocks():
+            result[:, part] = weights @ sums.T
+        return result / self.additions
+
+    def _blocks(self, weights: Weights | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Rows of the sums in float32, a few at a time; those without weights are left out."""
+        step = max(1, CELLS_AT_A_TIME // self.positions)
+        for start in range(0, self.positions, step):
+            part = slice(start, start + step)
+            if weights is None or bool(weights[:, part].any()):
+                yield part, self.sums[part].float()

@@ -1,0 +1,54 @@
+"""Progress: how far a run is, and which step a denoiser call belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+# The recorded rows of a denoiser call, first and one past the last, by branch.
+RowsOf = dict[str, tuple[int, int]]
+CONDITIONAL, NEGATIVE = "conditional", "negative"
+
+
+@dataclass
+class Progress:
+    """Counts of a run's recorded denoiser calls.
+
+    Args:
+        calls: with rows of the prompt.
+        negative_calls: with rows of the negative prompt.
+        timesteps: of the calls with rows of the prompt, as the denoiser was given them.
+    """
+
+    calls: int = 0
+    negative_calls: int = 0
+    timesteps: list[torch.Tensor | float | int | None] = field(default_factory=list)
+    # Whether a step's negative rows have a call of their own, before that of the prompt.
+    _negative_first: bool | None = None
+
+    def step(self, branch: str, rows: RowsOf) -> int:
+        """Which step this call belongs to. The negative prompt's are those of the prompt."""
+        if branch == CONDITIONAL or CONDITIONAL in rows:
+            return self.calls
+        if self._negative_first is None:
+            self._negative_first = self.calls == 0
+        return self.calls if self._negative_first else self.calls - 1
+
+    def advance(self, rows: RowsOf, timestep: torch.Tensor | float | int | None) -> None:
+        """Count a call."""
+        if NEGATIVE in rows:
+            self.negative_calls += 1
+        if CONDITIONAL in rows:
+            self.calls += 1
+            self.timesteps.append(timestep)
+
+    def timestep_numbers(self) -> list[float]:
+        """The timesteps as numbers; not a number where none was given. Waits for the device."""
+        return [_number(timestep) for timestep in self.timesteps]
+
+
+def _number(timestep: torch.Tensor | float | int | None) -> float:
+    if isinstance(timestep, torch.Tensor):
+        return float(timestep.flatten()[0])
+    return float("nan") if timestep is None else float(timestep)

@@ -1,0 +1,226 @@
+"""optimize_token: what is fitted, what comes back, and its file."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from toys import ALL_CASES, build, call, parts_of
+
+from diffusers_rdaam import (
+    Attribution,
+    MapRecipe,
+    OptimizedToken,
+    RDAAMProcessor,
+    optimize_token,
+)
+from diffusers_rdaam.errors import AttributionFileError, InputError, NoAttributionError, RegionError
+from diffusers_rdaam.explain.encode import encoded
+from diffusers_rdaam.explain.token_optimization import OptimizationStep
+
+BOX = (16, 16, 64, 48)
+NAMES = ("StableDiffusion", "StableDiffusionXL")
+
+
+@cache
+def recorded(name: str = "StableDiffusion") -> tuple[Any, list[Attribution]]:
+    pipe = build(ALL_CASES[name].ours, parts_of(ALL_CASES[name]))
+    pipe.set_attn_processor(RDAAMProcessor(keep="queries", query_precision="fp32"))
+    return pipe, call(ALL_CASES[name], pipe, num_images_per_prompt=2).attributions
+
+
+def fitted(name: str = "StableDiffusion", **options: Any) -> OptimizedToken:
+    pipe, attributions = recorded(name)
+    settings = {"initial": "cat", "iterations": 12, "learning_rate": 10.0} | options
+    return optimize_token(pipe, attributions[0], BOX, **settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("space", ["encoded", "token"])
+def test_the_loss_falls_and_the_best_comes_back(name, space):
+    pipe, attributions = recorded(name)
+    seen: list[OptimizationStep] = []
+    rate = {"encoded": 10.0, "token": 3.0}[space]
+    token = fitted(name, space=space, learning_rate=rate, callback=seen.append)
+    assert token.loss == min(token.losses) < token.losses[0] - 1e-4
+    assert [step.loss for step in seen] == list(token.losses) and len(token.losses) == 12
+    assert torch.equal(token.embedding, seen[token.best].embedding)
+    assert tuple(seen[0].maps.shape) == (2, *attributions[0].grids[0].size)
+    with torch.no_grad():
+        start = encoded(pipe, "cat").embedding
+    torch.testing.assert_close(seen[0].embedding, start[: len(seen[0].embedding)])
+    if space == "encoded":
+        # The same loss again, from the embedding alone.
+        again = fitted(name, initial=token, iterations=1)
+        assert again.loss == pytest.approx(token.loss, rel=1e-5)
+    assert not any(weights.grad is not None for weights in pipe.unet.parameters())
+    assert not any(weights.grad is not None for weights in pipe.text_encoder.parameters())
+
+
+def test_a_rate_that_is_too_high_returns_what_was_best_on_the_way():
+    token = fitted(space="token", learning_rate=30.0)
+    assert token.losses[-1] > token.loss and token.best < len(token.losses) - 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("space", ["encoded", "token"])
+def test_on_other_images_both_ways_and_from_a_file(name, space, tmp_path):
+    pipe, attributions = recorded(name)
+    token = fitted(name, space=space, iterations=3)
+    loaded = OptimizedToken.load(token.save(tmp_path / "cat.safetensors"))
+    torch.testing.assert_close(loaded.embedding, token.embedding)
+    assert loaded.prompt == token.prompt and loaded.losses == token.losses
+    assert (loaded.space, loaded.best) == (space, token.best)
+    after = pipe.query(attributions[1], loaded)
+    assert [word.text for word in after.words] == ["cat"]
+    output = call(ALL_CASES[name], pipe, seed=8, attribution_vocabulary=[loaded])
+    before = output.attribution.vocabulary["cat"]
+    again = pipe.query(output.attribution, token)
+    for mine, other in zip(before.grids, again.grids, strict=True):
+        assert float((mine.maps - other.maps).abs().max()) < 1e-5
+
+
+def test_diffusers_loads_the_file_and_prompts_with_it(tmp_path):
+    pipe = build(ALL_CASES["StableDiffusion"].ours, parts_of(ALL_CASES["StableDiffusion"]))
+    _, attributions = recorded()
+    token = optimize_token(
+        pipe, attributions[0], BOX, "cat", space="token", iterations=3, learning_rate=1.0
+    )
+    pipe.load_textual_inversion(token.save(tmp_path / "a.safetensors", token="<my-cat>"))
+    with torch.no_grad():
+        loaded = encoded(pipe, "<my-cat>")
+    torch.testing.assert_close(loaded.embedding, token.embedding)
+    assert [word.columns for word in loaded.prompt.words if word.columns] != []
+
+
+def test_two_encoders_have_a_tensor_each(tmp_path):
+    from safetensors.torch import load_file
+
+    path = fitted("StableDiffusionXL", space="token", iterations=2).save(tmp_path / "a.safetensors")
+    file = load_file(path)
+    assert {name: tuple(part.shape) for name, part in file.items()} == {
+        "clip_l": (1, 32),
+        "clip_g": (1, 32),
+    }
+    other = build(ALL_CASES["StableDiffusionXL"].ours, parts_of(ALL_CASES["StableDiffusionXL"]))
+    other.load_textual_inversion(file["clip_l"], token="<c>")
+    ids = other.tokenizer.convert_tokens_to_ids("<c>")
+    assert torch.equal(other.text_encoder.get_input_embeddings().weight[ids], file["clip_l"][0])
+    coded = load_file(fitted("StableDiffusionXL", iterations=2).save(tmp_path / "b.safetensors"))
+    assert {name: part.shape[1] for name, part in coded.items()} == {"clip_l": 32, "clip_g": 32}
+
+
+def test_several_images():
+    pipe, attributions = recorded()
+    both = optimize_token(pipe, attributions, [BOX, BOX], "cat", iterations=1)
+    each = [optimize_token(pipe, a, BOX, "cat", iterations=1).loss for a in attributions]
+    assert both.loss == pytest.approx(sum(each) / 2, rel=1e-6) and each[0] != each[1]
+    with pytest.raises(InputError) as error:
+        optimize_token(pipe, attributions, [BOX], "cat")
+    assert str(error.value) == "There are 2 attributions and 1 masks; give one for each, in a list."
+    with pytest.raises(InputError, match="There are 2 attributions and Tensor masks"):
+        optimize_token(pipe, attributions, torch.zeros(64, 96), "cat")
+
+
+def test_options():
+    stopped = fitted(callback=lambda step: step.iteration == 4)
+    assert len(stopped.losses) == 5
+    tokens = fitted(scaling="tokens", iterations=1).loss
+    divided = fitted(scaling=0.5, iterations=1).loss
+    assert len({tokens, divided, fitted(iterations=1).loss}) == 3
+    # A stretched map is the same for a sum as for a mean.
+    sums = MapRecipe(over_calls="sum", over_heads="sum")
+    assert fitted(recipe=sums, iterations=1).loss == pytest.approx(fitted(iterations=1).loss)
+    slower = fitted(step_size=1, gamma=1e-6, iterations=3)
+    assert slower.losses[2] == pytest.approx(slower.losses[1], abs=1e-5)
+    two = fitted(initial="cat house", iterations=1)
+    assert [word.text for word in two.prompt.words] == ["cat", "house"]
+
+
+def test_the_grad_mode_is_left_as_it_was():
+    pipe, attributions = recorded()
+    with torch.no_grad():
+        assert len(optimize_token(pipe, attributions[0], BOX, "cat", iterations=2).losses) == 2
+        assert not torch.is_grad_enabled()
+    with torch.inference_mode():
+        assert len(optimize_token(pipe, attributions[0], BOX, "cat", iterations=2).losses) == 2
+
+
+def test_a_model_in_half_precision():
+    case = ALL_CASES["StableDiffusion"]
+    pipe = build(case.ours, parts_of(case)).to(torch.bfloat16)
+    pipe.set_attn_processor(RDAAMProcessor(keep="queries"))
+    attribution = call(case, pipe).attribution
+    for space, rate in (("encoded", 10.0), ("token", 3.0)):
+        token = optimize_token(
+            pipe, attribution, BOX, "cat", space=space, iterations=6, learning_rate=rate
+        )
+        assert token.loss < token.losses[0]
+    # Weights are shared with other toys.
+    pipe.to(torch.float32)
+
+
+def test_what_cannot_be_fitted():
+    pipe, attributions = recorded()
+
+    def message(kind: type[Exception] = InputError, mask: Any = BOX, **options: Any) -> str:
+        with pytest.raises(kind) as error:
+            optimize_token(pipe, attributions[0], mask, **({"iterations": 2} | options))
+        return str(error.value)
+
+    assert "64" in message(RegionError, mask=torch.ones(32, 32))
+    assert message(mask=(0, 0, 96, 64)) == (
+        "A mask of nothing or of the whole image has nothing to tell apart. Give a region that is "
+        "a part of the image."
+    )
+    assert message(initial=torch.zeros(2, 31)).startswith("The embedding has shape (2, 31);")
+    assert message(initial=torch.zeros(1, 32)) == (
+        "The initial embedding has 1 rows; at least two are needed, the background's (the start "
+        "token's) and one of the word."
+    )
+    assert message(initial="") == "The text is empty. Give a word or a sentence to look for."
+    assert message(space="pixels") == "space= is 'encoded' or 'token'; got 'pixels'."
+    assert message(initial=torch.zeros(2, 32), space="token") == (
+        "With space='token' the start is a word, whose vectors the text encoder has; got a Tensor."
+    )
+    assert message(scaling="none") == (
+        "scaling= is 'min-max', 'tokens' or a number over 0; got 'none'."
+    )
+    assert message(learning_rate=-1) == (
+        "iterations= and step_size= are whole numbers from 1, learning_rate= and gamma= numbers "
+        "over 0; got 2, 80, -1 and 0.7."
+    )
+    assert message(initial=torch.full((2, 32), torch.nan)) == (
+        "The gradient of iteration 0 is not finite (loss nan). Give a lower learning_rate= than "
+        "300.0, or a model in float32."
+    )
+
+
+def test_without_queries():
+    pipe, _ = recorded()
+    plain = build(ALL_CASES["StableDiffusion"].ours, parts_of(ALL_CASES["StableDiffusion"]))
+    attribution = call(ALL_CASES["StableDiffusion"], plain).attribution
+    with pytest.raises(NoAttributionError, match="This attribution has no queries"):
+        optimize_token(pipe, attribution, BOX, "cat")
+
+
+def test_files_that_are_none(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    tensors = {"<cat>": torch.zeros(2, 32)}
+    save_file(tensors, path)
+    with pytest.raises(AttributionFileError, match="but no optimised token"):
+        OptimizedToken.load(path)
+    for header in ("[", "{}", '{"encoders": ["clip_l"], "token": "<dog>"}'):
+        metadata = {"format": "diffusers_rdaam.token", "version": "1", "optimized": header}
+        save_file(tensors, path, metadata)
+        with pytest.raises(AttributionFileError, match="is not a valid optimised token"):
+            OptimizedToken.load(path)
+    path.write_bytes(b"no")
+    with pytest.raises(AttributionFileError, match="is not a whole safetensors file"):
+        OptimizedToken.load(path)
+    with pytest.raises(InputError, match="The token could not be written to"):
+        fitted(iterations=1).save(tmp_path / "missing" / "a.safetensors")
