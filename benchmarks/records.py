@@ -21,7 +21,6 @@ from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.target import Branch, Target
-from diffusers_rdaam.recording.text_maps import shape_for
 
 STEPS = 50
 # All bytes are allocated before the first call; that none join later is seen at the second.

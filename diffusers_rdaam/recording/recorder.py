@@ -171,7 +171,7 @@ class Recorder:
             self.failure = error
 
     def _meet_a_stranger(self) -> None:
-        """Another thread calls the denoiser, too. Processors tell threads apart, unless compiled."""
+        """Another thread calls the denoiser; processors tell them apart, unless compiled."""
         compiled = getattr(self.denoiser, "_compiled_call_impl", None) is not None
         if compiled or getattr(self.pipe, "unet", self.denoiser) is not self.denoiser:
             self.failure = NoAttributionError(
@@ -233,6 +233,7 @@ class Recorder:
                 target = observers[0] if len(observers) == 1 else Several(observers)
                 target.strict = self.calls == 0
                 site.processor.target = target
+                site.processor.thread = self._thread
                 self._bound.add(site.processor)
 
     def _targets(self, rows: RowsOf) -> Iterator[Mapping[str, Observer]]:
