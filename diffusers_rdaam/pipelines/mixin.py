@@ -15,7 +15,7 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
 from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.run import Run, so_far
-from diffusers_rdaam.pipelines.tell import tell
+from diffusers_rdaam.recording.tell import tell
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.families import Family, family_of, images_of

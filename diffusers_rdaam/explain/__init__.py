@@ -1,0 +1,1 @@
+"""Explanations that run the model again: gradients, and generation without a word."""
