@@ -73,6 +73,9 @@ _EXPORTS = {
     "StableDiffusionXLPAGRDAAMPipeline": "diffusers_rdaam.pipelines.pag",
     "StableDiffusionXLRDAAMPipeline": "diffusers_rdaam.pipelines.stable_diffusion_xl",
     "Timeline": "diffusers_rdaam.attribution.timeline",
+    "compare_explanations": "diffusers_rdaam.explain.compare",
+    "explain_ablation": "diffusers_rdaam.explain.ablation",
+    "explain_gradient": "diffusers_rdaam.explain.gradient",
     "load_demo_pipeline": "diffusers_rdaam.demo.loader",
     "record_attention": "diffusers_rdaam.pipelines.record",
 }
@@ -140,6 +143,9 @@ __all__ = [
     "StableDiffusionXLRDAAMPipeline",
     "Timeline",
     "__version__",
+    "compare_explanations",
+    "explain_ablation",
+    "explain_gradient",
     "load_demo_pipeline",
     "record_attention",
 ]
@@ -160,6 +166,15 @@ if TYPE_CHECKING:
     from diffusers_rdaam.errors import (
         RDAAMError,
         RDAAMWarning,
+    )
+    from diffusers_rdaam.explain.ablation import (
+        explain_ablation,
+    )
+    from diffusers_rdaam.explain.compare import (
+        compare_explanations,
+    )
+    from diffusers_rdaam.explain.gradient import (
+        explain_gradient,
     )
     from diffusers_rdaam.geometry.region import (
         Box,

@@ -14,12 +14,13 @@ from diffusers_rdaam.explain.methods import Method, PixelMethod, check_method, r
 from diffusers_rdaam.explain.pixels import InputPixels
 from diffusers_rdaam.explain.trial import (
     Noise,
+    as_regions,
     check_arguments,
     check_pipeline,
     read_prompt,
     to_picture,
 )
-from diffusers_rdaam.geometry.region import Mask, Region, RegionLike, as_region
+from diffusers_rdaam.geometry.region import Mask, Region, RegionLike
 from diffusers_rdaam.recording.tell import tell
 
 PATH_STEPS = 16
@@ -27,7 +28,7 @@ PATH_STEPS = 16
 
 @overload
 def explain_gradient(
-    pipe: Any, prompt: str, *, region: RegionLike | None = None, **options: Any
+    pipe: Any, prompt: str, *, region: RegionLike | None = ..., regions: None = ..., **options: Any
 ) -> GradientWords: ...
 @overload
 def explain_gradient(
@@ -102,7 +103,7 @@ def explain_gradient(
         if method == "integrated_gradients":
             found = integrate(pipe, settings, asked, noise, arguments, path_steps)
         else:
-            found = _once(pipe, settings, asked, noise, arguments, pixel_method)
+            found = _once(pipe, settings, asked, noise, arguments, method, pixel_method)
     columns = found[0].columns.shape[0]
     words = [
         GradientWords(
@@ -124,17 +125,17 @@ def _once(
     regions: Sequence[Region | None],
     noise: Noise,
     arguments: dict[str, Any],
+    method: Method,
     pixel_method: PixelMethod,
 ) -> list[Found]:
     """One generation, and the way back once for each region."""
     trial = GradientTrial(pipe, settings, regions, announce=lambda text: tell(text, pipe))
     image = trial.picture(trial.run(noise.again(arguments)))
     found = []
-    for index in range(len(regions)):
-        gradients = trial.gradients(index, keep=index + 1 < len(regions))
+    for gradients in trial.gradients():
         scores = {
             name: reduce_entries(
-                pixel_method if name == "pixels" else settings.method,
+                pixel_method if name == "pixels" else method,
                 entries_last(gradient),
                 entries_last(trial.leaves[name]).to(gradient.dtype),
             )
@@ -152,25 +153,6 @@ def _once(
                 _mask(pipe, arguments, size),
             )
         found.append(Found(scores["text"], image, more))
-    return found
-
-
-def as_regions(
-    region: RegionLike | None, regions: Sequence[RegionLike] | None
-) -> list[Region | None]:
-    """What was asked, in a list; None is the whole image.
-
-    Raises:
-        InputError: both were given, or an empty list.
-        RegionError: one is no region.
-    """
-    if regions is None:
-        return [None if region is None else as_region(region)]
-    if region is not None:
-        raise InputError("Give region= for one region or regions= for several, not both.")
-    found: list[Region | None] = [as_region(each) for each in regions]
-    if not found:
-        raise InputError("regions= is empty. Give at least one, or neither for the whole image.")
     return found
 
 

@@ -15,13 +15,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from diffusers_rdaam.errors import GradientError, InputError
+from diffusers_rdaam.explain.backward import Watch, differentiate, is_finite
 from diffusers_rdaam.explain.memory import GradientMemory, saved_bytes, tensor_bytes
 from diffusers_rdaam.explain.trial import StandIn, Trial
 from diffusers_rdaam.geometry.region import Region
-
-# A gradient of float16 that overflows is computed again from a loss that is so much smaller.
-_SMALLER = 2.0**-5
-_SCALES = 4
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class GradientTrial(Trial):
         self._weights: list[Tensor] = []
         self._image: Tensor | None = None
         self._outputs: list[Tensor] = []
-        self._bad: set[int] = set()
+        self._watch = Watch()
         self._vae = _decoder(pipe)
 
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
@@ -124,7 +121,7 @@ class GradientTrial(Trial):
         result = self._through(self.denoiser, *args, **kwargs)
         self._outputs.append(result[0].detach())
         if result[0].requires_grad:
-            result[0].register_hook(lambda gradient: self._watch(index, gradient))
+            result[0].register_hook(lambda gradient: self._watch.see(index, gradient))
         return result
 
     def autoencoder(self) -> Any:
@@ -134,8 +131,11 @@ class GradientTrial(Trial):
             dtype=self.pipe.vae.dtype,
             to=lambda *args, **kwargs: None,
             decode=self._decode,
-            encode=partial(self._through, _encoder(self.pipe, self._vae).encode),
+            encode=partial(self._encode, _encoder(self.pipe, self._vae)),
         )
+
+    def _encode(self, vae: Any, image: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self._through(vae.encode, image.to(vae.dtype), *args, **kwargs)
 
     def _decode(self, *args: Any, **kwargs: Any) -> Any:
         result = self._through(self._vae.decode, *args, **kwargs)
@@ -154,7 +154,7 @@ class GradientTrial(Trial):
         with torch.inference_mode(False), torch.set_grad_enabled(graph):
             image = super().run(arguments)
         for index, output in enumerate(self._outputs):
-            if not bool(output.isfinite().all()):
+            if not is_finite(output):
                 raise GradientError(
                     f"{self.settings.method}: the denoiser's output is not finite in call "
                     f"{self.first + index + 1} of {self.total}, so there is nothing to explain. "
@@ -177,38 +177,14 @@ class GradientTrial(Trial):
         image = self._image.float() if self._image.dtype.itemsize < 4 else self._image
         return (image.sum(dim=0) * self._weights[index].to(image)).sum()
 
-    def gradients(self, index: int, *, keep: bool) -> dict[str, Tensor]:
-        """Of :meth:`value` by the leaves that are there, in float32 or wider.
-
-        Args:
-            index: of the region.
-            keep: whether another region follows.
+    def gradients(self) -> list[dict[str, Tensor]]:
+        """Of the :meth:`value` of each region by the leaves that are there, in float32 or wider.
 
         Raises:
             GradientError: they are not finite; the text names the method and the step.
         """
-        value = self.value(index)
-        half = self.leaves["text"].dtype == torch.float16
-        scales = [_SMALLER**power for power in range(_SCALES if half else 1)]
-        for scale in scales:
-            self._bad.clear()
-            last = scale == scales[-1]
-            found = torch.autograd.grad(
-                value * scale,
-                list(self.leaves.values()),
-                retain_graph=keep or not last,
-                allow_unused=True,
-            )
-            filled = [
-                torch.zeros_like(leaf) if gradient is None else gradient
-                for leaf, gradient in zip(self.leaves.values(), found, strict=True)
-            ]
-            if all(bool(gradient.isfinite().all()) for gradient in filled):
-                return {
-                    name: (gradient.float() if half else gradient) / scale
-                    for name, gradient in zip(self.leaves, filled, strict=True)
-                }
-        raise GradientError(self._not_finite(half))
+        values = [self.value(index) for index in range(len(self.regions))]
+        return differentiate(values, self.leaves, self._watch, self._not_finite)
 
     def _leaf(self, name: str, value: Tensor) -> Tensor:
         self.leaves[name] = value.detach().clone().requires_grad_(True)
@@ -236,9 +212,7 @@ class GradientTrial(Trial):
         latents = latents.repeat(1, channels, 1, 1).requires_grad_(True)
         given = tensor_bytes((args, kwargs))
         self.memory = GradientMemory(
-            call=saved_bytes(
-                lambda: self.denoiser(*args, **kwargs), self.denoiser.parameters()
-            ),
+            call=saved_bytes(lambda: self.denoiser(*args, **kwargs), self.denoiser.parameters()),
             inputs=given,
             decoder=saved_bytes(lambda: self._vae.decode(latents), self._vae.parameters()),
             calls=self.total - self.first,
@@ -253,19 +227,16 @@ class GradientTrial(Trial):
             return function(*args, **kwargs)
         return checkpoint(function, *args, use_reentrant=False, **kwargs)
 
-    def _watch(self, index: int, gradient: Tensor) -> None:
-        if not bool(gradient.isfinite().all()):
-            self._bad.add(index)
-
-    def _not_finite(self, half: bool) -> str:
-        if not self._bad:
+    def _not_finite(self, smallest: float) -> str:
+        bad = self._watch.bad
+        if not bad:
             place = f"denoiser call {self.first + 1} of {self.total}"
-        elif max(self._bad) + 1 == self.total:
+        elif max(bad) + 1 == self.total:
             place = "the decoder"
         else:
-            # The gradient that came out of this one's successor was finite still.
-            place = f"denoiser call {max(self._bad) + 2} of {self.total}"
-        tried = f", also from a loss scaled down to {_SMALLER ** (_SCALES - 1):g}" if half else ""
+            # What came out of this call's successor was finite still.
+            place = f"denoiser call {max(bad) + 2} of {self.total}"
+        tried = f", also from a loss scaled down to {smallest:g}" if smallest < 1.0 else ""
         return (
             f"{self.settings.method}: the gradient is not finite on the way back through {place}"
             f"{tried}. Try dtype=torch.bfloat16 or float32, or last_steps= to stop before it."

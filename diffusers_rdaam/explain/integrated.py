@@ -5,7 +5,6 @@ Sundararajan, Taly and Yan, Axiomatic Attribution for Deep Networks (2017), equa
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,13 +15,11 @@ from torch import Tensor
 
 from diffusers_rdaam.explain.gradient_trial import Found, GradientTrial, Settings, entries_last
 from diffusers_rdaam.explain.methods import reduce_entries
-from diffusers_rdaam.explain.trial import Noise
+from diffusers_rdaam.explain.trial import Noise, without_words
 from diffusers_rdaam.geometry.region import Region
 from diffusers_rdaam.recording.tell import tell
 
 Embeddings = tuple[Tensor, Tensor | None]
-_TEXTS = ("prompt", "prompt_2")
-_GIVEN = ("prompt_embeds", "pooled_prompt_embeds")
 
 
 class _EndTrial(GradientTrial):
@@ -31,13 +28,9 @@ class _EndTrial(GradientTrial):
     ends: tuple[Embeddings, Embeddings]
 
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
-        bound = inspect.signature(stock).bind(*args, **kwargs)
-        for name in bound.arguments:
-            if name in _TEXTS + _GIVEN:
-                bound.arguments[name] = "" if name == "prompt" else None
         with torch.no_grad():
             self.ends = (
-                _embeddings(stock(*bound.args, **bound.kwargs)),
+                _embeddings(without_words(stock, args, kwargs)),
                 _embeddings(stock(*args, **kwargs)),
             )
         return super().encode(stock, *args, **kwargs)
@@ -75,8 +68,8 @@ def integrate(
         )
         trial.run(noise.again(arguments))
         memory = trial.memory or memory
-        for region, total in enumerate(sums):
-            for name, gradient in trial.gradients(region, keep=region + 1 < len(sums)).items():
+        for total, gradients in zip(sums, trial.gradients(), strict=True):
+            for name, gradient in gradients.items():
                 total[name] = total.get(name, 0.0) + gradient * float(weight) / 2.0
     found = []
     for region, total in enumerate(sums):

@@ -45,7 +45,7 @@ class InputPixels:
         return HeatMap(self.values, "input pixels", image=self.image)
 
     def saliency(self, *, inside_mask: bool = False) -> Column:
-        """Stretched to 0 to 1 for the eye: single pixels of the highest percent do not dim the rest.
+        """Stretched to 0 to 1 for the eye: the highest percent does not dim the rest.
 
         Args:
             inside_mask: leave out what inpainting keeps, which would outshine the rest.

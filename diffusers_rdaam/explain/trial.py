@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
+from diffusers_rdaam.geometry.region import Region, RegionLike, as_region
 from diffusers_rdaam.recording.families.base import family_of, stock_class
 from diffusers_rdaam.recording.tokenize import align_written
 
@@ -214,3 +216,31 @@ def read_prompt(pipe: Any, text: str, columns: int) -> Prompt:
     convert = getattr(pipe, "maybe_convert_prompt", None)
     converted = text if convert is None else convert(text, tokenizer)
     return align_written(tokenizer, text, converted, columns)
+
+
+def without_words(encode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What ``encode_prompt`` gives for an empty prompt, all else as it was called."""
+    bound = inspect.signature(encode).bind(*args, **kwargs)
+    for name in ("prompt", "prompt_2", "prompt_embeds", "pooled_prompt_embeds"):
+        if name in bound.arguments:
+            bound.arguments[name] = "" if name == "prompt" else None
+    return encode(*bound.args, **bound.kwargs)
+
+
+def as_regions(
+    region: RegionLike | None, regions: Sequence[RegionLike] | None
+) -> list[Region | None]:
+    """What was asked, in a list; None is the whole image.
+
+    Raises:
+        InputError: both were given, or an empty list.
+        RegionError: one is no region.
+    """
+    if regions is None:
+        return [None if region is None else as_region(region)]
+    if region is not None:
+        raise InputError("Give region= for one region or regions= for several, not both.")
+    found: list[Region | None] = [as_region(each) for each in regions]
+    if not found:
+        raise InputError("regions= is empty. Give at least one, or neither for the whole image.")
+    return found
