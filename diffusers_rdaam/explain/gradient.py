@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
+import torch
+
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.flow import check_flow, held_still
 from diffusers_rdaam.explain.gradient_trial import Found, GradientTrial, Settings, entries_last
@@ -99,7 +101,7 @@ def explain_gradient(
     pixels = last_steps is None and method != "integrated_gradients"
     settings = Settings(method, last_steps, checkpointing, pixels, clamp, budget)
     noise = Noise(pipe, arguments)
-    with held_still(modules):
+    with torch.inference_mode(False), torch.enable_grad(), held_still(modules):
         if method == "integrated_gradients":
             found = integrate(pipe, settings, asked, noise, arguments, path_steps)
         else:

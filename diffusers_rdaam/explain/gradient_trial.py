@@ -151,7 +151,7 @@ class GradientTrial(Trial):
             GradientError: no gradient gets to the image, or a call's output is not finite.
         """
         graph = not self.settings.values_only
-        with torch.inference_mode(False), torch.set_grad_enabled(graph):
+        with torch.set_grad_enabled(graph):
             image = super().run(arguments)
         for index, output in enumerate(self._outputs):
             if not is_finite(output):
@@ -194,7 +194,10 @@ class GradientTrial(Trial):
         """What the first call tells: the size of the image, and how many calls there are."""
         height, width = (side * self.pipe.vae_scale_factor for side in sample.shape[-2:])
         self._weights = [
-            torch.ones(height, width) if region is None else region.coverage((height, width))
+            # A copy: a mask that was made in inference mode could not be saved for the way back.
+            torch.ones(height, width)
+            if region is None
+            else region.coverage((height, width)).clone()
             for region in self.regions
         ]
         self.total = self.clone._num_timesteps
