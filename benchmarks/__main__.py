@@ -36,6 +36,7 @@ BENCHMARKS = {
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),
     "embedded": Benchmark("embedded_model", quick=False),
+    "faithfulness": Benchmark("faithfulness", quick=False),
 }
 
 

@@ -78,6 +78,9 @@ _EXPORTS = {
     "Timeline": "diffusers_rdaam.attribution.timeline",
     "SavedAttention": "diffusers_rdaam.explain.saved",
     "inject_attention": "diffusers_rdaam.explain.editing",
+    "compare_explanations": "diffusers_rdaam.explain.compare",
+    "explain_ablation": "diffusers_rdaam.explain.ablation",
+    "explain_gradient": "diffusers_rdaam.explain.gradient",
     "load_demo_pipeline": "diffusers_rdaam.demo.loader",
     "optimize_token": "diffusers_rdaam.explain.token_optimization",
     "query": "diffusers_rdaam.explain.open_vocabulary",
@@ -153,6 +156,9 @@ __all__ = [
     "StableDiffusionXLRDAAMPipeline",
     "Timeline",
     "__version__",
+    "compare_explanations",
+    "explain_ablation",
+    "explain_gradient",
     "inject_attention",
     "load_demo_pipeline",
     "optimize_token",
@@ -182,7 +188,16 @@ if TYPE_CHECKING:
         RDAAMError,
         RDAAMWarning,
     )
+    from diffusers_rdaam.explain.ablation import (
+        explain_ablation,
+    )
+    from diffusers_rdaam.explain.compare import (
+        compare_explanations,
+    )
     from diffusers_rdaam.explain.editing import inject_attention, save_attention
+    from diffusers_rdaam.explain.gradient import (
+        explain_gradient,
+    )
     from diffusers_rdaam.explain.open_vocabulary import query, query_maps
     from diffusers_rdaam.explain.optimized_token import OptimizedToken
     from diffusers_rdaam.explain.recipe import MapRecipe

@@ -8,6 +8,7 @@
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
+    |-- GradientError (RuntimeError)       no gradient flows, or it is not finite
     `-- RecordingError (RuntimeError)      a run cannot be recorded, or was not
         |-- UnsupportedPipelineError       no family knows this pipeline's layout
         |-- AlreadyRecordingError          the denoiser is being recorded by another run
@@ -44,6 +45,10 @@ class AttributionFileError(InputError):
 
 class PlotExtraError(RDAAMError, ImportError):
     """A figure was asked for, and matplotlib is not installed."""
+
+
+class GradientError(RDAAMError, RuntimeError):
+    """No gradient gets through the model, or what comes out is not finite."""
 
 
 class RecordingError(RDAAMError, RuntimeError):

@@ -14,13 +14,13 @@ from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.pipelines.output import only
-from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.recording.families.guiders import guider_layout
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.sites import install, install_own, remember, restore
+from diffusers_rdaam.recording.tell import tell
 from diffusers_rdaam.recording.tokenize import align
 
 Texts = str | Sequence[str] | None

@@ -19,7 +19,6 @@ from diffusers_rdaam.explain.open_vocabulary import query, query_maps
 from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.pause import unrecorded
 from diffusers_rdaam.pipelines.run import Run, so_far
-from diffusers_rdaam.pipelines.tell import tell
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.expected import shape_for
@@ -37,6 +36,7 @@ from diffusers_rdaam.recording.sites import (
     replaced,
 )
 from diffusers_rdaam.recording.target import Bound
+from diffusers_rdaam.recording.tell import tell
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."

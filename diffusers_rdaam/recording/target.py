@@ -148,8 +148,8 @@ class Several:
 class Bound:
     """What a processor is that records: the name of its site, and a target while it does.
 
-    ``thread`` is the one whose calls are recorded, ``original`` the processor that it was put in the
-    place of, unless it is that itself.
+    ``thread`` is the one whose calls are recorded, and ``original`` the processor that it was put
+    in the place of, unless it is that itself.
     """
 
     site: str | None = None

@@ -1,8 +1,54 @@
-"""The toys and the oracle of the pipelines' tests are used here too."""
+"""Toy pipelines for explanations, those of tests/pipelines."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
+
+from toys import ALL_CASES as ALL_CASES  # for tests here
+from toys import NINE, PROMPT, Case, build, parts_of
+
+EXPLAINED = {
+    name: ALL_CASES[name]
+    for xl in ("", "XL")
+    for name in (
+        f"StableDiffusion{xl}",
+        f"StableDiffusion{xl}Img2Img",
+        f"StableDiffusion{xl}Inpaint",
+    )
+}
+EXPLAINED["nine channels"] = NINE["StableDiffusionInpaint"]
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Any]:
+    """A pipeline of a case, the stock class or ours, with a UNet of its own."""
+
+    def make(case: Case | str = "StableDiffusion", *, ours: bool = False, **parts: Any) -> Any:
+        chosen = EXPLAINED[case] if isinstance(case, str) else case
+        return build(chosen.ours if ours else chosen.stock, parts_of(chosen, **parts))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def settings() -> Callable[..., dict[str, Any]]:
+    """Arguments of a call with two steps, beside the prompt; a generator from a seed."""
+
+    def settings(case: str = "StableDiffusion", *, seed: int = 7, **more: Any) -> dict[str, Any]:
+        call = {"num_inference_steps": 2, "guidance_scale": 5.0} | EXPLAINED[case].call
+        return call | {"generator": torch.Generator().manual_seed(seed)} | more
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def prompt() -> str:
+    return PROMPT
