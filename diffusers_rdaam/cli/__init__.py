@@ -146,7 +146,7 @@ def daam(
     ] = None,
     out: Annotated[
         Path, typer.Option("--output-folder", "-o", help="Folder for the files.")
-    ] = Path("."),
+    ] = Path(),
     seed: Annotated[int, typer.Option("--seed", "-s", help="Of the noise.")] = 0,
     random_seed: Annotated[bool, typer.Option("--random-seed", help="Draw the seed.")] = False,
     steps: Annotated[

@@ -12,9 +12,13 @@ from typing import Any
 
 import torch
 
-from diffusers_rdaam.cli.generate import load_pipeline
+from diffusers_rdaam.cli.generate import load_pipeline, prepare_folder
 from diffusers_rdaam.cli.report import Report
-from diffusers_rdaam.compat.daam import GenerationExperiment, trace
+from diffusers_rdaam.compat.daam import (
+    GenerationExperiment,
+    compute_token_merge_indices,
+    trace,
+)
 from diffusers_rdaam.errors import InputError, NoAttributionError, WordError
 
 
@@ -44,17 +48,23 @@ def run_daam(request: DaamRequest, report: Report) -> None:
         InputError: the model, device or folder is wrong, or there is no prompt.
         WordError: the prompt does not have the word.
     """
-    prompts = list(_prompts(request))
+    # Pictures are named after words, and a full stop is no part of one.
+    prompts = [
+        (name, text.replace(",", " ,").replace(".", " .").strip())
+        for name, text in _prompts(request)
+    ]
+    prepare_folder(request.out)
     device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pipe = load_pipeline(request.model, device, None)
+    if request.word is not None:
+        for _, prompt in prompts:
+            compute_token_merge_indices(pipe.tokenizer, prompt, request.word)
     experiments = []
     for name, prompt in prompts:
         seed = time.time_ns() % 2**32 if request.random_seed else request.seed
-        # Out of words come pictures named after them, and a full stop is no part of one.
-        text = prompt.replace(",", " ,").replace(".", " .").strip()
-        folder = _generate(pipe, text, name, seed, request)
+        folder = _generate(pipe, prompt, name, seed, request)
         report.say(f"{folder / 'output.png'} (seed {seed})")
-        experiments.append({"prompt": text, "seed": seed, "folder": str(folder)})
+        experiments.append({"prompt": prompt, "seed": seed, "folder": str(folder)})
     report.add(experiments=experiments)
 
 
