@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from diffusers_rdaam.compat.daam import WordHeatMap, compute_token_merge_indices, trace
 
@@ -23,18 +24,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(tiny: Any, latents: torch.Tensor, **options: Any) -> trace:
-    options = {"guidance_scale": 7.5, "output_type": "latent"} | options
-    with trace(tiny) as tracer:
-        tiny(PROMPT, latents=latents, num_inference_steps=4, **options)
-    return tracer
-
-
 @pytest.fixture(scope="module")
 def traces(tiny, latents) -> tuple[trace, trace]:
-    """Two of one run, the inner one with ``low_memory``."""
+    """Two of one run, the inner one with ``low_memory``.
+
+    The run makes two images; what DAAM has of the first one alone is compared with the first.
+    """
+    both = torch.cat([latents, latents.flip(-1)])
+    options = {"num_inference_steps": 4, "guidance_scale": 7.5, "output_type": "latent"}
     with trace(tiny) as outer, trace(tiny, low_memory=True) as inner:
-        tiny(PROMPT, latents=latents, num_inference_steps=4, guidance_scale=7.5)
+        tiny(PROMPT, latents=both, num_images_per_prompt=2, **options)
     return outer, inner
 
 
@@ -85,7 +84,7 @@ def test_columns_of_words_by_search_number_and_offset(tiny, stored) -> None:
 
 def test_expanded_to_the_image(tracer, stored, close) -> None:
     word = tracer.compute_global_heat_map().compute_word_heat_map("cat")
-    expanded = word.expand_as(tracer.last_image)
+    expanded = word.expand_as(Image.new("RGB", (512, 512)))
     assert expanded.shape == (512, 512)
     close(expanded[::8, ::8], stored(MORE)[0]["expand.0"])
 
@@ -120,7 +119,9 @@ def test_without_guidance_all_heads_count_where_theirs_lost_half(
     tiny, latents, stored, close
 ) -> None:
     theirs = stored(MORE)[0]["no_guidance.word.0"]
-    tracer = run(tiny, latents, guidance_scale=1.0)
+    options = {"num_inference_steps": 4, "guidance_scale": 1.0, "output_type": "latent"}
+    with trace(tiny) as tracer:
+        tiny(PROMPT, latents=latents, **options)
     # With two heads what they have left is the second.
     close(tracer.compute_global_heat_map(head_idx=1).compute_word_heat_map("cat").value, theirs)
     both = tracer.compute_global_heat_map().compute_word_heat_map("cat").value
@@ -129,11 +130,8 @@ def test_without_guidance_all_heads_count_where_theirs_lost_half(
     assert (both - theirs).abs().max() > 0.05 * theirs.max()
 
 
-def test_every_image_has_maps_of_its_own_where_theirs_mixed_them(
-    tiny, latents, stored, close
-) -> None:
+def test_every_image_has_maps_of_its_own_where_theirs_mixed_them(tracer, stored, close) -> None:
     theirs = stored(MORE)[0]["two_images.word.0"]
-    tracer = run(tiny, torch.cat([latents, latents.flip(-1)]), num_images_per_prompt=2)
     first, second = (
         tracer.compute_global_heat_map(image_index=index).compute_word_heat_map("cat").value
         for index in (0, 1)
@@ -147,8 +145,6 @@ def test_every_image_has_maps_of_its_own_where_theirs_mixed_them(
 
 def test_an_image_that_is_not_square(tiny) -> None:
     """DAAM takes the square root of the number of places; 256x512 ends in an exception."""
-    from PIL import Image
-
     with trace(tiny) as tracer:
         tiny(PROMPT, height=256, width=512, num_inference_steps=1, output_type="latent")
     heat_map = tracer.compute_global_heat_map()
@@ -158,8 +154,6 @@ def test_an_image_that_is_not_square(tiny) -> None:
 
 
 def test_expand_as_stretches_thresholds_and_leaves_as_it_is() -> None:
-    from PIL import Image
-
     heat_map = WordHeatMap(torch.tensor([[1.0, 1.0], [3.0, 3.0]]), "cat")
     image = Image.new("RGB", (6, 4))
     stretched = heat_map.expand_as(image)

@@ -17,6 +17,7 @@ from diffusers_rdaam.compat.rdaam.maps import extract_bbox_distribution, without
 from diffusers_rdaam.compat.session import recorded
 from diffusers_rdaam.drawing.figure import new_figure
 from diffusers_rdaam.errors import InputError, WordError
+from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.tokenize import align
 
@@ -186,7 +187,7 @@ class ReverseDAAMAnalyzer:
         if not painted.any():
             _logger.warning("The mask is empty: nothing in it is over 0.")
             return None
-        words = self.attribution.region(painted)
+        words = self.attribution.region(Mask(torch.from_numpy(painted).float()))
         scores, tokens = without_specials(words.scores, self.decoded_tokens)
         return _bars(scores, tokens)
 
