@@ -201,6 +201,12 @@ def test_pairs_of_words_that_depend_on_each_other(heat_map: daam.GlobalHeatMap) 
     assert torch.equal(pairs[1].head_heat_map.value, heat_map.heat_maps[3])
 
 
+def test_a_parser_is_never_downloaded(heat_map: daam.GlobalHeatMap) -> None:
+    for ask in (heat_map.parsed_heat_maps, heat_map.dependency_relations):
+        with pytest.raises(InputError, match=r'give nlp=spacy\.load\("en_core_web_md"\)'):
+            list(ask())
+
+
 def test_an_overlay_on_axes_of_ones_own(heat_map: daam.GlobalHeatMap) -> None:
     figure, image = Figure(), Image.new("L", (48, 32), 255)
     axes = figure.subplots()

@@ -172,29 +172,44 @@ class GlobalHeatMap:
         columns = columns_of(self.tokens, word, word_idx, offset_idx)
         return WordHeatMap(self._mean(columns, word), word, word_idx)
 
-    def parsed_heat_maps(self, nlp: Parser) -> Iterator[ParsedHeatMap]:
+    def parsed_heat_maps(self, nlp: Parser | None = None) -> Iterator[ParsedHeatMap]:
         """The map of every token of the parsed prompt that the text encoder saw.
 
         Args:
             nlp: a spaCy ``Language``, such as ``spacy.load("en_core_web_md")``.
+
+        Raises:
+            InputError: it was not given.
         """
-        for token in nlp(self.prompt):
+        for token in self._parsed(nlp):
             heat_map = self._of_token(token)
             if heat_map is not None:
                 yield ParsedHeatMap(heat_map, token)
 
-    def dependency_relations(self, nlp: Parser) -> Iterator[SyntacticHeatMapPair]:
+    def dependency_relations(self, nlp: Parser | None = None) -> Iterator[SyntacticHeatMapPair]:
         """The maps of every token and of the token that it depends on.
 
         Args:
             nlp: as for :meth:`parsed_heat_maps`, with a parser in it.
+
+        Raises:
+            InputError: it was not given.
         """
-        for token in nlp(self.prompt):
+        for token in self._parsed(nlp):
             if token.dep_ == "ROOT":
                 continue
             dependent, head = self._of_token(token), self._of_token(token.head)
             if dependent is not None and head is not None:
                 yield SyntacticHeatMapPair(head, dependent, token.head.text, token.text, token.dep_)
+
+    def _parsed(self, nlp: Parser | None) -> Iterable[ParsedToken]:
+        if nlp is None:
+            raise InputError(
+                "Which parser? None is downloaded here. Install spaCy and a model of your own "
+                "(pip install 'diffusers_rdaam[nlp]'; python -m spacy download en_core_web_md), "
+                'and give nlp=spacy.load("en_core_web_md").'
+            )
+        return nlp(self.prompt)
 
     def _of_token(self, token: ParsedToken) -> WordHeatMap | None:
         """Of this occurrence alone; None where it has no column."""
