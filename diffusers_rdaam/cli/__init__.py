@@ -138,6 +138,53 @@ def word(
 
 
 @app.command()
+def daam(
+    prompt: Annotated[str, typer.Argument(help="What to generate; - for a prompt a line.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--output-folder", "-o", help="Folder for the files.")
+    ] = Path(),
+    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the noise.")] = 0,
+    random_seed: Annotated[bool, typer.Option("--random-seed", help="Draw the seed.")] = False,
+    steps: Annotated[
+        int, typer.Option("--num-timesteps", "-n", min=1, help="Denoising steps.")
+    ] = 30,
+    low_memory: Annotated[
+        bool, typer.Option("--low-memory", help="Only the first layer of each block.")
+    ] = False,
+    all_heads: Annotated[
+        bool, typer.Option("--all-heads", help="A picture for each word, layer and head.")
+    ] = False,
+    word: Annotated[str | None, typer.Option(help="Draw this word or phrase alone.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, …; the GPU if there is one.")
+    ] = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Generate, and write the files that the command of castorini/daam writes."""
+    from diffusers_rdaam.cli.daam import DaamRequest, run_daam
+    from diffusers_rdaam.cli.report import reporting
+
+    with reporting(output_format.value) as report:
+        request = DaamRequest(
+            prompt=prompt,
+            model=model,
+            out=out,
+            seed=seed,
+            random_seed=random_seed,
+            steps=steps,
+            low_memory=low_memory,
+            all_heads=all_heads,
+            word=word,
+            device=device,
+        )
+        run_daam(request, report)
+
+
+@app.command()
 def env(output_format: FormatOption = Format.text) -> None:
     """Versions, devices, the kernel that would record, and the embedded model."""
     from diffusers_rdaam.cli.environment import describe

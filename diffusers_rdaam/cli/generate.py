@@ -49,7 +49,7 @@ def run(request: Request, report: Report) -> None:
             the image has been written.
     """
     boxes = [parse_box(text) for text in request.boxes]
-    _prepare_folder(request.out)
+    prepare_folder(request.out)
     device = request.device or _best_device()
     pipe = load_pipeline(request.model, device, request.dtype)
     _check_words(pipe, request)
@@ -150,7 +150,7 @@ def _call_options(request: Request) -> dict[str, Any]:
     return given
 
 
-def _prepare_folder(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Make the folder and see that it may be written, before time is spent on an image."""
     probe = folder / ".rdaam-write-test"
     try:

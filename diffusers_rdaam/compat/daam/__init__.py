@@ -1,0 +1,41 @@
+"""DAAM's names on this package: ``from diffusers_rdaam.compat.daam import trace, set_seed``.
+
+Tang et al. (2023), *What the DAAM: Interpreting Stable Diffusion Using Cross Attention*. What is
+other than in castorini/daam 0.2.0, and why, is in ``docs/migrating.md``.
+"""
+
+from __future__ import annotations
+
+from diffusers_rdaam.compat.daam.devices import auto_autocast, auto_device, set_seed
+from diffusers_rdaam.compat.daam.evaluate import compute_ioa, compute_iou, load_mask
+from diffusers_rdaam.compat.daam.experiment import GenerationExperiment
+from diffusers_rdaam.compat.daam.heatmap import (
+    GlobalHeatMap,
+    ParsedHeatMap,
+    SyntacticHeatMapPair,
+    WordHeatMap,
+)
+from diffusers_rdaam.compat.daam.plotting import plot_mask_heat_map, plot_overlay_heat_map
+from diffusers_rdaam.compat.daam.raw import RawHeatMapCollection
+from diffusers_rdaam.compat.daam.tracing import DiffusionHeatMapHooker, trace
+from diffusers_rdaam.compat.daam.words import compute_token_merge_indices
+
+__all__ = [
+    "DiffusionHeatMapHooker",
+    "GenerationExperiment",
+    "GlobalHeatMap",
+    "ParsedHeatMap",
+    "RawHeatMapCollection",
+    "SyntacticHeatMapPair",
+    "WordHeatMap",
+    "auto_autocast",
+    "auto_device",
+    "compute_ioa",
+    "compute_iou",
+    "compute_token_merge_indices",
+    "load_mask",
+    "plot_mask_heat_map",
+    "plot_overlay_heat_map",
+    "set_seed",
+    "trace",
+]

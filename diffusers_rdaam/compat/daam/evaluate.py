@@ -1,0 +1,51 @@
+"""DAAM's measures of how two maps overlap: products, so that they need no threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from diffusers_rdaam.errors import InputError
+
+
+def compute_iou(a: torch.Tensor, b: torch.Tensor) -> float:
+    """``sum(ab) / (sum(a) + sum(b) - sum(ab))`` of two maps or masks ``(height, width)``."""
+    a = _of_one_size(a, b)
+    shared = (a * b).sum()
+    return float(shared / (a.sum() + b.sum() - shared + 1e-8))
+
+
+def compute_ioa(a: torch.Tensor, b: torch.Tensor) -> float:
+    """``sum(ab) / sum(a)``: how much of ``a`` lies in ``b``."""
+    a = _of_one_size(a, b)
+    return float((a * b).sum() / (a.sum() + 1e-8))
+
+
+def _of_one_size(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``a`` as it is, or, where ``b`` is of another size, as a mask of that size."""
+    if a.shape == b.shape:
+        return a
+    resized = F.interpolate(a[None, None].float(), size=tuple(b.shape), mode="bicubic")[0, 0]
+    return (resized >= 1).to(resized.dtype)
+
+
+def load_mask(path: str | Path) -> torch.Tensor:
+    """The pixels of an RGBA image that are not transparent, as 0 and 1, ``(height, width)``.
+
+    Raises:
+        InputError: the image has no alpha channel, or is none.
+    """
+    try:
+        with Image.open(path) as image:
+            if "A" not in image.getbands():
+                raise InputError(
+                    f"{path} has no alpha channel, which is the mask. Save it as RGBA, 0 outside."
+                )
+            alpha = np.array(image.getchannel("A"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as an image: {error}.") from error
+    return torch.from_numpy(alpha > 0).float()
