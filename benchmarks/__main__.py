@@ -32,6 +32,7 @@ BENCHMARKS = {
     "recording_cost": Benchmark("recording_cost"),
     "sdxl": Benchmark("sdxl"),
     "records": Benchmark("records"),
+    "queries": Benchmark("queries"),
     "compile": Benchmark("compiled"),
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),

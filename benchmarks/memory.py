@@ -112,19 +112,20 @@ def bytes_kept(
     steps = steps or calls[-1]
     pipe = SimpleNamespace(unet=unet, do_classifier_free_guidance=True, _num_timesteps=steps)
     inputs = model.inputs(rows=2)
-    before = _live_bytes()
+    before = live_bytes()
     kept = {}
     with torch.no_grad(), Recorder(pipe, family, template, announce=announce) as recorder:
         for call in range(1, calls[-1] + 1):
             unet(**inputs)
             if call in calls:
-                kept[call] = _live_bytes() - before
+                kept[call] = live_bytes() - before
         if recorder.calls != calls[-1]:
             raise RuntimeError(f"{recorder.calls} of {calls[-1]} denoiser calls were recorded.")
     return kept
 
 
-def _live_bytes() -> int:
+def live_bytes() -> int:
+    """Of all tensors of this process on the CPU."""
     gc.collect()
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()

@@ -1,8 +1,9 @@
 """How far the maps are from the predecessors' own results on the same tiny model and latents.
 
-The results of DAAM 0.2.0 and rdaam 0.1.0 are those of the tests (``tests/parity``). DAAM cuts every
-head's enlarged map off at zero before it averages; an attribution holds means over the heads, so
-DAAM's global map is compared with the heads of our own run, whose means are the attribution.
+The results of DAAM 0.2.0, rdaam 0.1.0 and OVAM 0.0.1 are those of the tests (``tests/parity``).
+DAAM cuts every head's enlarged map off at zero before it averages; an attribution holds means over
+the heads, so DAAM's global map is compared with the heads of our own run, whose means are the
+attribution.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.report import Row, judged
+from tests.parity import ovam_runs as ovam
 from tests.parity.conftest import PROMPTS, STEPS, Run, Stored
 from tests.parity.conftest import run as record
 from tests.parity.test_daam import global_map
@@ -25,7 +27,18 @@ def run(*, full: bool = False) -> list[Row]:
         ours = record(rdaam.facts["prompt"])
         for what, error in (_rdaam(ours, rdaam) | _daam(ours, daam)).items():
             worst[what] = max(worst.get(what, 0.0), error)
-    return [
+    of_ovam = [
+        judged(
+            "parity",
+            f"OVAM, {what}",
+            f"{error:.1e} of the largest value",
+            f"at most {GOAL:.0e}",
+            error <= GOAL,
+            deterministic=True,
+        )
+        for what, error in _ovam().items()
+    ]
+    return of_ovam + [
         judged(
             "parity",
             f"{what}, {len(PROMPTS)} prompts",
@@ -36,6 +49,29 @@ def run(*, full: bool = False) -> list[Row]:
         )
         for what, error in worst.items()
     ]
+
+
+def _ovam() -> dict[str, float]:
+    found: dict[str, float] = {}
+    for precision in ("fp16", "fp32"):
+        attribution = ovam.pipeline(precision).attribution
+        negative = ovam.without_middle(attribution.negative)
+        found[f"3 texts over the unconditional rows, queries in {precision}"] = max(
+            _error(
+                ovam.maps(negative, ovam.text(number), precision),
+                ovam.stored().tensors[f"att{number}.default"],
+            )
+            for number in (0, 1, 2)
+        )
+    found["other activations and aggregations, queries in fp32"] = max(
+        _error(ovam.maps(negative, ovam.text(0), "fp32", **stages), ovam.stored().tensors[name])
+        for name, stages in ovam.OTHER.items()
+    )
+    found["the 30 losses of 3 token optimisations"] = max(
+        _error(ovam.losses(name), ovam.stored().tensors[f"opt.{name}.losses"])
+        for name in ovam.OPTIMIZATIONS
+    )
+    return found
 
 
 def _error(ours: torch.Tensor, stored: torch.Tensor) -> float:

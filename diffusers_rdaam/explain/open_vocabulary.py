@@ -190,7 +190,7 @@ def _site_maps(
                 f"{stored.site} has keys of width {key.shape[-1]}, the queries are of width "
                 f"{stored.dim}. Ask the pipeline that made the image."
             )
-        yield stored, _site_map(stored, key.float(), recipe)
+        yield stored, site_map(stored, key.float(), recipe)
 
 
 def _key(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
@@ -222,7 +222,8 @@ def _matrix(linear: Any, dtype: torch.dtype, device: torch.device) -> tuple[Tens
     return rows - bias, bias
 
 
-def _site_map(stored: SiteQueries, key: Tensor, recipe: MapRecipe) -> Tensor:
+def site_map(stored: SiteQueries, key: Tensor, recipe: MapRecipe) -> Tensor:
+    """One site's ``(tokens, height, width)`` from keys ``(heads, tokens, dim)``."""
     if recipe.streams:
         total: Any = 0
         for index in range(len(stored.calls)):

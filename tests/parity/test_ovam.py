@@ -6,72 +6,11 @@ default reads the unconditional rows; here these are choices.
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from typing import Any
-
 import pytest
 import torch
-from conftest import HERE, STEPS, Stored
+from ovam_runs import OPTIMIZATIONS, OTHER, maps, optimized, pipeline, stored, text, without_middle
 
-from diffusers_rdaam import (
-    Attribution,
-    MapRecipe,
-    RDAAMProcessor,
-    StableDiffusionRDAAMPipeline,
-    optimize_token,
-    query_maps,
-)
 from diffusers_rdaam.explain.encode import encoded
-
-THEIRS: dict[str, Any] = {
-    "over_calls": "sum",
-    "over_heads": "sum",
-    "over_sites": "sum",
-    "interpolation": "bilinear",
-    "enlargement": "bilinear",
-}
-MEANS = {"over_calls": "mean", "over_heads": "mean", "over_sites": "mean"}
-OTHER = {
-    "att0.linear": {"activation": "linear"},
-    "att0.mean": MEANS,
-    "att0.blocks_bicubic": {"interpolation": "bicubic"},
-    "att0.heatmaps_sigmoid": {"activation": "linear", "map_activation": "sigmoid"},
-}
-
-
-@cache
-def stored() -> Stored:
-    return Stored.load("ovam_p0_simple")
-
-
-@cache
-def pipeline(precision: str) -> Any:
-    pipe = StableDiffusionRDAAMPipeline.from_pretrained(
-        HERE.parent / "data" / "tiny_sd", safety_checker=None
-    )
-    pipe.set_progress_bar_config(disable=True)
-    pipe.set_attn_processor(
-        RDAAMProcessor(keep="queries", keep_negative=True, query_precision=precision)
-    )
-    latents = Stored.load("init").tensors["latents"]
-    prompt = stored().facts["prompt"]
-    pipe(prompt, latents=latents, num_inference_steps=STEPS, guidance_scale=7.5)
-    return pipe
-
-
-def without_middle(attribution: Attribution) -> Attribution:
-    assert attribution.queries is not None
-    return attribution.with_queries(attribution.queries.select(layers=["up_blocks", "down_blocks"]))
-
-
-def maps(attribution: Attribution, text: Any, precision: str, **stages: Any) -> torch.Tensor:
-    recipe = MapRecipe(**(THEIRS | stages))
-    return query_maps(pipeline(precision), attribution, text, recipe=recipe)[:, ::4, ::4]
-
-
-def text(number: int) -> str:
-    return json.loads(stored().facts["texts"])[str(number)]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
@@ -115,26 +54,10 @@ def test_a_token_in_the_context_of_a_sentence(close):
     close(maps(negative, in_context, "fp32"), wanted)
 
 
-@pytest.mark.parametrize("name", ["minmax_lr1", "minmax_lr100", "tokennorm_lr1"])
+@pytest.mark.parametrize("name", OPTIMIZATIONS)
 def test_the_losses_of_token_optimisation(name):
-    theirs = json.loads(stored().facts["optimizations"])[f"opt.{name}"]
-    # Their flag is compared by type: 3720 is an int, and means what True means.
-    scaling = "min-max" if theirs["apply_min_max"] else "tokens"
-    mask = stored().tensors["opt.target"].float().repeat_interleave(8, 0).repeat_interleave(8, 1)
-    token = optimize_token(
-        pipeline("fp32"),
-        without_middle(pipeline("fp32").attribution.negative),
-        mask,
-        stored().tensors["opt.embedding_init"],
-        iterations=theirs["epochs"],
-        learning_rate=theirs["initial_lr"],
-        step_size=theirs["step_size"],
-        gamma=theirs["gamma"],
-        scaling=scaling,
-        recipe=MapRecipe(**THEIRS),
-    )
-    losses = stored().tensors[f"opt.{name}.losses"]
+    token, theirs = optimized(name), stored().tensors[f"opt.{name}.losses"]
+    assert len(theirs) == 30 and theirs[-1] < theirs[0]
     ours = torch.tensor(token.losses, dtype=torch.float64)
-    assert len(losses) == 30 and losses[-1] < losses[0]
-    torch.testing.assert_close(ours, losses, rtol=1e-5, atol=0)
-    assert token.loss == min(token.losses) and token.best == int(losses.argmin())
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+    assert token.loss == min(token.losses) and token.best == int(theirs.argmin())
