@@ -20,6 +20,11 @@ from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.inside import InsideWords
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
+from diffusers_rdaam.attribution.refinement import (
+    DEFAULT_REFINEMENT,
+    Refinement,
+    refine_attribution,
+)
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.attribution.selection import kept_by, select, site_names
 from diffusers_rdaam.attribution.self_attention import SelfAttention
@@ -240,6 +245,20 @@ class Attribution:
                 "RDAAMProcessor(self_attention=True)."
             )
         return SelfAttention(self.self_grids, self.image_size, self.image)
+
+    def refined(self, method: Refinement = DEFAULT_REFINEMENT) -> Attribution:
+        """The same attribution with the maps of all columns corrected by self-attention.
+
+        On one grid, that of the self-attention; columns still sum to 1. The negative prompt stays.
+
+        Args:
+            method: as in :meth:`HeatMap.refined`.
+
+        Raises:
+            NoAttributionError: the run did not keep its self-attention.
+            InputError: there is no such method.
+        """
+        return refine_attribution(self, method)
 
     @property
     def inpaint_mask(self) -> Mask:

@@ -24,7 +24,7 @@ from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.grid import enlarge, pull_back
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, Region, RegionLike, as_region
-from diffusers_rdaam.shapes import Column
+from diffusers_rdaam.shapes import CellWeights, Column
 
 Direction = Literal["to", "from"]
 
@@ -268,5 +268,5 @@ def _point_weights(pixels: list[tuple[int, int]], size: tuple[int, int]) -> Colu
     return weights
 
 
-def _pull_back(weights: Column, grid: SelfGrid) -> Column:
+def _pull_back(weights: Column, grid: SelfGrid) -> CellWeights:
     return pull_back(weights, *grid.size)
