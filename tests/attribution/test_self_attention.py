@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,11 +12,11 @@ from diffusers_rdaam.attribution.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.grid import interpolation_matrix
-from diffusers_rdaam.geometry.region import Box, Mask, Polygon
+from diffusers_rdaam.geometry.region import Box, as_region
 
 SIZE = (32, 48)
 BOX, OTHER = (5, 3, 21, 30), (20, 8, 47, 19)
-OUTLINE = [(4, 4), (40.5, 6), (30, 28)]
+OUTLINE = [(4.0, 4.0), (40.5, 6.0), (30.0, 28.0)]
 
 
 def own_grid(size, additions=10, seed=0, dtype=torch.float16):
@@ -49,16 +48,13 @@ def pixel_pairs(own) -> torch.Tensor:
     return total
 
 
-REGIONS = [BOX, OUTLINE, np.arange(32 * 48).reshape(32, 48) % 5 == 0]
+REGIONS = [BOX, OUTLINE, (torch.arange(32 * 48).view(SIZE) % 5 == 0).float()]
 
 
 @pytest.mark.parametrize("region", REGIONS, ids=["box", "polygon", "mask"])
 def test_both_directions_are_means_over_the_region(own, region):
     pairs = pixel_pairs(own)
-    shape = Box(*region) if isinstance(region, tuple) else region
-    shape = Polygon(tuple(shape)) if isinstance(shape, list) else shape
-    shape = Mask(shape) if isinstance(shape, np.ndarray) else shape
-    weights = shape.coverage(SIZE).double().flatten()
+    weights = as_region(region).coverage(SIZE).double().flatten()
     weights /= weights.sum()
     looking = own.region(region)
     torch.testing.assert_close(
@@ -119,7 +115,7 @@ def test_box_polygon_and_polygons(own):
     assert torch.equal(own.box(BOX).values, own.region(BOX).values)
     assert torch.equal(own.box(Box(*BOX)).values, own.region(BOX).values)
     assert torch.equal(own.polygon(OUTLINE).values, own.region(OUTLINE).values)
-    corners = [[(2, 2), (12, 2), (12, 12), (2, 12)], [(8, 2), (22, 2), (22, 12), (8, 12)]]
+    corners = [Box(*box).edges() for box in ((2, 2, 12, 12), (8, 2, 22, 12))]
     both = own.polygons(corners, direction="from")
     torch.testing.assert_close(both.values, own.box((2, 2, 22, 12), direction="from").values)
     assert torch.equal(own.polygons(corners[:1]).values, own.polygon(corners[0]).values)
@@ -132,7 +128,7 @@ def test_guided_is_the_mean_weighted_by_the_map(own, make_attribution):
     torch.testing.assert_close(
         own.guided(guide).values.double().flatten(), pairs @ weights, rtol=1e-4, atol=1e-4
     )
-    covered = Mask(np.arange(32 * 48).reshape(32, 48) % 3 == 0)
+    covered = as_region((torch.arange(32 * 48).view(SIZE) % 3 == 0).float())
     torch.testing.assert_close(
         own.guided(covered.coverage(SIZE), direction="from").values,
         own.region(covered, direction="from").values,
@@ -158,14 +154,14 @@ def test_segments_of_three_parts(tmp_path):
     assert own.finest is own.grids[1]
     segments = own.diffused()
     assert len(segments) == 3
-    assert [segments.at(x, y) for x, y in ((2, 9), (40, 3), (44, 30))] == [1, 0, 2]
+    assert [segments.at(x, y) for x, y in ((2, 9), (40, 3), (44, 30))] == [0, 1, 2]
     assert segments.areas == pytest.approx([40 / 96, 35 / 96, 21 / 96], abs=0.03)
     assert segments.areas == sorted(segments.areas, reverse=True)
     mask = segments.mask(2)
     assert float(mask.weights.mean()) == pytest.approx(segments.areas[2])
     assert segments.picture().size == segments.overlay().size == SIZE[::-1]
     colours = segments.picture()
-    assert len(set(colours.getdata())) == 3
+    assert len(colours.getcolors()) == 3
     assert repr(segments).startswith("Segments(3 of 48x32 pixels: 4")
     assert "<img" in segments._repr_html_()
 
@@ -174,7 +170,7 @@ def test_diffused_from_a_pixel_fills_its_part():
     own = blocks()
     heat = own.diffused((44, 30))
     inside = own.diffused().mask(2).weights.bool()
-    assert float(heat.values[inside].min()) > 2 * float(heat.values[~inside].max().clamp(min=0))
+    assert float(heat.values[inside].mean()) > 20 * float(heat.values[~inside].abs().mean())
     assert heat.text == "diffused from pixel (44, 30)"
     assert heat.mass((30, 22, 48, 32)) > 1.0
 
