@@ -25,9 +25,8 @@ def own_grid(size=SIZE, additions=10, seed=0, dtype=torch.float16) -> SelfGrid:
     generator = torch.Generator().manual_seed(seed)
     positions = size[0] * size[1]
     attention = torch.randn(positions, positions, generator=generator).mul(2).softmax(dim=1)
-    return SelfGrid(
-        (attention.T * additions).to(dtype), additions, size, ("up.attn1", "down.attn1")
-    )
+    sums = (attention.T * additions).to(dtype).contiguous()
+    return SelfGrid(sums, additions, size, ("up.attn1", "down.attn1"))
 
 
 @pytest.fixture
