@@ -32,10 +32,12 @@ BENCHMARKS = {
     "recording_cost": Benchmark("recording_cost"),
     "sdxl": Benchmark("sdxl"),
     "records": Benchmark("records"),
+    "self_attention": Benchmark("self_attention", quick=False),
     "compile": Benchmark("compiled"),
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),
     "embedded": Benchmark("embedded_model", quick=False),
+    "refinement": Benchmark("refinement", quick=False),
 }
 
 
