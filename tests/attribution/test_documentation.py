@@ -20,7 +20,7 @@ SITES = {
 }
 
 
-def test_examples_run(make_kept, tmp_path, monkeypatch, capsys):
+def test_examples_run(make_kept, tmp_path, monkeypatch, capsys, types_unchecked):
     monkeypatch.chdir(tmp_path)
     options = {"size": (512, 512), "image": False, "sites": SITES}
     attribution, _ = make_kept(**options, dtype=torch.float16)
