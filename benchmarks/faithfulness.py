@@ -63,17 +63,21 @@ class Found:
 
 
 def run(*, full: bool = False) -> list[Row]:
-    """30 prompts, or 200 with ``full``."""
-    found = evaluate(200 if full else 30)
+    """24 prompts, or 200 with ``full``."""
+    return rows(evaluate(200 if full else 24))
+
+
+def rows(found: Found) -> list[Row]:
+    """A row for each explanation."""
     what = f"{found.scenes} scenes, {STEPS} steps, guidance {GUIDANCE_SCALE:g}"
-    rows = []
+    table = []
     for name in found.correlation:
         measured = (
             f"rank correlation {interval(found.correlation[name])}; deletion area "
             f"{interval(found.area[name])}; best word is the object's {interval(found.right[name])}"
         )
-        rows.append(Row("faithfulness", f"{name}; {what}", measured))
-    return rows
+        table.append(Row("faithfulness", f"{name}; {what}", measured))
+    return table
 
 
 def evaluate(count: int) -> Found:

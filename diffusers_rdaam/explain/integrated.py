@@ -82,7 +82,7 @@ def integrate(
         difference = float(end.value(region) - start.value(region))
         whole = sum(float(score.double().sum()) for score in scores.values())
         more: dict[str, Any] = {
-            "delta": (whole - difference) / max(abs(difference), 1e-30),
+            "delta": (whole - difference) / difference if difference else float("inf"),
             "difference": difference,
             "memory": memory,
         }
