@@ -33,10 +33,12 @@ BENCHMARKS = {
     "sdxl": Benchmark("sdxl"),
     "records": Benchmark("records"),
     "queries": Benchmark("queries"),
+    "self_attention": Benchmark("self_attention", quick=False),
     "compile": Benchmark("compiled"),
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),
     "embedded": Benchmark("embedded_model", quick=False),
+    "refinement": Benchmark("refinement", quick=False),
 }
 
 

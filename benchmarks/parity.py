@@ -1,9 +1,9 @@
 """How far the maps are from the predecessors' own results on the same tiny model and latents.
 
-The results of DAAM 0.2.0, rdaam 0.1.0 and OVAM 0.0.1 are those of the tests (``tests/parity``).
-DAAM cuts every head's enlarged map off at zero before it averages; an attribution holds means over
-the heads, so DAAM's global map is compared with the heads of our own run, whose means are the
-attribution.
+The results of DAAM 0.2.0, DAAM-I2I 0.2.0, rdaam 0.1.0 and OVAM 0.0.1 are those of the tests
+(``tests/parity``). DAAM cuts every head's enlarged map off at zero before it averages; an
+attribution holds means over the heads, so DAAM's global map is compared with the heads of our own
+run, whose means are the attribution.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import torch
 
 from benchmarks.report import Row, judged
+from diffusers_rdaam.attribution.i2i import global_map as global_self_map
 from tests.parity import ovam_runs as ovam
 from tests.parity.conftest import PROMPTS, STEPS, Run, Stored
 from tests.parity.conftest import run as record
+from tests.parity.i2i_results import recorded_halves
+from tests.parity.i2i_results import results as self_results
 from tests.parity.test_daam import global_map
 
 GOAL = 1e-4
@@ -27,21 +30,17 @@ def run(*, full: bool = False) -> list[Row]:
         ours = record(rdaam.facts["prompt"])
         for what, error in (_rdaam(ours, rdaam) | _daam(ours, daam)).items():
             worst[what] = max(worst.get(what, 0.0), error)
-    of_ovam = [
+    worst = {f"{what}, {len(PROMPTS)} prompts": error for what, error in worst.items()}
+    stored = Stored.load("daami2i_p0_simple")
+    latents = Stored.load("init").tensors["latents"]
+    maps = global_self_map(recorded_halves(stored.facts["prompt"], latents), STEPS)
+    for name, ours in self_results(maps, stored).items():
+        worst[f"DAAM-I2I, both halves of the batch, {name}"] = _error(ours, stored.tensors[name])
+    worst |= {f"OVAM, {what}": error for what, error in _ovam().items()}
+    return [
         judged(
             "parity",
-            f"OVAM, {what}",
-            f"{error:.1e} of the largest value",
-            f"at most {GOAL:.0e}",
-            error <= GOAL,
-            deterministic=True,
-        )
-        for what, error in _ovam().items()
-    ]
-    return of_ovam + [
-        judged(
-            "parity",
-            f"{what}, {len(PROMPTS)} prompts",
+            what,
             f"{error:.1e} of the map's maximum",
             f"at most {GOAL:.0e}",
             error <= GOAL,

@@ -30,3 +30,4 @@ StepWeights = Float[Tensor, "steps grids"]
 SelfSums = Float[Tensor, "positions positions"]  # keys before queries
 Weights = Float32[Tensor, "maps positions"]
 Labels = Int64[Tensor, "height width"]
+CellMap = Float[Tensor, "..."]  # one value a cell, as one axis or as height and width

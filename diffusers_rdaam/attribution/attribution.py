@@ -23,9 +23,9 @@ from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.attribution.selection import kept_by, select, site_names
-from diffusers_rdaam.attribution.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
+from diffusers_rdaam.attribution.to_itself import AttendsToItself
 from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, Mask, Region, RegionLike, as_region
@@ -38,7 +38,7 @@ RunInfo = dict[str, str | int | float | bool | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution:
+class Attribution(AttendsToItself):
     """Which words made which regions of one image.
 
     The base quantity is ``P[k, y, x]``: the softmaxed attention probability of column ``k`` at a
@@ -232,20 +232,6 @@ class Attribution:
                 "step has it where those were kept of it too."
             )
         return replace(self.negative_attribution, image=self.image)
-
-    @cached_property
-    def self_attention(self) -> SelfAttention:
-        """Which regions attend to which: ``self_attention.box(…)``, ``.diffused()``.
-
-        Raises:
-            NoAttributionError: the run did not keep it.
-        """
-        if not self.self_grids:
-            raise NoAttributionError(
-                "This run did not keep its self-attention. Record with "
-                "RDAAMProcessor(self_attention=True)."
-            )
-        return SelfAttention(self.self_grids, self.image_size, self.image)
 
     @property
     def inpaint_mask(self) -> Mask:

@@ -9,6 +9,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from diffusers_rdaam.attribution.refinement import (
+    DEFAULT_REFINEMENT,
+    Refinement,
+    refine_heat_map,
+)
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
 from diffusers_rdaam.shapes import BinaryMask, Column
@@ -124,6 +129,20 @@ class HeatMap:
         )
         image = None if self.image is None else self.image.resize((width, height))
         return replace(self, values=values[0, 0], image=image)
+
+    def refined(self, method: Refinement = DEFAULT_REFINEMENT) -> HeatMap:
+        """The same word, its map corrected by the image's self-attention.
+
+        Args:
+            method: ``"product"`` (the default; what helps most on the embedded model),
+                ``"guided"``, ``"power"``, ``"ovam"`` or ``"none"``: see
+                :mod:`diffusers_rdaam.attribution.refinement`.
+
+        Raises:
+            NoAttributionError: the run did not keep its self-attention.
+            InputError: the map was made by hand and is of no attribution; no such method.
+        """
+        return refine_heat_map(self, method)
 
     def over_time(self) -> Timeline:
         """The same word at each step of the run: a film strip, an animation, scores over steps.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, overload
 
@@ -24,9 +24,11 @@ from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.grid import enlarge, pull_back
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, Region, RegionLike, as_region
-from diffusers_rdaam.shapes import Column
+from diffusers_rdaam.shapes import CellWeights, Column
 
 Direction = Literal["to", "from"]
+BoxLike = Any  # a Box, or four whole numbers
+OutlineLike = Any  # a Polygon, or a list of (x, y) points
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,19 +74,17 @@ class SelfAttention:
         weights = checked.grid_weights(self.image_size, [grid.size for grid in self.grids])
         return self._answer(weights, direction, _name(checked))
 
-    def box(self, box: Box | Sequence[int], *, direction: Direction = "to") -> HeatMap:
+    def box(self, box: BoxLike, *, direction: Direction = "to") -> HeatMap:
         """:meth:`region` of a box ``(left, top, right, bottom)`` in pixels, half-open."""
         return self.region(box if isinstance(box, Box) else Box(*box), direction=direction)
 
-    def polygon(
-        self, points: Polygon | Sequence[tuple[float, float]], *, direction: Direction = "to"
-    ) -> HeatMap:
+    def polygon(self, points: OutlineLike, *, direction: Direction = "to") -> HeatMap:
         """:meth:`region` of the inside of an outline of ``(x, y)`` points."""
         return self.polygons([points], direction=direction)
 
     def polygons(
         self,
-        outlines: Iterable[Polygon | Sequence[tuple[float, float]]],
+        outlines: Iterable[OutlineLike],
         *,
         direction: Direction = "to",
     ) -> HeatMap:
@@ -104,10 +104,12 @@ class SelfAttention:
         weights = Mask(union).grid_weights(self.image_size, [grid.size for grid in self.grids])
         return self._answer(weights, direction, f"{len(shapes)} polygons")
 
-    def pixels(
-        self, pixels: tuple[int, int] | Iterable[tuple[int, int]], *, direction: Direction = "to"
-    ) -> HeatMap:
-        """The attention to or from one pixel ``(x, y)``, or several; each counts as often as given.
+    def pixels(self, pixels: Any, *, direction: Direction = "to") -> HeatMap:
+        """The attention to or from some pixels.
+
+        Args:
+            pixels: one as ``(x, y)``, or several; each counts as often as it is given.
+            direction: as in :meth:`region`.
 
         Raises:
             RegionError: there is none, or one lies outside the image.
@@ -117,7 +119,7 @@ class SelfAttention:
         weights = _point_weights(chosen, self.image_size)
         return self._answer([_pull_back(weights, grid) for grid in self.grids], direction, name)
 
-    def guided(self, heat_map: HeatMap | Column | Any, *, direction: Direction = "to") -> HeatMap:
+    def guided(self, heat_map: HeatMap | Any, *, direction: Direction = "to") -> HeatMap:
         """The attention to or from where a heat map is, each pixel by its value.
 
         Args:
@@ -268,5 +270,5 @@ def _point_weights(pixels: list[tuple[int, int]], size: tuple[int, int]) -> Colu
     return weights
 
 
-def _pull_back(weights: Column, grid: SelfGrid) -> Column:
+def _pull_back(weights: Column, grid: SelfGrid) -> CellWeights:
     return pull_back(weights, *grid.size)

@@ -145,7 +145,8 @@ class HeatMapAccumulator:
         high, low = self._high[bank], self._low.get(bank)
         if low is None:
             return [part.to("cpu", copy=True) for part in high]
-        return [read_planes(*(part.cpu() for part in pair)) for pair in zip(high, low, strict=True)]
+        pairs = zip(high.split(1), low.split(1), strict=True)
+        return [read_planes(one.cpu(), other.cpu())[0] for one, other in pairs]
 
     def site_counts(self) -> dict[str, int]:
         """How often each site has added. Waits for the device."""

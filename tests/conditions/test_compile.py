@@ -66,6 +66,26 @@ def test_one_graph_for_all_steps_and_runs(compile_unet: Callable[..., None], ord
     assert graphs() == 1
 
 
+def test_one_graph_with_self_attention():
+    stock, ours = fresh(CASE, CASE.stock), fresh(CASE, CASE.ours)
+    wanted = run(stock, num_inference_steps=3)
+    eager = fresh(CASE, CASE.ours)
+    eager.set_attn_processor(RDAAMProcessor(self_attention=True))
+    kept = run(eager, num_inference_steps=3) and eager.attribution.self_grids[0]
+    ours.set_attn_processor(RDAAMProcessor(self_attention=True))
+    by_method(ours)
+    output = run(ours, num_inference_steps=3)
+    assert graphs() == 1 and not counters["graph_break"]
+    assert torch.equal(output.images, wanted.images)
+    torch.testing.assert_close(output.attribution.self_grids[0].sums, kept.sums)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        again = run(ours, num_inference_steps=3)
+        longer = run(ours, num_inference_steps=5, seed=8)
+    assert torch.equal(again.attribution.self_grids[0].sums, output.attribution.self_grids[0].sums)
+    assert longer.attribution.self_grids[0].additions == 5 * SITES
+    assert graphs() == 1
+
+
 def test_two_sizes_in_one_dynamic_graph():
     stock, ours = fresh(CASE, CASE.stock), fresh(CASE, CASE.ours)
     ours.unet.compile(fullgraph=True, backend="eager", dynamic=True)

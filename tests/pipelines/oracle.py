@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,16 @@ def sees_text(name: str, modules: dict[str, Any]) -> bool:
     return last == "attn2" or (last == "attn1" and cross)
 
 
+def sees_itself(name: str, modules: dict[str, Any]) -> bool:
+    """Whether the image attends to itself in a module."""
+    place, _, last = name.rpartition(".")
+    if any(
+        part in name for part in ("motion_modules", "temp_attentions", "transformer_in", "ctrl")
+    ):
+        return False
+    return last == "attn1" and not getattr(modules[place], "only_cross_attention", False)
+
+
 class Seen(dict[str, list[tuple[torch.Tensor, torch.Tensor]]]):
     """Every site's queries and keys ``(rows, heads, n, dim)``, one pair a denoiser call.
 
@@ -37,13 +47,13 @@ class Seen(dict[str, list[tuple[torch.Tensor, torch.Tensor]]]):
 
 
 @contextmanager
-def watched(pipe: Any) -> Iterator[Seen]:
+def watched(pipe: Any, sees: Callable[[str, dict[str, Any]], bool] = sees_text) -> Iterator[Seen]:
     """Every site's queries and keys, one pair a denoiser call."""
     modules = dict(getattr(pipe.unet, "_orig_mod", pipe.unet).named_modules())
     sites = {
         name: module
         for name, module in modules.items()
-        if name.endswith(("attn1", "attn2")) and sees_text(name, modules)
+        if name.endswith(("attn1", "attn2")) and sees(name, modules)
     }
     notes: dict[str, dict[str, list[torch.Tensor]]] = {}
     handles = []

@@ -1,0 +1,109 @@
+"""Refinement: the maps of words, corrected by which positions attend to each other.
+
+With ``A`` the self-attention (rows are positions that attend, and sum to 1) and ``m`` a map on its
+grid:
+
+* ``guided``: ``A m``, the attention to the word's map (DAAM-I2I's guided map);
+* ``power``: ``A A m`` (GoCA);
+* ``ovam``: ``m`` times the self-attention stretched to 0.85 to 1, as OVAM does it; its own
+  self-attention is the same number everywhere, so here it is ``A m``;
+* ``product``: ``m`` times ``S m`` stretched to 0 to 1, where ``S`` is ``A + A.T`` with rows that
+  sum to 1: what the word has, as far as those positions have it that attend to this one or that it
+  attends to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+
+from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.geometry.grid import enlarge
+from diffusers_rdaam.shapes import GridMaps, Weights
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.heat_map import HeatMap
+
+Refinement = Literal["product", "guided", "power", "ovam", "none"]
+# What helps most on the embedded model, at every threshold.
+DEFAULT_REFINEMENT: Refinement = "product"
+# As in OVAM's recipe for its VOC images.
+OVAM_FLOOR = 0.85
+
+
+def refine_heat_map(heat_map: HeatMap, method: Refinement) -> HeatMap:
+    """See :meth:`HeatMap.refined`."""
+    _check(method)
+    attribution = heat_map.attribution
+    if attribution is None:
+        raise InputError(
+            f"The heat map of {heat_map.text!r} is of no attribution, so there is nothing to "
+            "refine it with. Ask attribution.word(…).refined()."
+        )
+    grid = attribution.self_attention.finest
+    if method == "none":
+        return heat_map
+    maps = maps_on(attribution, heat_map.columns, grid.size).sum(dim=0)
+    cells = refine(grid, maps.flatten()[None], method)
+    return replace(heat_map, values=enlarge(cells.view(grid.size), *heat_map.size))
+
+
+def refine_attribution(attribution: Attribution, method: Refinement) -> Attribution:
+    """See :meth:`Attribution.refined`."""
+    _check(method)
+    grid = attribution.self_attention.finest
+    if method == "none":
+        return attribution
+    columns = tuple(range(len(attribution.prompt.tokens)))
+    maps = maps_on(attribution, columns, grid.size).flatten(1)
+    cells = refine(grid, maps, method).clamp(min=0.0)
+    # Guided maps and powers sum to 1 already, but for rounding; others do not.
+    cells /= cells.sum(dim=0).clamp(min=1e-30)
+    additions = sum(grid.additions for grid in attribution.grids)
+    sites = tuple(site for grid in attribution.grids for site in grid.sites)
+    merged = Grid(cells.view(-1, *grid.size), additions, sites)
+    return replace(attribution, grids=(merged,), kept=None)
+
+
+def refine(grid: SelfGrid, maps: Weights, method: Refinement) -> Weights:
+    """Each map on the grid of the self-attention, refined."""
+    if method == "guided":
+        return grid.looking_at(maps)
+    if method == "power":
+        return grid.looking_at(grid.looking_at(maps))
+    if method == "ovam":
+        return maps * (OVAM_FLOOR + (1.0 - OVAM_FLOOR) * _stretched(grid.looking_at(maps)))
+    if method == "product":
+        ones = torch.ones(1, grid.positions)
+        mutual = grid.looking_at(maps) + grid.seen_from(maps)
+        return maps * _stretched(mutual / (1.0 + grid.seen_from(ones)))
+    return maps
+
+
+def maps_on(attribution: Attribution, columns: tuple[int, ...], size: Size) -> GridMaps:
+    """The maps of columns on a grid of another size, all grids of the text together."""
+    result = torch.zeros(len(columns), *size)
+    for grid, part in zip(attribution.grids, attribution._parts, strict=True):
+        maps = grid.maps[list(columns)]
+        # Without its filter a map that shrinks would be read at points between which it is lost.
+        shrinks = grid.size[0] > size[0] or grid.size[1] > size[1]
+        result += part * F.interpolate(maps[None], size, mode="bicubic", antialias=shrinks)[0]
+    return result
+
+
+def _stretched(maps: Weights) -> Weights:
+    """Each from 0 to 1 (min-max); 1 where it is flat, so that a product with it changes nothing."""
+    low, high = maps.amin(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)
+    return torch.where(high > low, (maps - low) / (high - low), 1.0)
+
+
+def _check(method: str) -> None:
+    if method not in get_args(Refinement):
+        choices = ", ".join(repr(name) for name in get_args(Refinement))
+        raise InputError(f"{method!r} is not a refinement. Refinements: {choices}.")
