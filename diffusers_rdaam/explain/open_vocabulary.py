@@ -155,8 +155,9 @@ def queries_of(attribution: Attribution) -> Queries:
         raise NoAttributionError(
             "This attribution has no queries, so other texts cannot be asked about. Record with "
             'pipe.set_attn_processor(RDAAMProcessor(keep="queries")) and generate again, or name '
-            "the texts before the run with pipe(…, attribution_vocabulary=[…]). Files of "
-            "attributions hold none: attribution.queries.save(path), and "
+            "the texts before the run with pipe(…, attribution_vocabulary=[…]). Selections by step "
+            "or head have none: ask attribution.with_queries(attribution.queries.select(steps=…)). "
+            "Files of attributions have none: attribution.queries.save(path), then "
             "attribution.with_queries(Queries.load(path))."
         )
     return attribution.queries

@@ -100,11 +100,12 @@ class QueryRecord:
         """
         sizes = {site.name: self.family.grid(site, call.latent_size) for site in self.sites}
         self._sizes = chosen_sizes(sizes, self.options.grids)
-        self._steps = self.options.numbers(calls)
+        count = None if calls is None else len(self.options.numbers(calls))
+        self._steps = self.options.numbers_beyond(calls)
         branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
         step = images * len(branches) * query_bytes(self.template, self.sites, self._sizes)
         self._spent = spent
-        self._check(step, len(self._steps) if calls is not None else 1)
+        self._check(step, count or 1)
         self._make_folder()
         modules = {site.name: site for site in self.sites}
         for branch in branches:
@@ -119,7 +120,6 @@ class QueryRecord:
             self._counts[branch] = torch.zeros(
                 len(self._sizes), dtype=torch.int32, device=call.device
             )
-        count = None if calls is None else len(self._steps)
         where = self._folder or self.options.place
         return query_price_text(step, count, str(where))
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from diffusers_rdaam.attribution.choices import Numbers, chosen_numbers, listed
+from diffusers_rdaam.attribution.choices import chosen_numbers, listed
 from diffusers_rdaam.errors import InputError
 
 QueryPlace = str | os.PathLike[str]
@@ -88,14 +88,24 @@ class QueryOptions:
         Raises:
             InputError: there is no such call; or they count from an end that is not known.
         """
-        steps: Numbers = slice(None) if self.steps is None else self.steps
-        if calls is not None:
-            return chosen_numbers(steps, calls, "steps")
+        if calls is None:
+            return self.numbers_beyond(None)
+        return chosen_numbers(self._given, calls, "steps")
+
+    def numbers_beyond(self, calls: int | None) -> range | list[int]:
+        """The same of a run that may have more calls than were told, as some pipelines' do.
+
+        Raises:
+            InputError: as :meth:`numbers`.
+        """
+        steps = self._given
         if isinstance(steps, slice):
             bounds = [bound for bound in (steps.start, steps.stop, steps.step) if bound is not None]
         else:
             bounds = list(steps) if isinstance(steps, Collection) else [steps]
         if any(bound < 0 for bound in bounds):
+            if calls is not None:
+                return self.numbers(calls)
             raise InputError(
                 f"query_steps={steps!r} counts from the last denoiser call, and how many there "
                 "will be is not known here. Give numbers from the first."
@@ -103,3 +113,7 @@ class QueryOptions:
         if isinstance(steps, slice):
             return range(_ENDLESS)[steps]
         return chosen_numbers(steps, _ENDLESS, "steps")
+
+    @property
+    def _given(self) -> Any:
+        return slice(None) if self.steps is None else self.steps

@@ -78,7 +78,7 @@ def text_projection(denoiser: Any) -> Any:
     moved = getattr(denoiser, "text_encoder_hid_proj", None)
     if moved is not None:
         return moved
-    kind = denoiser.config.encoder_hid_dim_type
+    kind = denoiser.config.get("encoder_hid_dim_type")
     return denoiser.encoder_hid_proj if kind == "text_proj" else None
 
 

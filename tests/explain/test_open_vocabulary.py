@@ -248,8 +248,10 @@ def test_without_queries():
     assert str(error.value) == (
         "This attribution has no queries, so other texts cannot be asked about. Record with "
         'pipe.set_attn_processor(RDAAMProcessor(keep="queries")) and generate again, or name the '
-        "texts before the run with pipe(…, attribution_vocabulary=[…]). Files of attributions hold "
-        "none: attribution.queries.save(path), and attribution.with_queries(Queries.load(path))."
+        "texts before the run with pipe(…, attribution_vocabulary=[…]). Selections by step or head "
+        "have none: ask attribution.with_queries(attribution.queries.select(steps=…)). Files of "
+        "attributions have none: attribution.queries.save(path), then "
+        "attribution.with_queries(Queries.load(path))."
     )
 
 
@@ -344,3 +346,20 @@ def test_one_graph_for_queries_and_a_vocabulary():
     negative = [pipe.query(a.negative, TEXT) for a in (found, wanted)]
     assert difference(*negative) < 1e-6
     assert difference(found.vocabulary["a hat"], wanted.vocabulary["a hat"]) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["StableDiffusionPAG", "AnimateDiff", "TextToVideoSD"],
+)
+def test_other_pipelines(name):
+    case = ALL_CASES[name]
+    stock = build(case.stock, parts_of(case))
+    template = RDAAMProcessor(keep="queries", query_precision="fp32")
+    with record_attention(stock, template) as recording:
+        call(case, stock, attribution_vocabulary=["a hat"])
+    attribution = recording.attributions[-1]
+    hat = query(stock, attribution, "a hat")
+    assert difference(hat, attribution.vocabulary["a hat"]) < 1e-5
+    again = query(stock, attribution, attribution.prompt.text, padding=True)
+    assert difference(again, attribution) < 1e-5

@@ -182,6 +182,15 @@ def test_an_own_loop_that_goes_over_the_budget_keeps_its_image(pipe):
             _ = recording.attribution
 
 
+def test_a_run_that_is_longer_than_it_told(pipe, monkeypatch):
+    recorder = "diffusers_rdaam.recording.recorder"
+    monkeypatch.setattr(f"{recorder}._expected_calls", lambda pipe: 2)
+    assert run(keeping(pipe)).attribution.queries.calls == (0, 1, 2)
+    steps = slice(None, None, 2)
+    assert run(keeping(pipe, query_steps=steps)).attribution.queries.calls == (0, 2)
+    assert run(keeping(pipe, query_steps=-1)).attribution.queries.calls == (1,)
+
+
 def test_numbers_from_an_end_that_is_not_known(pipe):
     template = RDAAMProcessor(keep="queries", query_steps=[0, -1])
     with (
