@@ -14,6 +14,7 @@ from PIL import Image
 
 from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.compat import daam
+from diffusers_rdaam.compat.daam.raw import locate
 from diffusers_rdaam.errors import (
     AlreadyRecordingError,
     InputError,
@@ -150,6 +151,29 @@ def test_a_heat_map_needs_tokens_or_a_tokenizer(demo: Any, heat_map: daam.Global
     own = daam.GlobalHeatMap(demo.tokenizer, PROMPT, heat_map.heat_maps)
     expected = heat_map.compute_word_heat_map("blue circle").value
     assert torch.equal(own.compute_word_heat_map("blue circle").value, expected)
+
+
+def test_layers_are_numbered_up_before_down_and_by_number() -> None:
+    def site(block: str, attention: int, inner: int) -> str:
+        return f"{block}.attentions.{attention}.transformer_blocks.{inner}.attn2"
+
+    sites = [
+        site("down_blocks.2", 0, 0),
+        "mid_block.attentions.0.transformer_blocks.0.attn2",
+        *(site("up_blocks.0", 1, inner) for inner in (10, 9)),
+        site("up_blocks.0", 0, 0),
+        site("up_blocks.1", 0, 0),
+    ]
+    layers = locate(sites)
+    assert [(layer.index, layer.name) for layer in layers] == [
+        (0, "up-attn-0"),
+        (1, "up-attn-1"),
+        (2, "up-attn-2"),
+        (3, "up-attn-0"),
+        (4, "down-attn-0"),
+    ]
+    assert [layer.site for layer in layers] == [*(sites[i] for i in (4, 3, 2, 5, 0))]
+    assert [layer.site for layer in locate(sites, low_memory=True)] == [sites[i] for i in (4, 5, 0)]
 
 
 @dataclass(eq=False)

@@ -13,8 +13,6 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError
 
 _PLACE = re.compile(r"^(up|down)_blocks\.(\d+)\.")
-# What DAAM never keeps: for it, this grid is the middle block's.
-_MIDDLE = 8
 
 
 @dataclass(frozen=True)
@@ -86,8 +84,7 @@ class RawHeatMapCollection:
             if detail is not None:
                 factor = round((_area(self.size) / _area(detail.size)) ** 0.5)
                 sums = detail.maps[0].float() * detail.additions[0]
-                if factor != _MIDDLE:
-                    found.append(LayerSums(factor, layer.index, sums))
+                found.append(LayerSums(factor, layer.index, sums))
         self.layer_sums = tuple(found)
 
     def factors(self) -> set[int]:
