@@ -59,6 +59,7 @@ def test_prompts_from_standard_input(tmp_path: Path) -> None:
     options = ("-n", 1, "--random-seed", "--word", "circle")
     result = rdaam("-", "-o", tmp_path, *options, lines="a circle\n\na red circle\n")
     assert result.exit_code == 0, result.output
+    assert GenerationExperiment.read_seed(tmp_path, "0") != 0
     for name, prompt in (("0", "a circle"), ("2", "a red circle")):
         assert GenerationExperiment.read_prompt(tmp_path, name) == prompt
         seed = GenerationExperiment.read_seed(tmp_path, name)

@@ -246,7 +246,9 @@ def test_an_overlay_is_cropped_and_written(heat_map: daam.GlobalHeatMap, tmp_pat
     image = np.zeros((32, 48, 3), dtype=np.uint8)
     word = heat_map.compute_word_heat_map("red")
     expanded = word.expand_as(image)
+    daam.plot_overlay_heat_map(image, expanded, "an earlier one")
     daam.plot_overlay_heat_map(image, expanded, "red", tmp_path / "red.png", crop=4)
+    assert len(pyplot.gcf().axes) == 1 and len(pyplot.gcf().axes[0].get_images()) == 2
     assert pyplot.gcf().axes[0].get_images()[0].get_array().shape == (24, 40)
     with Image.open(tmp_path / "red.png") as written:
         assert written.size[0] > 100

@@ -119,7 +119,7 @@ class GenerationExperiment:
             tokenizer: in place of the experiment's.
             crop: pixels to leave out at every side.
             output_prefix: of the file's name.
-            absolute: colours from 0 to 1 in place of from the lowest to the highest value.
+            absolute: the values as they are, with colours from 0 to 1, in place of stretched ones.
 
         Raises:
             WordError: the prompt does not have the word.
@@ -158,7 +158,7 @@ class GenerationExperiment:
         heat_map = self.heat_map(tokenizer).compute_word_heat_map(word)
         write_overlay(
             self.image,
-            heat_map.expand_as(self.image),
+            heat_map.expand_as(self.image, absolute=absolute),
             word,
             path,
             color_normalize=not absolute,
