@@ -10,7 +10,6 @@ import json
 
 import pytest
 import torch
-from conftest import STEPS, Stored
 from i2i_results import IMAGE, SIDE, recorded_halves, results
 
 from diffusers_rdaam.attribution.i2i import (
@@ -23,6 +22,7 @@ from diffusers_rdaam.attribution.i2i import (
 )
 from diffusers_rdaam.attribution.self_attention import SelfAttention
 from diffusers_rdaam.errors import InputError
+from tests.parity.conftest import STEPS, Stored
 
 
 @pytest.fixture(scope="module")

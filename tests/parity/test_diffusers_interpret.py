@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import HERE, STEPS, Stored
 from diffusers import (
     DDIMScheduler,
     StableDiffusionImg2ImgPipeline,
@@ -23,6 +22,7 @@ from diffusers_rdaam.explain.gradient import explain_gradient
 from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings, entries_last
 from diffusers_rdaam.explain.methods import reduce_entries
 from diffusers_rdaam.geometry.region import Box
+from tests.parity.conftest import HERE, STEPS, Stored
 
 SIMPLE = "p0_simple"
 FULL = Box(0, 0, 512, 512)
