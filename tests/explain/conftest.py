@@ -13,19 +13,8 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "pipelines"))
 
-from toys import ALL_CASES as ALL_CASES  # for tests here
-from toys import NINE, PROMPT, Case, build, parts_of
-
-EXPLAINED = {
-    name: ALL_CASES[name]
-    for xl in ("", "XL")
-    for name in (
-        f"StableDiffusion{xl}",
-        f"StableDiffusion{xl}Img2Img",
-        f"StableDiffusion{xl}Inpaint",
-    )
-}
-EXPLAINED["nine channels"] = NINE["StableDiffusionInpaint"]
+from explained import EXPLAINED
+from toys import PROMPT, Case, build, parts_of
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import EXPLAINED
+from explained import EXPLAINED
 
 from diffusers_rdaam.errors import InputError, RegionError, WordError
 from diffusers_rdaam.explain.ablation import explain_ablation, measure

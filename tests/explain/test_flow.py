@@ -5,7 +5,7 @@ from __future__ import annotations
 import accelerate
 import pytest
 import torch
-from conftest import ALL_CASES
+from toys import ALL_CASES
 
 from diffusers_rdaam.errors import GradientError, UnsupportedPipelineError
 from diffusers_rdaam.explain.gradient import explain_gradient

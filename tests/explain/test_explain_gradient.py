@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import EXPLAINED
+from explained import EXPLAINED
 
 from diffusers_rdaam.explain.gradient import explain_gradient
 from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings
