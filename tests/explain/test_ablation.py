@@ -10,8 +10,9 @@ import torch
 from explained import EXPLAINED
 
 from diffusers_rdaam.errors import InputError, RegionError, WordError
-from diffusers_rdaam.explain.ablation import explain_ablation
+from diffusers_rdaam.explain.ablation import explain_ablation, measure
 from diffusers_rdaam.explain.ablation_trial import AblationTrial
+from diffusers_rdaam.geometry.region import Box
 
 BOX, OTHER = (24, 8, 72, 40), (0, 40, 96, 64)
 
@@ -90,9 +91,16 @@ def test_the_same_noise_again(make, settings, prompt):
     given = settings(eta=1.0)
     one, other = (explain_ablation(pipe, prompt, region=BOX, **given) for _ in range(2))
     assert one.changes == other.changes
-    del given["generator"]
+    # Whatever was generated before it.
     words = explain_ablation(pipe, prompt, region=BOX, words=["cat"], **given)
-    assert 0 < words["cat"] < 0.5
+    assert words["cat"] == one["cat"]
+
+
+def test_inside_and_outside_by_hand():
+    change = torch.arange(6.0).reshape(2, 3).double()
+    assert measure(change, Box(1, 0, 3, 1)) == (1.5, 2.5, 3.0)
+    assert measure(change, Box(0, 0, 3, 2)) == (2.5, 2.5, None)
+    assert measure(change, None) == (2.5, 2.5, None)
 
 
 def test_words_and_phrases(make, settings, prompt):

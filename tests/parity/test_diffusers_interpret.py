@@ -6,6 +6,8 @@ Its box ``((a, b), (c, d))`` takes the rows a to c and the columns b to d, whate
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 from PIL import Image
+from safetensors import safe_open
 
 from diffusers_rdaam.explain.gradient import explain_gradient
 from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings, entries_last
@@ -24,10 +27,26 @@ from diffusers_rdaam.explain.methods import reduce_entries
 from diffusers_rdaam.geometry.region import Box
 from tests.parity.conftest import HERE, STEPS, Stored
 
+HERE = Path(__file__).parent
+STEPS = 4
 SIMPLE = "p0_simple"
 FULL = Box(0, 0, 512, 512)
 # The whole image, and a box that is not square; the file has two more.
 COMPARED = ("box0", "box1", "box3")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file's tensors and metadata."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, str]
+
+    @classmethod
+    def load(cls, name: str) -> Stored:
+        with safe_open(HERE / "data" / f"{name}.safetensors", "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return cls(tensors, dict(file.metadata() or {}))
 
 
 @pytest.fixture(scope="module")
