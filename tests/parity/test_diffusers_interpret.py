@@ -25,7 +25,6 @@ from diffusers_rdaam.explain.gradient import explain_gradient
 from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings, entries_last
 from diffusers_rdaam.explain.methods import reduce_entries
 from diffusers_rdaam.geometry.region import Box
-from tests.parity.conftest import HERE, STEPS, Stored
 
 HERE = Path(__file__).parent
 STEPS = 4
