@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 		--box 9,65,58,115 --box 66,22,108,62 --out $(OUT)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
