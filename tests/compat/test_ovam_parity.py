@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import stock, tensors
 from PIL import Image
+from predecessors import stock, tensors
 
 from diffusers_rdaam.compat.ovam import StableDiffusionHooker, expand_as, optimize_embedding
 from diffusers_rdaam.errors import AlreadyRecordingError, InputError, NoAttributionError, WordError
