@@ -34,7 +34,8 @@ def recorded(pipe: Any, processor: RDAAMProcessor) -> Iterator[Recording]:
             yield recording
         return
     family = family_of(pipe)
-    before = remember(family.sites(family.denoiser(pipe)))
+    denoiser = family.denoiser(pipe)
+    before = remember((*family.sites(denoiser), *family.self_sites(denoiser)))
     template, installed = pipe._rdaam_template, pipe._rdaam_installed
     earlier = pipe._rdaam_attributions, pipe._rdaam_why
     pipe.set_attn_processor(processor)

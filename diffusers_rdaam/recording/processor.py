@@ -63,6 +63,10 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         InputError: an option is unknown, or the budget is no number of bytes.
     """
 
+    # Whether the negative prompt's rows are added to those of the prompt's self-attention, which
+    # DAAM-I2I does.
+    own_of_all_rows = False
+
     def __init__(
         self,
         *,

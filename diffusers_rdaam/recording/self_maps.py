@@ -19,7 +19,7 @@ from diffusers_rdaam.recording.accumulator import (
 from diffusers_rdaam.recording.budget import megabytes
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.progress import CONDITIONAL, RowsOf
+from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, RowsOf
 from diffusers_rdaam.recording.sites import Site, replaced
 from diffusers_rdaam.recording.target import Branch, Target
 
@@ -46,7 +46,7 @@ class SelfMaps:
         self.template = template
         self.buffers = list(buffers)
         self.sites: tuple[Site, ...] = family.self_sites(family.denoiser(pipe))
-        self._targets: dict[tuple[int, int], dict[str, Target]] = {}
+        self._targets: dict[tuple[tuple[int, int], ...], dict[str, Target]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
         """Choose the grids and allocate; the price.
@@ -107,18 +107,21 @@ class SelfMaps:
         """Where each site of a chosen grid adds its maps during this call."""
         if CONDITIONAL not in rows:
             return {}
-        part = rows[CONDITIONAL]
-        if part not in self._targets:
-            self._targets[part] = dict(self._make_targets(*part))
-        return self._targets[part]
+        parts = [rows[CONDITIONAL]]
+        if self.template.own_of_all_rows and NEGATIVE in rows:
+            parts.append(rows[NEGATIVE])
+        if (key := tuple(parts)) not in self._targets:
+            self._targets[key] = dict(self._make_targets(key))
+        return self._targets[key]
 
-    def _make_targets(self, start: int, stop: int) -> Iterable[tuple[str, Target]]:
+    def _make_targets(self, parts: tuple[tuple[int, int], ...]) -> Iterable[tuple[str, Target]]:
         for buffer in self.buffers:
             accumulate = choose(self.template.backend, device=buffer.shape.device).accumulate
             for name, _ in buffer.shape.grids:
                 high, low = buffer.planes(name)
-                branch = Branch(high, low, buffer.count(name), start, stop)
-                yield name, Target(name, (branch,), accumulate, own=True)
+                count = buffer.count(name)
+                branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
+                yield name, Target(name, branches, accumulate, own=True)
 
     def read(self) -> list[tuple[SelfGrid, ...]]:
         """What was recorded of each image, on the CPU, in the order of the chosen grids.
@@ -162,12 +165,14 @@ def own_shapes(
     by_size: dict[Size, list[str]] = {}
     for name, size in sizes.items():
         by_size.setdefault(size, []).append(name)
+    # DAAM-I2I cuts at an absolute threshold, which a single plane's rounding would move.
+    exact = template.own_of_all_rows
     shapes = {
         size: AccumulatorShape(
             images=images,
             tokens=math.prod(size),
             grids=tuple((name, size) for name in by_size[size]),
-            pair=calls is None or len(by_size[size]) * calls > SINGLE_PLANE_ADDITIONS,
+            pair=exact or calls is None or len(by_size[size]) * calls > SINGLE_PLANE_ADDITIONS,
             device=torch.device(device),
         )
         for size in sorted(by_size, key=lambda size: -math.prod(size))

@@ -82,7 +82,7 @@ def plot_mask_heat_map(
 ) -> None:
     """Draw the image where the map is over a threshold, black elsewhere, on pyplot's axes."""
     mask = heat_map.detach().float().cpu().squeeze() > threshold
-    _pyplot().imshow(_pixels(im) * mask.numpy()[..., None])
+    pyplot().imshow(_pixels(im) * mask.numpy()[..., None])
 
 
 def draw(axes: Any, pixels: np.ndarray, heat: torch.Tensor, *, color_normalize: bool) -> None:
@@ -106,7 +106,7 @@ def _pixels(im: Image.Image | np.ndarray) -> np.ndarray:
     return np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
     try:
         from matplotlib import pyplot
     except ImportError:
@@ -117,6 +117,6 @@ def _pyplot() -> Any:
 
 
 def _pyplot_axes() -> Any:
-    figure = _pyplot().gcf()
+    figure = pyplot().gcf()
     figure.clear()
     return figure.gca()

@@ -1,0 +1,27 @@
+"""DAAM-I2I's names on this package: ``from diffusers_rdaam.compat import daami2i``.
+
+Self-attention of an image: which places look at which. What is other than in
+RishiDarkDevil/daam-i2i 0.2.0, and why, is in ``docs/migrating.md``.
+"""
+
+from __future__ import annotations
+
+from diffusers_rdaam.compat.daam.devices import auto_autocast, auto_device, set_seed
+from diffusers_rdaam.compat.daam.evaluate import compute_ioa, compute_iou
+from diffusers_rdaam.compat.daam.plotting import plot_mask_heat_map, plot_overlay_heat_map
+from diffusers_rdaam.compat.daami2i.heatmap import GlobalHeatMap, PixelHeatMap
+from diffusers_rdaam.compat.daami2i.tracing import DiffusionHeatMapHooker, trace
+
+__all__ = [
+    "DiffusionHeatMapHooker",
+    "GlobalHeatMap",
+    "PixelHeatMap",
+    "auto_autocast",
+    "auto_device",
+    "compute_ioa",
+    "compute_iou",
+    "plot_mask_heat_map",
+    "plot_overlay_heat_map",
+    "set_seed",
+    "trace",
+]

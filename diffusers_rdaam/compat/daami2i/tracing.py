@@ -1,0 +1,165 @@
+"""``trace``: DAAM-I2I's hook on a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from diffusers_rdaam.attribution.i2i import global_map
+from diffusers_rdaam.compat.daami2i.heatmap import GlobalHeatMap
+from diffusers_rdaam.compat.session import recorded
+from diffusers_rdaam.errors import AlreadyRecordingError, InputError, NoAttributionError
+from diffusers_rdaam.pipelines.record import Recording
+from diffusers_rdaam.recording.processor import RDAAMProcessor
+
+# A 128x128 grid is half of it.
+DEFAULT_BUDGET = 2**31
+
+
+class _BothHalves(RDAAMProcessor):
+    """Self-attention of the unconditional rows as well, in the same sums."""
+
+    own_of_all_rows = True
+
+
+class DiffusionHeatMapHooker:
+    """Record a pipeline's self-attention: ``with trace(pipe) as trc: pipe(...)``.
+
+    Args:
+        pipeline: any pipeline with a UNet that this package records, stock or our own.
+        low_memory: saves nothing here; all layers of the grid count.
+        load_heads, save_heads, data_dir, track_all: not carried over; see the error.
+        grid: height and width of the grid to keep; the largest if not given.
+        budget: how many bytes the maps of a run may take on the denoiser's device.
+
+    Raises:
+        InputError: an option that is not carried over.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        low_memory: bool = False,
+        load_heads: bool = False,
+        save_heads: bool = False,
+        data_dir: str | Path | None = None,
+        track_all: bool = False,
+        *,
+        grid: tuple[int, int] | None = None,
+        budget: int = DEFAULT_BUDGET,
+    ) -> None:
+        if load_heads or save_heads or data_dir is not None:
+            raise InputError(
+                "save_heads=, load_heads= and data_dir= are not carried over: attention is not "
+                "put back into a run. Leave them out to record it."
+            )
+        if track_all:
+            raise InputError(
+                "track_all= is not carried over: maps of grids of different sizes are not added. "
+                "Keep another grid than the largest with trace(pipe, grid=(height, width))."
+            )
+        self.pipe = pipeline
+        self.time_idx = 0
+        # Which rows are the negative prompt's is found where its text maps are kept, too.
+        self._processor = _BothHalves(
+            keep_negative=True, self_attention=grid or True, budget=budget
+        )
+        self._recording: Recording | None = None
+        self._stack: ExitStack | None = None
+
+    def hook(self) -> DiffusionHeatMapHooker:
+        """Begin to record.
+
+        Raises:
+            AlreadyRecordingError: it has begun.
+            UnsupportedPipelineError: the pipeline cannot be recorded.
+        """
+        if self._stack is not None:
+            raise AlreadyRecordingError("This trace is hooked already. Call unhook() first.")
+        with ExitStack() as stack:
+            self._recording = stack.enter_context(recorded(self.pipe, self._processor))
+            self._stack = stack.pop_all()
+        return self
+
+    def unhook(self) -> None:
+        """End; the pipeline is what it was, and the maps of its last run stay here."""
+        if self._stack is not None:
+            stack, self._stack = self._stack, None
+            stack.close()
+
+    def __enter__(self) -> DiffusionHeatMapHooker:
+        return self.hook()
+
+    def __exit__(self, *error: object) -> None:
+        self.unhook()
+
+    def time_callback(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Count the steps; for ``callback_on_step_end``."""
+        self.time_idx += 1
+        given = args[3] if len(args) > 3 else kwargs.get("callback_kwargs")
+        return given or {}
+
+    @property
+    def last_image(self) -> Image.Image | None:
+        """The last run's first image."""
+        try:
+            return None if self._recording is None else self._recording.attributions[0].image
+        except NoAttributionError:
+            return None
+
+    def compute_global_heat_map(
+        self,
+        factors: Iterable[int] | None = None,
+        head_idx: int | None = None,
+        layer_idx: int | None = None,
+        normalize: bool = False,
+        *,
+        image_index: int = 0,
+    ) -> GlobalHeatMap:
+        """The maps of all cells of the last run's grid.
+
+        Args:
+            factors: must have 1, as only one grid is kept.
+            head_idx, layer_idx: not carried over; see the error.
+            normalize: divide by the sum over all cells' maps at every place.
+            image_index: which of the run's images.
+
+        Raises:
+            NoAttributionError: there was no run.
+            InputError: there is no such image, or an option is not carried over.
+        """
+        if head_idx is not None or layer_idx is not None:
+            raise InputError(
+                "head_idx= and layer_idx= are not carried over: heads and layers are added while "
+                "the pipeline runs, as each would take the memory of the whole. Leave them out."
+            )
+        if factors is not None and 1 not in (chosen := list(factors)):
+            raise InputError(
+                f"factors={chosen} leaves out 1, and only one grid is kept. Keep another with "
+                "trace(pipe, grid=(height, width))."
+            )
+        if self._recording is None:
+            raise NoAttributionError(
+                "No heat maps found. Call the pipeline within `with trace(pipe) as trc`."
+            )
+        found = self._recording.attributions
+        if not 0 <= image_index < len(found):
+            raise InputError(
+                f"The run made {len(found)} images, numbered from 0; there is no {image_index}."
+            )
+        attribution = found[image_index]
+        (grid,) = attribution.self_grids
+        # How often each site was called; under guidance both halves were added.
+        steps = attribution.run["denoiser_calls"]
+        assert isinstance(steps, int)
+        maps = global_map([grid], steps)
+        if normalize:
+            maps = maps / (maps.sum(dim=0, keepdim=True) + 1e-6)
+        return GlobalHeatMap(maps.unflatten(1, grid.size))
+
+
+trace = DiffusionHeatMapHooker
