@@ -8,14 +8,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from einops import rearrange
 from torch import Tensor
 
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.columns import NEW
 from diffusers_rdaam.kernels.reference import attention_probabilities
 from diffusers_rdaam.recording.families import DenoiserCall
-from diffusers_rdaam.recording.projection import project, split
+from diffusers_rdaam.recording.projection import finish, project, split
 
 
 @dataclass
@@ -113,7 +112,6 @@ class Injector(AttnProcessor2_0):
             )
         assert self.maps is not None
         residual = hidden_states
-        image_shape = hidden_states.shape if hidden_states.ndim == 4 else None
         query, key, mask, context = project(
             attn, hidden_states, encoder_hidden_states, attention_mask, temb
         )
@@ -122,13 +120,7 @@ class Injector(AttnProcessor2_0):
         own = _probabilities(query, key, mask, rows)
         taken = blend(self.maps[step].to(own.device, own.dtype), own, self.columns["all"])
         attended[rows] = (taken @ value[rows].to(taken.dtype)).to(attended.dtype)
-        attended = rearrange(attended, "rows heads n dim -> rows n (heads dim)").to(query.dtype)
-        attended = attn.to_out[1](attn.to_out[0](attended))
-        if image_shape is not None:
-            attended = attended.transpose(-1, -2).reshape(image_shape)
-        if attn.residual_connection:
-            attended = attended + residual
-        return attended / attn.rescale_output_factor
+        return finish(attn, attended.to(query.dtype), residual)
 
 
 def blend(saved: Tensor, own: Tensor, columns: Tensor) -> Tensor:

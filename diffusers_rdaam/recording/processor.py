@@ -7,14 +7,13 @@ from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from einops import rearrange
 from torch import Tensor
 
 from diffusers_rdaam.attribution.choices import Numbers
 from diffusers_rdaam.attribution.detail import Axis
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
-from diffusers_rdaam.recording.projection import project, split
+from diffusers_rdaam.recording.projection import finish, project, split
 from diffusers_rdaam.recording.query_options import QueryOptions, QueryPlace, QueryPrecision
 from diffusers_rdaam.recording.target import Bound, Observer
 
@@ -155,19 +154,12 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     ) -> Tensor:
         """The stock cross-attention, operation by operation, with the record after its softmax."""
         residual = hidden_states
-        image_shape = hidden_states.shape if hidden_states.ndim == 4 else None
         query, key, mask, context = project(attn, hidden_states, context, attention_mask, temb)
         value = split(attn, attn.to_v(context))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         # The stock call passes no scale, so attention used this one, whatever attn.scale says.
         observer.add(query, key, mask, key.shape[-1] ** -0.5)
-        attended = rearrange(attended, "rows heads n dim -> rows n (heads dim)").to(query.dtype)
-        attended = attn.to_out[1](attn.to_out[0](attended))
-        if image_shape is not None:
-            attended = attended.transpose(-1, -2).reshape(image_shape)
-        if attn.residual_connection:
-            attended = attended + residual
-        return attended / attn.rescale_output_factor
+        return finish(attn, attended.to(query.dtype), residual)
 
     def __repr__(self) -> str:
         place = "unbound" if self.site is None else self.site

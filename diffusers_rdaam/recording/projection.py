@@ -77,3 +77,20 @@ def _key(attn: Attention, context: Tensor, normalize: bool) -> Tensor:
 def split(attn: Attention, states: Tensor) -> Tensor:
     """``(rows, n, heads * dim)`` by heads."""
     return rearrange(states, "rows n (heads dim) -> rows heads n dim", heads=attn.heads)
+
+
+def finish(attn: Attention, attended: Tensor, residual: Tensor) -> Tensor:
+    """The steps of ``AttnProcessor2_0`` after its attention.
+
+    Args:
+        attn: the module.
+        attended: ``(rows, heads, n, dim)``.
+        residual: what the module was given.
+    """
+    states = rearrange(attended, "rows heads n dim -> rows n (heads dim)")
+    states = attn.to_out[1](attn.to_out[0](states))
+    if residual.ndim == 4:
+        states = states.transpose(-1, -2).reshape(residual.shape)
+    if attn.residual_connection:
+        states = states + residual
+    return states / attn.rescale_output_factor
