@@ -40,6 +40,7 @@ BENCHMARKS = {
     "embedded": Benchmark("embedded_model", quick=False),
     "faithfulness": Benchmark("faithfulness", quick=False),
     "refinement": Benchmark("refinement", quick=False),
+    "recipes": Benchmark("recipes", quick=False),
 }
 
 

@@ -59,7 +59,7 @@ def test_the_second_call_of_a_step_is_known_by_its_timestep():
         (list(PAIR), (2, 4, (0, 2))),
         (lambda args, kwargs: PAIR[:: 1 if args[1] else -1], (2, 4, (0, 2))),
     ],
-    ids=str,
+    ids=["nothing", "name", "tuple", "list", "function"],
 )
 @pytest.mark.parametrize("names", [True, False])
 def test_a_layout_of_ones_own(layout, rows, names):
