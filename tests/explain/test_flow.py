@@ -21,7 +21,7 @@ def test_an_offloaded_denoiser(make, settings, prompt):
 def test_layerwise_casting(make, settings, prompt):
     pipe = make()
     pipe.unet.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
-    with pytest.raises(GradientError, match="through pipe.unet: diffusers' hooks change it"):
+    with pytest.raises(GradientError, match=r"through pipe.unet: diffusers' hooks change it"):
         explain_gradient(pipe, prompt, **settings())
 
 
@@ -38,7 +38,7 @@ def test_weights_of_inference_mode(make, settings, prompt):
     with torch.inference_mode():
         pipe = make()
     with pytest.raises(
-        GradientError, match="through pipe.unet: it was made in torch.inference_mode"
+        GradientError, match=r"through pipe.unet: it was made in torch.inference_mode"
     ):
         explain_gradient(pipe, prompt, **settings())
 
