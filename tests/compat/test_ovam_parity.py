@@ -214,3 +214,22 @@ def test_what_is_refused(tiny: Any) -> None:
     ):
         with pytest.raises(InputError, match=message):
             StableDiffusionHooker(tiny, **options)
+
+
+def test_images_of_a_batch_and_of_other_sizes(tiny: Any) -> None:
+    """Where theirs had one image of a batch, and errors beside squares; then a second run."""
+    call = {"height": 128, "width": 192, "num_inference_steps": 2, "output_type": "latent"}
+    generator = torch.Generator().manual_seed(0)
+    with StableDiffusionHooker(tiny) as hooker, torch.no_grad():
+        tiny(["a cat", "a dog"], guidance_scale=4.0, generator=generator, **call)
+        first = hooker.get_ovam_callable()
+        maps = first("cat")
+        # Without guidance there is the prompt's half alone.
+        tiny("a cat", guidance_scale=1.0, generator=generator, **call)
+        second = hooker.get_ovam_callable()("cat")
+    assert maps.shape == (2, 3, 16, 24) and second.shape == (1, 3, 16, 24)
+    assert not torch.allclose(maps[0], maps[1], rtol=0.01)
+    total = torch.full((2, 16, 24), 2.0 * 2 * 9)
+    torch.testing.assert_close(maps.sum(dim=1), total, rtol=1e-4, atol=0)
+    with torch.no_grad():
+        assert torch.equal(first("cat"), maps)
