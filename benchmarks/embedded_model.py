@@ -170,7 +170,7 @@ def box_to_word(samples: list[Sample], scorer: Scorer) -> dict[str, float]:
         if not sample.usable:
             continue
         for name, other in (sample.names, sample.names[::-1]):
-            box = _bounding_box(sample.blobs[name].mask)
+            box = bounding_box(sample.blobs[name].mask)
             texts = {word.text for word in sample.attribution.words} | {name, other}
             value = {text: scorer(sample.attribution, box, text) for text in texts}
             (colour, shape), (other_colour, other_shape) = name.split(), other.split()
@@ -182,7 +182,7 @@ def box_to_word(samples: list[Sample], scorer: Scorer) -> dict[str, float]:
     return {kind: float(np.mean(results)) for kind, results in wins.items()}
 
 
-def _bounding_box(mask: np.ndarray) -> Box:
+def bounding_box(mask: np.ndarray) -> Box:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.embedded_model import THRESHOLDS, Sample, generate
+from benchmarks.embedded_model import THRESHOLDS, Sample, bounding_box, generate
 from benchmarks.report import Row
 from diffusers_rdaam import RDAAMProcessor, load_demo_pipeline
 from diffusers_rdaam.attribution.attribution import Attribution
@@ -117,7 +117,7 @@ def _overlap(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _own_word(sample: Sample, ranking: Any, refine: bool) -> float:
     attribution = sample.attribution.refined() if refine else sample.attribution
     wins = [
-        attribution.region(blob.box, ranking=ranking).top(1)[0].text in name.split()
+        attribution.region(bounding_box(blob.mask), ranking=ranking).top(1)[0].text in name.split()
         for name, blob in sample.blobs.items()
     ]
     return float(np.mean(wins))
