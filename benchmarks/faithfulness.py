@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.embedded_model import _bounding_box
+from benchmarks.embedded_model import bounding_box
 from benchmarks.report import Row
 from diffusers_rdaam import load_demo_pipeline
 from diffusers_rdaam.demo.judge import find_blobs
@@ -101,7 +101,7 @@ def scene(
     if not all(name.split()[0] in blobs for name in names):
         return
     found.scenes += 1
-    boxes = [_bounding_box(blobs[name.split()[0]].mask) for name in names]
+    boxes = [bounding_box(blobs[name.split()[0]].mask) for name in names]
     padded = explain_ablation(
         pipe, prompt, regions=boxes, mode="padding", generator=noise(), **call
     )
