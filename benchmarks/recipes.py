@@ -57,9 +57,9 @@ def _refined(pipe: Any, attribution: Attribution, phrase: str) -> torch.Tensor:
 
 
 MAPS: dict[str, Map] = {
-    "DAAM's": _daam,
-    "rdaam's": _rdaam,
-    "OVAM's": _ovam,
+    "DAAM's recipe": _daam,
+    "rdaam's recipe": _rdaam,
+    "OVAM's recipe": _ovam,
     "ours": _raw,
     "ours, refined": _refined,
 }
@@ -77,7 +77,7 @@ def run(*, full: bool = False) -> list[Row]:
     for name, recipe in MAPS.items():
         best = int(_overlaps(pipe, tuning, recipe).mean(axis=0).argmax())
         found = _overlaps(pipe, samples, recipe)[:, best]
-        what = f"phrase IoU, {name} recipe, threshold {THRESHOLDS[best]:.2f}; {about}"
+        what = f"phrase IoU, {name}, threshold {THRESHOLDS[best]:.2f}; {about}"
         rows.append(Row("recipes", what, _interval(found)))
     for name, ranking, refine in (
         ("rdaam's: mean over the box", "score", False),
