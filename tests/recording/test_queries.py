@@ -184,7 +184,7 @@ def test_an_own_loop_that_goes_over_the_budget_keeps_its_image(pipe):
 
 def test_a_run_that_is_longer_than_it_told(pipe, monkeypatch):
     recorder = "diffusers_rdaam.recording.recorder"
-    monkeypatch.setattr(f"{recorder}._expected_calls", lambda pipe: 2)
+    monkeypatch.setattr(f"{recorder}.expected_calls", lambda pipe: 2)
     assert run(keeping(pipe)).attribution.queries.calls == (0, 1, 2)
     steps = slice(None, None, 2)
     assert run(keeping(pipe, query_steps=steps)).attribution.queries.calls == (0, 2)
