@@ -26,6 +26,7 @@ from diffusers_rdaam.attribution.selection import kept_by, select, site_names
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.attribution.to_itself import AttendsToItself
+from diffusers_rdaam.attribution.vocabulary import Vocabulary
 from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, Mask, Region, RegionLike, as_region
@@ -75,6 +76,7 @@ class Attribution(AttendsToItself):
 
     def __post_init__(self) -> None:
         check_attribution(self)
+        object.__setattr__(self, "vocabulary", Vocabulary(self.vocabulary))
 
     @property
     def words(self) -> tuple[Word, ...]:

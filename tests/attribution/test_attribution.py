@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ import torch.nn.functional as F
 
 from diffusers_rdaam.attribution.attribution import Attribution, Grid
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.errors import InputError, RegionError, RepeatedWordWarning, WordError
+from diffusers_rdaam.errors import (
+    InputError,
+    NoAttributionError,
+    RegionError,
+    RepeatedWordWarning,
+    WordError,
+)
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 
 # Columns: 0 <start>, 1 a, 2 cat, 3-4 with, 5-6 blue, 7-8 eyes, 9 comma, 10 on, 11 a, 12 red,
@@ -225,4 +232,19 @@ def test_asking_leaves_the_maps_as_they_are(make_attribution):
     attribution.word("cat").values.fill_(9.0)
     assert all(
         torch.equal(grid.maps, maps) for grid, maps in zip(attribution.grids, before, strict=True)
+    )
+
+
+def test_a_text_that_is_not_in_the_vocabulary(make_attribution):
+    plain = make_attribution()
+    with pytest.raises(NoAttributionError, match="This run was given no other texts. Name them"):
+        _ = plain.vocabulary["a hat"]
+    known = replace(plain, vocabulary={"a hat": make_attribution("a hat")})
+    assert known.vocabulary["a hat"].word("hat").text == "hat"
+    assert "a dog" not in known.vocabulary and known.vocabulary.get("a dog") is None
+    with pytest.raises(InputError) as error:
+        _ = known.vocabulary["a dog"]
+    assert str(error.value) == (
+        "'a dog' is not in the vocabulary of this run. Texts: 'a hat'. Ask for a word of one with "
+        "attribution.vocabulary[text].word(word)."
     )
