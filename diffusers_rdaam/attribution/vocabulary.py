@@ -23,7 +23,7 @@ class Vocabulary(dict[str, "Attribution"]):
         if not self:
             raise NoAttributionError(
                 "This run was given no other texts. Name them before it, with "
-                "pipe(…, attribution_vocabulary=[…]), or keep queries and ask pipe.query afterwards."
+                "pipe(…, attribution_vocabulary=[…]), or keep queries and ask pipe.query after it."
             )
         raise InputError(
             f"{text!r} is not in the vocabulary of this run. Texts: "

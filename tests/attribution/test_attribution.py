@@ -237,7 +237,7 @@ def test_asking_leaves_the_maps_as_they_are(make_attribution):
 
 def test_a_text_that_is_not_in_the_vocabulary(make_attribution):
     plain = make_attribution()
-    with pytest.raises(NoAttributionError, match="This run was given no other texts. Name them"):
+    with pytest.raises(NoAttributionError, match=r"This run was given no other texts\. Name"):
         _ = plain.vocabulary["a hat"]
     known = replace(plain, vocabulary={"a hat": make_attribution("a hat")})
     assert known.vocabulary["a hat"].word("hat").text == "hat"
