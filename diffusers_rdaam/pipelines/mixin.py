@@ -20,13 +20,10 @@ from diffusers_rdaam.pipelines.output import only, with_attributions
 from diffusers_rdaam.pipelines.pause import unrecorded
 from diffusers_rdaam.pipelines.run import Run, so_far
 from diffusers_rdaam.pipelines.wrappers import WRAPPED
-from diffusers_rdaam.recording.budget import price
-from diffusers_rdaam.recording.expected import shape_for
 from diffusers_rdaam.recording.families import Family, family_of, images_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.query_price import device_bytes
 from diffusers_rdaam.recording.recorder import Buffers, Recorder
-from diffusers_rdaam.recording.self_maps import own_shapes
+from diffusers_rdaam.recording.run_bytes import run_bytes
 from diffusers_rdaam.recording.sites import (
     foreign_text,
     install,
@@ -209,17 +206,9 @@ class RDAAMPipelineMixin:
         template = self._rdaam_template
         if template is None:
             return 0
-        family = family_of(self)
         factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
         latent = (height // factor, width // factor)
-        shape = shape_for(template, family, self, latent, images, columns)
-        wanted = price(template, shape, steps if "steps" in template.keep else 1)
-        denoiser = family.denoiser(self)
-        if template.self_attention:
-            sizes = {site.name: family.grid(site, latent) for site in family.self_sites(denoiser)}
-            own = own_shapes(template, sizes, images, steps, wanted, device="meta")
-            wanted += sum(shape.nbytes for shape in own)
-        return wanted + device_bytes(template, family, denoiser, latent, images, steps)
+        return run_bytes(self, template, latent, steps=steps, images=images, columns=columns)
 
     def _rdaam_prepare(self, family: Family, *, quiet: bool = False) -> str | None:
         """See that our processors are in place; the reason why not, if they cannot be."""

@@ -24,9 +24,10 @@ from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.queries import QueryRecord
 from diffusers_rdaam.recording.self_maps import SelfMaps
-from diffusers_rdaam.recording.sites import Site, replaced
+from diffusers_rdaam.recording.sites import Site
 from diffusers_rdaam.recording.target import Bound, Observer, Several
 from diffusers_rdaam.recording.text_maps import TextMaps
+from diffusers_rdaam.recording.verdict import empty_text, lost_text, silent_text
 from diffusers_rdaam.recording.vocabulary import (
     EncodedText,
     VocabularyEntry,
@@ -283,39 +284,14 @@ class Recorder:
 
     def settle(self) -> None:
         """Look for lost processors now; what is installed later does not matter any more."""
-        self._lost = self._lost_text()
+        self._lost = lost_text(self.sites)
         self._settled = True
-
-    def _lost_text(self) -> str | None:
-        lost = replaced(self.sites)
-        if not lost:
-            return None
-        return (
-            f"{len(lost)} of {len(self.sites)} attention modules lost their RDAAMProcessor "
-            f"during the run: the first, {lost[0].name}, has a "
-            f"{type(lost[0].processor).__name__} now. Its maps are not those of the whole run."
-        )
 
     def _check(self) -> None:
         if self.failure is not None:
             raise NoAttributionError(str(self.failure)) from self.failure
-        if self.calls == 0 and self.progress.negative_calls:
-            raise NoAttributionError(
-                f"None of the {self.progress.negative_calls} recorded calls of the denoiser had "
-                "rows of the prompt, only of the negative prompt. Is the layout of its rows right?"
-            )
-        if self.calls == 0:
-            raise NoAttributionError("The run did not call the denoiser, so nothing was recorded.")
-        misfit = self.text.misfit()
-        if misfit is not None:
-            raise NoAttributionError(misfit)
-        lost = self._lost if self._settled else self._lost_text()
-        if lost is not None:
-            raise NoAttributionError(lost)
-        silent = self.text.silent()
-        if silent:
-            raise NoAttributionError(
-                f"{len(silent)} of {len(self.sites)} attention modules recorded nothing in "
-                f"{self.calls} denoiser calls (the first is {silent[0]}). Was a processor replaced "
-                "during the run?"
-            )
+        reason = empty_text(self.progress) or self.text.misfit()
+        reason = reason or (self._lost if self._settled else lost_text(self.sites))
+        reason = reason or silent_text(self.text, self.progress)
+        if reason is not None:
+            raise NoAttributionError(reason)

@@ -1,0 +1,41 @@
+"""What a run will take on the denoiser's device, without running it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers_rdaam.recording.budget import price
+from diffusers_rdaam.recording.expected import shape_for
+from diffusers_rdaam.recording.families import family_of
+from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.query_price import device_bytes
+from diffusers_rdaam.recording.self_maps import own_shapes
+
+
+def run_bytes(
+    pipe: Any,
+    template: RDAAMProcessor,
+    latent_size: tuple[int, int],
+    *,
+    steps: int,
+    images: int,
+    columns: int,
+) -> int:
+    """Bytes of the text maps, of self-attention, and of queries as far as they are kept there.
+
+    Args:
+        pipe: a pipeline of a known family.
+        template: with its options.
+        latent_size: height and width of the latent.
+        steps, images, columns: denoiser calls, images in all, length of the text embedding.
+    """
+    family = family_of(pipe)
+    denoiser = family.denoiser(pipe)
+    shape = shape_for(template, family, pipe, latent_size, images, columns)
+    wanted = price(template, shape, steps if "steps" in template.keep else 1)
+    if template.self_attention:
+        sites = family.self_sites(denoiser)
+        sizes = {site.name: family.grid(site, latent_size) for site in sites}
+        own = own_shapes(template, sizes, images, steps, wanted, device="meta")
+        wanted += sum(shape.nbytes for shape in own)
+    return wanted + device_bytes(template, family, denoiser, latent_size, images, steps)
