@@ -105,7 +105,7 @@ class OptimizedToken(EncodedText):
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
         except (SafetensorError, OSError) as error:
             raise AttributionFileError(
                 f"{path} is not a whole safetensors file ({error})."

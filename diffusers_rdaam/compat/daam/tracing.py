@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from diffusers_rdaam.compat.daam.experiment import GenerationExperiment
 from diffusers_rdaam.compat.daam.heatmap import GlobalHeatMap
 from diffusers_rdaam.compat.daam.raw import RawHeatMapCollection, locate
 from diffusers_rdaam.compat.daam.words import need_text, rows_of
-from diffusers_rdaam.compat.session import recorded
-from diffusers_rdaam.errors import AlreadyRecordingError, InputError, NoAttributionError
-from diffusers_rdaam.pipelines.record import Recording
+from diffusers_rdaam.compat.session import Trace
+from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.tokenize import align
@@ -26,7 +24,7 @@ from diffusers_rdaam.recording.tokenize import align
 DEFAULT_BUDGET = 2**30
 
 
-class DiffusionHeatMapHooker:
+class DiffusionHeatMapHooker(Trace):
     """Record a pipeline's runs: ``with trace(pipe) as tc: pipe(...)``.
 
     Args:
@@ -57,43 +55,8 @@ class DiffusionHeatMapHooker:
             )
         family = family_of(pipeline)
         sites = [site.name for site in family.sites(family.denoiser(pipeline))]
-        self.pipe = pipeline
-        self.time_idx = 0
         self._layers = locate(sites, low_memory=low_memory)
-        self._processor = RDAAMProcessor(keep=("layers", "heads"), budget=budget)
-        self._recording: Recording | None = None
-        self._stack: ExitStack | None = None
-
-    def hook(self) -> DiffusionHeatMapHooker:
-        """Begin to record.
-
-        Raises:
-            AlreadyRecordingError: it has begun.
-        """
-        if self._stack is not None:
-            raise AlreadyRecordingError("This trace is hooked already. Call unhook() first.")
-        with ExitStack() as stack:
-            self._recording = stack.enter_context(recorded(self.pipe, self._processor))
-            self._stack = stack.pop_all()
-        return self
-
-    def unhook(self) -> None:
-        """End; the pipeline is what it was, and the maps of its last run stay here."""
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            stack.close()
-
-    def __enter__(self) -> DiffusionHeatMapHooker:
-        return self.hook()
-
-    def __exit__(self, *error: object) -> None:
-        self.unhook()
-
-    def time_callback(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Count the steps; for ``callback_on_step_end``."""
-        self.time_idx += 1
-        given = args[3] if len(args) > 3 else kwargs.get("callback_kwargs")
-        return given or {}
+        super().__init__(pipeline, RDAAMProcessor(keep=("layers", "heads"), budget=budget))
 
     @property
     def layer_names(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.i2i import global_map
 from diffusers_rdaam.compat.daami2i.heatmap import GlobalHeatMap
-from diffusers_rdaam.compat.session import recorded
-from diffusers_rdaam.errors import AlreadyRecordingError, InputError, NoAttributionError
-from diffusers_rdaam.pipelines.record import Recording
+from diffusers_rdaam.compat.session import Trace
+from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 
 # A 128x128 grid is half of it.
@@ -26,7 +24,7 @@ class _BothHalves(RDAAMProcessor):
     own_of_all_rows = True
 
 
-class DiffusionHeatMapHooker:
+class DiffusionHeatMapHooker(Trace):
     """Record a pipeline's self-attention: ``with trace(pipe) as trc: pipe(...)``.
 
     Args:
@@ -62,46 +60,9 @@ class DiffusionHeatMapHooker:
                 "track_all= is not carried over: maps of grids of different sizes are not added. "
                 "Keep another grid than the largest with trace(pipe, grid=(height, width))."
             )
-        self.pipe = pipeline
-        self.time_idx = 0
         # Which rows are the negative prompt's is found where its text maps are kept, too.
-        self._processor = _BothHalves(
-            keep_negative=True, self_attention=grid or True, budget=budget
-        )
-        self._recording: Recording | None = None
-        self._stack: ExitStack | None = None
-
-    def hook(self) -> DiffusionHeatMapHooker:
-        """Begin to record.
-
-        Raises:
-            AlreadyRecordingError: it has begun.
-            UnsupportedPipelineError: the pipeline cannot be recorded.
-        """
-        if self._stack is not None:
-            raise AlreadyRecordingError("This trace is hooked already. Call unhook() first.")
-        with ExitStack() as stack:
-            self._recording = stack.enter_context(recorded(self.pipe, self._processor))
-            self._stack = stack.pop_all()
-        return self
-
-    def unhook(self) -> None:
-        """End; the pipeline is what it was, and the maps of its last run stay here."""
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            stack.close()
-
-    def __enter__(self) -> DiffusionHeatMapHooker:
-        return self.hook()
-
-    def __exit__(self, *error: object) -> None:
-        self.unhook()
-
-    def time_callback(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Count the steps; for ``callback_on_step_end``."""
-        self.time_idx += 1
-        given = args[3] if len(args) > 3 else kwargs.get("callback_kwargs")
-        return given or {}
+        processor = _BothHalves(keep_negative=True, self_attention=grid or True, budget=budget)
+        super().__init__(pipeline, processor)
 
     @property
     def last_image(self) -> Image.Image | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -11,10 +10,9 @@ import torch
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.compat.ovam.evaluator import StableDiffusionDAAM, recipe_of
-from diffusers_rdaam.compat.session import recorded
-from diffusers_rdaam.errors import AlreadyRecordingError, InputError, NoAttributionError
+from diffusers_rdaam.compat.session import Hooked
+from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.explain.open_vocabulary import clip_skip_of, queries_of
-from diffusers_rdaam.pipelines.record import Recording
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.query_options import QueryPlace, QueryPrecision
@@ -25,7 +23,7 @@ __all__ = ["StableDiffusionDAAM", "StableDiffusionHooker"]
 DEFAULT_BUDGET = 6 * 2**30
 
 
-class StableDiffusionHooker:
+class StableDiffusionHooker(Hooked):
     """Keep what is needed to ask about any text later: ``with StableDiffusionHooker(pipe) as h``.
 
     Args:
@@ -65,40 +63,14 @@ class StableDiffusionHooker:
         self._rows = _rows(block_hooker_kwargs or {})
         denoiser: Any = family_of(pipeline).denoiser(pipeline)
         own: QueryPrecision = "fp32" if denoiser.dtype == torch.float32 else "fp16"
-        self._processor = RDAAMProcessor(
+        processor = RDAAMProcessor(
             keep="queries",
             keep_negative=self._rows[0],
             budget=budget,
             queries_on=queries_on,
             query_precision=query_precision or own,
         )
-        self._recording: Recording | None = None
-        self._stack: ExitStack | None = None
-
-    def hook(self) -> StableDiffusionHooker:
-        """Begin to record.
-
-        Raises:
-            AlreadyRecordingError: it has begun.
-        """
-        if self._stack is not None:
-            raise AlreadyRecordingError("This hooker is hooked already. Call unhook() first.")
-        with ExitStack() as stack:
-            self._recording = stack.enter_context(recorded(self.pipeline, self._processor))
-            self._stack = stack.pop_all()
-        return self
-
-    def unhook(self) -> None:
-        """End; the pipeline is what it was, and the queries of its last run stay here."""
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            stack.close()
-
-    def __enter__(self) -> StableDiffusionHooker:
-        return self.hook()
-
-    def __exit__(self, *error: object) -> None:
-        self.unhook()
+        super().__init__(pipeline, processor, "hooker")
 
     def get_ovam_callable(
         self,
