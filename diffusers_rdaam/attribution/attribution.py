@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
 from diffusers_rdaam.attribution import show
@@ -21,6 +20,7 @@ from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.inside import InsideWords
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.reading import ReadsMaps
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.attribution.selection import kept_by, select, site_names
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -28,9 +28,7 @@ from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.attribution.to_itself import AttendsToItself
 from diffusers_rdaam.attribution.vocabulary import Vocabulary
 from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
-from diffusers_rdaam.geometry.grid import enlarge
-from diffusers_rdaam.geometry.region import Box, Mask, Region, RegionLike, as_region
-from diffusers_rdaam.shapes import TokenScores
+from diffusers_rdaam.geometry.region import Mask, RegionLike, as_region
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +37,7 @@ RunInfo = dict[str, str | int | float | bool | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution(AttendsToItself):
+class Attribution(AttendsToItself, ReadsMaps):
     """Which words made which regions of one image.
 
     The base quantity is ``P[k, y, x]``: the softmaxed attention probability of column ``k`` at a
@@ -291,33 +289,6 @@ class Attribution(AttendsToItself):
     def plot(self) -> Figure:
         """A matplotlib figure: the image and every word's heat map (needs the extra ``plot``)."""
         return show.attribution_figure(self)
-
-    def _heat_map(
-        self, columns: tuple[int, ...], text: str, spans: tuple[tuple[int, int], ...]
-    ) -> HeatMap:
-        height, width = self.image_size
-        values = torch.zeros(height, width)
-        for grid, part in zip(self.grids, self._parts, strict=True):
-            values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap(values, text, spans, columns, self.image, self)
-
-    @cached_property
-    def _parts(self) -> list[float]:
-        """Each grid's share: its number of (site, call) pairs times its weight, over the sum."""
-        weights = [grid.weight * grid.additions for grid in self.grids]
-        return [weight / sum(weights) for weight in weights]
-
-    @cached_property
-    def _levels(self) -> TokenScores:
-        height, width = self.image_size
-        return self._over(Box(0, 0, width, height))
-
-    def _over(self, region: Region) -> TokenScores:
-        weights = region.grid_weights(self.image_size, [grid.size for grid in self.grids])
-        scores = torch.zeros(len(self.prompt.tokens))
-        for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
-            scores += part * (grid.maps.flatten(1) @ cells.flatten())
-        return scores
 
     def __repr__(self) -> str:
         return show.attribution_text(self)

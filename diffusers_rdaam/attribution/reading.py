@@ -1,0 +1,51 @@
+"""ReadsMaps: from the grids of an attribution to a map of pixels, or to scores of a region."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from PIL import Image
+
+from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.geometry.grid import enlarge
+from diffusers_rdaam.geometry.region import Box, Region
+from diffusers_rdaam.shapes import TokenScores
+
+
+class ReadsMaps:
+    """Mixed into :class:`Attribution`, whose fields these are."""
+
+    prompt: Prompt
+    grids: tuple[Grid, ...]
+    image_size: tuple[int, int]
+    image: Image.Image | None
+
+    def _heat_map(
+        self, columns: tuple[int, ...], text: str, spans: tuple[tuple[int, int], ...]
+    ) -> HeatMap:
+        height, width = self.image_size
+        values = torch.zeros(height, width)
+        for grid, part in zip(self.grids, self._parts, strict=True):
+            values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
+        return HeatMap(values, text, spans, columns, self.image, self)  # type: ignore[arg-type]  # it is one
+
+    @cached_property
+    def _parts(self) -> list[float]:
+        """Each grid's share: its number of (site, call) pairs times its weight, over the sum."""
+        weights = [grid.weight * grid.additions for grid in self.grids]
+        return [weight / sum(weights) for weight in weights]
+
+    @cached_property
+    def _levels(self) -> TokenScores:
+        height, width = self.image_size
+        return self._over(Box(0, 0, width, height))
+
+    def _over(self, region: Region) -> TokenScores:
+        weights = region.grid_weights(self.image_size, [grid.size for grid in self.grids])
+        scores = torch.zeros(len(self.prompt.tokens))
+        for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
+            scores += part * (grid.maps.flatten(1) @ cells.flatten())
+        return scores
