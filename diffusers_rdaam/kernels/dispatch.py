@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -9,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import BackendWarning, InputError
 from diffusers_rdaam.kernels import operator, reference
 from diffusers_rdaam.kernels.checks import check
 from diffusers_rdaam.kernels.planes import add_to_planes
@@ -143,6 +144,17 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
     if backend == "auto":
         return _with_triton("beside", "the fastest that leaves the image as it is, bit for bit")
     return _with_triton(backend, f"asked for{where}")
+
+
+def warn_of_another(backend: Backend, choice: Choice) -> None:
+    """Tell the user where a backend that was asked for by name cannot run."""
+    if backend not in ("auto", choice.name):
+        warnings.warn(
+            f"{choice.reason}. The {choice.name} kernel records the same maps in its place. For no "
+            "warning ask for backend='auto'.",
+            BackendWarning,
+            stacklevel=2,
+        )
 
 
 def _with_triton(name: str, reason: str) -> Choice:

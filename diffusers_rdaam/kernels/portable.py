@@ -23,6 +23,8 @@ CELLS_ELSEWHERE = 2**22
 SHORTEST_TILE = 64
 
 _HALVES = (torch.float16, torch.bfloat16)
+# Products of halves come as float32, unrounded, on CUDA devices of torch 2.8 and later.
+_MULTIPLIES_HALVES = "dtype" in torch.ops.aten.bmm.overloads() and torch.version.hip is None
 _LOG2_E = math.log2(math.e)
 
 
@@ -107,17 +109,12 @@ def _prepare(key: Key, heads: int, scale: float, *, masked: bool, soft: bool) ->
     multiplies halves into float32, no copy.
     """
     together = soft and key.device.type != "cpu"
-    if not (together and _multiplies_halves(key)):
+    halves = key.device.type == "cuda" and key.dtype in _HALVES and _MULTIPLIES_HALVES
+    if not (together and halves):
         key = key.float() * (scale if masked or together else scale * _LOG2_E)
     if key.shape[1] != heads:
         key = key.repeat_interleave(heads // key.shape[1], dim=1)
     return key
-
-
-def _multiplies_halves(key: Key) -> bool:
-    """Whether products of halves come as float32, unrounded."""
-    known = "dtype" in torch.ops.aten.bmm.overloads() and torch.version.hip is None
-    return known and key.device.type == "cuda" and key.dtype in _HALVES
 
 
 def _softmax(query: Query, keys: Key, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:

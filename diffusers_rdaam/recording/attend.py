@@ -9,7 +9,7 @@ from torch import Tensor
 from diffusers_rdaam.kernels.dispatch import Choice
 from diffusers_rdaam.kernels.operator import unserved
 from diffusers_rdaam.kernels.sdpa import attention_with_lse
-from diffusers_rdaam.recording.target import Observer, Target, choice_of
+from diffusers_rdaam.recording.target import Observer, Several, Target, choice_of
 
 
 def attend(
@@ -25,29 +25,55 @@ def attend(
     """
     # The stock call passes no scale, so attention used this one, whatever attn.scale says.
     scale = key.shape[-1] ** -0.5
-    choice = choice_of(observer)
-    why = None
-    if choice is not None and choice.attend is not None:
-        why = _why_apart(observer, query, key, value)
-        if why is None and isinstance(observer, Target) and observer.fits(query, key):
-            return _in_one_pass(observer, choice, query, key, value, mask, scale)
-    lse = None
-    if isinstance(observer, Target) and observer.own and choice is not None and choice.wants_lse:
-        attended, lse = attention_with_lse(query, key, value, mask=mask)
-        observer.add(query, key, mask, scale, lse)
-    else:
+    target, others = (
+        (observer.observers[0], observer.observers[1:])
+        if isinstance(observer, Several)
+        else (observer, ())
+    )
+    if not isinstance(target, Target) or target.choice is None:
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         observer.add(query, key, mask, scale)
-    if why is not None and choice is not None and choice.used.name == "beside":
-        choice.used.tell("beside", why)
+        return attended
+    attended = _attend_to(target, target.choice, query, key, value, mask, scale)
+    for other in others:
+        other.add(query, key, mask, scale)
     return attended
 
 
-def _why_apart(observer: Observer, query: Tensor, key: Tensor, value: Tensor) -> str | None:
+def _attend_to(
+    target: Target,
+    choice: Choice,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+) -> Tensor:
+    why = _why_apart(target, query, key, value) if choice.attend is not None else None
+    if choice.attend is not None and why is None and target.fits(query, key):
+        return _in_one_pass(target, choice, query, key, value, mask, scale)
+    if target.own and choice.wants_lse:
+        attended, lse = attention_with_lse(query, key, value, mask=mask)
+        target.add(query, key, mask, scale, lse)
+    else:
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        target.add(query, key, mask, scale)
+    tell_why_apart(target, why)
+    return attended
+
+
+def tell_why_apart(observer: Observer, why: str | None) -> None:
+    """Note why the maps of a call were made beside its attention, where one pass was asked for."""
+    choice = choice_of(observer)
+    if why is None or choice is None or choice.attend is None or torch.compiler.is_compiling():
+        return
+    if choice.used.name == "beside":
+        choice.used.tell("beside", why)
+
+
+def _why_apart(target: Target, query: Tensor, key: Tensor, value: Tensor) -> str | None:
     """Why the fused kernel does not take a call that it was asked for; None where it does."""
-    if not isinstance(observer, Target):
-        return "more than the maps is recorded here"
-    if observer.own:
+    if target.own:
         return "self-attention has more columns than one pass holds"
     if torch.is_grad_enabled() and (
         query.requires_grad or key.requires_grad or value.requires_grad

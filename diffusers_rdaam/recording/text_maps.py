@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers_rdaam.errors import NoAttributionError
-from diffusers_rdaam.kernels.dispatch import choose
+from diffusers_rdaam.kernels.dispatch import choose, warn_of_another
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, check_single_plane
 from diffusers_rdaam.recording.budget import check_budget, price_text
 from diffusers_rdaam.recording.expected import shape_for
@@ -49,6 +49,7 @@ class TextMaps:
             InputError: over the budget, or a single plane would stagnate.
         """
         template = self.template
+        warn_of_another(template.backend, choose(template.backend, device=call.device))
         shape = shape_for(
             template,
             self.family,
