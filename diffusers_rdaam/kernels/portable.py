@@ -7,6 +7,7 @@ nor with the number of images.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ def accumulate(
         mask = _added(mask, rows)
     if lse is not None:
         lse = _shift(lse, heads=1 if apart else heads, masked=mask is not None)
-    with torch.autocast(device_type=query.device.type, enabled=False):
+    with _without_autocast(query.device.type):
         keys = _prepare(key, heads, scale, masked=mask is not None, soft=lse is None)
         for first in range(0, rows, step):
             row = slice(first, first + step)
@@ -88,6 +89,13 @@ def accumulate(
                     maps = _softmax_elsewhere(queries, keys[row], cut, scale, apart=apart)
                 remainder = None if low is None else low[row, ..., part]
                 add_to_planes(maps, high[row, ..., part], remainder)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    # Where there is none, looking is a tenth of the price of switching it off.
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device_type=device, enabled=False)
 
 
 def tile_positions(cells_per_position: int, device: torch.device) -> int:
