@@ -81,7 +81,7 @@ def untap(processor: Any) -> Any:
         # diffusers makes another of the same class in places: that one stands for nothing.
         processor = copy.copy(processor)
     processor.__class__ = cast("Any", type(processor)).stock
-    for name in ("site", "target"):
+    for name in ("site", "target", "thread", "used"):
         processor.__dict__.pop(name, None)
     return processor
 

@@ -116,7 +116,6 @@ class TextMaps:
             (self.buffers[branch].accumulators[index], start, stop)
             for branch, index, (start, stop) in places
         ]
-        accumulate = choose(self.template.backend, device=self.shape.device).accumulate
         targets = {}
         for site in self.sites:
             branches = tuple(
@@ -124,7 +123,8 @@ class TextMaps:
                 for buffer, start, stop in accumulators
                 for high, low in [buffer.planes(site.name)]
             )
-            targets[site.name] = Target(site.name, branches, accumulate)
+            choice = choose(self.template.backend, device=self.shape.device)
+            targets[site.name] = Target.of(site.name, branches, choice)
         return targets
 
     def _grow(self, count: int) -> None:
