@@ -106,8 +106,8 @@ def test_one_graph_of_the_fused_attention(dim, key_heads, masked, counter):
     assert counter.frame_count == 1
 
 
-def arguments(name: str, *, full: bool) -> tuple[Any, ...]:
-    query, key, value = (torch.randn(2, 2, n, 4) for n in (5, 7, 7))
+def arguments(name: str, *, full: bool, dim: int = 4) -> tuple[Any, ...]:
+    query, key, value = (torch.randn(2, 2, n, dim) for n in (5, 7, 7))
     high, low = torch.zeros(2, 2 if name != "attend" else 1, 7, 5, dtype=torch.float16)
     mask = torch.randn(2, 1, 1, 7) if full else None
     lse = torch.randn(2, 2, 5) if full else None
@@ -125,14 +125,16 @@ def test_operators_are_what_they_declare(name, full):
     torch.library.opcheck(operator_of, arguments(name, full=full))
 
 
-def test_the_fused_kernels_output_lies_as_it_is_declared():
+@pytest.mark.parametrize("dim", [4, 264])
+def test_the_fused_kernels_output_lies_as_it_is_declared(dim):
+    """Also where another kernel serves the call."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    given = arguments("attend", full=True)
+    given = arguments("attend", full=True, dim=dim)
     real = torch.ops.diffusers_rdaam.attend(*given)
     with FakeTensorMode() as mode:
         fake = torch.ops.diffusers_rdaam.attend(
             *(mode.from_tensor(part) if isinstance(part, Tensor) else part for part in given)
         )
     assert (fake.shape, fake.dtype, fake.stride()) == (real.shape, real.dtype, real.stride())
-    assert real.stride() == (40, 4, 8, 1)
+    assert real.stride() == (10 * dim, dim, 2 * dim, 1)
