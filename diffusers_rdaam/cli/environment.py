@@ -13,7 +13,7 @@ from diffusers_rdaam.demo.loader import WEIGHTS
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.families.layouts import PIPELINES
 
-_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "matplotlib")
+_PACKAGES = ("torch", "triton", "diffusers", "transformers", "safetensors", "numpy", "matplotlib")
 
 
 def describe(report: Report) -> None:

@@ -145,6 +145,8 @@ def add_columns(
         )  # fmt: skip
         sums_at = sums + row * sums_row + head * sums_head + here * sums_position
         found = tl.load(sums_at, mask=here < positions, other=0.0)
+        # A position that attends to nothing has -inf, or of some kernels no number: no powers.
+        found = tl.where(found > float("-inf"), found, float("inf"))
         if MASK == "none":
             powers = tl.exp2(logits - (found * LOG2E)[:, None])
         else:
@@ -153,8 +155,6 @@ def add_columns(
                 logits, mask_at, here, positions, columns_at, columns,
                 mask_position, mask_column, MASK,
             )  # fmt: skip
-            # A position that may attend to nothing: its logits are -inf as well, its powers 0.
-            found = tl.where(found == float("-inf"), 0.0, found)
             powers = tl.exp2((logits - found[:, None]) * LOG2E)
         totals += powers * weight
     add_to_planes(

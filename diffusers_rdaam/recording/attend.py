@@ -52,7 +52,7 @@ def _attend_to(
     why = _why_apart(target, query, key, value) if choice.attend is not None else None
     if choice.attend is not None and why is None and target.fits(query, key):
         return _in_one_pass(target, choice, query, key, value, mask, scale)
-    if target.own and choice.wants_lse:
+    if target.own and choice.wants_lse and not torch.compiler.is_compiling():
         attended, lse = attention_with_lse(query, key, value, mask=mask)
         target.add(query, key, mask, scale, lse)
     else:
