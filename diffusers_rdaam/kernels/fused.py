@@ -10,25 +10,40 @@ Importing this module does not import Triton.
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusers_rdaam.kernels import blocks
-from diffusers_rdaam.kernels.blocks import Blocks, cover
+from diffusers_rdaam.kernels.blocks import Blocks
+from diffusers_rdaam.kernels.fused_launch import (
+    NotLaunchedError,
+    empty_output,
+    kind_of,
+    launch_columns,
+    launch_forward,
+    launch_text,
+    unlaunched,
+)
+
+__all__ = [
+    "NotLaunchedError",
+    "accumulate",
+    "attend",
+    "interpreted",
+    "unavailable",
+    "unserved",
+]
 
 # Their head sizes are up to here; beyond, a tile of keys alone would fill the shared memory.
 MOST_CHANNELS = 256
 _TYPES = (torch.float16, torch.bfloat16, torch.float32)
 # Compute capability; before it the tensor cores know no bfloat16.
 _OLDEST = (8, 0)
-# Where nothing is launched, in the interpreter: what a large GPU has.
-_PROCESSORS = 108
+# Older ones were not tried.
+_OLDEST_TRITON = (3, 4)
 
 
 @lru_cache(maxsize=16)
@@ -46,11 +61,23 @@ def unavailable(device: torch.device) -> str | None:
         return "the Triton kernels were not tried on ROCm"
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
+    if (version := _triton_version()) < _OLDEST_TRITON:
+        return f"Triton {_dotted(version)} is older than {_dotted(_OLDEST_TRITON)}"
     capability = torch.cuda.get_device_capability(device)
     if capability < _OLDEST:
-        found, wanted = (".".join(map(str, pair)) for pair in (capability, _OLDEST))
-        return f"compute capability {found} is under {wanted}"
+        return f"compute capability {_dotted(capability)} is under {_dotted(_OLDEST)}"
     return None
+
+
+def _triton_version() -> tuple[int, int]:
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
 
 
 def interpreted() -> bool:
@@ -73,7 +100,7 @@ def unserved(
         return f"head size {query.shape[-1]} is over {MOST_CHANNELS}"
     if value is not None and value.shape[-1] != query.shape[-1]:
         return f"heads of values have {value.shape[-1]} channels, of queries {query.shape[-1]}"
-    return None
+    return unlaunched.get(kind_of(query, key)) if unlaunched else None
 
 
 def accumulate(
@@ -105,13 +132,12 @@ def accumulate(
     """
     if query.shape[0] == 0:
         return
-    attends = False
-    if lse is None and _one_tile(query, key, attends=attends):
-        _launch_text(query, key, None, high, low, 0, mask, scale, count, cut)
+    if lse is None and _one_tile(query, key, attends=False):
+        launch_text(query, key, None, high, low, 0, mask, scale, count, cut)
         return
     if lse is None:
-        _, lse = _forward(query, key, None, mask, scale)
-    _launch_columns(query, key, lse, high, low, mask, scale, count, cut)
+        _, lse = launch_forward(query, key, None, mask, scale)
+    launch_columns(query, key, lse, high, low, mask, scale, count, cut)
 
 
 def attend(
@@ -141,194 +167,17 @@ def attend(
         as diffusers' next projection reads it.
     """
     if query.shape[0] == 0:
-        return _empty_output(query)
+        return empty_output(query)
     if _one_tile(query, key, attends=True):
-        return _launch_text(query, key, value, high, low, first, mask, scale, count, cut)
-    output, lse = _forward(query, key, value, mask, scale)
+        return launch_text(query, key, value, high, low, first, mask, scale, count, cut)
+    output, lse = launch_forward(query, key, value, mask, scale)
     rows = slice(first, first + high.shape[0])
     part = None
     if mask is not None:
         part = mask.expand(*query.shape[:3], key.shape[2])[rows]
-    _launch_columns(query[rows], key[rows], lse[rows], high, low, part, scale, count, cut)
+    launch_columns(query[rows], key[rows], lse[rows], high, low, part, scale, count, cut)
     return output
 
 
 def _one_tile(query: Tensor, key: Tensor, *, attends: bool) -> bool:
     return blocks.fits_one_tile(key.shape[2], query.shape[3], query.element_size(), attends=attends)
-
-
-def _empty_output(query: Tensor) -> Tensor:
-    rows, heads, positions, channels = query.shape
-    return query.new_empty(rows, positions, heads, channels).transpose(1, 2)
-
-
-def _launch_text(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | None,
-    high: Tensor,
-    low: Tensor | None,
-    first: int,
-    mask: Tensor | None,
-    scale: float,
-    count: Tensor | None,
-    cut: Blocks | None,
-) -> Tensor:
-    from diffusers_rdaam.kernels.fused_text import attend_to_text, fold_shares
-
-    query, key = _ready(query), _ready(key)
-    values = key if value is None else _ready(value)
-    rows, heads, positions, channels = query.shape
-    columns, images, apart = key.shape[2], high.shape[0], high.ndim == 4
-    cut = cut or blocks.for_text(
-        rows, positions, columns, heads, channels, query.element_size(),
-        _processors(query.device), attends=value is not None,
-    )  # fmt: skip
-    output = query if value is None else _empty_output(query)
-    meet = cut.splits > 1 and not apart
-    partial = high
-    if meet:
-        shape = (cut.splits, images, columns, positions)
-        partial = torch.empty(shape, dtype=torch.float32, device=query.device)
-    depth, width = cover(channels), cover(columns)
-    planes = (high.stride(0), high.stride(1) if apart else 0, high.stride(-2))
-    grid = (-(-positions // cut.positions), rows * cut.splits)
-    with _on(query.device):
-        attend_to_text[grid](
-            query, key, values, output, high, high if low is None else low, partial,
-            high if count is None else count, query if mask is None else mask,
-            positions, columns, heads, heads // key.shape[1], first, first + images,
-            _factor(scale, mask), 1.0 / heads,
-            *query.stride()[:3], *key.stride()[:3], *values.stride()[:3], *planes,
-            *_mask_strides(mask, query, columns),
-            DIM=channels, DIM_MAIN=depth.main, DIM_REST=depth.rest,
-            COLUMNS_MAIN=width.main, COLUMNS_REST=width.rest, BLOCK=cut.positions,
-            SPLITS=cut.splits, VECTOR=_vector(query, key, values), ATTENDS=value is not None,
-            MASK=_mask_kind(mask), APART=apart, PAIR=low is not None, COUNTS=count is not None,
-            PRECISION=_precision(query), num_warps=cut.warps, num_stages=cut.stages,
-        )  # fmt: skip
-        if meet:
-            cells = 1024
-            fold_shares[(-(-columns * positions // cells), images)](
-                partial, high, high if low is None else low, positions, columns,
-                high.stride(0), high.stride(1),
-                SPLITS=cut.splits, PAIR=low is not None, BLOCK=cells,
-            )  # fmt: skip
-    return output
-
-
-def _forward(
-    query: Tensor, key: Tensor, value: Tensor | None, mask: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Output, or with no value something else, and log-sum-exp ``(rows, heads, positions)``."""
-    from diffusers_rdaam.kernels.fused_long import attend_and_sum
-
-    query, key = _ready(query), _ready(key)
-    values = key if value is None else _ready(value)
-    rows, heads, positions, channels = query.shape
-    output = query if value is None else _empty_output(query)
-    lse = torch.empty(rows, heads, positions, dtype=torch.float32, device=query.device)
-    depth = cover(channels)
-    cut = blocks.for_columns(key.shape[2], channels, query.element_size())
-    with _on(query.device):
-        attend_and_sum[(-(-positions // cut.positions), heads, rows)](
-            query, key, values, output, lse, query if mask is None else mask,
-            positions, key.shape[2], heads, heads // key.shape[1], _factor(scale, mask),
-            *query.stride()[:3], *key.stride()[:3], *values.stride()[:3],
-            *_mask_strides(mask, query, key.shape[2]),
-            DIM=channels, DIM_MAIN=depth.main, DIM_REST=depth.rest, BLOCK=cut.positions,
-            TILE=cut.columns, VECTOR=_vector(query, key, values), ATTENDS=value is not None,
-            MASK=_mask_kind(mask), PRECISION=_precision(query),
-            num_warps=cut.warps, num_stages=cut.stages,
-        )  # fmt: skip
-    return output, lse
-
-
-def _launch_columns(
-    query: Tensor,
-    key: Tensor,
-    lse: Tensor,
-    high: Tensor,
-    low: Tensor | None,
-    mask: Tensor | None,
-    scale: float,
-    count: Tensor | None,
-    cut: Blocks | None,
-) -> None:
-    from diffusers_rdaam.kernels.fused_long import add_columns
-
-    query, key = _ready(query), _ready(key)
-    rows, heads, positions, channels = query.shape
-    columns, apart = key.shape[2], high.ndim == 4
-    depth = cover(channels)
-    cut = cut or blocks.for_columns(columns, channels, query.element_size())
-    planes = (high.stride(0), high.stride(1) if apart else 0, high.stride(-2))
-    grid = (
-        -(-positions // cut.positions),
-        -(-columns // cut.columns),
-        rows * heads if apart else rows,
-    )
-    with _on(query.device):
-        add_columns[grid](
-            query, key, lse, high, high if low is None else low,
-            high if count is None else count, query if mask is None else mask,
-            positions, columns, heads, heads // key.shape[1], _factor(scale, mask),
-            1.0 if apart else 1.0 / heads,
-            *query.stride()[:3], *key.stride()[:3], *lse.stride(), *planes,
-            *_mask_strides(mask, query, columns),
-            DIM=channels, DIM_MAIN=depth.main, DIM_REST=depth.rest, BLOCK=cut.positions,
-            TILE=cut.columns, VECTOR=_vector(query, key), MASK=_mask_kind(mask), APART=apart,
-            PAIR=low is not None, COUNTS=count is not None, PRECISION=_precision(query),
-            num_warps=cut.warps, num_stages=cut.stages,
-        )  # fmt: skip
-
-
-def _ready(tensor: Tensor) -> Tensor:
-    """Itself; a copy only where neighbouring channels are no neighbours, which diffusers' are."""
-    return tensor if tensor.stride(3) == 1 else tensor.contiguous()
-
-
-def _vector(*tensors: Tensor) -> int:
-    """Elements, up to 16 bytes of them, that divide the address and every stride of all tensors."""
-    size = tensors[0].element_size()
-    common = 16 // size
-    for tensor in tensors:
-        starts = (tensor.data_ptr() // size, *tensor.stride()[:3], tensor.shape[3])
-        common = math.gcd(common, *starts)
-    return common
-
-
-def _factor(scale: float, mask: Tensor | None) -> float:
-    return scale if mask is not None else scale * math.log2(math.e)
-
-
-def _mask_kind(mask: Tensor | None) -> str:
-    if mask is None:
-        return "none"
-    return "chosen" if mask.dtype == torch.bool else "added"
-
-
-def _mask_strides(mask: Tensor | None, query: Tensor, columns: int) -> tuple[int, ...]:
-    if mask is None:
-        return (0, 0, 0, 0)
-    rows, heads, positions, _ = query.shape
-    return mask.expand(rows, heads, positions, columns).stride()
-
-
-def _precision(query: Tensor) -> str:
-    # Three products of 19-bit numbers: float32 in all but the last bits, on the tensor cores.
-    return "tf32x3" if query.dtype == torch.float32 else "ieee"
-
-
-@lru_cache(maxsize=16)
-def _processors(device: torch.device) -> int:
-    if device.type != "cuda":
-        return _PROCESSORS
-    return torch.cuda.get_device_properties(device).multi_processor_count
-
-
-def _on(device: torch.device) -> AbstractContextManager[Any]:
-    """Triton launches on the current device; that is the tensors' own nearly always."""
-    if device.type != "cuda" or device.index == torch.cuda.current_device():
-        return nullcontext()
-    return torch.cuda.device(device)

@@ -202,8 +202,8 @@ def _store_share(start, totals, columns_at, columns, here, positions):
 
 @triton.jit
 def fold_shares(
-    partial, high, low, positions, columns, plane_row, plane_column,
-    SPLITS: tl.constexpr, PAIR: tl.constexpr, BLOCK: tl.constexpr,
+    partial, high, low, count, positions, columns, plane_row, plane_column,
+    SPLITS: tl.constexpr, PAIR: tl.constexpr, COUNTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Add the sums of the shares of heads to the planes, always in the same order."""
     cells = columns * positions
@@ -225,3 +225,6 @@ def fold_shares(
     else:
         rounded = (total + addend).to(tl.float16)
     tl.store(high + offsets, rounded, mask=inside)
+    if COUNTS:
+        if (tl.program_id(0) == 0) & (tl.program_id(1) == 0):
+            tl.store(count, tl.load(count) + 1)
