@@ -122,10 +122,15 @@ def _run_beside(
 
     why = fused.unserved(query, key, lse=lse)
     added: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
-    if why is not None:
-        portable.accumulate(query, key, high, low, **added)
-    elif check(query, key, high, low, mask=mask, lse=lse):
-        fused.accumulate(query, key, high, low, **added)
+    if why is None:
+        if not check(query, key, high, low, mask=mask, lse=lse):
+            return None
+        try:
+            fused.accumulate(query, key, high, low, **added)
+            return None
+        except fused.NotLaunchedError as error:
+            why = str(error)
+    portable.accumulate(query, key, high, low, **added)
     return why
 
 
@@ -144,9 +149,13 @@ def _run_attend(
 
     if fused.unserved(query, key, value=value) is None:
         check(query, key, high, low, mask=mask, value=value, first=first)
-        return fused.attend(
-            query, key, value, high, low, first=first, mask=mask, scale=scale, count=count
-        )
+        try:
+            return fused.attend(
+                query, key, value, high, low, first=first, mask=mask, scale=scale, count=count
+            )
+        except fused.NotLaunchedError:
+            # Nothing was added; from now on it is among the calls that are not served.
+            pass
     # Compiled code has promised the fused kernel's strides. Eager callers ask before they call.
     grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
     output = F.scaled_dot_product_attention(

@@ -108,5 +108,10 @@ def _in_one_pass(
     )
     target.add_from(1, query, key, mask, scale)
     if not torch.compiler.is_compiling():
-        choice.used.tell(choice.name, choice.reason)
+        # A kernel that could not be launched is among those that are not served from now on.
+        why = unserved(query, key, value=value)
+        if why is None:
+            choice.used.tell(choice.name, choice.reason)
+        else:
+            choice.used.tell("portable", why)
     return attended

@@ -241,3 +241,33 @@ def test_a_recorded_call_adds_few_operators(monkeypatch):
     # The recorded rows of queries, keys and mask: views, and no launch.
     assert rest == ["narrow.default"] * 3 or rest == ["slice.Tensor"] * 3
     assert len(seen) == 1
+
+
+class NeverLaunches:
+    """A kernel that Triton cannot compile."""
+
+    def __getitem__(self, grid: Any) -> Any:
+        def launch(*arguments: Any, **options: Any) -> None:
+            raise RuntimeError("Failed to find C compiler.")
+
+        return launch
+
+
+@pytest.mark.parametrize("backend", ["beside", "fused"])
+def test_a_kernel_that_cannot_be_launched_gives_way_and_the_site_tells_why(monkeypatch, backend):
+    from diffusers_rdaam.kernels import fused, fused_launch, fused_text
+
+    monkeypatch.setattr(fused_text, "attend_to_text", NeverLaunches())
+    unlaunched: dict[Any, str] = {}
+    for module in (fused, fused_launch):
+        monkeypatch.setattr(module, "unlaunched", unlaunched)
+    query, key, value = inputs()
+    why = "Triton could not launch its kernel (RuntimeError: Failed to find C compiler.)"
+    # The first call finds out, the second knows.
+    for _ in range(2):
+        part = branch(1, 3)
+        observer = target(part, backend=backend)
+        output = attend(observer, query, key, value, None)
+        assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
+        check(part, query, key)
+        assert told(observer) == ("portable", why)
