@@ -113,8 +113,8 @@ def _accumulate_reference(
 def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> Choice:
     """The kernel for ``backend`` on ``device``; a choice belongs to one site.
 
-    ``"auto"`` takes the fastest that leaves the image bit-identical: of Triton's ``"beside"`` on a
-    CUDA device, else ``"portable"``. ``"fused"`` is faster still, and its image differs from the
+    ``"auto"`` takes what leaves the image bit-identical: Triton's ``"beside"`` on a CUDA device,
+    else ``"portable"``. ``"fused"`` reads queries and keys once, and its image differs from the
     stock one by rounding; so it is taken only where it is asked for. Where Triton's kernels cannot
     run, or do not serve a call, the portable one takes their place, and the choice tells why.
 
@@ -142,7 +142,7 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
         asked = "Triton's kernels" if backend == "auto" else repr(backend)
         return Choice("portable", operator.accumulate, f"{asked} cannot run{where}: {why}")
     if backend == "auto":
-        return _with_triton("beside", "the fastest that leaves the image as it is, bit for bit")
+        return _with_triton("beside", "one launch, and the image stays as it is, bit for bit")
     return _with_triton(backend, f"asked for{where}")
 
 

@@ -55,10 +55,10 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
             step.
         storage: ``"fp16-pair"`` (4 bytes a cell, relative error under 1e-4 at any number of steps)
             or ``"fp16"`` (2 bytes a cell, refused where its sums would stagnate).
-        backend: the kernel. ``"auto"`` takes the fastest of those that leave the image
-            bit-identical: ``"beside"`` (Triton, beside the stock attention), ``"portable"`` (any
-            device) and ``"reference"`` (float64, slow). ``"fused"`` (Triton) computes the
-            attention and its maps in one pass; it is faster still, and its image differs from the
+        backend: the kernel. ``"auto"`` takes one that leaves the image bit-identical: ``"beside"``
+            (Triton, beside the stock attention) on a CUDA device, else ``"portable"`` (any device);
+            ``"reference"`` (float64, slow) does so too. ``"fused"`` (Triton) computes the attention
+            and its maps in one pass that reads queries and keys once; its image differs from the
             stock one by rounding. What cannot run gives way to the next; the processor's ``repr``
             and ``rdaam env`` tell why.
 
