@@ -74,7 +74,7 @@ def test_auto_takes_the_fastest_that_keeps_the_image(monkeypatch):
     monkeypatch.setattr(fused, "unavailable", lambda device: None)
     choice = choose("auto", device=CUDA)
     assert choice.name == "beside" and choice.attend is None
-    assert choice.reason == "the fastest that leaves the image as it is, bit for bit"
+    assert choice.reason == "one launch, and the image stays as it is, bit for bit"
     assert choose("auto", device=CPU).name == "portable"
     monkeypatch.setattr(fused, "unavailable", lambda device: "Triton is not installed")
     choice = choose("auto", device=CUDA)
