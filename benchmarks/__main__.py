@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from benchmarks.harness import Options, measure
     from benchmarks.header import header
-    from benchmarks.report import missed_goals
+    from benchmarks.report import as_json, as_markdown, failures, summary
 
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device. Give --device cpu, or neither.")
@@ -76,25 +76,17 @@ def main(arguments: list[str] | None = None) -> int:
     modules = {name: f"{__package__}.{BENCHMARKS[name].module}" for name in names}
     facts = header(device)
     results = measure(modules, Options(given.full, device, not given.no_guards))
-    _write(facts, results, given.json, given.markdown)
-    missed, failed = missed_goals(results, strict=given.strict)
-    print(f"\ngoals missed: {len(missed)}" if missed else "\nall goals met")
-    return 1 if failed else 0
-
-
-def _write(facts: dict[str, str], results: list, to_json: Path | None, to_text: Path | None) -> None:
-    """Print the results, and write them where they are wanted."""
-    from benchmarks.report import as_json, as_markdown
-
     text = as_markdown(facts, results)
-    print(text)
-    for path, content in (
-        (to_json, json.dumps(as_json(facts, results), indent=2)),
-        (to_text, text),
-    ):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content + "\n")
+    print(f"{text}\n\n{summary(results)}")
+    _write(given.json, json.dumps(as_json(facts, results), indent=2))
+    _write(given.markdown, text)
+    return 1 if failures(results, strict=given.strict) else 0
+
+
+def _write(path: Path | None, content: str) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,6 +38,7 @@ FULL_ROUNDS = 45
 WIDTH = 24
 HEIGHTS = (32, 48, 64, 96, 128)
 GRID = (32, 16)
+TEXT_GRID = (64, 24)
 # Rows of a call, and how many of them are recorded.
 BATCHES = ((1, 1), (2, 1), (4, 2), (8, 4), (16, 8))
 TEXTS = (77, 154, 231)
@@ -119,9 +120,8 @@ def _sweeps() -> Iterable[tuple[str, list[str], list[Case]]]:
             for height in HEIGHTS
         ],
     )
-    height, width = GRID
     yield (
-        f"recorded rows ({width}x{height} latent, {TOKENS} tokens)",
+        f"recorded rows ({GRID[1]}x{GRID[0]} latent, {TOKENS} tokens)",
         ["rows", "of which recorded"],
         [
             Case((str(rows), str(images)), images, rows=rows, images=images)
@@ -129,9 +129,9 @@ def _sweeps() -> Iterable[tuple[str, list[str], list[Case]]]:
         ],
     )
     yield (
-        f"tokens ({width}x{height} latent, 2 rows of which 1 is recorded)",
+        f"tokens ({TEXT_GRID[1]}x{TEXT_GRID[0]} latent, 2 rows of which 1 is recorded)",
         ["tokens"],
-        [Case((str(tokens),), tokens, tokens=tokens) for tokens in TEXTS],
+        [Case((str(tokens),), tokens, grid=TEXT_GRID, tokens=tokens) for tokens in TEXTS],
     )
 
 
@@ -225,8 +225,8 @@ def _runs(rounds: int) -> list[Row]:
         before = extra.median
     columns = ["prompts x images", "stock", "added by recording", "to the line above"]
     title = (
-        f"Growth with prompts and images; CPU time of whole runs of {STEPS} steps of the tests' tiny "
-        "model (32 to 48 channels, 96x64 pixels)"
+        f"Growth with prompts and images; CPU time of whole runs of {STEPS} steps of the tests' "
+        "tiny model (32 to 48 channels, 96x64 pixels)"
     )
     _found.append(Table(title, [*columns, "recorded / stock", "bytes of the attributions"], lines))
     measured = f"{exact} of {len(RUNS)}"

@@ -71,14 +71,22 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
     return [row for result in results for row in result.rows]
 
 
-def missed_goals(results: Sequence[Result], *, strict: bool = False) -> tuple[list[Row], list[Row]]:
-    """The rows that miss their goals, and those of them that fail the command.
+def failures(results: Sequence[Result], *, strict: bool = False) -> list[Row]:
+    """The rows that fail the command.
 
     Args:
         strict: whether missed times fail it, too.
     """
     missed = [row for row in rows_of(results) if row.status == "FAIL"]
-    return missed, [row for row in missed if row.deterministic or strict]
+    return [row for row in missed if row.deterministic or strict]
+
+
+def summary(results: Sequence[Result]) -> str:
+    """How many goals were missed, and what was not measured."""
+    statuses = [row.status for row in rows_of(results)]
+    missed, skipped = statuses.count("FAIL"), statuses.count("SKIP")
+    text = f"goals missed: {missed}" if missed else "all goals met that were measured"
+    return f"{text}; rows not measured: {skipped}" if skipped else text
 
 
 def as_markdown(facts: dict[str, str], results: Sequence[Result]) -> str:

@@ -1,4 +1,4 @@
-"""Table: what a benchmark shows beside its rows, as Markdown and for a file."""
+"""A table with as many columns as it takes, beside the rows that every benchmark returns."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A table with columns of its own.
-
-    Args:
-        title: what is measured, on what.
-        columns: their names.
-        rows: a cell for each column, as text with its unit.
+    """A title, the names of the columns, and rows of as many cells.
 
     Raises:
         ValueError: a row has more or fewer cells than there are columns.
@@ -26,15 +21,17 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
-                    f"Table {self.title!r} has {len(self.columns)} columns, and a row of "
-                    f"{len(row)} cells: {row}."
+                    f"A row of {len(row)} cells, {row}, in a table of {len(self.columns)} "
+                    f"columns, {self.columns}. Give each column a cell."
                 )
 
     def markdown(self) -> str:
-        """The title, and the table below it."""
-        lines = [_line(self.columns), "|" + "---|" * len(self.columns), *map(_line, self.rows)]
-        return f"**{self.title}**\n\n" + "\n".join(lines)
+        """The title in bold, and the table."""
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        body = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+        return f"**{self.title}**\n\n{body}"
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _cell(text: str) -> str:
+    """On one line, with no end of the cell inside."""
+    return " ".join(text.split()).replace("|", "\\|")
