@@ -122,8 +122,9 @@ def _run(files: Sequence[str], root: Path) -> dict[str, Outcome]:
         print(done.stdout[-2000:] + done.stderr[-2000:], file=sys.stderr)
         why = f"pytest ended with status {done.returncode} and no report"
         return {name: Outcome(red=[f"{name} ({why})"]) for name in files}
-    # Status 5 is "no test was collected", which the verdict sees by itself.
-    if status not in (0, 5) and not any(outcome.red for outcome in outcomes.values()):
+    # 1 is "tests failed", which are named; 5 is "no test was collected", which the verdict sees.
+    # With any other status it is not known what has run.
+    if status not in (0, 1, 5):
         for name, outcome in outcomes.items():
             outcome.red.append(f"{name} (pytest ended with status {status})")
     return outcomes
@@ -159,7 +160,8 @@ def main(files: Sequence[str]) -> int:
     import pytest
 
     collector = _Collector(files)
-    options = ["-q", "--tb=no", "--rootdir=.", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-q", "--tb=no", "--rootdir=.", "--continue-on-collection-errors"]
+    options += ["-p", "no:cacheprovider", "-p", "no:xdist"]
     status = int(pytest.main([*options, *files], plugins=[collector]))
     found = {name: vars(outcome) for name, outcome in collector.outcomes.items()}
     print(json.dumps(found | {"status": status}), flush=True)

@@ -66,17 +66,20 @@ class WholeUNet:
         )
         self.outputs: dict[str, Tensor] = {}
         # CPU seconds inside of the text attention, of every run.
-        self.inside: dict[str, list[float]] = {name: [] for name in self.processors}
+        self.inside: dict[str, list[float]] = {}
 
     def runs(self) -> dict[str, Callable[[], None]]:
         """What makes one run, by name; the first is the stock one."""
-        return {name: partial(self.run, name) for name in self.processors}
+        return {name: partial(self.run, name) for name in (STOCK, *self.templates)}
 
     def run(self, name: str) -> None:
-        """Call the denoiser as often as a run does, with the processors of that name."""
+        """Call the denoiser as often as a run does, with the processors of that name.
+
+        Those without a template do not record.
+        """
         self._install(self.processors[name])
-        with torch.no_grad(), _clocked(self.sites, self.inside[name]):
-            if name == STOCK:
+        with torch.no_grad(), _clocked(self.sites, self.inside.setdefault(name, [])):
+            if name not in self.templates:
                 self._call(name)
                 return
             with Recorder(self.pipe, self.family, self.templates[name]) as recorder:
