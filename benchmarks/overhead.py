@@ -83,6 +83,8 @@ def _operators(pair: Pair, device: str) -> tuple[dict[str, int], dict[str, int]]
     """Of one site call, stock and recorded: two calls less one, so that arming is not in them."""
     counts = []
     for call in (pair.call_stock, pair.call_recorded):
+        # The first call of a run makes its buffers.
+        call(1)
         once, twice = (_count(partial(call, repeats)) for repeats in (1, 2))
         differences = {name: twice[name] - once.get(name, 0) for name in twice}
         counts.append({name: number for name, number in differences.items() if number})

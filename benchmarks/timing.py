@@ -67,12 +67,11 @@ class Clock(Protocol):
         """Seconds of one call, mean over ``repeats``."""
 
 
-@dataclass(frozen=True)
 class ThreadClock:
     """CPU seconds of the calling thread."""
 
-    name: str = "CPU time"
-    warm_up: int = 1
+    name = "CPU time"
+    warm_up = 1
 
     def seconds(self, call: Callable[[], object], repeats: int = 1) -> float:
         """See :func:`cpu_seconds`."""
