@@ -1,0 +1,183 @@
+"""Triton kernels that record: maps in one pass, or the attention's output and its maps in one pass.
+
+:func:`accumulate` makes the maps beside the stock attention, which leaves the image as it is.
+:func:`attend` makes the output as well, so that queries and keys are read once and one kernel is
+launched where there were two; its output is not the stock kernel's in every bit.
+
+Importing this module does not import Triton.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from diffusers_rdaam.kernels import blocks
+from diffusers_rdaam.kernels.blocks import Blocks
+from diffusers_rdaam.kernels.fused_launch import (
+    NotLaunchedError,
+    empty_output,
+    kind_of,
+    launch_columns,
+    launch_forward,
+    launch_text,
+    unlaunched,
+)
+
+__all__ = [
+    "NotLaunchedError",
+    "accumulate",
+    "attend",
+    "interpreted",
+    "unavailable",
+    "unserved",
+]
+
+# Their head sizes are up to here; beyond, a tile of keys alone would fill the shared memory.
+MOST_CHANNELS = 256
+_TYPES = (torch.float16, torch.bfloat16, torch.float32)
+# Compute capability; before it the tensor cores know no bfloat16.
+_OLDEST = (8, 0)
+# Older ones were not tried.
+_OLDEST_TRITON = (3, 4)
+
+
+@lru_cache(maxsize=16)
+def unavailable(device: torch.device) -> str | None:
+    """Why no Triton kernel runs on a device; None where they do."""
+    if importlib.util.find_spec("triton") is None:
+        return (
+            "Triton is not installed (it comes with CUDA builds of torch, or: pip install triton)"
+        )
+    if device.type == "cpu" and interpreted():
+        return None
+    if device.type != "cuda":
+        return f"Triton kernels run on CUDA devices, not on {device.type}"
+    if torch.version.hip is not None:
+        return "the Triton kernels were not tried on ROCm"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    if (version := _triton_version()) < _OLDEST_TRITON:
+        return f"Triton {_dotted(version)} is older than {_dotted(_OLDEST_TRITON)}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _OLDEST:
+        return f"compute capability {_dotted(capability)} is under {_dotted(_OLDEST)}"
+    return None
+
+
+def _triton_version() -> tuple[int, int]:
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter is switched on, which serves tensors on the CPU, slowly."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def unserved(
+    query: Tensor, key: Tensor, *, lse: Tensor | None = None, value: Tensor | None = None
+) -> str | None:
+    """Why a call is not one for these kernels; None where it is."""
+    if query.dtype not in _TYPES:
+        return f"queries are {query.dtype}, not float16, bfloat16 or float32"
+    for name, tensor in (("keys", key), ("values", value)):
+        if tensor is not None and tensor.dtype != query.dtype:
+            return f"queries are {query.dtype}, {name} {tensor.dtype}"
+    if query.dtype == torch.bfloat16 and query.device.type != "cuda" and interpreted():
+        return "Triton's interpreter does not multiply bfloat16"
+    if query.shape[-1] > MOST_CHANNELS:
+        return f"head size {query.shape[-1]} is over {MOST_CHANNELS}"
+    if value is not None and value.shape[-1] != query.shape[-1]:
+        return f"heads of values have {value.shape[-1]} channels, of queries {query.shape[-1]}"
+    return unlaunched.get(kind_of(query, key)) if unlaunched else None
+
+
+def accumulate(
+    query: Tensor,
+    key: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    *,
+    mask: Tensor | None = None,
+    scale: float,
+    lse: Tensor | None = None,
+    count: Tensor | None = None,
+    cut: Blocks | None = None,
+) -> None:
+    """Add every row's probabilities to the planes, beside the stock attention.
+
+    Args:
+        query: ``(rows, heads, positions, channels)``.
+        key: ``(rows, key heads, columns, channels)``; the key heads divide the heads.
+        high, low: planes ``(rows, columns, positions)`` for means over the heads, or ``(rows,
+            heads, columns, positions)`` for each head's own; ``low`` None for a single plane.
+        mask: added to the logits, or boolean and true where a column may be attended to;
+            broadcasts to ``(rows, heads, positions, columns)``.
+        scale: of the logits.
+        lse: ``(rows, heads, positions)``, the natural logarithm of the sum over *all* columns of
+            ``exp(scale * q.k + mask)``, where ``key`` has some of them only.
+        count: one int32 element that becomes one more.
+        cut: how the work is cut; by the shapes if not given.
+    """
+    if query.shape[0] == 0:
+        return
+    if lse is None and _one_tile(query, key, attends=False):
+        launch_text(query, key, None, high, low, 0, mask, scale, count, cut)
+        return
+    if lse is None:
+        _, lse = launch_forward(query, key, None, mask, scale)
+    launch_columns(query, key, lse, high, low, mask, scale, count, cut)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    *,
+    first: int,
+    mask: Tensor | None = None,
+    scale: float,
+    count: Tensor | None = None,
+    cut: Blocks | None = None,
+) -> Tensor:
+    """The attention of all rows; in the same pass some rows' probabilities go to the planes.
+
+    Columns that do not fit one tile take two passes, of which the second makes the maps.
+
+    Args:
+        query, key, high, low, mask, scale, count, cut: as for :func:`accumulate`.
+        value: as ``key``.
+        first: the row whose maps go to the planes' first; those after it follow.
+
+    Returns:
+        ``(rows, heads, positions, channels)``, laid out as ``(rows, positions, heads, channels)``,
+        as diffusers' next projection reads it.
+    """
+    if query.shape[0] == 0:
+        return empty_output(query)
+    if _one_tile(query, key, attends=True):
+        return launch_text(query, key, value, high, low, first, mask, scale, count, cut)
+    output, lse = launch_forward(query, key, value, mask, scale)
+    rows = slice(first, first + high.shape[0])
+    part = None
+    if mask is not None:
+        part = mask.expand(*query.shape[:3], key.shape[2])[rows]
+    launch_columns(query[rows], key[rows], lse[rows], high, low, part, scale, count, cut)
+    return output
+
+
+def _one_tile(query: Tensor, key: Tensor, *, attends: bool) -> bool:
+    return blocks.fits_one_tile(key.shape[2], query.shape[3], query.element_size(), attends=attends)
