@@ -17,7 +17,7 @@ class Benchmark:
 
     It has ``run(*, full) -> list[Row]``, or ``run(*, full, device)``. It may have
     ``tables() -> list[Table]``, called after ``run``, and ``GUARDS``, the tests without which its
-    times are worth nothing.
+    times are worth nothing, with ``GUARDS_ON``, more of them by device.
 
     Args:
         module: in this package; imported only when it is run.

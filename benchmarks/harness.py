@@ -48,7 +48,8 @@ def measure(
     loaded = {name: importlib.import_module(module) for name, module in modules.items()}
     if options.guarded:
         start = time.perf_counter()
-        guards.run(pattern for module in loaded.values() for pattern in guards_of(module))
+        device = options.device
+        guards.run(name for module in loaded.values() for name in guards_of(module, device))
         seconds = time.perf_counter() - start
         print(f"tests that guard times: {seconds:.1f} s", file=sys.stderr, flush=True)
     else:
@@ -56,21 +57,24 @@ def measure(
     return [_run(name, module, options, guards) for name, module in loaded.items()]
 
 
-def guards_of(module: ModuleType) -> tuple[str, ...]:
+def guards_of(module: ModuleType, device: str) -> tuple[str, ...]:
     """The tests that a benchmark's module names, as files or patterns from the repository's root.
 
+    Those of ``GUARDS``; and of ``GUARDS_ON[device]``, where something is timed on that device only.
+
     Raises:
-        TypeError: ``GUARDS`` is one text, which would be read letter by letter.
+        TypeError: they are one text, which would be read letter by letter.
     """
-    named = getattr(module, "GUARDS", ())
-    if isinstance(named, str):
-        raise TypeError(f"{module.__name__}.GUARDS is a tuple of texts; got {named!r}.")
-    return tuple(named)
+    always, there = getattr(module, "GUARDS", ()), getattr(module, "GUARDS_ON", {}).get(device, ())
+    for named in (always, there):
+        if isinstance(named, str):
+            raise TypeError(f"The guards of {module.__name__} are a tuple; got {named!r}.")
+    return (*always, *there)
 
 
 def _run(name: str, module: ModuleType, options: Options, guards: Guards) -> Result:
     start = time.perf_counter()
-    named = guards_of(module)
+    named = guards_of(module, options.device)
     verdict = Verdict((), "")
     if named:
         verdict = guards.verdict(named) if options.guarded else Verdict((), UNCHECKED)

@@ -28,8 +28,8 @@ from diffusers_rdaam.recording.families.unet import UNetFamily
 GUARDS = (
     "tests/kernels/test_portable.py",
     "tests/kernels/test_planes.py",
-    "tests/kernels/test_fused*.py",
 )
+GUARDS_ON = {"cuda": ("tests/kernels/test_fused.py",)}
 
 ROUNDS = {"cpu": 7, "cuda": 25}
 UNIT = {"cpu": "ms", "cuda": "us"}

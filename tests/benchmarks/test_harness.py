@@ -96,6 +96,18 @@ def test_red_guards_withhold_every_time(
     assert [row["what"] for row in others] == ["bits", "another device", "full"]
 
 
+def test_guards_of_a_device_are_those_of_times_there(guards: Guards) -> None:
+    path = guards.root / "toys" / f"{BENCHMARKS['toy'].module}.py"
+    path.write_text(TOY + '\nGUARDS_ON = {"cuda": ("test_kernel.py",)}\n')
+    (guards.root / "test_kernel.py").write_text("def test_sums(): assert 1 == 2\n")
+    modules = {"toy": f"benchmarks.{BENCHMARKS['toy'].module}"}
+    (result,) = measure(modules, Options(device="cpu"), guards)
+    assert result.guards == "1 tests passed in 1 files"
+    (result,) = measure(modules, Options(device="cuda"), guards)
+    assert result.guards == "RED: test_kernel.py::test_sums"
+    assert result.tables == ()
+
+
 def test_without_guards_it_says_that_nothing_was_checked(
     guards: Guards, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,7 +174,7 @@ def test_guards_given_as_one_text_are_refused(guards: Guards) -> None:
     path = guards.root / "toys" / f"{BENCHMARKS['toy'].module}.py"
     path.write_text(TOY.replace('("test_guard.py",)', '"test_guard.py"'))
     module = f"benchmarks.{BENCHMARKS['toy'].module}"
-    with pytest.raises(TypeError, match=r"GUARDS is a tuple of texts; got 'test_guard.py'"):
+    with pytest.raises(TypeError, match=r"_guards_given_.* are a tuple; got 'test_guard.py'"):
         measure({"toy": module}, Options(), guards)
 
 
