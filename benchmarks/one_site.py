@@ -19,8 +19,12 @@ from torch import Tensor, nn
 
 from diffusers_rdaam.recording.families import DenoiserCall
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.projection import split
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.sites import Site, install
+
+# Queries and keys, ``(rows, heads, pixels or tokens, dim)``.
+Projected = tuple[Tensor, Tensor]
 
 
 class AttentionDenoiser(nn.Module):
@@ -34,18 +38,25 @@ class AttentionDenoiser(nn.Module):
         super().__init__()
         self.sites = nn.ModuleList(modules)
 
-    def forward(self, states: Tensor, text: Tensor, *, repeats: int = 1) -> Tensor:
+    def forward(
+        self, states: Tensor, text: Tensor, *, repeats: int = 1, alone: Projected | None = None
+    ) -> Tensor:
         """What the last module gives for states ``(rows, pixels, channels)``.
 
         Args:
             states: the image's side of attention.
             text: ``(rows, tokens, channels)``.
             repeats: how often every module is called; with 0 the states come back.
+            alone: queries and keys that every site's target is given, and nothing attends.
         """
         attended = states
         for _ in range(repeats):
             for site in self.sites:
-                attended = site(states, text)
+                if alone is None:
+                    attended = site(states, text)
+                else:
+                    query, key = alone
+                    site.processor.target.add(query, key, None, query.shape[-1] ** -0.5)
         return attended
 
 
@@ -92,8 +103,9 @@ class Pair:
     """The same modules twice, stock and recorded, on the same input.
 
     Args:
-        stock, recorder, recorded: the second denoiser is the recorder's.
+        stock, recorded, recorder: the second denoiser is the recorder's.
         states, text: the input.
+        projected: the recorded modules' queries and keys of it.
     """
 
     stock: AttentionDenoiser
@@ -101,6 +113,7 @@ class Pair:
     recorder: Recorder
     states: Tensor
     text: Tensor
+    projected: Projected
 
     def call_stock(self, repeats: int = 1) -> Tensor:
         """One denoiser call without recording."""
@@ -109,6 +122,13 @@ class Pair:
     def call_recorded(self, repeats: int = 1) -> Tensor:
         """One recorded denoiser call."""
         return self.recorded(self.states, self.text, repeats=repeats)
+
+    def call_record(self) -> Tensor:
+        """What a recorded call does beside the stock one: its maps alone.
+
+        The difference of the other two is the small one of large times; this is not.
+        """
+        return self.recorded(self.states, self.text, alone=self.projected)
 
     @property
     def bytes_kept(self) -> int:
@@ -151,4 +171,8 @@ def recorded_pair(
     install(family.sites(recorded), template)
     pipe = SimpleNamespace(denoiser=recorded, _num_timesteps=1)
     with torch.no_grad(), Recorder(pipe, family, template) as recorder:
-        yield Pair(stock, recorded, recorder, states, text)
+        projected = (
+            split(module, layer(given))
+            for layer, given in ((module.to_q, states), (module.to_k, text))
+        )
+        yield Pair(stock, recorded, recorder, states, text, tuple(projected))

@@ -35,6 +35,16 @@ def test_the_last_rows_are_recorded_and_the_output_is_stock(attention: Attention
     torch.testing.assert_close(torch.stack(maps), wanted, atol=1e-5, rtol=1e-4)
 
 
+def test_maps_alone_are_those_of_a_call(attention: Attention) -> None:
+    with recorded_pair(attention, (3, 5), rows=2, images=1, tokens=7) as pair:
+        pair.call_recorded()
+        (before,) = pair.recorder.read()
+        pair.call_record()
+        (after,) = pair.recorder.read()
+    assert after.grids[0].additions == 2
+    torch.testing.assert_close(after.grids[0].maps, before.grids[0].maps)
+
+
 def test_copies_are_sites_of_their_own(attention: Attention) -> None:
     with recorded_pair(attention, (3, 5), rows=2, images=1, tokens=7, copies=3) as pair:
         assert torch.equal(pair.call_recorded(0), pair.states)
@@ -79,7 +89,7 @@ def test_growth_has_a_line_for_every_case(monkeypatch: pytest.MonkeyPatch) -> No
 
 def _found(size: int, seconds: float, kept: int) -> Found:
     case = Case((str(size),), size, grid=(size, 1), tokens=1)
-    return Found(case, Sample((1.0,)), Sample((1.0 + seconds,)), kept)
+    return Found(case, Sample((seconds,)), Sample((1.0,)), Sample((1.5,)), kept)
 
 
 def test_exponents_and_bytes_that_do_not_grow_as_told() -> None:
@@ -87,7 +97,7 @@ def test_exponents_and_bytes_that_do_not_grow_as_told() -> None:
     power, kept = growth._rows("something", exact)
     assert (power.measured, kept.status) == ("2.00", "PASS")
     power, kept = growth._rows("something", [*exact, _found(16, -0.1, 5)])
-    assert power.measured == "not fitted: a difference is not positive"
+    assert power.measured == "not fitted"
     assert (kept.measured, kept.status) == ("3 of 4 as the formula has them", "FAIL")
 
 

@@ -66,7 +66,7 @@ def test_samples() -> None:
 
 
 def test_the_clock_of_a_thread_sees_its_own_work_alone() -> None:
-    assert cpu_seconds(lambda: time.sleep(0.05)) < 0.02
+    assert 0 <= cpu_seconds(lambda: time.sleep(0.05)) < 0.02
 
     def elsewhere() -> None:
         thread = threading.Thread(target=_work)
