@@ -1,0 +1,243 @@
+"""The attention of a recorded site, beside its maps or in one pass with them, and who tells why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers.models import attention_processor as stock
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+
+from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam.errors import RecordingError
+from diffusers_rdaam.kernels.dispatch import choose
+from diffusers_rdaam.kernels.reference import head_mean_probabilities
+from diffusers_rdaam.recording import attend as attending
+from diffusers_rdaam.recording.attend import attend
+from diffusers_rdaam.recording.tap import tap
+from diffusers_rdaam.recording.target import Branch, Several, Target
+
+ROWS, HEADS, PIXELS, TOKENS, DIM = 4, 2, 15, 7, 8
+CPU = torch.device("cpu")
+ASKED = "asked for on cpu"
+
+
+def branch(start: int, stop: int, columns: int = TOKENS) -> Branch:
+    planes = torch.zeros(2, stop - start, columns, PIXELS, dtype=torch.float16)
+    return Branch(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), start, stop)
+
+
+def target(*branches: Branch, backend: str = "fused", own: bool = False) -> Target:
+    return Target.of("mid_block.attn2", branches, choose(backend, device=CPU), own=own)
+
+
+def inputs(columns: int = TOKENS, dim: int = DIM) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = (PIXELS, columns, columns)
+    return tuple(torch.randn(ROWS, HEADS, n, dim, generator=generator) for n in sizes)
+
+
+def check(part: Branch, query: Tensor, key: Tensor, mask: Tensor | None = None) -> None:
+    mask = None if mask is None else mask.double()
+    scale = query.shape[-1] ** -0.5
+    maps = head_mean_probabilities(query.double(), key.double(), mask=mask, scale=scale)
+    got = part.high.double() + part.low.double() / 2048
+    torch.testing.assert_close(got, maps[part.start : part.stop], rtol=1e-4, atol=1e-7)
+    assert part.count.item() == 1
+
+
+def told(observer: Target) -> tuple[str, str]:
+    assert observer.choice is not None
+    return observer.choice.used.name, observer.choice.used.reason
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rows", [((2, 4),), ((2, 4), (0, 2)), ((0, 4),)], ids=str)
+def test_one_pass(rows, masked):
+    query, key, value = inputs()
+    mask = torch.randn(ROWS, 1, 1, TOKENS) if masked else None
+    branches = tuple(branch(*part) for part in rows)
+    observer = target(*branches)
+    output = attend(observer, query, key, value, mask)
+    wanted = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(output, wanted, rtol=1e-5, atol=1e-6)
+    assert output.transpose(1, 2).is_contiguous() and not wanted.transpose(1, 2).is_contiguous()
+    for part in branches:
+        check(part, query, key, mask)
+    assert told(observer) == ("fused", ASKED)
+
+
+class Seen:
+    """An observer that keeps what it sees."""
+
+    strict = True
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        self.calls.append((query, key, mask, scale))
+
+    def wants(self, context: object) -> bool:
+        return context is not None
+
+
+@pytest.mark.parametrize("backend", ["fused", "beside", "portable"])
+def test_other_observers_see_the_call_too(backend):
+    (query, key, value), part, seen = inputs(), branch(2, 4), Seen()
+    observer = target(part, backend=backend)
+    output = attend(Several((observer, seen)), query, key, value, None)
+    [(queries, keys, mask, scale)] = seen.calls
+    assert queries is query and keys is key and mask is None and scale == DIM**-0.5
+    check(part, query, key)
+    wanted = F.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(output, wanted, rtol=1e-5, atol=1e-6)
+    assert torch.equal(output, wanted) == (backend != "fused")
+    assert told(observer) == (backend, ASKED)
+
+
+def test_an_observer_that_is_no_target_sees_the_stock_attention():
+    (query, key, value), seen = inputs(), Seen()
+    output = attend(seen, query, key, value, None)
+    assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
+    assert len(seen.calls) == 1
+
+
+@pytest.mark.parametrize("grad", ["query", "key", "value"])
+def test_gradients_are_those_of_the_stock_attention(grad):
+    part, grads = branch(2, 4), []
+    for observed in (True, False):
+        given = dict(zip(("query", "key", "value"), inputs(), strict=True))
+        leaf = given[grad].requires_grad_()
+        observer = target(part)
+        if observed:
+            output = attend(observer, **given, mask=None)
+            assert told(observer) == (
+                "beside",
+                "gradients are wanted, and the fused kernel has none",
+            )
+            check(part, given["query"].detach(), given["key"].detach())
+        else:
+            output = F.scaled_dot_product_attention(**given)
+        output.square().sum().backward()
+        grads.append(leaf.grad)
+    assert torch.equal(*grads)
+    with torch.no_grad():
+        attend(observer := target(branch(2, 4)), **given, mask=None)
+        assert told(observer)[0] == "fused"
+
+
+@pytest.mark.parametrize("backend", ["fused", "beside"])
+def test_a_call_that_is_not_served_is_the_stock_one_and_tells_why(backend):
+    (query, key, value), part = inputs(dim=264), branch(2, 4)
+    observer = target(part, backend=backend)
+    output = attend(observer, query, key, value, None)
+    assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
+    check(part, query, key)
+    assert told(observer) == ("portable", "head size 264 is over 256")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("backend", ["fused", "beside", "portable"])
+def test_self_attention_takes_the_log_sum_exp_of_the_stock_kernel(monkeypatch, backend, masked):
+    query, key, value = inputs(columns=PIXELS)
+    mask = torch.randn(ROWS, 1, 1, PIXELS) if masked else None
+    known: list[bool] = []
+
+    def watched(*given: Any, **options: Any) -> Any:
+        known.append(options["lse"] is not None)
+        return accumulate(*given, **options)
+
+    for _ in range(2):
+        part = branch(2, 4, PIXELS)
+        observer = target(part, backend=backend, own=True)
+        accumulate, observer.accumulate = observer.accumulate, watched
+        output = attend(observer, query, key, value, mask)
+        assert torch.equal(
+            output, F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        )
+        check(part, query, key, mask)
+    assert known == [backend != "portable" and not masked] * 2
+    reason = "self-attention has more columns than one pass holds"
+    assert told(observer) == (("beside", reason) if backend == "fused" else (backend, ASKED))
+
+
+@pytest.mark.parametrize("backend", ["fused", "beside"])
+@pytest.mark.parametrize("own", [False, True])
+def test_what_does_not_fit_is_named_before_anything_is_written(backend, own):
+    query, key, value = inputs(columns=TOKENS + 1)
+    observer = target(part := branch(2, 4), backend=backend, own=own)
+    with pytest.raises(RecordingError) as error:
+        attend(observer, query, key, value, None)
+    what = "8 image positions, where 7 were" if own else "8 columns, where 7 were expected"
+    assert what in str(error.value)
+    observer.strict = False
+    output = attend(observer, query, key, value, None)
+    assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
+    assert observer.misfit == str(error.value)
+    assert not part.high.any() and not part.low.any() and part.count.item() == 0
+
+
+def test_a_processor_that_attends_by_itself_tells_it():
+    torch.manual_seed(0)
+    attn = Attention(16, 12, heads=HEADS, dim_head=DIM).eval()
+    tapped = tap(stock.AttnProcessor(), "attn2")
+    observer = target(branch(2, 4))
+    tapped.arm(observer, None)
+    attn.set_processor(tapped)
+    with torch.no_grad():
+        attn(torch.randn(ROWS, PIXELS, 16), torch.randn(ROWS, TOKENS, 12))
+    assert told(observer) == ("beside", "AttnProcessor computes its attention itself")
+
+
+def test_a_processor_tells_the_kernel_of_its_last_call():
+    torch.manual_seed(0)
+    attn = Attention(16, 12, heads=HEADS, dim_head=DIM).eval()
+    processor = RDAAMProcessor(backend="fused").bind("mid_block.attn2")
+    attn.set_processor(processor)
+    assert repr(processor).endswith("backend='fused')")
+    processor.arm(target(part := branch(2, 4)), None)
+    hidden, text = torch.randn(ROWS, PIXELS, 16), torch.randn(ROWS, TOKENS, 12)
+    attn(hidden, text)
+    processor.target = None
+    assert repr(processor) == (
+        "RDAAMProcessor(mid_block.attn2, storage='fp16-pair', backend='fused', used beside: "
+        "gradients are wanted, and the fused kernel has none)"
+    )
+    processor.arm(target(part), None)
+    with torch.no_grad():
+        attn(hidden, text)
+    assert repr(processor).endswith(f"backend='fused', used fused: {ASKED})")
+    assert part.count.item() == 2
+
+
+@torch.no_grad()
+def test_a_recorded_call_adds_few_operators(monkeypatch):
+    """On a GPU a small site's call costs what its launches cost."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: list[str] = []
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.names.append(function.__name__)
+            return function(*args, **(kwargs or {}))
+
+    (query, key, value), seen = inputs(), []
+    mask = torch.rand(ROWS, HEADS, 1, TOKENS) > 0.2
+    observer = Target("attn2", (branch(2, 4),), lambda *a, **k: seen.append(k))
+    with Count() as counted:
+        attend(observer, query, key, value, mask)
+    with Count() as plain:
+        attending.F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    rest = counted.names[:]
+    for name in plain.names:
+        rest.remove(name)
+    # The recorded rows of queries, keys and mask: views, and no launch.
+    assert rest == ["narrow.default"] * 3 or rest == ["slice.Tensor"] * 3
+    assert len(seen) == 1
