@@ -30,6 +30,7 @@ class Benchmark:
 
 BENCHMARKS = {
     "identity": Benchmark("identity"),
+    "backends": Benchmark("backends", quick=False),
     "accuracy": Benchmark("accuracy"),
     "parity": Benchmark("parity"),
     "memory": Benchmark("memory"),
