@@ -30,6 +30,7 @@ BENCHMARKS = {
     "parity": Benchmark("parity"),
     "memory": Benchmark("memory"),
     "recording_cost": Benchmark("recording_cost"),
+    "cost": Benchmark("cost", quick=False),
     "sdxl": Benchmark("sdxl"),
     "records": Benchmark("records"),
     "queries": Benchmark("queries"),
