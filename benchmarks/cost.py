@@ -26,6 +26,7 @@ from benchmarks.systems.record_cells import (
     RecordCells,
     RecordPlan,
     Stages,
+    device_plan,
     full_plan,
     quick_plan,
     record_cells,
@@ -68,6 +69,8 @@ def tables() -> list[Table]:
 def cases(*, full: bool) -> list[Case]:
     """On this machine: on a CUDA device whole UNets; else attention, and whole with ``full``."""
     plan = full_plan() if full else quick_plan()
+    if torch.cuda.is_available():
+        plan = device_plan()
     once = RecordPlan(calls=(1,), slow_calls=1, wide_calls=1, limit=plan.limit, answers=False)
     if torch.cuda.is_available():
         device = torch.device("cuda")

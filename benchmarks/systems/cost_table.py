@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.systems.record_cells import Cell, RecordCells
+from benchmarks.systems.record_cells import CALLS, Cell, RecordCells
 from benchmarks.systems.stage import Work
 from benchmarks.systems.system import System
 from benchmarks.systems.timing_cells import CallCells
@@ -27,7 +27,6 @@ COLUMNS = (
     "a new region",
     "note",
 )
-STEPS = (1, 10, 50)
 NOT_MEASURED = "not measured"
 
 
@@ -95,7 +94,7 @@ def _peak(size: int | None) -> str:
 def _recorded(record: RecordCells | None) -> list[str]:
     if record is None:
         return [NOT_MEASURED] * 7
-    kept = [record.kept.get(steps, NOT_MEASURED) for steps in STEPS]
+    kept = [record.kept.get(steps, NOT_MEASURED) for steps in CALLS]
     texts = [size if isinstance(size, str) else megabytes(size) for size in kept]
     return [*texts, *map(_answer, (record.first, record.box, record.word, record.region))]
 

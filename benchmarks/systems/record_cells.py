@@ -16,8 +16,7 @@ from benchmarks.timing import Sample
 from benchmarks.whole_unet import free_bytes
 
 BOXES = 9
-# A run with self-attention takes seconds a call, whatever the channels.
-SLOW_CALLS = 1
+CALLS = (1, 10, 50)
 Cell = Sample | str
 
 
@@ -70,8 +69,8 @@ class Stages:
         self._made: dict[tuple[bool, bool], Stage] = {}
 
     def of(self, system: System) -> Stage:
-        """Full width only where what is kept depends on it."""
-        narrow = not system.kept_by_width
+        """Full width where what is kept depends on it, and on a device, which has the time."""
+        narrow = not system.kept_by_width and self._work.device.type == "cpu"
         key = (narrow, system.visits_self)
         if key not in self._made:
             self._made[key] = Stage(
@@ -171,9 +170,14 @@ def boxes_of(size: tuple[int, int], number: int) -> list[Box]:
 
 def quick_plan() -> RecordPlan:
     """In a minute."""
-    return RecordPlan(calls=(1, 10, 50), slow_calls=1, wide_calls=10, limit=2 * 10**9)
+    return RecordPlan(calls=CALLS, slow_calls=1, wide_calls=10, limit=2 * 10**9)
 
 
 def full_plan() -> RecordPlan:
     """In minutes, and in half of the free memory."""
-    return RecordPlan(calls=(1, 10, 50), slow_calls=10, wide_calls=50, limit=10**10)
+    return RecordPlan(calls=CALLS, slow_calls=10, wide_calls=50, limit=10**10)
+
+
+def device_plan() -> RecordPlan:
+    """On a device, where no run takes long."""
+    return RecordPlan(calls=CALLS, slow_calls=50, wide_calls=50, limit=10**10)

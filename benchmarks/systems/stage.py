@@ -20,6 +20,8 @@ from benchmarks.sizes import PROMPT, SD15, TINY_PIPELINE, Model, fill_with_noise
 from diffusers_rdaam.recording.families.unet import UNetFamily
 
 FIRST_WORD = "cat"
+# The beginnings of the blocks' names as a call visits them.
+WAY = ("dow", "mid", "up_")
 WORDS = ("photograph", "blue", "eyes", "dog", "red", "hat", "wooden", "table")
 
 
@@ -146,9 +148,10 @@ class Stage:
         family = UNetFamily()
         own = {site.module for site in family.self_sites(self.unet)}
         sites = (*family.sites(self.unet), *family.self_sites(self.unet))
-        order = {name: place for place, name in enumerate(dict(self.unet.named_modules()))}
+        # Modules are registered down, up, middle.
+        places = {name: place for place, name in enumerate(dict(self.unet.named_modules()))}
         visits = []
-        for site in sorted(sites, key=lambda site: order[site.name]):
+        for site in sorted(sites, key=lambda site: (WAY.index(site.name[:3]), places[site.name])):
             if site.module in own and not self.work.visits_self:
                 continue
             height, width = family.grid(site, self.work.model.latent)
