@@ -17,6 +17,7 @@
     RDAAMWarning (UserWarning)
     |-- PromptTruncatedWarning             words behind the encoder's last position
     |-- RepeatedWordWarning                a word stands in the prompt more than once
+    |-- BackendWarning                   the kernel that was asked for cannot run here
     `-- NotRecordedWarning                 the image is made, but not (all of) its attribution
 """
 
@@ -81,6 +82,13 @@ class PromptTruncatedWarning(RDAAMWarning):
 
 class RepeatedWordWarning(RDAAMWarning):
     """A word stands in the prompt more than once and its maps were added."""
+
+
+class BackendWarning(RDAAMWarning):
+    """The kernel that was asked for cannot run here; the text says why, and which takes its place.
+
+    What is recorded is the same.
+    """
 
 
 class NotRecordedWarning(RDAAMWarning):

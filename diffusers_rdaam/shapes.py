@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Float16, Float32, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int64, Shaped
 from torch import Tensor
 
 Query = Float[Tensor, "rows heads pixels dim"]
-Key = Float[Tensor, "rows heads tokens dim"]
-AttentionMask = Float[Tensor, "rows #heads #pixels tokens"]
+# As many heads as the queries, or fewer that divide their number: each is then of several queries.
+Key = Float[Tensor, "rows key_heads tokens dim"]
+Value = Float[Tensor, "rows key_heads tokens value_dim"]
+Attended = Float[Tensor, "rows heads pixels value_dim"]
+# Added to the logits; or true where a position may attend to a token.
+AttentionMask = Shaped[Tensor, "#rows #heads #pixels #tokens"]
+LogSums = Float[Tensor, "rows heads pixels"]
 Probabilities = Float[Tensor, "rows heads pixels tokens"]
 # Means over the heads; or each head's own, with one axis more.
 HeadMeans = Float[Tensor, "rows *apart tokens pixels"]

@@ -27,8 +27,11 @@ def describe(report: Report) -> None:
         facts[package] = _version(package)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    choice = choose("auto", device=device)
-    facts["kernel"] = f"{choice.name} ({choice.reason})"
+    choices = {
+        "kernel": choose("auto", device=device),
+        "fused kernel": choose("fused", device=device),
+    }
+    facts |= {name: f"{choice.name} ({choice.reason})" for name, choice in choices.items()}
     facts["pipelines"] = ", ".join(PIPELINES)
     size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
     facts["embedded model"] = f"{size / 1e6:.1f} MB of weights" if size else "not installed"

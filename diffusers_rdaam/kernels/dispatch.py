@@ -2,27 +2,86 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import BackendWarning, InputError
 from diffusers_rdaam.kernels import operator, reference
+from diffusers_rdaam.kernels.checks import check
 from diffusers_rdaam.kernels.planes import add_to_planes
-from diffusers_rdaam.shapes import AttentionMask, Key, Plane, Query
+from diffusers_rdaam.shapes import AttentionMask, Key, LogSums, Plane, Query
 
-Backend = Literal["auto", "portable", "reference"]
+Backend = Literal["auto", "portable", "beside", "fused", "reference"]
+
+
+@dataclass
+class Used:
+    """The kernel that the last call of a site took, by name, and why: for who asks afterwards."""
+
+    name: str
+    reason: str
+
+    def tell(self, name: str, reason: str) -> None:
+        """Note what a call takes."""
+        self.name, self.reason = name, reason
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend's name, the function, and one sentence on why it was taken."""
+    """A kernel for a site.
+
+    Args:
+        name: ``"portable"``, ``"beside"``, ``"fused"`` or ``"reference"``; what was asked for, or
+            where that cannot run what takes its place.
+        accumulate: adds maps beside an attention that somebody else computes.
+        reason: one sentence on why it was taken.
+        attend: of the fused kernel: computes the attention, and adds the maps in the same pass.
+        wants_lse: whether it is faster where the attention's log-sum-exp is given.
+        used: what the last eager call took; a call that a kernel does not serve takes another.
+    """
 
     name: str
     accumulate: Callable[..., None]
     reason: str
+    attend: Callable[..., Tensor] | None = None
+    wants_lse: bool = False
+    used: Used = field(default_factory=lambda: Used("", ""), compare=False)
+
+    def __post_init__(self) -> None:
+        self.used.tell(self.name, self.reason)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """Triton's kernel for the maps alone, call by call where it serves; else the portable one."""
+
+    used: Used
+    reason: str
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        high: Tensor,
+        low: Tensor | None,
+        *,
+        mask: Tensor | None = None,
+        scale: float,
+        lse: Tensor | None = None,
+        count: Tensor | None = None,
+    ) -> None:
+        why = operator.beside(query, key, high, low, mask=mask, scale=scale, lse=lse, count=count)
+        # Compiled code keeps to tensors: an attribute that it sets would be one more guard.
+        if not torch.compiler.is_compiling():
+            if why is None:
+                self.used.tell("beside", self.reason)
+            else:
+                self.used.tell("portable", why)
 
 
 def _accumulate_reference(
@@ -33,32 +92,81 @@ def _accumulate_reference(
     *,
     mask: AttentionMask | None = None,
     scale: float,
+    lse: LogSums | None = None,
+    count: Tensor | None = None,
 ) -> None:
-    mask = None if mask is None else mask.double()
-    query, key = query.double(), key.double()
+    if not check(query, key, high, low, mask=mask, lse=lse):
+        return
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.double()
+    lse = None if lse is None else lse.double()
+    arguments = (query.double(), key.double())
     if high.ndim == 4:
-        maps = reference.attention_probabilities(query, key, mask=mask, scale=scale).mT
+        maps = reference.attention_probabilities(*arguments, mask=mask, scale=scale, lse=lse).mT
     else:
-        maps = reference.head_mean_probabilities(query, key, mask=mask, scale=scale)
+        maps = reference.head_mean_probabilities(*arguments, mask=mask, scale=scale, lse=lse)
     add_to_planes(maps.float(), high, low)
+    if count is not None:
+        count.add_(1)
 
 
 def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> Choice:
-    """The kernel for ``backend`` on ``device``.
+    """The kernel for ``backend`` on ``device``; a choice belongs to one site.
 
-    ``"auto"`` takes the fastest that leaves the image bit-identical. A fused kernel joins here: one
-    more branch that asks for its device, type and head size, and falls back with a reason.
+    ``"auto"`` takes the fastest that leaves the image bit-identical: of Triton's ``"beside"`` on a
+    CUDA device, else ``"portable"``. ``"fused"`` is faster still, and its image differs from the
+    stock one by rounding; so it is taken only where it is asked for. Where Triton's kernels cannot
+    run, or do not serve a call, the portable one takes their place, and the choice tells why.
+
+    Args:
+        backend: which.
+        device: where the denoiser runs; None where that is not known yet, and then Triton's kernels
+            are taken for ones that cannot run.
 
     Raises:
         InputError: ``backend`` is none of the known ones.
     """
+    if backend not in get_args(Backend):
+        choices = ", ".join(repr(name) for name in get_args(Backend))
+        raise InputError(f"{backend!r} is not a backend. Backends: {choices}.")
     where = f" on {device.type}" if device is not None else ""
     if backend == "reference":
         return Choice("reference", _accumulate_reference, "asked for: float64, materialised")
     if backend == "portable":
         return Choice("portable", operator.accumulate, f"asked for{where}")
+    if backend == "auto" and (device is None or device.type != "cuda"):
+        # Triton's interpreter could run on a processor, thousands of times slower.
+        return Choice("portable", operator.accumulate, f"tiles of image positions{where}")
+    why = _unavailable(device)
+    if why is not None:
+        asked = "Triton's kernels" if backend == "auto" else repr(backend)
+        return Choice("portable", operator.accumulate, f"{asked} cannot run{where}: {why}")
     if backend == "auto":
-        reason = f"tiles of image positions; no fused kernel is built in{where}"
-        return Choice("portable", operator.accumulate, reason)
-    choices = ", ".join(repr(name) for name in get_args(Backend))
-    raise InputError(f"{backend!r} is not a backend. Backends: {choices}.")
+        return _with_triton("beside", "the fastest that leaves the image as it is, bit for bit")
+    return _with_triton(backend, f"asked for{where}")
+
+
+def warn_of_another(backend: Backend, choice: Choice) -> None:
+    """Tell the user where a backend that was asked for by name cannot run."""
+    if backend not in ("auto", choice.name):
+        warnings.warn(
+            f"{choice.reason}. The {choice.name} kernel records the same maps in its place. For no "
+            "warning ask for backend='auto'.",
+            BackendWarning,
+            stacklevel=2,
+        )
+
+
+def _with_triton(name: str, reason: str) -> Choice:
+    used = Used(name, reason)
+    attend = operator.attend if name == "fused" else None
+    return Choice(name, _Beside(used, reason), reason, attend, wants_lse=True, used=used)
+
+
+def _unavailable(device: torch.device | None) -> str | None:
+    """Why Triton's kernels cannot run on a device; None if they can."""
+    if device is None:
+        return "the device is not known yet"
+    from diffusers_rdaam.kernels import fused
+
+    return fused.unavailable(device)

@@ -1,31 +1,24 @@
-"""The portable kernel as one operator, for compiled denoisers.
+"""The kernels as operators, for compiled denoisers.
 
-Traced through, its loop over tiles would fix the number of tiles, and a denoiser that is compiled
-for all sizes would be compiled for each. To the compiler this is a call that changes its planes.
+Traced through, the portable kernel's loop over tiles would fix the number of tiles, and a denoiser
+that is compiled for all sizes would be compiled for each. To the compiler these are calls that
+change their planes; which kernel serves a call is found out when it runs.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusers_rdaam.kernels import portable
+from diffusers_rdaam.kernels.checks import check
 
-
-def _accumulate(
-    query: Tensor, key: Tensor, high: Tensor, low: Tensor | None, mask: Tensor | None, scale: float
-) -> None:
-    portable.accumulate(query, key, high, low, mask=mask, scale=scale)
-
-
-_operator = torch.library.custom_op(
-    "diffusers_rdaam::accumulate",
-    _accumulate,
-    mutates_args=("high", "low"),
-    schema=(
-        "(Tensor query, Tensor key, Tensor(a!) high, Tensor(b!)? low, Tensor? mask, float scale)"
-        " -> ()"
-    ),
+_ACCUMULATE = (
+    "(Tensor query, Tensor key, Tensor(a!) high, Tensor(b!)? low, Tensor? mask, float scale, "
+    "Tensor? lse, Tensor(c!)? count) -> ()"
 )
 
 
@@ -37,9 +30,164 @@ def accumulate(
     *,
     mask: Tensor | None = None,
     scale: float,
+    lse: Tensor | None = None,
+    count: Tensor | None = None,
 ) -> None:
     """:func:`diffusers_rdaam.kernels.portable.accumulate`, opaque where it is being compiled."""
     if torch.compiler.is_compiling():
-        _operator(query, key, high, low, mask, scale)
+        _portable(query, key, high, low, mask, scale, lse, count)
     else:
-        portable.accumulate(query, key, high, low, mask=mask, scale=scale)
+        portable.accumulate(query, key, high, low, mask=mask, scale=scale, lse=lse, count=count)
+
+
+def beside(
+    query: Tensor,
+    key: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    *,
+    mask: Tensor | None = None,
+    scale: float,
+    lse: Tensor | None = None,
+    count: Tensor | None = None,
+) -> str | None:
+    """Triton's kernel for the maps alone; where it does not serve the call, the portable one.
+
+    Returns:
+        Why it did not, in eager calls; None where it did.
+    """
+    if torch.compiler.is_compiling():
+        _beside(query, key, high, low, mask, scale, lse, count)
+        return None
+    return _run_beside(query, key, high, low, mask, scale, lse, count)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    *,
+    first: int,
+    mask: Tensor | None = None,
+    scale: float,
+    count: Tensor | None = None,
+) -> Tensor:
+    """Attention's output ``(rows, heads, positions, dim)``, and in the same pass the maps.
+
+    Args:
+        query, key, mask, scale: as of :mod:`diffusers_rdaam.kernels.reference`, of all rows.
+        value: ``(rows, key_heads, tokens, dim)``.
+        high, low: planes of the rows from ``first`` on.
+        first: the row whose maps go to the planes' first.
+        count: one integer, the number of additions; one is added.
+    """
+    arguments = (query, key, value, high, low, count, first, mask, scale)
+    return _attend(*arguments) if torch.compiler.is_compiling() else _run_attend(*arguments)
+
+
+def unserved(query: Tensor, key: Tensor, *, value: Tensor) -> str | None:
+    """Why the fused kernel does not serve a call; None where it does."""
+    from diffusers_rdaam.kernels import fused
+
+    return fused.unserved(query, key, value=value)
+
+
+def _run_portable(
+    query: Tensor,
+    key: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+    lse: Tensor | None,
+    count: Tensor | None,
+) -> None:
+    portable.accumulate(query, key, high, low, mask=mask, scale=scale, lse=lse, count=count)
+
+
+def _run_beside(
+    query: Tensor,
+    key: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+    lse: Tensor | None,
+    count: Tensor | None,
+) -> str | None:
+    # Not above: where no kernel of Triton's is asked for, nothing of it is loaded.
+    from diffusers_rdaam.kernels import fused
+
+    why = fused.unserved(query, key, lse=lse)
+    added: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
+    if why is not None:
+        portable.accumulate(query, key, high, low, **added)
+    elif check(query, key, high, low, mask=mask, lse=lse):
+        fused.accumulate(query, key, high, low, **added)
+    return why
+
+
+def _run_attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    count: Tensor | None,
+    first: int,
+    mask: Tensor | None,
+    scale: float,
+) -> Tensor:
+    from diffusers_rdaam.kernels import fused
+
+    if fused.unserved(query, key, value=value) is None:
+        check(query, key, high, low, mask=mask, value=value, first=first)
+        return fused.attend(
+            query, key, value, high, low, first=first, mask=mask, scale=scale, count=count
+        )
+    # Compiled code has promised the fused kernel's strides. Eager callers ask before they call.
+    grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
+    output = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scale, **grouped
+    )
+    rows = slice(first, first + high.shape[0])
+    if mask is not None and mask.shape[0] > 1:
+        mask = mask[rows]
+    _run_beside(query[rows], key[rows], high, low, mask, scale, None, count)
+    return output.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _run_beside_silently(*arguments: Any) -> None:
+    _run_beside(*arguments)
+
+
+_portable = torch.library.custom_op(
+    "diffusers_rdaam::accumulate",
+    _run_portable,
+    mutates_args=("high", "low", "count"),
+    schema=_ACCUMULATE,
+)
+_beside = torch.library.custom_op(
+    "diffusers_rdaam::beside",
+    _run_beside_silently,
+    mutates_args=("high", "low", "count"),
+    schema=_ACCUMULATE,
+)
+_attend = torch.library.custom_op(
+    "diffusers_rdaam::attend",
+    _run_attend,
+    mutates_args=("high", "low", "count"),
+    schema=(
+        "(Tensor query, Tensor key, Tensor value, Tensor(a!) high, Tensor(b!)? low, "
+        "Tensor(c!)? count, int first, Tensor? mask, float scale) -> Tensor"
+    ),
+)
+
+
+@_attend.register_fake
+def _output(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
+    """Like the queries with the values' width, stored as ``(rows, positions, heads, dim)``."""
+    rows, heads, positions, _ = query.shape
+    return value.new_empty(rows, positions, heads, value.shape[3]).transpose(1, 2)

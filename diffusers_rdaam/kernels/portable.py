@@ -7,12 +7,14 @@ nor with the number of images.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.kernels.checks import check
 from diffusers_rdaam.kernels.planes import add_to_planes
-from diffusers_rdaam.shapes import AttentionMask, HeadMeans, Key, Plane, Query
+from diffusers_rdaam.shapes import AttentionMask, HeadMeans, Key, LogSums, Plane, Query
 
 # Logits in a tile. On a processor 1 MiB of float32, which stays in its second-level cache: whole
 # grids cost up to a third more. Elsewhere a tile costs a dozen kernel launches, so few are made.
@@ -20,6 +22,11 @@ CELLS_ON_CPU = 2**18
 CELLS_ELSEWHERE = 2**22
 # Shorter tiles would cost more in calls than in arithmetic.
 SHORTEST_TILE = 64
+
+_HALVES = (torch.float16, torch.bfloat16)
+# Products of halves come as float32, unrounded, on CUDA devices of torch 2.8 and later.
+_MULTIPLIES_HALVES = "dtype" in torch.ops.aten.bmm.overloads() and torch.version.hip is None
+_LOG2_E = math.log2(math.e)
 
 
 def accumulate(
@@ -30,6 +37,8 @@ def accumulate(
     *,
     mask: AttentionMask | None = None,
     scale: float,
+    lse: LogSums | None = None,
+    count: Tensor | None = None,
     tile: int | None = None,
 ) -> None:
     """Add the head-mean probabilities of every row to the planes ``(rows, tokens, pixels)``.
@@ -41,25 +50,52 @@ def accumulate(
     neither breaks its graph nor recompiles.
 
     Args:
-        query, key, high, low, mask, scale: see :mod:`diffusers_rdaam.kernels.reference`.
+        query, key, high, low, mask, scale, lse: see :mod:`diffusers_rdaam.kernels.reference`. With
+            ``lse`` the keys are the columns to record, of the text in a joint sequence or all, and
+            a mask that is to hide a column from a position is ``-inf`` there: next to the finite
+            minimum of a type nothing is left of a logit.
+        count: one integer, the number of additions; one is added.
         tile: image positions at a time; by the device's cache if not given.
+
+    Raises:
+        InputError: shapes, types or devices that do not fit.
     """
+    if not check(query, key, high, low, mask=mask, lse=lse):
+        return
+    if count is not None:
+        count.add_(1)
     rows, heads, pixels, _ = query.shape
     positions = tile or tile_positions(heads * key.shape[2], query.device)
     # Whole rows together only where one tile holds them; each alone, no query is ever copied.
     step = max(1, positions // pixels)
+    apart = high.ndim == 4
     if mask is not None:
-        mask = mask.expand(rows, -1, -1, -1)
-    with torch.autocast(device_type=query.device.type, enabled=False):
-        keys = key.float() * (scale if mask is not None else scale * math.log2(math.e))
+        mask = _added(mask, rows)
+    if lse is not None:
+        lse = _shift(lse, heads=1 if apart else heads, masked=mask is not None)
+    with _without_autocast(query.device.type):
+        keys = _prepare(key, heads, scale, masked=mask is not None, soft=lse is None)
         for first in range(0, rows, step):
             row = slice(first, first + step)
             for start in range(0, pixels, positions):
                 part = slice(start, start + positions)
                 cut = None if mask is None else _cut(mask[row], part)
-                maps = _probabilities(query[row, :, part], keys[row], cut, apart=high.ndim == 4)
+                queries = query[row, :, part]
+                if lse is not None:
+                    maps = _exponentials(queries, keys[row], cut, lse[row, :, part], apart=apart)
+                elif query.device.type == "cpu":
+                    maps = _softmax(queries, keys[row], cut, apart=apart)
+                else:
+                    maps = _softmax_elsewhere(queries, keys[row], cut, scale, apart=apart)
                 remainder = None if low is None else low[row, ..., part]
                 add_to_planes(maps, high[row, ..., part], remainder)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    # Where there is none, looking is a tenth of the price of switching it off.
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device_type=device, enabled=False)
 
 
 def tile_positions(cells_per_position: int, device: torch.device) -> int:
@@ -72,15 +108,25 @@ def tile_positions(cells_per_position: int, device: torch.device) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def _probabilities(
-    query: Query, keys: Key, mask: AttentionMask | None, *, apart: bool
-) -> HeadMeans:
-    """One tile's softmax over the tokens: mean over the heads, or the heads ``apart``.
+def _prepare(key: Key, heads: int, scale: float, *, masked: bool, soft: bool) -> Tensor:
+    """The keys, one head for each of the queries', as the products below take them.
 
-    ``keys`` are scaled, and without a mask also multiplied by log2(e): ``2 ** x`` is a quarter of
-    the price of ``e ** x`` on a processor. A mask is not scaled with them, because its finite
-    minimum would overflow.
+    Scaled float32; without a mask also multiplied by log2(e): ``2 ** x`` is a quarter of the price
+    of ``e ** x`` on a processor. A mask is not scaled with them, because its finite minimum would
+    overflow. Where one operator makes the softmax there is no such factor, and where the device
+    multiplies halves into float32, no copy.
     """
+    together = soft and key.device.type != "cpu"
+    halves = key.device.type == "cuda" and key.dtype in _HALVES and _MULTIPLIES_HALVES
+    if not (together and halves):
+        key = key.float() * (scale if masked or together else scale * _LOG2_E)
+    if key.shape[1] != heads:
+        key = key.repeat_interleave(heads // key.shape[1], dim=1)
+    return key
+
+
+def _softmax(query: Query, keys: Key, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
+    """One tile's softmax over the tokens: mean over the heads, or the heads ``apart``."""
     # Tokens before pixels: the sums then run along rows of neighbours, and a tile is added to the
     # planes without a transposition.
     powers = keys @ query.float().transpose(-1, -2)
@@ -88,7 +134,7 @@ def _probabilities(
         powers += mask.transpose(-1, -2)
     powers -= powers.amax(dim=-2, keepdim=True)
     if mask is not None:
-        powers *= math.log2(math.e)
+        powers *= _LOG2_E
     powers.exp2_()
     heads = 1 if apart else powers.shape[1]
     powers *= powers.sum(dim=-2, keepdim=True).mul_(heads).reciprocal_()
@@ -96,6 +142,54 @@ def _probabilities(
         # A position whose tokens are all masked with -inf attends to nothing.
         powers.nan_to_num_(0.0)
     return powers if apart else powers.sum(dim=1)
+
+
+def _softmax_elsewhere(
+    query: Query, keys: Key, mask: AttentionMask | None, scale: float, *, apart: bool
+) -> HeadMeans:
+    """The same in as few calls as there are operators for it: each is a launch."""
+    if keys.dtype == torch.float32:
+        logits = keys @ query.float().transpose(-1, -2)
+    else:
+        # Halves: `_prepare` has left them as they are.
+        columns = query.to(keys.dtype).flatten(0, 1).transpose(-1, -2)
+        products = torch.bmm(keys.flatten(0, 1), columns, out_dtype=torch.float32)
+        logits = products.unflatten(0, query.shape[:2]).mul_(scale)
+    if mask is not None:
+        logits += mask.transpose(-1, -2)
+    maps = logits.softmax(dim=-2)
+    if mask is not None:
+        maps.nan_to_num_(0.0)
+    return maps if apart else maps.mean(dim=1)
+
+
+def _shift(lse: LogSums, *, heads: int, masked: bool) -> Tensor:
+    """What is added to the logits for a mean over ``heads``, ``(rows, heads, pixels)``."""
+    # Where nothing is attended to: -inf, or not a number of some kernels.
+    shift = torch.where(lse > -torch.inf, lse, torch.inf).neg_().sub_(math.log(heads))
+    return shift if masked else shift.mul_(_LOG2_E)
+
+
+def _exponentials(
+    query: Query, keys: Key, mask: AttentionMask | None, shift: LogSums, *, apart: bool
+) -> HeadMeans:
+    """One tile's probabilities where the sum over all columns is known."""
+    (rows, heads), tokens = query.shape[:2], keys.shape[2]
+    columns = query.float().flatten(0, 1).transpose(-1, -2)
+    added = shift.flatten(0, 1).unsqueeze(1).expand(-1, tokens, -1)
+    powers = torch.baddbmm(added, keys.flatten(0, 1), columns).unflatten(0, (rows, heads))
+    if mask is not None:
+        powers += mask.transpose(-1, -2)
+        powers *= _LOG2_E
+    powers.exp2_()
+    return powers if apart else powers.sum(dim=1)
+
+
+def _added(mask: AttentionMask, rows: int) -> Tensor:
+    """A mask as what is added to the logits, with all rows."""
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
+    return mask.expand(rows, -1, -1, -1)
 
 
 def _cut(mask: AttentionMask, part: slice) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
-import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from diffusers_rdaam.attribution.choices import Numbers
 from diffusers_rdaam.attribution.detail import Axis
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
+from diffusers_rdaam.recording.attend import attend
 from diffusers_rdaam.recording.projection import finish, project, split
 from diffusers_rdaam.recording.query_options import QueryOptions, QueryPlace, QueryPrecision
 from diffusers_rdaam.recording.target import Bound, Observer
@@ -55,8 +55,12 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
             step.
         storage: ``"fp16-pair"`` (4 bytes a cell, relative error under 1e-4 at any number of steps)
             or ``"fp16"`` (2 bytes a cell, refused where its sums would stagnate).
-        backend: ``"auto"``, ``"portable"`` or ``"reference"`` (float64, slow); the image is
-            bit-identical with each.
+        backend: the kernel. ``"auto"`` takes the fastest of those that leave the image
+            bit-identical: ``"beside"`` (Triton, beside the stock attention), ``"portable"`` (any
+            device) and ``"reference"`` (float64, slow). ``"fused"`` (Triton) computes the
+            attention and its maps in one pass; it is faster still, and its image differs from the
+            stock one by rounding. What cannot run gives way to the next; the processor's ``repr``
+            and ``rdaam env`` tell why.
 
     Raises:
         InputError: an option is unknown, or the budget is no number of bytes.
@@ -152,13 +156,11 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         attention_mask: Tensor | None,
         temb: Tensor | None,
     ) -> Tensor:
-        """The stock cross-attention, operation by operation, with the record after its softmax."""
+        """The stock attention, operation by operation, and its record."""
         residual = hidden_states
         query, key, mask, context = project(attn, hidden_states, context, attention_mask, temb)
         value = split(attn, attn.to_v(context))
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        # The stock call passes no scale, so attention used this one, whatever attn.scale says.
-        observer.add(query, key, mask, key.shape[-1] ** -0.5)
+        attended = attend(observer, query, key, value, mask)
         return finish(attn, attended.to(query.dtype), residual)
 
     def __repr__(self) -> str:
@@ -170,6 +172,8 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
             options.insert(0, "keep_negative=True")
         if self.self_attention:
             options.insert(0, f"self_attention={self.self_attention!r}")
+        if self.used is not None:
+            options.append(f"used {self.used.name}: {self.used.reason}")
         return f"RDAAMProcessor({', '.join([place, *options])})"
 
 

@@ -233,8 +233,7 @@ class Recorder:
                 observers = of_site[site.name]
                 target = observers[0] if len(observers) == 1 else Several(observers)
                 target.strict = self.calls == 0
-                site.processor.target = target
-                site.processor.thread = self._thread
+                site.processor.arm(target, self._thread)
                 self._bound.add(site.processor)
 
     def _targets(self, rows: RowsOf) -> Iterator[Mapping[str, Observer]]:

@@ -116,12 +116,12 @@ class SelfMaps:
 
     def _make_targets(self, parts: tuple[tuple[int, int], ...]) -> Iterable[tuple[str, Target]]:
         for buffer in self.buffers:
-            accumulate = choose(self.template.backend, device=buffer.shape.device).accumulate
             for name, _ in buffer.shape.grids:
+                choice = choose(self.template.backend, device=buffer.shape.device)
                 high, low = buffer.planes(name)
                 count = buffer.count(name)
                 branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
-                yield name, Target(name, branches, accumulate, own=True)
+                yield name, Target.of(name, branches, choice, own=True)
 
     def read(self) -> list[tuple[SelfGrid, ...]]:
         """What was recorded of each image, on the CPU, in the order of the chosen grids.

@@ -17,6 +17,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from diffusers_rdaam.recording.attend import tell_why_apart
 from diffusers_rdaam.recording.projection import project
 from diffusers_rdaam.recording.target import Bound, Observer
 
@@ -81,7 +82,7 @@ def untap(processor: Any) -> Any:
         # diffusers makes another of the same class in places: that one stands for nothing.
         processor = copy.copy(processor)
     processor.__class__ = cast("Any", type(processor)).stock
-    for name in ("site", "target"):
+    for name in ("site", "target", "thread", "used"):
         processor.__dict__.pop(name, None)
     return processor
 
@@ -111,6 +112,7 @@ class Tap(Bound):
             )
         scale = attn.scale if manner.scales_itself else key.shape[-1] ** -0.5
         observer.add(query, key, mask, scale)
+        tell_why_apart(observer, f"{self.stock.__name__} computes its attention itself")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Pickled by the name of the class that it was: this one has no place in a module.

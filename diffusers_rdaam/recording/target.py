@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusers_rdaam.errors import RecordingError
+from diffusers_rdaam.kernels.dispatch import Choice, Used
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Target:
         strict: whether to raise where the maps do not fit, which is right before steps were spent.
         misfit: why the maps did not fit, where they did not and ``strict`` was off.
         own: whether it is self-attention that is added, where no text is given.
+        choice: where the kernel comes from; it may have one that computes the attention too.
     """
 
     site: str
@@ -50,13 +52,78 @@ class Target:
     strict: bool = True
     misfit: str | None = None
     own: bool = False
+    choice: Choice | None = None
 
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+    @classmethod
+    def of(
+        cls, site: str, branches: tuple[Branch, ...], choice: Choice, *, own: bool = False
+    ) -> Target:
+        """With the kernel of a choice."""
+        return cls(site, branches, choice.accumulate, own=own, choice=choice)
+
+    def add(
+        self,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        lse: Tensor | None = None,
+    ) -> None:
         """Add the probabilities of the recorded rows.
+
+        Args:
+            query, key, mask, scale: of all rows, as :mod:`diffusers_rdaam.kernels.reference` has
+                them.
+            lse: the attention's log-sum-exp ``(rows, heads, positions)``, where it is at hand.
 
         Raises:
             RecordingError: the site attends from another number of positions than its grid has, or
                 to another number of columns than the text.
+        """
+        if self.fits(query, key):
+            self.add_from(0, query, key, mask, scale, lse)
+
+    def add_from(
+        self,
+        index: int,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        lse: Tensor | None = None,
+    ) -> None:
+        """Add the probabilities of a call that fits, to the branches from ``index`` on."""
+        # Nothing is kept for a way back. Entering the block costs more than to ask.
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                self.add_from(index, query, key, mask, scale, lse)
+            return
+        for branch in self.branches[index:]:
+            queries, keys, part, sums = query, key, mask, lse
+            start, rows = branch.start, branch.stop - branch.start
+            if rows != query.shape[0]:
+                queries, keys = query.narrow(0, start, rows), key.narrow(0, start, rows)
+                # One row of a mask is of all.
+                if mask is not None and mask.shape[0] > 1:
+                    part = mask.narrow(0, start, rows)
+                if lse is not None:
+                    sums = lse.narrow(0, start, rows)
+            self.accumulate(
+                queries,
+                keys,
+                branch.high,
+                branch.low,
+                mask=part,
+                scale=scale,
+                lse=sums,
+                count=branch.count,
+            )
+
+    def fits(self, query: Tensor, key: Tensor) -> bool:
+        """Whether a call has the positions and columns of the planes; noted where it has not.
+
+        Raises:
+            RecordingError: it has not, and ``strict`` is on.
         """
         columns, positions = self.branches[0].high.shape[-2:]
         if query.shape[2] != positions:
@@ -65,32 +132,20 @@ class Target:
                 "level and the latent's size: this denoiser's samplers are not known, or something "
                 "cuts its input into tiles"
             )
-            return
-        if key.shape[2] != columns and self.own:
+            return False
+        if key.shape[2] == columns:
+            return True
+        if self.own:
             self._misfits(
                 f"to {key.shape[2]} image positions, where {columns} were expected: something adds "
                 "positions, or merges some"
             )
-            return
-        if key.shape[2] != columns:
+        else:
             self._misfits(
                 f"to {key.shape[2]} columns, where {columns} were expected of the text: something "
                 "adds columns to it, or leaves some out"
             )
-            return
-        if mask is not None:
-            if mask.dtype == torch.bool:
-                # The logits are float32; true means "may be attended".
-                mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
-            mask = mask.float().expand(query.shape[0], -1, -1, -1)
-        with torch.no_grad():
-            for branch in self.branches:
-                rows = slice(branch.start, branch.stop)
-                part = None if mask is None else mask[rows]
-                self.accumulate(
-                    query[rows], key[rows], branch.high, branch.low, mask=part, scale=scale
-                )
-                branch.count.add_(1)
+        return False
 
     def _misfits(self, what: str) -> None:
         text = (
@@ -149,13 +204,20 @@ class Bound:
     """What a processor is that records: the name of its site, and a target while it does.
 
     ``thread`` is the one whose calls are recorded, and ``original`` the processor that it was put
-    in the place of, unless it is that itself.
+    in the place of, unless it is that itself. ``used`` tells the kernel of the last recorded call.
     """
 
     site: str | None = None
     target: Observer | None = None
     thread: int | None = None
     original: Any = None
+    used: Used | None = None
+
+    def arm(self, target: Observer, thread: int | None) -> None:
+        """Record into a target from now on, what this thread calls."""
+        choice = choice_of(target)
+        self.target, self.thread = target, thread
+        self.used = None if choice is None else choice.used
 
     def observer(self, context: object) -> Observer | None:
         """The target, where a call with this context, or with none, is one to add.
@@ -172,4 +234,11 @@ class Bound:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of a pipeline is not in the middle of the original's run.
-        return self.__dict__ | {"target": None}
+        return self.__dict__ | {"target": None, "used": None}
+
+
+def choice_of(observer: Observer) -> Choice | None:
+    """The kernel of a site's maps; of several observers the first is theirs."""
+    while isinstance(observer, Several):
+        observer = observer.observers[0]
+    return observer.choice if isinstance(observer, Target) else None

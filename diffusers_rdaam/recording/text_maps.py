@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers_rdaam.errors import NoAttributionError
-from diffusers_rdaam.kernels.dispatch import choose
+from diffusers_rdaam.kernels.dispatch import choose, warn_of_another
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, check_single_plane
 from diffusers_rdaam.recording.budget import check_budget, price_text
 from diffusers_rdaam.recording.expected import shape_for
@@ -49,6 +49,7 @@ class TextMaps:
             InputError: over the budget, or a single plane would stagnate.
         """
         template = self.template
+        warn_of_another(template.backend, choose(template.backend, device=call.device))
         shape = shape_for(
             template,
             self.family,
@@ -116,7 +117,6 @@ class TextMaps:
             (self.buffers[branch].accumulators[index], start, stop)
             for branch, index, (start, stop) in places
         ]
-        accumulate = choose(self.template.backend, device=self.shape.device).accumulate
         targets = {}
         for site in self.sites:
             branches = tuple(
@@ -124,7 +124,8 @@ class TextMaps:
                 for buffer, start, stop in accumulators
                 for high, low in [buffer.planes(site.name)]
             )
-            targets[site.name] = Target(site.name, branches, accumulate)
+            choice = choose(self.template.backend, device=self.shape.device)
+            targets[site.name] = Target.of(site.name, branches, choice)
         return targets
 
     def _grow(self, count: int) -> None:

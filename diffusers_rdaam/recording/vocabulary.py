@@ -186,10 +186,11 @@ class VocabularyMaps:
         for site in self.sites:
             targets = []
             for buffer, keys in zip(self.buffers, self._keys, strict=True):
-                accumulate = choose(self.template.backend, device=buffer.shape.device).accumulate
+                choice = choose(self.template.backend, device=buffer.shape.device)
                 high, low = buffer.planes(site.name)
                 branch = Branch(high, low, buffer.count(site.name), start, stop)
-                target = Target(site.name, (branch,), accumulate, strict=False)
+                target = Target.of(site.name, (branch,), choice)
+                target.strict = False
                 targets.append(TextTarget(keys[site.name], target))
             found[site.name] = Several(tuple(targets))
         return found
