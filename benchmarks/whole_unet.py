@@ -35,7 +35,7 @@ def whole_unet(benchmark: str, model: Model, *, rounds: int) -> list[Row]:
         f"whole UNet call, {parameters / 1e6:.0f} million parameters, fp32, same input, "
         f"{rounds} {'round' if rounds == 1 else 'rounds'}"
     )
-    needed, free = 4 * parameters + SPARE_BYTES, free_bytes()
+    needed, free = 4 * parameters + SPARE_BYTES, _free_bytes()
     if free is not None and free < needed:
         measured = f"{needed / 1e9:.0f} GB of memory needed, {free / 1e9:.0f} GB free"
         return [Row(benchmark, what, measured, status="SKIP")]
@@ -117,7 +117,7 @@ def _stock_processors(sites: tuple[Site, ...]) -> Iterator[None]:
             site.module.processor = processor
 
 
-def free_bytes() -> int | None:
+def _free_bytes() -> int | None:
     """Memory that can be had without swapping, where the system tells."""
     information = Path("/proc/meminfo")
     if not information.is_file():

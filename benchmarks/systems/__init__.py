@@ -31,12 +31,12 @@ def all_systems() -> list[System]:
     """Stock first, then ours, then the predecessors."""
     return [
         Stock(),
-        Ours("cross-attention"),
-        Ours("with self-attention", self_attention=True),
-        Ours('keep="queries"', keep="queries"),
-        Ours('keep="steps"', keep="steps"),
-        Ours('backend="beside"', backend="beside"),
-        Ours('backend="fused"', backend="fused"),
+        Ours("portable", backend="portable"),
+        Ours("portable, with self-attention", backend="portable", self_attention=True),
+        Ours('portable, keep="queries"', backend="portable", keep="queries"),
+        Ours('portable, keep="steps"', backend="portable", keep="steps"),
+        Ours("beside", backend="beside"),
+        Ours("fused", backend="fused"),
         Daam(),
         Rdaam(),
         Ovam(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from itertools import accumulate
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -44,3 +45,13 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
     changes = [event for event in results.events() if event.name() == "[memory]"]
     changes.sort(key=lambda event: event.start_ns())
     return max(accumulate((event.nbytes() for event in changes), initial=0))
+
+
+def free_bytes() -> int | None:
+    """Memory of the host that can be had without swapping, where the system tells."""
+    information = Path("/proc/meminfo")
+    if not information.is_file():
+        return None
+    lines = information.read_text().splitlines()
+    kibibytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kibibytes[0]) * 1024 if kibibytes else None

@@ -14,6 +14,7 @@ from benchmarks.systems.stage import FIRST_WORD, Stage
 from benchmarks.systems.system import Answers, Box, System, UnavailableError
 from diffusers_rdaam import Attribution
 from diffusers_rdaam.errors import RDAAMError
+from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
@@ -44,13 +45,17 @@ class Ours(System):
 
     def load(self) -> None:
         """Make a template; kernels of a device need that device."""
-        backend = self.options.get("backend")
+        backend = self.options.get("backend", "auto")
         if backend in ON_A_DEVICE and not torch.cuda.is_available():
             raise UnavailableError("no CUDA device here")
         try:
             self._template()
+            choice = choose(backend, device=torch.device("cuda"))
         except RDAAMError as error:
             raise UnavailableError(short(error)) from error
+        # What takes its place has a row of its own.
+        if backend in ON_A_DEVICE and choice.name != backend:
+            raise UnavailableError(choice.reason)
 
     def _template(self) -> RDAAMProcessor:
         return RDAAMProcessor(budget=BUDGET, **self.options)

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 
 from benchmarks.systems.clock import Clock, clock_of
 from benchmarks.systems.finding import short
-from benchmarks.systems.memory_use import live_bytes
+from benchmarks.systems.memory_use import free_bytes, live_bytes
 from benchmarks.systems.restoring import recorded_by
 from benchmarks.systems.stage import WORDS, Stage, Work
 from benchmarks.systems.system import Answers, Box, NoSuchQueryError, System
 from benchmarks.timing import Sample
-from benchmarks.whole_unet import free_bytes
 
 BOXES = 9
 CALLS = (1, 10, 50)

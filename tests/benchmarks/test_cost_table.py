@@ -226,6 +226,29 @@ def test_boxes_have_an_area_and_are_the_same_every_time() -> None:
     assert all(0 <= a < c <= 30 and 0 <= b < d <= 20 for a, b, c, d in boxes)
 
 
+def test_cases_by_device() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    (quick,) = cost.cases(full=False, device=cpu)
+    assert (quick.work.model.name, quick.work.part, quick.work.rows) == ("SD1.5", "attention", 2)
+    sizes = {
+        (c.work.model.name, c.work.rows, c.work.part) for c in cost.cases(full=True, device=cpu)
+    }
+    assert {("SD1.5", 2, "unet"), ("SD1.5", 8, "attention"), ("SDXL", 2, "unet")} < sizes
+    found = cost.cases(full=True, device=cuda)
+    assert {c.work.part for c in found} == {"unet"}
+    assert {c.work.dtype for c in found} == {torch.float16}
+    assert len({c.work.rows for c in found}) == 2 == len({c.work.model.name for c in found})
+    assert "whole UNet, fp16 on cuda" in cost.title(found[0])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a CUDA device")
+def test_kernels_of_a_device_say_that_there_is_none() -> None:
+    rows = cost.measure([Case(Work(TINY), 1, None)], [Stock(), Ours("fused", backend="fused")])
+    assert [row.measured for row in rows if row.status == "SKIP"] == [
+        "not run: no CUDA device here"
+    ]
+
+
 def test_the_rows_are_those_of_the_table() -> None:
     names = [system.title for system in all_systems()]
     assert names[0] == "stock diffusers" and len(names) == len(set(names))
