@@ -43,6 +43,11 @@ def goal_rows(work: Work, systems: Sequence[System], calls: Calls, records: Reco
         for name, cells in calls.items()
         if cells.failure is not None
     ]
+    rows += [
+        Row("cost", f"{_where(work)}: left behind by {name}, and put back", _names(cells.left))
+        for name, cells in calls.items()
+        if cells.left
+    ]
     restored = [cells.restored for cells in calls.values() if cells.restored is not None]
     what = f"{_where(work)}: stock's output after each of {len(restored)} systems"
     return [*rows, equality("cost", what, all(restored))]
@@ -51,6 +56,11 @@ def goal_rows(work: Work, systems: Sequence[System], calls: Calls, records: Reco
 def _where(work: Work) -> str:
     part = "UNet" if work.part == "unet" else "attn2 alone"
     return f"{work.model.name}, batch {work.rows}, {part}"
+
+
+def _names(left: Sequence[str]) -> str:
+    rest = f", and {len(left) - 1} more" if len(left) > 1 else ""
+    return f"{left[0].lstrip('.')}{rest}"
 
 
 def _measured(system: System, calls: Calls) -> CallCells | None:

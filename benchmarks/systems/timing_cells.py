@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -71,14 +72,20 @@ class _Candidate:
         self.same = self.same and same_bits(self.reference, outputs)
         return taken
 
-    def peak(self) -> int:
-        """Bytes over what was there before the call."""
+    def peak(self) -> int | None:
+        """Bytes over what was there before the call; None where it cannot be called."""
+        if self.failure is not None:
+            return None
         self.stage.announce(1)
-        with recorded_by(self.system, self.stage):
-            return peak_bytes(self.stage.call, self.stage.work.device)
+        try:
+            with recorded_by(self.system, self.stage):
+                return peak_bytes(self.stage.call, self.stage.work.device)
+        except Exception as error:
+            self.failure = short(error)
+            return None
 
 
-def groups_of(stage: Stage) -> tuple[list, list]:
+def groups_of(stage: Stage) -> tuple[list[Any], list[Any]]:
     """The modules that are recorded: of the text, and of the image itself."""
     return stage.sites, [site.module for site in UNetFamily().self_sites(stage.unet)]
 
@@ -117,32 +124,39 @@ def call_cells(
         # Stock's own rounds came after theirs.
         same = candidates[systems[0].name].same and same_bits(reference, stage.outputs())
         restored = dict.fromkeys(candidates, same)
-    peaks = {name: _peak(candidate) for name, candidate in candidates.items()}
-    found = {}
-    for name, candidate in candidates.items():
-        if candidate.failure is not None:
-            found[name] = CallCells(failure=candidate.failure, restored=restored[name])
-            continue
-        call, text, own = taken[name]
-        _, stock_text, stock_own = taken[systems[0].name]
-        with_own = candidate.system.visits_self
-        inside = _sum(text, own) if with_own else text
-        base = _sum(stock_text, stock_own) if with_own else stock_text
-        found[name] = CallCells(
-            call=call,
-            inside=inside,
-            extra=inside.minus(base),
-            same=candidate.same,
-            restored=restored[name],
-            left=tuple(candidate.left),
-            peak=peaks[name] - peaks[systems[0].name],
-        )
-    return found
+    peaks = {name: candidate.peak() for name, candidate in candidates.items()}
+    stock = systems[0].name
+    return {
+        name: _cells(candidate, (taken[name], taken[stock]), (peaks[name], peaks[stock]), restored)
+        for name, candidate in candidates.items()
+    }
 
 
-def _peak(candidate: _Candidate) -> int:
-    return 0 if candidate.failure is not None else candidate.peak()
+def _cells(
+    candidate: _Candidate,
+    taken: tuple[tuple[Sample, ...], tuple[Sample, ...]],
+    peaks: tuple[int | None, int | None],
+    restored: dict[str, bool],
+) -> CallCells:
+    """Of a candidate's times and peak, and stock's."""
+    name = candidate.system.name
+    if candidate.failure is not None:
+        return CallCells(failure=candidate.failure, restored=restored[name])
+    (call, *inside), (_, *base) = taken
+    if not candidate.system.visits_self:
+        # Its own attention is then stock's.
+        inside, base = inside[:1], base[:1]
+    peak, stock_peak = peaks
+    return CallCells(
+        call=call,
+        inside=_sum(inside),
+        extra=_sum(inside).minus(_sum(base)),
+        same=candidate.same,
+        restored=restored[name],
+        left=tuple(candidate.left),
+        peak=None if peak is None or stock_peak is None else peak - stock_peak,
+    )
 
 
-def _sum(one: Sample, other: Sample) -> Sample:
-    return Sample(tuple(map(sum, zip(one.seconds, other.seconds, strict=True))))
+def _sum(samples: Sequence[Sample]) -> Sample:
+    return Sample(tuple(map(sum, zip(*(sample.seconds for sample in samples), strict=True))))

@@ -121,6 +121,7 @@ def test_the_table_and_its_rows() -> None:
         "tiny, batch 2, UNet: bad": "RuntimeError: this one cannot record",
         "tiny, batch 2, UNet: missing": "not run: not installed here",
     }
+    assert not any("left behind" in row.what for row in rows)
     goals = {row.what: row for row in rows if row.goal}
     assert goals[f"tiny, batch 2, UNet: recorded call over stock, {ours.name}"].goal.endswith(
         "1.005"
@@ -128,6 +129,15 @@ def test_the_table_and_its_rows() -> None:
     assert goals[f"tiny, batch 2, UNet: bytes kept, {ours.name}"].status == "PASS"
     assert goals["tiny, batch 2, UNet: outputs of 1 of our rows against stock"].status == "PASS"
     assert table.markdown().count("\n") == len(systems) + 3
+
+
+def test_what_a_system_leaves_behind_is_a_row() -> None:
+    case = Case(Work(TINY), 1, None)
+    rows = cost.measure([case], [Stock(), Ours("plain"), Keeper(spoils=True)])
+    (row,) = (row for row in rows if "left behind by keeper" in row.what)
+    assert row.measured == "pipeline.stray, and 2 more"
+    (row,) = (row for row in rows if "stock's output after each of 3 systems" in row.what)
+    assert row.status == "PASS"
 
 
 def test_a_batch_has_as_many_prompts_and_no_answers() -> None:
