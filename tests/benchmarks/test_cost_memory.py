@@ -79,3 +79,15 @@ def test_a_system_that_keeps_tensors_keeps_their_bytes() -> None:
             stage.call(step)
         assert live_bytes() - before == 3 * 2 * KEPT
     assert live_bytes() == before
+
+
+def test_states_that_a_hook_keeps_are_new_at_every_call() -> None:
+    stage = tiny_stage()
+    kept: list[torch.Tensor] = []
+    handle = stage.sites[0].register_forward_pre_hook(lambda module, args: kept.append(args[0][0]))
+    before = live_bytes()
+    stage.call()
+    stage.call()
+    handle.remove()
+    # A view of one row keeps both.
+    assert live_bytes() - before == 2 * 2 * kept[0].nbytes
