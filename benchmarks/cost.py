@@ -58,7 +58,8 @@ class Case:
     Args:
         work: of a denoiser call.
         rounds: in which it is timed.
-        record: what is measured of the record; None for nothing but the calls.
+        record: what is measured of the record; None for what a case before it of the same model
+            and batch has measured.
     """
 
     work: Work
@@ -124,6 +125,7 @@ def measure(found: Sequence[Case], systems: Sequence[System]) -> list[Row]:
         except UnavailableError as error:
             missing[system.name] = str(error)
     rows: list[Row] = []
+    known: dict[tuple[str, int], dict[str, RecordCells]] = {}
     for case in found:
         needed = too_large(case.work)
         if needed is not None:
@@ -131,7 +133,8 @@ def measure(found: Sequence[Case], systems: Sequence[System]) -> list[Row]:
             continue
         calls, records = _case(case, [s for s in systems if s.name not in missing])
         calls |= {name: CallCells(failure=f"not run: {why}") for name, why in missing.items()}
-        _tables.append(cost_table(title(case), case.work, systems, calls, records))
+        shown = known.setdefault((case.work.model.name, case.work.rows), records)
+        _tables.append(cost_table(title(case), case.work, systems, calls, shown))
         rows += goal_rows(case.work, systems, calls, records)
     return rows
 

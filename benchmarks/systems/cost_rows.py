@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.report import Row, equality, judged
 from benchmarks.systems.attention_map_diffusers import AttentionMapDiffusers
-from benchmarks.systems.cost_table import megabytes
+from benchmarks.systems.cost_table import megabytes, readable
 from benchmarks.systems.daam import Daam
 from benchmarks.systems.ours import Ours
 from benchmarks.systems.record_cells import RecordCells
@@ -80,7 +80,7 @@ def _against_predecessors(
             continue
         assert mine.extra is not None and theirs.extra is not None
         what = f"{_where(work)}: extra time in attn2, {ours.name} against {system.name}"
-        measured = f"{mine.extra.text()} against {theirs.extra.text()}"
+        measured = f"{readable(mine.extra)} against {readable(theirs.extra)}"
         if system.kept_by_width:
             # It computes its maps when it is asked for them.
             rows.append(Row("cost", f"{what}, which makes no map in the call", measured))

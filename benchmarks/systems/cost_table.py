@@ -58,6 +58,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB" if abs(size) < 1e8 else f"{size / 1e6:,.0f} MB"
 
 
+def readable(sample: Sample) -> str:
+    """In seconds, or in milliseconds if it is less than one."""
+    return sample.text("s" if sample.median > 1 else "ms")
+
+
 def _row(
     system: System,
     work: Work,
@@ -78,13 +83,13 @@ def _timed(call: CallCells, work: Work, stock: CallCells) -> list[str]:
     seconds, ratio = "whole UNet only", "whole UNet only"
     if work.part == "unet":
         assert stock.call is not None
-        seconds = call.call.text("s" if call.call.median > 1 else "ms")
+        seconds = readable(call.call)
         ratio = "{:.4f} ({:.4f} to {:.4f})".format(*call.call.over(stock.call))
     if call is stock:
-        base = call.inside.text("s" if call.inside.median > 1 else "ms")
+        base = readable(call.inside)
         return [seconds, "1", f"0 ({base} in attn2)", "", "0"]
     same = "equal in every bit" if call.same else "other bits"
-    return [seconds, ratio, call.extra.text(), same, _peak(call.peak)]
+    return [seconds, ratio, readable(call.extra), same, _peak(call.peak)]
 
 
 def _peak(size: int | None) -> str:
@@ -101,5 +106,5 @@ def _recorded(record: RecordCells | None) -> list[str]:
 
 def _answer(cell: Cell) -> str:
     if isinstance(cell, Sample):
-        return cell.text("s" if cell.median > 1 else "ms")
+        return readable(cell)
     return cell or NOT_MEASURED

@@ -140,6 +140,15 @@ def test_what_a_system_leaves_behind_is_a_row() -> None:
     assert row.status == "PASS"
 
 
+def test_a_whole_unets_table_shows_the_record_that_was_measured_before() -> None:
+    found = [Case(Work(TINY), 1, PLAN), Case(Work(TINY, part="unet"), 1, None)]
+    rows = cost.measure(found, [Stock(), Ours("plain"), Keeper()])
+    attention, whole = (table.rows[1] for table in cost.tables())
+    assert attention[6:] == whole[6:] and "not measured" not in whole[6]
+    assert attention[1] != whole[1]
+    assert sum("bytes kept" in row.what for row in rows) == 1
+
+
 def test_a_batch_has_as_many_prompts_and_no_answers() -> None:
     once = RecordPlan(calls=(1,), slow_calls=1, wide_calls=1, limit=10**9, answers=False)
     systems = [Stock(), Ours("cross-attention"), Keeper()]
