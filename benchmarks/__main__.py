@@ -39,6 +39,7 @@ BENCHMARKS = {
     "growth": Benchmark("growth"),
     "roofline": Benchmark("roofline"),
     "gpu": Benchmark("gpu"),
+    "cost": Benchmark("cost", quick=False),
     "sdxl": Benchmark("sdxl"),
     "records": Benchmark("records"),
     "queries": Benchmark("queries"),
