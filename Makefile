@@ -27,7 +27,7 @@ check: $(VENV)/installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --json out/bench/results.json --markdown out/bench/results.md
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

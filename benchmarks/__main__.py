@@ -1,19 +1,23 @@
-"""``python -m benchmarks [name …]``: runs benchmarks, prints one table, says what is met."""
+"""``python -m benchmarks [name …]``: runs benchmarks, prints their tables, says what is met."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.guards import Guards
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: a module with ``run(*, full) -> list[Row]``; its docstring describes it.
+    """One benchmark: a module of this package, whose docstring describes it.
+
+    It has ``run(*, full) -> list[Row]``, or ``run(*, full, device)``. It may have
+    ``tables() -> list[Table]``, called after ``run``, and ``GUARDS``, the tests without which its
+    times are worth nothing, with ``GUARDS_ON``, more of them by device.
 
     Args:
         module: in this package; imported only when it is run.
@@ -26,10 +30,16 @@ class Benchmark:
 
 BENCHMARKS = {
     "identity": Benchmark("identity"),
+    "backends": Benchmark("backends", quick=False),
     "accuracy": Benchmark("accuracy"),
     "parity": Benchmark("parity"),
     "memory": Benchmark("memory"),
     "recording_cost": Benchmark("recording_cost"),
+    "overhead": Benchmark("overhead"),
+    "growth": Benchmark("growth"),
+    "roofline": Benchmark("roofline"),
+    "gpu": Benchmark("gpu"),
+    "cost": Benchmark("cost", quick=False),
     "sdxl": Benchmark("sdxl"),
     "records": Benchmark("records"),
     "queries": Benchmark("queries"),
@@ -44,37 +54,48 @@ BENCHMARKS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 1 if a deterministic goal is missed (with ``--strict`` any goal), else 0."""
+def main(arguments: list[str] | None = None, *, guards: Guards | None = None) -> int:
+    """Exit status: 1 if a deterministic goal is missed (with ``--strict`` any goal), else 0.
+
+    Args:
+        arguments: of the command line, if not the process's own.
+        guards: what runs the tests that guard times, if not in this repository.
+    """
     parser = _parser()
-    options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in BENCHMARKS]
+    given = parser.parse_args(arguments)
+    unknown = [name for name in given.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"{unknown[0]!r} is no benchmark. Benchmarks: {', '.join(BENCHMARKS)}.")
-    if options.list:
+    if given.list:
         for name, benchmark in BENCHMARKS.items():
             print(f"{name:<16} {_description(benchmark)}")
         return 0
     import torch
 
-    from benchmarks.report import Row, as_json, header, markdown, markdown_header
+    from benchmarks.harness import Options, measure
+    from benchmarks.header import header
+    from benchmarks.report import as_json, as_markdown, failures, summary
 
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device. Give --device cpu, or neither.")
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     # Timing sees one thread only.
     torch.set_num_threads(1)
-    rows: list[Row] = []
-    for name in options.names or [name for name, entry in BENCHMARKS.items() if entry.quick]:
-        start = time.perf_counter()
-        module = importlib.import_module(f"benchmarks.{BENCHMARKS[name].module}")
-        rows += module.run(full=options.full)
-        print(f"{name}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
-    facts = header()
-    print(f"{markdown_header(facts)}\n\n{markdown(rows)}")
-    if options.json is not None:
-        options.json.write_text(json.dumps(as_json(facts, rows), indent=2) + "\n")
-    missed = [row for row in rows if row.status == "FAIL"]
-    failed = [row for row in missed if row.deterministic or options.strict]
-    print(f"\ngoals missed: {len(missed)}" if missed else "\nall goals met")
-    return 1 if failed else 0
+    names = given.names or [name for name, entry in BENCHMARKS.items() if entry.quick]
+    modules = {name: f"{__package__}.{BENCHMARKS[name].module}" for name in names}
+    facts = header(device)
+    results = measure(modules, Options(given.full, device, not given.no_guards), guards)
+    text = as_markdown(facts, results)
+    print(f"{text}\n\n{summary(results)}")
+    _write(given.json, json.dumps(as_json(facts, results), indent=2))
+    _write(given.markdown, text)
+    return 1 if failures(results, strict=given.strict) else 0
+
+
+def _write(path: Path | None, content: str) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,9 +108,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="say what each measures, and stop")
     parser.add_argument("--full", action="store_true", help="also the parts that take minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="where those run that can choose (default: cuda where there is one)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write what is printed there")
     parser.add_argument(
         "--strict", action="store_true", help="fail on missed times too, not on exact goals alone"
+    )
+    parser.add_argument(
+        "--no-guards",
+        action="store_true",
+        help="show times without running the tests of what is timed",
     )
     return parser
 

@@ -23,6 +23,12 @@ from diffusers_rdaam.geometry.grid import interpolation_matrix
 from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
 from diffusers_rdaam.recording.tokenize import align
 
+GUARDS = (
+    "tests/geometry/test_grid.py",
+    "tests/attribution/test_laws.py",
+    "tests/attribution/test_region_words.py",
+)
+
 QUESTIONS = 200
 ROUNDS = 15
 GOALS_MS = {"ready": 20.0, "region": 1.0, "word": 3.0}

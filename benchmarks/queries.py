@@ -22,6 +22,11 @@ from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, Progress
 from diffusers_rdaam.recording.queries import QueryRecord
 
+GUARDS = (
+    "tests/kernels/test_portable.py",
+    "tests/recording/test_queries.py",
+)
+
 STEPS = 5
 ROUNDS = 5
 GOAL = 22.1 * 2**20

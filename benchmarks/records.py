@@ -22,6 +22,13 @@ from diffusers_rdaam.recording.frames import Frames
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.target import Branch, Target
 
+GUARDS = (
+    "tests/kernels/test_portable.py",
+    "tests/kernels/test_heads_apart.py",
+    "tests/recording/test_accumulator.py",
+    "tests/recording/test_frames.py",
+)
+
 STEPS = 50
 # All bytes are allocated before the first call; that none join later is seen at the second.
 CALLS = (1, 2)

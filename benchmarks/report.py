@@ -1,15 +1,16 @@
-"""Rows of results, the header above them, and both as Markdown and JSON."""
+"""Rows of results, and results of benchmarks, as Markdown and JSON."""
 
 from __future__ import annotations
 
-import platform
-import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from benchmarks.header import markdown_header
+from benchmarks.table import Table
 
 Status = Literal["PASS", "FAIL", "-", "SKIP"]
+COLUMNS = ["benchmark", "what", "measured", "goal", ""]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Row:
         measured: as a text with its unit.
         goal: as a text; empty where there is none.
         status: ``"PASS"`` or ``"FAIL"`` with a goal, ``"-"`` without, ``"SKIP"`` if not measured.
-        deterministic: the same on every machine, so that a failure fails the command.
+        deterministic: the same on every machine, so that a failure fails the command. What is not
+            counts as a time, and is withheld where the tests that guard it are red.
     """
 
     benchmark: str
@@ -46,55 +48,79 @@ def equality(benchmark: str, what: str, equal: bool) -> Row:
     return judged(benchmark, what, measured, "equal in every bit", equal, deterministic=True)
 
 
-def header() -> dict[str, str]:
-    """On what, with which versions, of which commit."""
-    names = ("torch", "diffusers", "transformers", "numpy")
+@dataclass(frozen=True)
+class Result:
+    """What one benchmark found.
+
+    Args:
+        benchmark: its name.
+        rows, tables: in the order in which they are shown.
+        seconds: of wall time that it took.
+        guards: what was seen of the tests that guard its times, in words.
+    """
+
+    benchmark: str
+    rows: tuple[Row, ...]
+    tables: tuple[Table, ...] = ()
+    seconds: float = 0.0
+    guards: str = ""
+
+
+def rows_of(results: Sequence[Result]) -> list[Row]:
+    """The rows of all results."""
+    return [row for result in results for row in result.rows]
+
+
+def failures(results: Sequence[Result], *, strict: bool = False) -> list[Row]:
+    """The rows that fail the command.
+
+    Args:
+        strict: whether missed times fail it, too.
+    """
+    missed = [row for row in rows_of(results) if row.status == "FAIL"]
+    return [row for row in missed if row.deterministic or strict]
+
+
+def summary(results: Sequence[Result]) -> str:
+    """How many goals were missed, and what was not measured."""
+    statuses = [row.status for row in rows_of(results)]
+    missed, skipped = statuses.count("FAIL"), statuses.count("SKIP")
+    text = f"goals missed: {missed}" if missed else "all goals met that were measured"
+    return f"{text}; rows not measured: {skipped}" if skipped else text
+
+
+def as_markdown(facts: dict[str, str], results: Sequence[Result]) -> str:
+    """Header, one table of all rows, and the benchmarks' own tables."""
+    cells = [
+        [row.benchmark, row.what, row.measured, row.goal, row.status] for row in rows_of(results)
+    ]
+    tables = [Table("Results", COLUMNS, cells)]
+    tables += [table for result in results for table in result.tables]
+    parts = [markdown_header(facts), _guards(results), *(table.markdown() for table in tables)]
+    return "\n\n".join(parts)
+
+
+def as_json(facts: dict[str, str], results: Sequence[Result]) -> dict[str, Any]:
+    """The same for a file."""
     return {
-        "processor": _processor(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-        "commit": _commit(),
+        "header": facts,
+        "guards": {result.benchmark: result.guards for result in results},
+        "seconds": {result.benchmark: round(result.seconds, 3) for result in results},
+        "rows": [asdict(row) for row in rows_of(results)],
+        "tables": [
+            {"benchmark": result.benchmark} | asdict(table)
+            for result in results
+            for table in result.tables
+        ],
     }
 
 
-def markdown_header(facts: dict[str, str]) -> str:
-    """The header as one line."""
-    return ", ".join(f"{name} {value}" for name, value in facts.items())
-
-
-def markdown(rows: list[Row]) -> str:
-    """The rows as a table."""
-    lines = ["| benchmark | what | measured | goal | |", "|---|---|---|---|---|"]
-    for row in rows:
-        cells = (row.benchmark, row.what, row.measured, row.goal, row.status)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def as_json(facts: dict[str, str], rows: list[Row]) -> dict[str, object]:
-    """The same for a file."""
-    return {"header": facts, "rows": [asdict(row) for row in rows]}
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    name = models[0] if models else platform.processor() or platform.machine()
-    return f"{name} ({len(models) or 'unknown number of'} cores, 1 thread used)"
-
-
-def _commit() -> str:
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        changed = " with changes" if git("status", "--porcelain", "--", "..") else ""
-        return git("rev-parse", "--short", "HEAD") + changed
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+def _guards(results: Sequence[Result]) -> str:
+    """Which times were guarded by which outcome of their tests; benchmarks alike on one line."""
+    alike: dict[str, list[str]] = {}
+    for result in results:
+        if result.guards:
+            alike.setdefault(result.guards, []).append(result.benchmark)
+    if not alike:
+        return "No benchmark here times what a test guards."
+    return "\n".join(f"Guards of {', '.join(names)}: {text}." for text, names in alike.items())

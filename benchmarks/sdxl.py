@@ -7,6 +7,12 @@ from benchmarks.report import Row
 from benchmarks.sizes import SDXL
 from benchmarks.whole_unet import whole_unet
 
+GUARDS = (
+    "tests/kernels/test_portable.py",
+    "tests/recording/test_accumulator.py",
+    "tests/recording/test_processor.py",
+)
+
 CALLS = (1, 10)
 GOAL = 1_600_000
 

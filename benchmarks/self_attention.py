@@ -21,6 +21,11 @@ from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.self_maps import own_shapes
 from diffusers_rdaam.recording.target import Branch, Target
 
+GUARDS = (
+    "tests/kernels/test_portable.py",
+    "tests/attribution/test_self_attention.py",
+)
+
 STEPS = 50
 GOAL = 34_000_000
 # What DAAM-I2I keeps for an image of 50 steps: the heads of both halves, in fp32.

@@ -114,10 +114,10 @@ def site_grids(
     return {site.name: family.grid(site, latent) for site in family.sites(unet)}
 
 
-def fill_with_noise(module: torch.nn.Module) -> torch.nn.Module:
+def fill_with_noise(module: torch.nn.Module, device: str = "cpu") -> torch.nn.Module:
     """Give a module from the ``meta`` device memory and random weights of a usual size."""
-    module.to_empty(device="cpu").eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
+    module.to_empty(device=device).eval().requires_grad_(False)
+    generator = torch.Generator(device).manual_seed(0)
     for name, parameter in module.named_parameters():
         if parameter.ndim > 1:
             parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)

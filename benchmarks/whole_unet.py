@@ -1,90 +1,173 @@
-"""Whole UNet calls at full size, stock against recorded: gigabytes, and minutes."""
+"""Whole UNet calls at full size, stock against recorded: gigabytes, and minutes on a processor."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.report import Row, equality
+from benchmarks.report import Row, equality, judged
 from benchmarks.sizes import Model, fill_with_noise, unet_without_memory
 from benchmarks.timing import Sample, interleaved
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import Site, install
+from diffusers_rdaam.recording.sites import Site
 
 # The rows of a guided call: unconditional, conditional.
 ROWS = 2
 # Beside the weights: activations, and what the libraries take.
 SPARE_BYTES = 2e9
+STOCK = "stock"
 
 
-def whole_unet(benchmark: str, model: Model, *, rounds: int) -> list[Row]:
-    """Calls with all weights in fp32; skipped where the memory is not free."""
+class WholeUNet:
+    """A UNet with all its weights, random, and an input; called stock and recorded.
+
+    Args:
+        unet: without memory; gets it here.
+        model: whose it is.
+        templates: of the recorded calls, by name.
+        device: ``"cpu"`` or ``"cuda"``.
+        dtype: of weights and input.
+        calls: of the denoiser in one run.
+    """
+
+    def __init__(
+        self,
+        unet: Any,
+        model: Model,
+        templates: Mapping[str, RDAAMProcessor],
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        calls: int = 1,
+    ) -> None:
+        # Not the model's own method, which warns of modules to keep in float32: it has none.
+        self.unet = fill_with_noise(nn.Module.to(unet, dtype), device)
+        self.inputs = _moved(model.inputs(ROWS), device, dtype)
+        self.calls = calls
+        self.family = UNetFamily()
+        self.sites = self.family.sites(self.unet)
+        self.templates = templates
+        self.processors: dict[str, list[Any]] = {STOCK: [AttnProcessor2_0() for _ in self.sites]}
+        for name, template in templates.items():
+            self.processors[name] = [template.bind(site.name) for site in self.sites]
+        self.pipe = SimpleNamespace(
+            unet=self.unet, do_classifier_free_guidance=True, _num_timesteps=calls
+        )
+        self.outputs: dict[str, Tensor] = {}
+        # CPU seconds inside of the text attention, of every run.
+        self.inside: dict[str, list[float]] = {}
+
+    def runs(self) -> dict[str, Callable[[], None]]:
+        """What makes one run, by name; the first is the stock one."""
+        return {name: partial(self.run, name) for name in (STOCK, *self.templates)}
+
+    def run(self, name: str) -> None:
+        """Call the denoiser as often as a run does, with the processors of that name.
+
+        Those without a template do not record.
+        """
+        self._install(self.processors[name])
+        with torch.no_grad(), _clocked(self.sites, self.inside.setdefault(name, [])):
+            if name not in self.templates:
+                self._call(name)
+                return
+            with Recorder(self.pipe, self.family, self.templates[name]) as recorder:
+                self._call(name)
+            if recorder.calls != self.calls:
+                raise RuntimeError(f"{recorder.calls} of {self.calls} calls were recorded.")
+
+    def _call(self, name: str) -> None:
+        for _ in range(self.calls):
+            self.outputs[name] = self.unet(**self.inputs).sample
+
+    def _install(self, processors: Sequence[Any]) -> None:
+        for site, processor in zip(self.sites, processors, strict=True):
+            site.module.processor = processor
+
+
+def whole_unet(
+    benchmark: str, model: Model, *, rounds: int, goal: float | None = None
+) -> list[Row]:
+    """Calls with all weights in fp32 on the processor; skipped where the memory is not free.
+
+    Args:
+        benchmark: the rows' name.
+        model: whose UNet.
+        rounds: calls of each kind.
+        goal: the ratio to stock at most.
+    """
     unet = unet_without_memory(model)
-    parameters = sum(parameter.numel() for parameter in unet.parameters())
-    what = (
-        f"whole UNet call, {parameters / 1e6:.0f} million parameters, fp32, same input, "
-        f"{rounds} {'round' if rounds == 1 else 'rounds'}"
-    )
-    needed, free = 4 * parameters + SPARE_BYTES, _free_bytes()
-    if free is not None and free < needed:
-        measured = f"{needed / 1e9:.0f} GB of memory needed, {free / 1e9:.0f} GB free"
-        return [Row(benchmark, what, measured, status="SKIP")]
-    fill_with_noise(unet)
-    return _calls(benchmark, model, unet, what, rounds)
-
-
-def _calls(benchmark: str, model: Model, unet: Any, what: str, rounds: int) -> list[Row]:
-    family, template = UNetFamily(), RDAAMProcessor()
-    sites = family.sites(unet)
-    install(sites, template)
-    pipe = SimpleNamespace(unet=unet, do_classifier_free_guidance=True, _num_timesteps=rounds)
-    inputs = model.inputs(ROWS)
-    outputs: dict[str, Tensor] = {}
-    inside: dict[str, list[float]] = {"stock": [], "recorded": []}
-
-    def stock() -> None:
-        with _stock_processors(sites), _clocked(sites, inside["stock"]):
-            outputs["stock"] = unet(**inputs).sample
-
-    def recorded() -> None:
-        with Recorder(pipe, family, template), _clocked(sites, inside["recorded"]):
-            outputs["recorded"] = unet(**inputs).sample
-
-    with torch.no_grad():
-        # No warm-up: a call takes long enough to drown what only the first one pays.
-        taken = interleaved({"stock": stock, "recorded": recorded}, rounds=rounds, warm_up=False)
-    modules = {name: Sample(tuple(seconds)) for name, seconds in inside.items()}
+    counted = f"{rounds} {'round' if rounds == 1 else 'rounds'}"
+    what = f"whole UNet call, {size_text(unet)}, fp32, same input, {counted}"
+    missing = memory_missing(unet, torch.float32, "cpu")
+    if missing:
+        return [Row(benchmark, what, missing, status="SKIP")]
+    whole = WholeUNet(unet, model, {"recorded": RDAAMProcessor()})
+    # No warm-up: a call takes long enough to drown what only the first one pays.
+    taken = interleaved(whole.runs(), rounds=rounds, warm_up=False)
+    inside = {name: Sample(tuple(seconds)) for name, seconds in whole.inside.items()}
+    equal = torch.equal(whole.outputs[STOCK], whole.outputs["recorded"])
     return [
-        Row(benchmark, what, _against(taken)),
-        Row(benchmark, f"of this, inside the {len(sites)} attn2 modules", _against(modules)),
-        equality(
-            benchmark,
-            "its output, recorded against stock",
-            torch.equal(outputs["stock"], outputs["recorded"]),
+        against_stock(benchmark, what, taken, "recorded", goal),
+        against_stock(
+            benchmark, f"of this, inside the {len(whole.sites)} attn2 modules", inside, "recorded"
         ),
+        equality(benchmark, "its output, recorded against stock", equal),
     ]
 
 
-def _against(taken: dict[str, Sample]) -> str:
-    stock, recorded = taken["stock"], taken["recorded"]
+def against_stock(
+    benchmark: str, what: str, taken: Mapping[str, Sample], name: str, goal: float | None = None
+) -> Row:
+    """Both times and their ratio; judged by the median of the ratios."""
+    stock, recorded = taken[STOCK], taken[name]
     ratio, low, high = recorded.over(stock)
     span = "" if low == high else f" ({low:.3f} to {high:.3f})"
-    return f"stock {stock.text('s')}, recorded {recorded.text('s')}, ratio {ratio:.3f}{span}"
+    measured = f"stock {stock.text('s')}, {name} {recorded.text('s')}, ratio {ratio:.3f}{span}"
+    if goal is None:
+        return Row(benchmark, what, measured)
+    return judged(benchmark, what, measured, f"at most {goal:g}", ratio <= goal)
+
+
+def size_text(unet: Any) -> str:
+    """``"860 million parameters"``."""
+    count = sum(parameter.numel() for parameter in unet.parameters())
+    return f"{count / 1e6:.0f} million parameters"
+
+
+def memory_missing(unet: Any, dtype: torch.dtype, device: str) -> str:
+    """What is needed and what is free, where that is less; else an empty text."""
+    weights = dtype.itemsize * sum(parameter.numel() for parameter in unet.parameters())
+    needed, free = weights + SPARE_BYTES, _free_bytes(device)
+    if free is None or free >= needed:
+        return ""
+    return f"{needed / 1e9:.0f} GB of memory needed, {free / 1e9:.0f} GB free"
+
+
+def _moved(inputs: Any, device: str, dtype: torch.dtype) -> Any:
+    """Tensors on the device, those of floats in the type; dictionaries likewise."""
+    if isinstance(inputs, dict):
+        return {name: _moved(value, device, dtype) for name, value in inputs.items()}
+    return inputs.to(device, dtype if inputs.is_floating_point() else inputs.dtype)
 
 
 @contextmanager
 def _clocked(sites: tuple[Site, ...], seconds: list[float]) -> Iterator[None]:
-    """Append the CPU seconds that all sites' modules took together."""
+    """Append the CPU seconds that all sites' modules took together; nothing off the processor."""
+    if next(sites[0].module.parameters()).device.type != "cpu":
+        yield
+        return
     total = 0.0
 
     def start(*unused: Any) -> None:
@@ -105,20 +188,10 @@ def _clocked(sites: tuple[Site, ...], seconds: list[float]) -> Iterator[None]:
     seconds.append(total)
 
 
-@contextmanager
-def _stock_processors(sites: tuple[Site, ...]) -> Iterator[None]:
-    before = [site.processor for site in sites]
-    for site in sites:
-        site.module.processor = AttnProcessor2_0()
-    try:
-        yield
-    finally:
-        for site, processor in zip(sites, before, strict=True):
-            site.module.processor = processor
-
-
-def _free_bytes() -> int | None:
+def _free_bytes(device: str) -> int | None:
     """Memory that can be had without swapping, where the system tells."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
     information = Path("/proc/meminfo")
     if not information.is_file():
         return None
