@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,8 +12,22 @@ import torch
 from torch import Tensor
 
 
+@contextmanager
+def older_objects_left_out() -> Iterator[None]:
+    """In the block, look at no object from before it: there are half a million of libraries."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def live_bytes() -> int:
-    """Of all tensors of this process on all devices; of a view, all that it keeps alive."""
+    """Of all tensors of this process on all devices; of a view, all that it keeps alive.
+
+    Within :func:`older_objects_left_out` of those that are younger than the block.
+    """
     gc.collect()
     storages = {}
     for found in gc.get_objects():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.systems.clock import Clock, clock_of
 from benchmarks.systems.finding import short
-from benchmarks.systems.memory_use import free_bytes, live_bytes
+from benchmarks.systems.memory_use import free_bytes, live_bytes, older_objects_left_out
 from benchmarks.systems.restoring import recorded_by
 from benchmarks.systems.stage import WORDS, Stage, Work
 from benchmarks.systems.system import Answers, Box, NoSuchQueryError, System
@@ -27,6 +27,7 @@ class RecordPlan:
         calls: lengths of the runs, ascending; after the first of them the answers are asked for.
         slow_calls: the longest run of a system whose calls are slow.
         wide_calls: the longest run at full width.
+        growing_calls: the longest run where a shorter one has shown that steps add up.
         limit: bytes that a system may keep.
         answers: whether they are asked for.
     """
@@ -35,6 +36,7 @@ class RecordPlan:
     slow_calls: int
     wide_calls: int
     limit: int
+    growing_calls: int = CALLS[-1]
     answers: bool = True
 
 
@@ -94,25 +96,28 @@ def record_cells(system: System, stages: Stages, plan: RecordPlan) -> RecordCell
     longest = plan.slow_calls if system.visits_self else plan.wide_calls
     longest = longest if system.kept_by_width or system.visits_self else plan.calls[-1]
     cells = RecordCells()
-    for calls in plan.calls:
-        reason = _reason(cells.kept, calls, longest, plan.limit)
-        if reason is not None:
-            cells.kept[calls] = reason
-            continue
-        ask = plan.answers and calls == plan.calls[0]
-        cells = _run(system, stage, calls, cells, ask=ask)
+    with older_objects_left_out():
+        for calls in plan.calls:
+            reason = _reason(cells.kept, calls, longest, plan)
+            if reason is not None:
+                cells.kept[calls] = reason
+                continue
+            ask = plan.answers and calls == plan.calls[0]
+            cells = _run(system, stage, calls, cells, ask=ask)
     return cells
 
 
-def _reason(kept: dict[int, int | str], calls: int, longest: int, limit: int) -> str | None:
+def _reason(kept: dict[int, int | str], calls: int, longest: int, plan: RecordPlan) -> str | None:
     """Why a run of so many calls is not made."""
     if calls > longest:
         return "not measured (minutes)"
     measured = {before: size for before, size in kept.items() if isinstance(size, int)}
     if len(measured) < len(kept):
         return "not measured (memory)"
+    if len(measured) > 1 and _grows(measured) and calls > plan.growing_calls:
+        return "not measured (minutes)"
     free = free_bytes()
-    limit = limit if free is None else min(limit, free // 2)
+    limit = plan.limit if free is None else min(plan.limit, free // 2)
     # Only to decide whether to run it: what is shown was measured.
     if any(size * calls / before > limit for before, size in measured.items() if _grows(measured)):
         return "not measured (memory)"
@@ -169,7 +174,7 @@ def boxes_of(size: tuple[int, int], number: int) -> list[Box]:
 
 def quick_plan() -> RecordPlan:
     """In a minute."""
-    return RecordPlan(calls=CALLS, slow_calls=1, wide_calls=10, limit=2 * 10**9)
+    return RecordPlan(calls=CALLS, slow_calls=1, wide_calls=10, limit=2 * 10**9, growing_calls=10)
 
 
 def full_plan() -> RecordPlan:

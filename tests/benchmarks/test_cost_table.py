@@ -38,6 +38,9 @@ def test_longer_runs_than_allowed_are_not_made_up() -> None:
     assert slow == {1: 2 * KEPT} | dict.fromkeys((10, 50), "not measured (minutes)")
     small = RecordPlan(calls=(1, 10, 50), slow_calls=1, wide_calls=10, limit=30 * KEPT)
     assert _kept(small)[50] == "not measured (memory)" and _kept(small)[10] == 20 * KEPT
+    quick = RecordPlan((1, 10, 50), 1, 10, 10**9, growing_calls=10)
+    assert _kept(quick)[50] == "not measured (minutes)" and _kept(quick)[10] == 20 * KEPT
+    assert _kept(quick, grows=False)[50] == 2 * KEPT
     # Constant, as far as was measured: the limit is not in its way.
     assert _kept(small, grows=False)[50] == 2 * KEPT
 
