@@ -19,17 +19,17 @@ from torch import Tensor
 from diffusers_rdaam.kernels import blocks
 from diffusers_rdaam.kernels.blocks import Blocks
 from diffusers_rdaam.kernels.fused_launch import (
-    NotLaunchedError,
+    NotServedError,
     empty_output,
     kind_of,
     launch_columns,
     launch_forward,
     launch_text,
-    unlaunched,
+    refused,
 )
 
 __all__ = [
-    "NotLaunchedError",
+    "NotServedError",
     "accumulate",
     "attend",
     "interpreted",
@@ -100,7 +100,7 @@ def unserved(
         return f"head size {query.shape[-1]} is over {MOST_CHANNELS}"
     if value is not None and value.shape[-1] != query.shape[-1]:
         return f"heads of values have {value.shape[-1]} channels, of queries {query.shape[-1]}"
-    return unlaunched.get(kind_of(query, key)) if unlaunched else None
+    return refused.get(kind_of(query, key)) if refused else None
 
 
 def accumulate(

@@ -18,19 +18,27 @@ from diffusers_rdaam.kernels.blocks import Blocks, cover
 
 # Where nothing is launched, in the interpreter: what a large GPU has.
 _PROCESSORS = 108
-# What could not be launched, and why: Triton compiles a kernel when it is first needed.
-unlaunched: dict[tuple[object, ...], str] = {}
+# What the kernels turned out not to serve here, and why.
+refused: dict[tuple[object, ...], str] = {}
 
 
-class NotLaunchedError(RuntimeError):
-    """Triton could not compile or launch a kernel. Nothing was added to the planes.
+class NotServedError(RuntimeError):
+    """A kernel does not serve a call after all, and nothing was added to the planes.
 
-    There may be no C compiler for its launcher, or a GPU that is newer than its assembler.
-    :func:`unserved` tells from then on.
+    Triton compiles a kernel when it is first needed, and could not: there may be no C compiler for
+    its launcher, or a GPU that is newer than its assembler. Or the kernel was tried, and was wrong.
+    :func:`diffusers_rdaam.kernels.fused.unserved` tells from then on.
     """
 
 
+def refuse(query: Tensor, key: Tensor, why: str) -> NotServedError:
+    """Remember why calls of a kind are not served; what to raise."""
+    refused[kind_of(query, key)] = why
+    return NotServedError(why)
+
+
 def kind_of(query: Tensor, key: Tensor) -> tuple[object, ...]:
+    """What the kernels that a call takes are compiled for, as far as a refusal goes."""
     return query.device, query.dtype, query.shape[3], key.shape[2]
 
 
@@ -39,7 +47,7 @@ def launching(query: Tensor, key: Tensor) -> Iterator[None]:
     """On the tensors' device, where Triton launches on the current one.
 
     Raises:
-        NotLaunchedError: a kernel could not be compiled or launched.
+        NotServedError: a kernel could not be compiled or launched.
     """
     elsewhere = query.device.type == "cuda" and query.device.index != torch.cuda.current_device()
     try:
@@ -50,8 +58,7 @@ def launching(query: Tensor, key: Tensor) -> Iterator[None]:
     except Exception as error:
         first, *_ = str(error).strip().splitlines() or [""]
         why = f"Triton could not launch its kernel ({type(error).__name__}: {first})"
-        unlaunched[kind_of(query, key)] = why
-        raise NotLaunchedError(why) from error
+        raise refuse(query, key, why) from error
 
 
 def empty_output(query: Tensor) -> Tensor:

@@ -118,17 +118,19 @@ def _run_beside(
     count: Tensor | None,
 ) -> str | None:
     # Not above: where no kernel of Triton's is asked for, nothing of it is loaded.
-    from diffusers_rdaam.kernels import fused
+    from diffusers_rdaam.kernels import fused, fused_trial
 
     why = fused.unserved(query, key, lse=lse)
     added: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
     if why is None:
         if not check(query, key, high, low, mask=mask, lse=lse):
             return None
+        tried: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse}
         try:
+            fused_trial.prove(query, key, high, low, **tried)
             fused.accumulate(query, key, high, low, **added)
             return None
-        except fused.NotLaunchedError as error:
+        except fused.NotServedError as error:
             why = str(error)
     portable.accumulate(query, key, high, low, **added)
     return why
@@ -145,15 +147,15 @@ def _run_attend(
     mask: Tensor | None,
     scale: float,
 ) -> Tensor:
-    from diffusers_rdaam.kernels import fused
+    from diffusers_rdaam.kernels import fused, fused_trial
 
     if fused.unserved(query, key, value=value) is None:
         check(query, key, high, low, mask=mask, value=value, first=first)
+        added: dict[str, Any] = {"first": first, "mask": mask, "scale": scale}
         try:
-            return fused.attend(
-                query, key, value, high, low, first=first, mask=mask, scale=scale, count=count
-            )
-        except fused.NotLaunchedError:
+            fused_trial.prove(query, key, high, low, value=value, **added)
+            return fused.attend(query, key, value, high, low, count=count, **added)
+        except fused.NotServedError:
             # Nothing was added; from now on it is among the calls that are not served.
             pass
     # Compiled code has promised the fused kernel's strides. Eager callers ask before they call.

@@ -296,13 +296,13 @@ def test_a_kernel_that_cannot_be_launched_writes_nothing_and_is_remembered(monke
 
     monkeypatch.setattr(fused_text, "fold_shares", Broken())
     monkeypatch.setattr(fused_long, "add_columns", Broken())
-    monkeypatch.setattr(fused_launch, "unlaunched", {})
-    monkeypatch.setattr(fused, "unlaunched", fused_launch.unlaunched)
+    monkeypatch.setattr(fused_launch, "refused", {})
+    monkeypatch.setattr(fused, "refused", fused_launch.refused)
     query, key = vectors(2, 2, 21, 16, seed=0), vectors(2, 2, columns, 16, seed=1)
     high, low, _ = make_planes(2, columns, 21)
     count = torch.zeros(1, dtype=torch.int32, device=DEVICE)
     message = "Triton could not launch its kernel (RuntimeError: Failed to find C compiler.)"
-    with pytest.raises(fused.NotLaunchedError) as caught:
+    with pytest.raises(fused.NotServedError) as caught:
         fused.accumulate(query, key, high, low, scale=0.25, count=count)
     assert str(caught.value) == message
     assert not high.any() and not low.any() and not count.any()

@@ -258,9 +258,9 @@ def test_a_kernel_that_cannot_be_launched_gives_way_and_the_site_tells_why(monke
     from diffusers_rdaam.kernels import fused, fused_launch, fused_text
 
     monkeypatch.setattr(fused_text, "attend_to_text", NeverLaunches())
-    unlaunched: dict[Any, str] = {}
+    refused: dict[Any, str] = {}
     for module in (fused, fused_launch):
-        monkeypatch.setattr(module, "unlaunched", unlaunched)
+        monkeypatch.setattr(module, "refused", refused)
     query, key, value = inputs()
     why = "Triton could not launch its kernel (RuntimeError: Failed to find C compiler.)"
     # The first call finds out, the second knows.
