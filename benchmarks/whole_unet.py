@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.report import Row, equality, judged
 from benchmarks.sizes import Model, fill_with_noise, unet_without_memory
+from benchmarks.systems.memory_use import free_bytes
 from benchmarks.timing import Sample, interleaved
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
@@ -149,7 +149,7 @@ def size_text(unet: Any) -> str:
 def memory_missing(unet: Any, dtype: torch.dtype, device: str) -> str:
     """What is needed and what is free, where that is less; else an empty text."""
     weights = dtype.itemsize * sum(parameter.numel() for parameter in unet.parameters())
-    needed, free = weights + SPARE_BYTES, _free_bytes(device)
+    needed, free = weights + SPARE_BYTES, free_bytes(device)
     if free is None or free >= needed:
         return ""
     return f"{needed / 1e9:.0f} GB of memory needed, {free / 1e9:.0f} GB free"
@@ -186,15 +186,3 @@ def _clocked(sites: tuple[Site, ...], seconds: list[float]) -> Iterator[None]:
         for handle in handles:
             handle.remove()
     seconds.append(total)
-
-
-def _free_bytes(device: str) -> int | None:
-    """Memory that can be had without swapping, where the system tells."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    information = Path("/proc/meminfo")
-    if not information.is_file():
-        return None
-    lines = information.read_text().splitlines()
-    kibibytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(kibibytes[0]) * 1024 if kibibytes else None

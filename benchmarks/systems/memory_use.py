@@ -62,8 +62,10 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
     return max(accumulate((event.nbytes() for event in changes), initial=0))
 
 
-def free_bytes() -> int | None:
-    """Memory of the host that can be had without swapping, where the system tells."""
+def free_bytes(device: str = "cpu") -> int | None:
+    """Memory of the host that can be had without swapping, where the system tells; of a GPU."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
     information = Path("/proc/meminfo")
     if not information.is_file():
         return None

@@ -52,14 +52,8 @@ def add_mask(
 
 
 @triton.jit
-def add_to_planes(
-    addend, high, low, columns_at, columns, here, positions, stride, PAIR: tl.constexpr
-):
-    """Add ``(positions, columns)`` to the planes, as ``diffusers_rdaam.kernels.planes`` does."""
-    # Turned once a block, so that a warp writes neighbours of a row of the planes.
-    addend = tl.trans(addend)
-    inside = (columns_at < columns)[:, None] & (here < positions)[None, :]
-    offsets = columns_at.to(tl.int64)[:, None] * stride + here[None, :]
+def add_to_cells(addend, high, low, offsets, inside, PAIR: tl.constexpr):
+    """Add to cells of the planes, as ``diffusers_rdaam.kernels.planes`` does."""
     total = tl.load(high + offsets, mask=inside, other=0.0).to(tl.float32)
     if PAIR:
         remainder = tl.load(low + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -70,6 +64,18 @@ def add_to_planes(
     else:
         rounded = (total + addend).to(tl.float16)
     tl.store(high + offsets, rounded, mask=inside)
+
+
+@triton.jit
+def add_to_planes(
+    addend, high, low, columns_at, columns, here, positions, stride, PAIR: tl.constexpr
+):
+    """Add ``(positions, columns)`` to the planes."""
+    # Turned once a block, so that a warp writes neighbours of a row of the planes.
+    addend = tl.trans(addend)
+    inside = (columns_at < columns)[:, None] & (here < positions)[None, :]
+    offsets = columns_at.to(tl.int64)[:, None] * stride + here[None, :]
+    add_to_cells(addend, high, low, offsets, inside, PAIR)
 
 
 @triton.jit

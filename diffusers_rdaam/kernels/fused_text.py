@@ -11,8 +11,8 @@ import triton.language as tl
 
 from diffusers_rdaam.kernels.fused_parts import (
     LOG2E,
-    REMAINDER_SCALE,
     add_mask,
+    add_to_cells,
     add_to_planes,
     dot_products,
     load_part,
@@ -215,16 +215,7 @@ def fold_shares(
         start = partial + (share * tl.num_programs(1) + image) * cells
         addend += tl.load(start + cell, mask=inside, other=0.0)
     offsets = image * plane_row + (cell // positions) * plane_column + cell % positions
-    total = tl.load(high + offsets, mask=inside, other=0.0).to(tl.float32)
-    if PAIR:
-        remainder = tl.load(low + offsets, mask=inside, other=0.0).to(tl.float32)
-        total += addend + remainder * (1.0 / REMAINDER_SCALE)
-        rounded = total.to(tl.float16)
-        lost = (total - rounded.to(tl.float32)) * REMAINDER_SCALE
-        tl.store(low + offsets, lost.to(tl.float16), mask=inside)
-    else:
-        rounded = (total + addend).to(tl.float16)
-    tl.store(high + offsets, rounded, mask=inside)
+    add_to_cells(addend, high, low, offsets, inside, PAIR)
     if COUNTS:
         if (tl.program_id(0) == 0) & (tl.program_id(1) == 0):
             tl.store(count, tl.load(count) + 1)
