@@ -47,7 +47,7 @@ GUARDS = (
     "tests/recording/test_processor.py",
     "tests/benchmarks/test_cost_*.py",
 )
-GUARDS_ON = {"cuda": ("tests/kernels/test_fused.py",)}
+GUARDS_ON = {"cuda": ("tests/kernels/test_fused_on_device.py",)}
 _tables: list[Table] = []
 
 

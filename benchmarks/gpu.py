@@ -28,7 +28,7 @@ GUARDS = (
     "tests/recording/test_processor.py",
     "tests/recording/test_accumulator.py",
 )
-GUARDS_ON = {"cuda": ("tests/kernels/test_fused.py",)}
+GUARDS_ON = {"cuda": ("tests/kernels/test_fused_on_device.py",)}
 
 NO_DEVICE = "not measured: no CUDA device"
 DTYPE = torch.float16

@@ -29,7 +29,7 @@ GUARDS = (
     "tests/kernels/test_portable.py",
     "tests/kernels/test_planes.py",
 )
-GUARDS_ON = {"cuda": ("tests/kernels/test_fused.py",)}
+GUARDS_ON = {"cuda": ("tests/kernels/test_fused_on_device.py",)}
 
 ROUNDS = {"cpu": 7, "cuda": 25}
 UNIT = {"cpu": "ms", "cuda": "us"}

@@ -1,4 +1,4 @@
-"""The Triton kernels against the definition: by Triton's interpreter, or on a GPU if there is one.
+"""The Triton kernels against the definition, by Triton's interpreter or on a GPU.
 
 Whatever lies beside an input or an output is NaN, so that nothing may be read or left out there.
 """
@@ -16,7 +16,7 @@ from diffusers_rdaam.kernels.reference import attention_probabilities
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device("cpu" if fused.interpreted() else "cuda")
 # Without a GPU: half precision is what the interpreter multiplies as the tensor cores do.
 TYPES = [torch.float32, torch.float16] + [torch.bfloat16] * (DEVICE.type == "cuda")
 OUTPUT_ERROR = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -321,7 +321,7 @@ def test_where_the_kernels_run(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="interpreted: test_fused_on_device.py runs it")
 class TestOnTheDevice:
     """What the interpreter cannot show."""
 

@@ -10,7 +10,7 @@ from diffusers_rdaam.kernels import fused, fused_launch, fused_trial, operator, 
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device("cpu" if fused.interpreted() else "cuda")
 SCALE = 0.25
 
 
