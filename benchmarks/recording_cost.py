@@ -22,7 +22,7 @@ from diffusers_rdaam.recording.sites import Site
 from diffusers_rdaam.recording.target import Branch, Target
 
 ROUNDS = 9
-FULL_ROUNDS = 3
+FULL_ROUNDS = 9
 GOAL_SECONDS = 0.1
 # Of a whole UNet call.
 GOAL_RATIO = 1.005

@@ -27,6 +27,8 @@ ROWS = 2
 # Beside the weights: activations, and what the libraries take.
 SPARE_BYTES = 2e9
 STOCK = "stock"
+# The same as stock: what its ratio to stock strays from 1 is noise.
+CONTROL = "stock again"
 
 
 class WholeUNet:
@@ -114,12 +116,18 @@ def whole_unet(
     if missing:
         return [Row(benchmark, what, missing, status="SKIP")]
     whole = WholeUNet(unet, model, {"recorded": RDAAMProcessor()})
+    runs = whole.runs()
+    if rounds > 1:
+        whole.processors[CONTROL] = whole.processors[STOCK]
+        runs[CONTROL] = partial(whole.run, CONTROL)
     # No warm-up: a call takes long enough to drown what only the first one pays.
-    taken = interleaved(whole.runs(), rounds=rounds, warm_up=False)
+    taken = interleaved(runs, rounds=rounds, warm_up=False)
     inside = {name: Sample(tuple(seconds)) for name, seconds in whole.inside.items()}
     equal = torch.equal(whole.outputs[STOCK], whole.outputs["recorded"])
+    control = "the same without recording: the noise of that ratio"
     return [
         against_stock(benchmark, what, taken, "recorded", goal),
+        *([against_stock(benchmark, control, taken, CONTROL)] if CONTROL in taken else []),
         against_stock(
             benchmark, f"of this, inside the {len(whole.sites)} attn2 modules", inside, "recorded"
         ),

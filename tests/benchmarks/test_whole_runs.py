@@ -90,6 +90,8 @@ def test_on_the_processor_the_ratio_may_have_a_goal(monkeypatch: pytest.MonkeyPa
     assert [row.status for row in found] == ["PASS", "-", "PASS"]
     assert found[0].goal == "at most 100"
     assert "parameters, fp32" in found[0].what
+    judged, control, *_ = whole_unet.whole_unet("toy", NARROW, rounds=2)
+    assert "stock" in judged.measured and "stock again" in control.measured
     monkeypatch.setattr(whole_unet, "free_bytes", lambda device: 10**9)
     (row,) = whole_unet.whole_unet("toy", SD15, rounds=1)
     assert (row.status, row.measured) == ("SKIP", "5 GB of memory needed, 1 GB free")
