@@ -3,7 +3,8 @@
 Tensors on the ``meta`` device go through the launchers; in place of a launch the kernel is compiled
 with the argument types, alignments and options of that launch, as Triton's own launcher would.
 ``python -m tests.kernels.compilation`` prints one line of JSON for each kernel: registers, stack
-(spilled registers) and shared memory in bytes, and how many instructions of the matrix units.
+(spilled registers) and shared memory in bytes, how many instructions of the matrix units there are,
+and how many that load or store two bytes.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class Compiles:
             **_usage(compiled.asm["cubin"]),
             "wgmma": code.count("wgmma.mma_async"),
             "mma": code.count("mma.sync"),
+            "narrow": len(re.findall(r"[ls][dt]\.global(?:\.\w+)*\.[bu]16\b", code)),
         }
         print(json.dumps(self._facts | found), flush=True)
 

@@ -77,3 +77,11 @@ def test_products_run_on_the_matrix_units(compiled):
         large = positions >= 64 and channels <= 128 and columns != 154 and dtype != "float32"
         if found["capability"] == 90 and large:
             assert found["wgmma"] > 0 and found["mma"] == 0, found
+
+
+def test_no_element_is_loaded_or_stored_alone(compiled):
+    """A head of 40 channels starts at a multiple of 8 elements, which the launcher has to say."""
+    for found in compiled:
+        *_, channels, dtype = found["case"]
+        if dtype != "float32" and channels % 8 == 0 and found["way"] in ("attend", "beside"):
+            assert found["narrow"] == 0, found
