@@ -9,17 +9,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diffusers_rdaam.kernels import blocks, fused
+from diffusers_rdaam.kernels import fused
 from diffusers_rdaam.kernels.blocks import Blocks
 from diffusers_rdaam.kernels.planes import read_planes
-from diffusers_rdaam.kernels.reference import attention_probabilities
+from tests.kernels.fused_checks import (
+    DEVICE,
+    TYPES,
+    added,
+    check_attend,
+    check_beside,
+    check_maps,
+    definition,
+    make_planes,
+    vectors,
+)
 
 pytest.importorskip("triton", reason="Triton is not installed")
-
-DEVICE = torch.device("cpu" if fused.interpreted() else "cuda")
-# Without a GPU: half precision is what the interpreter multiplies as the tensor cores do.
-TYPES = [torch.float32, torch.float16] + [torch.bfloat16] * (DEVICE.type == "cuda")
-OUTPUT_ERROR = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 @pytest.fixture(autouse=True)
@@ -28,73 +33,6 @@ def poisoned():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
-
-
-def vectors(rows, heads, count, dim, *, seed, dtype=torch.float32, size=1.5):
-    """``(rows, heads, count, dim)`` as diffusers has it, in the middle of NaN."""
-    generator = torch.Generator().manual_seed(seed)
-    around = torch.full((rows + 2, count + 3, heads, dim), torch.nan)
-    drawn = torch.randn(rows, count, heads, dim, generator=generator) * size
-    around[1:-1, 1:-2] = drawn
-    return around.to(DEVICE, dtype)[1:-1, 1:-2].transpose(1, 2)
-
-
-def make_planes(*shape):
-    """A pair of zeros in the middle of NaN, and a check that the NaN is still there."""
-    first, *others = shape
-    pair = torch.full((2, first + 2, *others), torch.nan, dtype=torch.float16, device=DEVICE)
-    pair[:, 1:-1] = 0.0
-
-    def untouched():
-        return bool(pair[:, [0, -1]].isnan().all())
-
-    return pair[0, 1:-1], pair[1, 1:-1], untouched
-
-
-def added(mask):
-    """A boolean mask as one to add."""
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
-
-
-def definition(query, key, *, mask=None, scale):
-    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-    if mask is not None:
-        mask = added(mask).double().expand(len(query), -1, -1, -1)
-    return attention_probabilities(query.double(), key.double(), mask=mask, scale=scale)
-
-
-def check_maps(high, low, wanted, *, apart=False):
-    wanted = wanted.mT if apart else wanted.mean(dim=1).mT
-    torch.testing.assert_close(read_planes(high, low), wanted.float(), rtol=2e-5, atol=3e-7)
-
-
-def check_attend(query, key, value, *, first=0, images=None, mask=None, cut=None):
-    rows, heads, positions, dim = query.shape
-    scale = dim**-0.5
-    images = rows - first if images is None else images
-    high, low, untouched = make_planes(images, key.shape[2], positions)
-    count = torch.full((1,), 4, dtype=torch.int32, device=DEVICE)
-    output = fused.attend(
-        query, key, value, high, low, first=first, mask=mask, scale=scale, count=count, cut=cut
-    )
-    probabilities = definition(query, key, mask=mask, scale=scale)
-    values = value.double().repeat_interleave(heads // key.shape[1], dim=1)
-    error = (output.double() - probabilities @ values).abs().max()
-    assert error <= OUTPUT_ERROR[query.dtype]
-    check_maps(high, low, probabilities[first : first + images])
-    assert untouched() and int(count) == 5
-    assert output.transpose(1, 2).is_contiguous() and output.dtype == query.dtype
-
-
-def check_beside(query, key, *, mask=None, cut=None, apart=False):
-    rows, heads, positions, dim = query.shape
-    shape = (rows, heads) if apart else (rows,)
-    high, low, untouched = make_planes(*shape, key.shape[2], positions)
-    fused.accumulate(query, key, high, low, mask=mask, scale=dim**-0.5, cut=cut)
-    check_maps(high, low, definition(query, key, mask=mask, scale=dim**-0.5), apart=apart)
-    assert untouched()
 
 
 # Rows, heads, heads of keys, positions, columns, channels: 6x13 positions are of no square.
@@ -318,58 +256,3 @@ def test_where_the_kernels_run(monkeypatch):
         monkeypatch.setenv("TRITON_INTERPRET", "0")
         assert "not on cpu" in fused.unavailable(DEVICE)
         fused.unavailable.cache_clear()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(DEVICE.type != "cuda", reason="interpreted: test_fused_on_device.py runs it")
-class TestOnTheDevice:
-    """What the interpreter cannot show."""
-
-    def test_the_tensors_device_and_the_current_stream(self):
-        query, key = vectors(2, 8, 1024, 64, seed=0, dtype=torch.float16), None
-        key = vectors(2, 8, 77, 64, seed=1, dtype=torch.float16)
-        stream = torch.cuda.Stream()
-        with torch.cuda.stream(stream):
-            torch.cuda._sleep(10_000_000)
-            query = query * 1.0
-            check_beside(query, key)
-
-    def test_a_cuda_graph_replays(self):
-        query, key, value = (
-            vectors(2, 8, n, 40, seed=n, dtype=torch.float16) for n in (256, 77, 77)
-        )
-        high, low, _ = make_planes(1, 77, 256)
-        count = torch.zeros(1, dtype=torch.int32, device=DEVICE)
-        call = (query, key, value, high, low)
-        fused.attend(*call, first=1, scale=0.2, count=count)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            output = fused.attend(*call, first=1, scale=0.2, count=count)
-        for plane in (high, low, count):
-            plane.zero_()
-        for _ in range(3):
-            graph.replay()
-        assert int(count) == 3
-        wanted = 3 * definition(query, key, scale=0.2)[1:].mean(dim=1).mT
-        torch.testing.assert_close(read_planes(high, low), wanted.float(), rtol=1e-4, atol=1e-6)
-        exact = definition(query, key, scale=0.2) @ value.double()
-        assert (output.double() - exact).abs().max() <= OUTPUT_ERROR[torch.float16]
-
-    @pytest.mark.parametrize("size", [(2, 8, 4096, 77, 40), (2, 20, 1024, 77, 64)])
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_sizes_of_released_models(self, size, dtype):
-        rows, heads, positions, columns, dim = size
-        query = vectors(rows, heads, positions, dim, seed=0, dtype=dtype)
-        key = vectors(rows, heads, columns, dim, seed=1, dtype=dtype)
-        check_attend(query, key, vectors(rows, heads, columns, dim, seed=2, dtype=dtype), first=1)
-
-    def test_the_same_sums_every_time(self):
-        query = vectors(1, 20, 1024, 64, seed=0, dtype=torch.float16)
-        key = vectors(1, 20, 77, 64, seed=1, dtype=torch.float16)
-        assert blocks.for_text(1, 1024, 77, 20, 64, 2, 132, attends=False).splits > 1
-        sums = []
-        for _ in range(5):
-            high, low, _ = make_planes(1, 77, 1024)
-            fused.accumulate(query, key, high, low, scale=0.125)
-            sums.append((high.clone(), low.clone()))
-        assert all(torch.equal(a, b) for pair in sums for a, b in zip(pair, sums[0], strict=True))
