@@ -62,6 +62,7 @@ def launching(query: Tensor, key: Tensor) -> Iterator[None]:
 
 
 def empty_output(query: Tensor) -> Tensor:
+    """Shaped as the queries, laid out as ``(rows, positions, heads, channels)``."""
     rows, heads, positions, channels = query.shape
     return query.new_empty(rows, positions, heads, channels).transpose(1, 2)
 
@@ -78,6 +79,7 @@ def launch_text(
     count: Tensor | None,
     cut: Blocks | None,
 ) -> Tensor:
+    """The kernel whose columns fit one tile; without a value its output means nothing."""
     from diffusers_rdaam.kernels.fused_text import attend_to_text, fold_shares
 
     query, key = _ready(query), _ready(key)
@@ -125,7 +127,7 @@ def launch_text(
 def launch_forward(
     query: Tensor, key: Tensor, value: Tensor | None, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Output, or with no value something else, and log-sum-exp ``(rows, heads, positions)``."""
+    """First pass: output, meaningless without a value, and lse ``(rows, heads, positions)``."""
     from diffusers_rdaam.kernels.fused_long import attend_and_sum
 
     query, key = _ready(query), _ready(key)
@@ -160,6 +162,7 @@ def launch_columns(
     count: Tensor | None,
     cut: Blocks | None,
 ) -> None:
+    """Second pass: the maps of columns whose positions' log-sum-exp is known."""
     from diffusers_rdaam.kernels.fused_long import add_columns
 
     query, key = _ready(query), _ready(key)
