@@ -15,10 +15,26 @@
         |-- ProcessorError                 a site's processor cannot be recorded
         `-- NoAttributionError             there is none: no run yet, off, failed, not kept
     RDAAMWarning (UserWarning)
-    |-- PromptTruncatedWarning             words behind the encoder's last position
-    |-- RepeatedWordWarning                a word stands in the prompt more than once
-    |-- BackendWarning                   the kernel that was asked for cannot run here
+    |-- PromptTruncatedWarning             words that the encoder did not see, or only a part of
+    |-- RepeatedWordWarning                a word occurs in the prompt more than once
+    |-- UncheckedTextWarning               attribution_prompt= could not be compared with anything
+    |-- SeveralRunsWarning                 a block has several runs; the last one is answered
+    |-- BackendWarning                     the kernel that was asked for cannot run here
     `-- NotRecordedWarning                 the image is made, but not (all of) its attribution
+        |-- LayoutUnknownWarning           which calls or rows carry the prompt is not known
+        |-- ImageCountWarning              the run made another number of images than it recorded
+        |-- RecordingFailedWarning         an exception in recording, such as out of memory
+        |-- SiteMisfitWarning              a site has other rows, positions or columns than its call
+        |-- PromptSwitchedWarning          another text embedding was put in during the run
+        |-- DenoiserReplacedWarning        another denoiser was put in place during the run
+        |-- ForeignThreadWarning           another thread called the denoiser
+        |-- PartialRunWarning              fewer denoiser calls than the scheduler has steps
+        |-- UnreadableDenoiserWarning      a denoiser without modules: traced, another runtime
+        |-- ProcessorWarning               a site's processor was replaced, or is not known
+        |-- NotFiniteWarning               NaN or infinity in attention
+        |-- MaskedRowsWarning              a row of attention whose every key is masked
+        |-- TextMismatchWarning            attribution_prompt= is not what the embedding was made of
+        `-- ImageMismatchWarning           the maps are not those of the image, as after cropping
 """
 
 from __future__ import annotations
@@ -77,11 +93,22 @@ class RDAAMWarning(UserWarning):
 
 
 class PromptTruncatedWarning(RDAAMWarning):
-    """The text encoder did not see the end of the prompt; those words have no column."""
+    """The text encoder did not see the end of the prompt.
+
+    Words after it have no column; a word that it cut has only the columns of its beginning.
+    """
 
 
 class RepeatedWordWarning(RDAAMWarning):
-    """A word stands in the prompt more than once and its maps were added."""
+    """A word occurs in the prompt more than once and its maps were added."""
+
+
+class UncheckedTextWarning(RDAAMWarning):
+    """``attribution_prompt=`` was taken without a check, because no text encoder is loaded."""
+
+
+class SeveralRunsWarning(RDAAMWarning):
+    """A block recorded several runs, and the attribution of the last one was asked for."""
 
 
 class BackendWarning(RDAAMWarning):
@@ -93,3 +120,59 @@ class BackendWarning(RDAAMWarning):
 
 class NotRecordedWarning(RDAAMWarning):
     """The image is made, but its attribution is missing; the text says why."""
+
+
+class LayoutUnknownWarning(NotRecordedWarning):
+    """Which calls of the denoiser, or which of their rows, carry the prompt is not known."""
+
+
+class ImageCountWarning(NotRecordedWarning):
+    """The pipeline returned another number of images than were recorded."""
+
+
+class RecordingFailedWarning(NotRecordedWarning):
+    """An exception stopped recording, such as out of memory; the image was made all the same."""
+
+
+class SiteMisfitWarning(NotRecordedWarning):
+    """A site attended with other rows, positions or columns than its denoiser call has."""
+
+
+class PromptSwitchedWarning(NotRecordedWarning):
+    """Another text embedding was put in the prompt's place during the run."""
+
+
+class DenoiserReplacedWarning(NotRecordedWarning):
+    """Another denoiser was put in the pipeline during the run, and its calls were not recorded."""
+
+
+class ForeignThreadWarning(NotRecordedWarning):
+    """Another thread than the recorded run's called the denoiser."""
+
+
+class PartialRunWarning(NotRecordedWarning):
+    """The denoiser was called fewer times than the scheduler has steps."""
+
+
+class UnreadableDenoiserWarning(NotRecordedWarning):
+    """The denoiser has no attention modules to record: it is traced, or runs elsewhere."""
+
+
+class ProcessorWarning(NotRecordedWarning):
+    """An attention processor was replaced, or is one that cannot be recorded."""
+
+
+class NotFiniteWarning(NotRecordedWarning):
+    """Attention had NaN or infinity, most often because half precision overflowed."""
+
+
+class MaskedRowsWarning(NotRecordedWarning):
+    """In some rows of attention every key was masked, so that no column can be attended to."""
+
+
+class TextMismatchWarning(NotRecordedWarning):
+    """``attribution_prompt=`` is not the text that the embedding was made from."""
+
+
+class ImageMismatchWarning(NotRecordedWarning):
+    """The recorded maps are not maps of the image that was returned, as after a paste or crop."""
