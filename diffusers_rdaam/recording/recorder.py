@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import nn
 
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
-from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError, RDAAMError
+from diffusers_rdaam.errors import NoAttributionError, RDAAMError
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
+from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.expected import expected_calls
 from diffusers_rdaam.recording.families import DenoiserCall, Family
@@ -33,9 +33,6 @@ from diffusers_rdaam.recording.vocabulary import (
     VocabularyEntry,
     VocabularyMaps,
 )
-
-_armed: WeakSet[nn.Module] = WeakSet()
-_armed_lock = threading.Lock()
 
 
 @dataclass
@@ -84,6 +81,7 @@ class Recorder:
         self.failure: Exception | None = None
         self._bound: set[Bound] = set()
         self._handles: list[Any] = []
+        self._claim = ExitStack()
         self._settled = False
         self._lost: str | None = None
         self._paused = False
@@ -116,14 +114,7 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         self._thread = threading.get_ident()
-        with _armed_lock:
-            if self.denoiser in _armed:
-                raise AlreadyRecordingError(
-                    f"This {type(self.denoiser).__name__} is being recorded already, by another "
-                    "call, pipeline or thread that shares it. Wait for that run to end, or give "
-                    "each thread a pipeline with a denoiser of its own."
-                )
-            _armed.add(self.denoiser)
+        claim(self.denoiser, self, self._claim)
         # Disarmed between calls: gradient checkpointing calls the sites again on the way back.
         self._handles = [
             self.denoiser.register_forward_pre_hook(self._before_call, with_kwargs=True),
@@ -135,8 +126,7 @@ class Recorder:
         self._disarm()
         for handle in self._handles:
             handle.remove()
-        with _armed_lock:
-            _armed.discard(self.denoiser)
+        self._claim.close()
 
     @torch.compiler.disable
     def _before_call(
