@@ -55,6 +55,7 @@ BENCHMARKS = {
     "refinement": Benchmark("refinement", quick=False),
     "recipes": Benchmark("recipes", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
+    "leaks": Benchmark("leaks", quick=False, command=True),
 }
 
 
