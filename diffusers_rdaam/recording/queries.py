@@ -219,7 +219,9 @@ class QueryRecord:
         try:
             save_file(tensors, path)
         except (OSError, SafetensorError) as error:
-            full = "StorageFull" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
+            # safetensors tells the system's number in its text only.
+            full = f"os error {errno.ENOSPC})" in str(error)
+            full |= getattr(error, "errno", None) == errno.ENOSPC
             cure = "The disk is full; give" if full else "Give"
             raise InputError(
                 f"The queries could not be written to {path}: {error}. {cure} queries_on= a folder "

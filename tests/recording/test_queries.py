@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from diffusers_rdaam import Queries, RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.attribution.queries import StoredTensor
@@ -341,15 +342,20 @@ def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
     record._folder = tmp_path / "gone"
     with pytest.raises(InputError, match=r"could not be written to .*\. Give queries_on= a") as one:
         record._put("conditional", 0)
-    assert "full" not in str(one.value)
+    assert "The disk is full" not in str(one.value)
     record._folder = tmp_path
 
-    def full(*unused):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28) at path"),
+    ):
 
-    monkeypatch.setattr("diffusers_rdaam.recording.queries.save_file", full)
-    with pytest.raises(InputError, match=r"The disk is full; give queries_on= a folder"):
-        record._put("conditional", 0)
+        def full(*unused, error=error):
+            raise error
+
+        monkeypatch.setattr("diffusers_rdaam.recording.queries.save_file", full)
+        with pytest.raises(InputError, match=r"The disk is full; give queries_on= a folder"):
+            record._put("conditional", 0)
 
     def memory(*unused):
         raise MemoryError("of something else")
