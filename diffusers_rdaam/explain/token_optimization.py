@@ -269,7 +269,7 @@ def _stretched(maps: Tensor) -> Tensor:
     if bool(low == high):
         raise InputError(
             f"The maps are {float(low.detach()):g} everywhere, so scaling='min-max' has nothing to "
-            "stretch: the queries and this text do not meet. Start from another initial=, or give the "
+            "stretch: queries and text do not meet. Start from another initial=, or give the "
             "attributions of another run."
         )
     return (maps - low) / (high - low)
