@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ from diffusers_rdaam.demo.world import held_out_prompts
 from diffusers_rdaam.explain.ablation import explain_ablation, measure
 from diffusers_rdaam.explain.compare import rank_correlation
 from diffusers_rdaam.explain.faithfulness import Deletion
-from diffusers_rdaam.explain.flow import held_still
+from diffusers_rdaam.explain.flow import hold_still
 from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings, entries_last
 from diffusers_rdaam.explain.gradient_words import GradientWords
 from diffusers_rdaam.explain.methods import PixelMethod, reduce_entries
@@ -136,7 +137,8 @@ def by_gradient(
     """Every method, and every box, from one generation and one way back."""
     settings = Settings("any", None, True, False, True, None)
     found: dict[str, list[Scores]] = {method: [] for method in METHODS}
-    with held_still({"unet": pipe.unet, "vae": pipe.vae}):
+    with ExitStack() as undo:
+        hold_still({"unet": pipe.unet, "vae": pipe.vae}, undo)
         trial = GradientTrial(pipe, settings, boxes)
         image = trial.picture(trial.run(call | {"prompt": prompt}))
         text = entries_last(trial.leaves["text"])
