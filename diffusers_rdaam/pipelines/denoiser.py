@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
+from diffusers_rdaam.errors import ForeignThreadWarning, InputError, UnsupportedPipelineError
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.families.guiders import guider_layout
@@ -19,8 +19,8 @@ from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import install, install_own, remember, restore
-from diffusers_rdaam.recording.tell import tell
+from diffusers_rdaam.recording.sites import install_for_run
+from diffusers_rdaam.recording.tell import tell, warn
 from diffusers_rdaam.recording.tokenize import align
 
 Texts = str | Sequence[str] | None
@@ -92,6 +92,21 @@ class DenoiserRecording:
         """
         return only(self.attributions, None, owner="recording")
 
+    def _warn_of_what_is_missing(self) -> None:
+        """Say at the end of the block what of its calls is not in the attributions."""
+        recorder = self._recorder
+        found = recorder.incomplete()
+        if found is not None:
+            warn(found[1], found[0])
+        if recorder.failure is not None:
+            warn(str(recorder.failure), recorder.failure.warning)
+        elif recorder.calls and recorder.foreign_calls:
+            warn(
+                f"{recorder.foreign_calls} calls of the denoiser came from another thread than the "
+                f"block's and were not recorded; {recorder.calls} were.",
+                ForeignThreadWarning,
+            )
+
     def _prompts(self, given: Texts, images: int) -> list[Prompt]:
         assert self._recorder.shape is not None
         columns = self._recorder.shape.tokens
@@ -157,14 +172,17 @@ def record_denoiser(
     template = processor or RDAAMProcessor()
     recorder = Recorder(subject, family, template, announce=lambda text: tell(text, subject))
     filled = Given(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
-    # Armed first: a denoiser that another run is recording keeps that run's processors.
-    with recorder:
-        own = family.self_sites(denoiser)
-        before = remember((*sites, *own))
+    undo = ExitStack()
+    with undo:
         try:
-            install(sites, template)
-            install_own(own, template)
-            yield DenoiserRecording(recorder, filled)
+            # Armed first: a denoiser that another run is recording keeps that run's processors.
+            recorder.arm(undo)
+            install_for_run(sites, family.self_sites(denoiser), template, undo)
+            recording = DenoiserRecording(recorder, filled)
+            try:
+                yield recording
+            finally:
+                recorder.settle()
+                recording._warn_of_what_is_missing()
         finally:
-            recorder.settle()
-            restore(before)
+            undo.close()

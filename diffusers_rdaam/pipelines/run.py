@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -13,10 +12,19 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.errors import InputError, NoAttributionError
+from diffusers_rdaam.errors import (
+    DenoiserReplacedWarning,
+    ForeignThreadWarning,
+    ImageCountWarning,
+    InputError,
+    NoAttributionError,
+    NotRecordedWarning,
+    PartialRunWarning,
+)
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
-from diffusers_rdaam.recording.families import check_arguments
+from diffusers_rdaam.recording.encodings import Encodings
+from diffusers_rdaam.recording.families import check_arguments, images_of
 from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.tokenize import prompt_of
@@ -43,72 +51,164 @@ class Run:
         recorder: of the run.
         arguments: of the pipeline's call, by name, defaults included.
         attribution_prompt: the text behind ``prompt_embeds``.
+        encodings: which text each embedding was made from.
     """
+
+    # Whether it is known which calls and rows carry the prompt: not of a loop of its own.
+    is_described = True
 
     def __init__(
         self,
         pipe: Any,
         recorder: Recorder,
         arguments: dict[str, Any],
-        attribution_prompt: str | list[str] | None,
+        attribution_prompt: Any,
+        encodings: Encodings | None = None,
     ) -> None:
         self.pipe = pipe
         self.recorder = recorder
         self.arguments = arguments
         self.attribution_prompt = attribution_prompt
-        self.guided: bool | None = None
+        self.encodings = encodings or Encodings()
         self._encoded: dict[str, Any] | None = None
 
-    def note_encoding(self, signature: inspect.Signature, *args: Any, **kwargs: Any) -> None:
-        """Note what the pipeline's ``encode_prompt`` is given: it may have rewritten the prompt."""
-        try:
-            arguments = signature.bind(*args, **kwargs).arguments
-        except TypeError:
-            # The method's own error says it better.
-            return
-        self.guided = arguments.get("do_classifier_free_guidance")
-        if self._encoded is None:
+    def note_encoding(self, arguments: dict[str, Any], *, is_certain: bool) -> None:
+        """Note what ``encode_prompt`` is given during the run: it may have rewritten the prompt."""
+        if self._encoded is None and is_certain:
             self._encoded = dict(arguments)
 
-    def attributions(self, images: Any = None) -> list[Attribution]:
+    def attributions(self, result: Any = None) -> list[Attribution]:
         """One attribution an image, in the order of the images.
 
         Args:
-            images: what the pipeline put out: PIL images, an array, a tensor, or latents. None in
-                the middle of a run.
+            result: what the pipeline's call returned; None in the middle of a run.
 
         Raises:
-            RDAAMError: nothing was recorded, or the words of the columns are not known.
+            RDAAMError: nothing was recorded, or not of the whole run.
         """
         maps = self.recorder.read()
+        if result is not None:
+            self._check_whole()
+            self._check_count(len(maps), result)
         negative = self.recorder.read_negative()
         assert self.recorder.shape is not None and self.recorder.latent_size is not None
-        texts = self._texts(check_arguments(self.pipe, self._as_encoded()))
-        per_prompt, rest = divmod(len(maps), len(texts))
-        if rest:
-            raise InputError(f"{len(texts)} prompts do not divide {len(maps)} images.")
-        columns = self.recorder.shape.tokens
-        prompts = [self._prompt(text, columns) for text in texts]
-        against = [self._prompt(text, columns) for text in self._negative_texts(len(texts))]
-        decoded = images is not None and self.arguments.get("output_type") != "latent"
-        pictures = to_pil(images) if decoded else None
-        size = tuple(side * self.pipe.vae_scale_factor for side in self.recorder.latent_size)
+        prompts = self._prompts(len(maps))
+        against = self._negative_prompts(len(maps)) if negative is not None else []
+        pictures = self._pictures(result, len(maps))
+        factor = getattr(self.pipe, "vae_scale_factor", 8)
+        size = tuple(side * factor for side in self.recorder.latent_size)
         if pictures is not None:
             size = pictures[0].size[::-1]
         return assemble(
             maps,
-            [prompts[index // per_prompt] for index in range(len(maps))],
+            prompts,
             (size[0], size[1]),
             pictures=pictures,
             runs=[self._facts(index) for index in range(len(maps))],
             negative=negative,
-            negative_prompts=[against[index // per_prompt] for index in range(len(maps))],
+            negative_prompts=against,
             masks=self._masks(len(maps), (size[0], size[1])),
             queries=self.recorder.read_queries(),
             negative_queries=self.recorder.read_queries(NEGATIVE),
             vocabulary=self.recorder.read_vocabulary(),
             own=self.recorder.read_own(),
         )
+
+    def _check_whole(self) -> None:
+        """See that the steps of the scheduler were all recorded.
+
+        Raises:
+            NoAttributionError: another denoiser or another thread made some of them.
+        """
+        recorder = self.recorder
+        seen = recorder.calls + recorder.skipped
+        if recorder.was_replaced or recorder.family.denoiser(self.pipe) is not recorder.denoiser:
+            raise NoAttributionError(
+                f"Another denoiser was put in the pipeline during the run: the "
+                f"{type(recorder.denoiser).__name__} that was recorded made {seen} calls of "
+                f"{max(recorder.progress.steps, seen)} steps. Give each denoiser a run of its own, "
+                "for example with denoising_end= and denoising_start=, or output_type='latent'.",
+                warning=DenoiserReplacedWarning,
+            )
+        if recorder.foreign_calls and recorder.progress.steps > seen:
+            raise NoAttributionError(
+                f"{recorder.foreign_calls} calls of the denoiser came from another thread than the "
+                f"run's, whose {seen} calls are not all of its {recorder.progress.steps} steps. "
+                "Call the denoiser from the thread that calls the pipeline.",
+                warning=ForeignThreadWarning,
+            )
+
+    def _check_count(self, recorded: int, result: Any) -> None:
+        count = count_images(result)
+        if count is not None and count != recorded:
+            raise NoAttributionError(
+                f"The call returned {count} images, and {recorded} were recorded: which maps "
+                "belong to which image is not known. If the class has a loop of its own, say which "
+                "calls and rows are the prompt's with record_attention(pipe, rows=…, prompt=…).",
+                warning=ImageCountWarning,
+            )
+
+    def remarks(self) -> list[tuple[type[NotRecordedWarning], str]]:
+        """What of the run is not in its attribution, though that is right, with its warning."""
+        recorder = self.recorder
+        found = recorder.incomplete()
+        if found is not None:
+            return [found]
+        seen = recorder.calls
+        expected = max(recorder.progress.steps, getattr(self.pipe, "_num_timesteps", None) or 0)
+        if not self.is_described or seen >= expected:
+            return []
+        text = (
+            f"The denoiser was called {seen} times in a run of {expected} steps: it was "
+            "interrupted, or something skips calls. The attribution is that of these calls."
+        )
+        return [(PartialRunWarning, text)]
+
+    def _pictures(self, result: Any, count: int) -> list[Image.Image] | None:
+        """The images, where they were decoded and have the shape of the latents."""
+        if result is None or self.arguments.get("output_type") == "latent":
+            return None
+        if self.is_described:
+            return to_pil(images_of(result))
+        # A class of its own may return anything, and images of any size.
+        pictures = as_pictures(result)
+        assert self.recorder.latent_size is not None
+        height, width = self.recorder.latent_size
+        fits = [picture.width * height == picture.height * width for picture in pictures]
+        return pictures if len(pictures) == count and all(fits) else None
+
+    def _prompts(self, images: int) -> list[Prompt]:
+        """The prompt of each image."""
+        arguments = check_arguments(self.pipe, self._as_encoded())
+        assert self.recorder.shape is not None
+        columns = self.recorder.shape.tokens
+        if self.attribution_prompt is None and self.recorder.first_text is not None:
+            # Frames of one image have its text; rows of other forms are not held against anything.
+            found = self.encodings.of_rows(self.recorder.first_text)
+            rows = len(found)
+            if None not in found and rows and images % rows == 0:
+                return [
+                    self._found_prompt(found[index * rows // images], columns)
+                    for index in range(images)
+                ]
+        texts = self._texts(arguments)
+        per_prompt, rest = divmod(images, len(texts))
+        if rest:
+            raise NoAttributionError(
+                f"{len(texts)} prompts do not divide {images} images.", warning=ImageCountWarning
+            )
+        prompts = [self._prompt(text, columns) for text in texts]
+        return [prompts[index // per_prompt] for index in range(images)]
+
+    def _found_prompt(self, found: tuple[str, bool] | None, columns: int) -> Prompt:
+        assert found is not None
+        return self._prompt(found[0], columns)
+
+    def _negative_prompts(self, images: int) -> list[Prompt]:
+        assert self.recorder.shape is not None
+        columns = self.recorder.shape.tokens
+        prompts = [self._prompt(text, columns) for text in self._negative_texts(images)]
+        return prompts
 
     def _as_encoded(self) -> dict[str, Any]:
         """The arguments with the prompt that was really encoded."""
@@ -201,6 +301,39 @@ def so_far(run: Run | None) -> list[Attribution]:
             "after it, they are at pipe.attributions."
         )
     return run.attributions()
+
+
+def count_images(result: Any) -> int | None:
+    """How many images a call returned; None where that cannot be told.
+
+    Args:
+        result: an output of diffusers, or whatever a class of its own returns.
+    """
+    if isinstance(result, Image.Image):
+        return 1
+    try:
+        images = result if _is_batch(result) else images_of(result)
+    except (IndexError, KeyError, TypeError, AttributeError):
+        return None
+    return len(images) if _is_batch(images) else None
+
+
+def as_pictures(result: Any) -> list[Image.Image]:
+    """The images of whatever a class of its own returns; none where they cannot be told."""
+    if isinstance(result, Image.Image):
+        return [result]
+    try:
+        images = result if _is_batch(result) else images_of(result)
+    except (IndexError, KeyError, TypeError, AttributeError):
+        return []
+    is_latent = isinstance(images, torch.Tensor) and images.ndim == 4 and images.shape[1] != 3
+    return to_pil(images) if _is_batch(images) and not is_latent else []
+
+
+def _is_batch(images: Any) -> bool:
+    if isinstance(images, (torch.Tensor, np.ndarray)):
+        return images.ndim == 4
+    return isinstance(images, list) and all(isinstance(one, Image.Image) for one in images)
 
 
 def to_pil(images: Any) -> list[Image.Image]:

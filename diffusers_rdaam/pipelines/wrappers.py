@@ -1,33 +1,92 @@
 """Stock methods of a pipeline that also record, note a prompt, or keep recording going.
 
-Each keeps the stock signature and docstring, and is missing where the stock class has none.
+Each keeps the stock signature and docstring, and is missing where the stock class has none. What
+is recorded is the stock class's own ``__call__``: a class derived from it may do anything around
+it. So a layer is put between that class and its descendants, whose ``super().__call__`` then finds
+the layer; nothing is changed in the stock class.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
+_ENCODES = ("encode_prompt", "_encode_prompt")
+_SWITCHES = (
+    "enable_attention_slicing",
+    "enable_xformers_memory_efficient_attention",
+    "disable_xformers_memory_efficient_attention",
+    "fuse_qkv_projections",
+    "unfuse_qkv_projections",
+    "load_ip_adapter",
+    "unload_ip_adapter",
+)
 
-def _recorded(stock_call: Any) -> Any:
-    @functools.wraps(stock_call)
+
+@lru_cache(maxsize=128)
+def watched(stock: Any) -> type:
+    """A subclass of a pipeline class whose own calls and encodings are seen."""
+    body: dict[str, Any] = {
+        "__module__": stock.__module__,
+        "__doc__": stock.__doc__,
+        "__qualname__": stock.__qualname__,
+        "_rdaam_watches": stock,
+        "__call__": _recorded(stock.__call__, is_stock=True),
+    }
+    for name in _ENCODES:
+        if hasattr(stock, name):
+            body[name] = _noted(getattr(stock, name), is_stock=True)
+    return type(stock.__name__, (stock,), body)
+
+
+def put_layer(cls: Any, stock: type) -> None:
+    """Put :func:`watched` before a stock class among the bases of ``cls``, once."""
+    if any("_rdaam_watches" in base.__dict__ for base in cls.__mro__):
+        return
+    layer = watched(stock)
+    if stock in cls.__bases__:
+        cls.__bases__ = tuple(layer if base is stock else base for base in cls.__bases__)
+    else:
+        cls.__bases__ = (*cls.__bases__, layer)
+
+
+def wrap_methods(cls: Any) -> None:
+    """Wrap what ``cls`` has of its own, or from classes between the mixin and the layer."""
+    for name in ("__call__", *_ENCODES, *_SWITCHES):
+        found = [base.__dict__[name] for base in cls.__mro__ if name in base.__dict__]
+        if not found or getattr(found[0], "_rdaam_wrapped", False):
+            continue
+        if name == "__call__":
+            setattr(cls, name, _recorded(found[0], is_stock=False))
+        elif name in _ENCODES:
+            setattr(cls, name, _noted(found[0], is_stock=False))
+        elif not any(getattr(method, "_rdaam_wrapped", False) for method in found):
+            setattr(cls, name, _switch(found[0]))
+
+
+def _recorded(call: Any, *, is_stock: bool) -> Any:
+    @functools.wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._rdaam_call(stock_call, args, kwargs)
+        if not hasattr(self, "_rdaam_call"):
+            # The layer without the mixin: nobody records.
+            return call(self, *args, **kwargs)
+        return self._rdaam_call(call, is_stock, args, kwargs)
 
     return _marked(__call__)
 
 
-def _noted(encode: Any) -> Any:
-    """A method that encodes the prompt; a recorded run notes which text it was given."""
+def _noted(encode: Any, *, is_stock: bool) -> Any:
+    """A method that encodes the prompt; a recorded run notes the text and the embedding."""
     signature = inspect.signature(encode)
 
     @functools.wraps(encode)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._rdaam_run is not None:
-            self._rdaam_run.note_encoding(signature, self, *args, **kwargs)
-        return encode(self, *args, **kwargs)
+        session = getattr(self, "_rdaam_session", None)
+        if session is None:
+            return encode(self, *args, **kwargs)
+        return session.encode(encode, signature, (self, *args), kwargs, is_stock=is_stock)
 
     return _marked(method)
 
@@ -47,18 +106,3 @@ def _switch(stock_method: Any) -> Any:
 def _marked(method: Any) -> Any:
     method._rdaam_wrapped = True
     return method
-
-
-WRAPPED: dict[str, Callable[[Any], Any]] = {
-    "__call__": _recorded,
-    "encode_prompt": _noted,
-    # Stable Diffusion's InstructPix2Pix encodes its prompt here.
-    "_encode_prompt": _noted,
-    "enable_attention_slicing": _switch,
-    "enable_xformers_memory_efficient_attention": _switch,
-    "disable_xformers_memory_efficient_attention": _switch,
-    "fuse_qkv_projections": _switch,
-    "unfuse_qkv_projections": _switch,
-    "load_ip_adapter": _switch,
-    "unload_ip_adapter": _switch,
-}

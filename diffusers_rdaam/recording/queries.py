@@ -37,11 +37,11 @@ class QueryTarget:
     Args:
         parts: for each branch its buffer ``(images, heads, positions, dim)``, the number of calls
             as one element, and the rows.
-        strict: as of every observer; the text's own target tells what does not fit.
+        failure: as of every observer; the text's own target notes what does not fit.
     """
 
     parts: tuple[tuple[Tensor, Tensor, int, int], ...]
-    strict: bool = True
+    failure: Exception | None = None
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """Copy, so that logits are products over the root of the width, whatever the scale is."""

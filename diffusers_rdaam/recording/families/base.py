@@ -25,6 +25,10 @@ class DenoiserCall:
         timestep: of the scheduler, as the denoiser is given it; read after the run.
         frames: of a video; each image's are side by side, and ``start``, ``stop`` and ``negative``
             count them.
+        rows: all rows of the call, counted in the same way.
+        text: the conditional rows of the text embedding, ``(rows, columns, width)``.
+        states: the whole embedding that they are a part of.
+        latents: the conditional rows of the denoiser's input.
     """
 
     latent_size: tuple[int, int]
@@ -35,6 +39,10 @@ class DenoiserCall:
     negative: tuple[int, int] | None = None
     timestep: torch.Tensor | float | int | None = None
     frames: int = 1
+    rows: int = 0
+    text: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
 
 
 @runtime_checkable
@@ -43,6 +51,9 @@ class Family(Protocol):
 
     def denoiser(self, pipe: Any) -> nn.Module:
         """The module whose attention is recorded."""
+
+    def entry(self, pipe: Any) -> nn.Module:
+        """The module that the pipeline calls: the denoiser, or a wrapper around it."""
 
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Its text cross-attention modules, in the order of ``named_modules``."""
@@ -59,8 +70,12 @@ class Family(Protocol):
         """Height and width of the site's grid for a latent."""
 
 
-def family_of(pipe: Any) -> Family:
+def family_of(pipe: Any, rows: Any = None) -> Family:
     """The family of a pipeline, by its stock class.
+
+    Args:
+        pipe: of a class of diffusers, or derived from one.
+        rows: which rows of a call carry the prompt, where it is not the class that says so.
 
     Raises:
         UnsupportedPipelineError: none knows it, or it is known that it cannot be recorded.
@@ -69,6 +84,8 @@ def family_of(pipe: Any) -> Family:
     from diffusers_rdaam.recording.families.rows import TwiceLayout
     from diffusers_rdaam.recording.families.unet import UNetFamily
 
+    if rows is not None and isinstance(getattr(pipe, "unet", None), nn.Module):
+        return UNetFamily(rows)
     stock = stock_class(type(pipe))
     layout = None if stock is None else LAYOUTS.get(stock.__name__)
     if layout is None:
@@ -87,6 +104,9 @@ def stock_class(cls: type) -> type | None:
     denoiser otherwise. By name, because importing every pipeline would cost seconds.
     """
     for base in cls.__mro__:
+        if "_rdaam_watches" in base.__dict__:
+            # A layer of ours that stands before the class itself.
+            continue
         name = base.__name__
         named = "Pipeline" in name and not name.endswith("Mixin")
         if named and base.__module__.startswith("diffusers."):
