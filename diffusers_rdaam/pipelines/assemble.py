@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from PIL import Image
@@ -14,6 +13,7 @@ from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.frames import ImageMaps
+from diffusers_rdaam.recording.tell import warn
 from diffusers_rdaam.recording.vocabulary import VocabularyEntry
 
 
@@ -88,9 +88,8 @@ def _warn_of_lost_words(prompt: Prompt) -> None:
     lost = prompt.lost_words
     if lost:
         names = ", ".join(word.text for word in lost[:20]) + (", …" if len(lost) > 20 else "")
-        warnings.warn(
+        warn(
             f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens; these "
             f"words were not seen and have no heat map: {names}.",
             PromptTruncatedWarning,
-            stacklevel=6,
         )

@@ -183,6 +183,6 @@ def record_denoiser(
                 yield recording
             finally:
                 recorder.settle()
-                recording._warn_of_what_is_missing()
+            recording._warn_of_what_is_missing()
         finally:
             undo.close()

@@ -14,7 +14,6 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import (
     AlreadyRecordingError,
     InputError,
-    ProcessorError,
     SeveralRunsWarning,
 )
 from diffusers_rdaam.pipelines.denoiser import (
@@ -28,7 +27,7 @@ from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.sites import foreign_text, is_recordable
+from diffusers_rdaam.recording.sites import install_for_run
 from diffusers_rdaam.recording.tell import warn
 
 
@@ -116,6 +115,7 @@ def _recording_class(stock: type) -> type:
         "__module__": stock.__module__,
         "__doc__": stock.__doc__,
         "__reduce_ex__": _as_stock(stock),
+        "_rdaam_records": stock,
     }
     return type(stock.__name__, (RDAAMPipelineMixin, stock), body)
 
@@ -170,9 +170,8 @@ def record_attention(
     _check_pipeline(pipe, given)
     template = processor or RDAAMProcessor()
     family = family_of(pipe, rows)
-    foreign = [s for s in family.sites(family.denoiser(pipe)) if not is_recordable(s)]
-    if foreign:
-        raise ProcessorError(foreign_text(foreign))
+    denoiser = family.denoiser(pipe)
+    sites, own_sites = family.sites(denoiser), family.self_sites(denoiser)
     stock = type(pipe)
     recording = Recording(pipe)
     undo = ExitStack()
@@ -182,7 +181,8 @@ def record_attention(
                 undo.callback(pipe.__dict__.pop, name, None)
             undo.callback(setattr, pipe, "__class__", stock)
             pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
-            pipe._rdaam_template = template
+            install_for_run(sites, own_sites, template, undo)
+            pipe._rdaam_template, pipe._rdaam_installed = template, id(denoiser)
             pipe._rdaam_rows, pipe._rdaam_prompt = rows, prompt
             pipe._rdaam_runs = recording._runs
             try:

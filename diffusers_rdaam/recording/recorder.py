@@ -288,17 +288,19 @@ class Recorder:
         rows = {branch: part for branch, part in rows.items() if part[1] > part[0]}
         if not rows:
             return
+        images = {stop - start for start, stop in rows.values()}
+        if self.shape is not None:
+            self.text.check(call, images, self.progress)
         text = self._text_of(call)
         waiting = self._waiting
         if waiting is None and self._is_of_another_prompt(text):
             self.skipped += 1
             return
-        images = {stop - start for start, stop in rows.values()}
         if waiting is not None and not waiting.has_stepped and waiting.is_of_another_step(call):
             self._confirm(waiting.chosen_by_timestep())
         if self.shape is None:
             self._begin(call, max(images))
-        self.text.check(call, images, self.progress)
+            self.text.check(call, images, self.progress)
         if waiting is None:
             self._arm(rows, call)
             self.progress.advance(rows, call.timestep, text)

@@ -104,8 +104,8 @@ def stock_class(cls: type) -> type | None:
     denoiser otherwise. By name, because importing every pipeline would cost seconds.
     """
     for base in cls.__mro__:
-        if "_rdaam_watches" in base.__dict__:
-            # A layer of ours that stands before the class itself.
+        if {"_rdaam_watches", "_rdaam_records"} & base.__dict__.keys():
+            # A class of ours under the name of the one that it stands for.
             continue
         name = base.__name__
         named = "Pipeline" in name and not name.endswith("Mixin")
