@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ class Benchmark:
     Args:
         module: in this package; imported only when it is run.
         quick: runs when no name is given.
+        command: has options of its own, read by its ``main(arguments)`` where its name comes first.
     """
 
     module: str
     quick: bool = True
+    command: bool = False
 
 
 BENCHMARKS = {
@@ -51,6 +54,7 @@ BENCHMARKS = {
     "faithfulness": Benchmark("faithfulness", quick=False),
     "refinement": Benchmark("refinement", quick=False),
     "recipes": Benchmark("recipes", quick=False),
+    "interrupts": Benchmark("interrupts", quick=False, command=True),
 }
 
 
@@ -61,6 +65,10 @@ def main(arguments: list[str] | None = None, *, guards: Guards | None = None) ->
         arguments: of the command line, if not the process's own.
         guards: what runs the tests that guard times, if not in this repository.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    first = BENCHMARKS.get(arguments[0]) if arguments else None
+    if first is not None and first.command:
+        return importlib.import_module(f"{__package__}.{first.module}").main(arguments[1:])
     parser = _parser()
     given = parser.parse_args(arguments)
     unknown = [name for name in given.names if name not in BENCHMARKS]

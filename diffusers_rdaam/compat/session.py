@@ -11,7 +11,7 @@ from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.record import Recording, record_attention
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.sites import remember, restore
+from diffusers_rdaam.recording.sites import Before, remember, restore
 
 if TYPE_CHECKING:
     from typing import Self
@@ -37,27 +37,58 @@ def recorded(pipe: Any, processor: RDAAMProcessor) -> Iterator[Recording]:
             assert isinstance(recording, Recording)
             yield recording
         return
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the list unused.
+    try:
+        with undo:
+            _lend_options(pipe, processor, undo)
+            recording = Recording(pipe)
+            # Runs before the rest of the list, whose entries take the answers away.
+            undo.callback(recording._close)
+            yield recording
+    finally:
+        undo.close()
+
+
+def _lend_options(pipe: Any, processor: RDAAMProcessor, undo: ExitStack) -> None:
+    """Give a pipeline of this package other options; the undo list gives it its own again."""
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
-    before = remember((*family.sites(denoiser), *family.self_sites(denoiser)))
-    template, installed = pipe._rdaam_template, pipe._rdaam_installed
-    earlier = pipe._rdaam_attributions, pipe._rdaam_why
+    sites = (*family.sites(denoiser), *family.self_sites(denoiser))
+    # Whatever interrupts the careful way back, which leaves what somebody else has put on a site.
+    by_force = ExitStack()
+    undo.callback(by_force.close)
+    undo.callback(_restore_gently, remember(sites), by_force)
+    for site in sites:
+        by_force.callback(setattr, site.module, "processor", site.processor)
+    attributes = pipe.__dict__
+    for name in ("_rdaam_template", "_rdaam_installed"):
+        if name in attributes:
+            undo.callback(attributes.__setitem__, name, attributes[name])
+        else:
+            undo.callback(attributes.pop, name, None)
+    # Before them all: whether there was a run is seen in what the block leaves.
+    undo.callback(_answers_of_before, pipe, pipe._rdaam_attributions, pipe._rdaam_why)
     pipe.set_attn_processor(processor)
     # The attributions of a run before the block are no answer to a question in it.
     pipe._rdaam_attributions, pipe._rdaam_why = None, _NO_RUN
-    recording = Recording(pipe)
-    try:
-        yield recording
-    finally:
-        recording._close()
-        restore(before)
-        pipe._rdaam_template, pipe._rdaam_installed = template, installed
-        if pipe._rdaam_why == _NO_RUN:
-            pipe._rdaam_attributions, pipe._rdaam_why = earlier
 
 
-class Hooked:
+def _restore_gently(before: list[Before], by_force: ExitStack) -> None:
+    restore(before)
+    by_force.pop_all()
+
+
+def _answers_of_before(pipe: Any, attributions: Any, why: str | None) -> None:
+    if pipe._rdaam_why == _NO_RUN:
+        pipe._rdaam_attributions, pipe._rdaam_why = attributions, why
+
+
+class Hooked(ExitStack):
     """Records a pipeline as a block, or from ``hook()`` to ``unhook()``; mixed before others.
+
+    It is the standard library's stack itself: no line of ours runs between the end of a block and
+    the way back, so that an interrupt there cannot leave the pipeline hooked.
 
     Args:
         pipe: a stock pipeline, or one of this package.
@@ -66,11 +97,12 @@ class Hooked:
     """
 
     def __init__(self, pipe: Any, processor: RDAAMProcessor, name: str) -> None:
+        super().__init__()
         self._hooked_pipe = pipe
         self._processor = processor
         self._name = name
         self._recording: Recording | None = None
-        self._stack: ExitStack | None = None
+        self._hooked = False
 
     def hook(self) -> Self:
         """Begin to record.
@@ -79,26 +111,23 @@ class Hooked:
             AlreadyRecordingError: it has begun.
             UnsupportedPipelineError: the pipeline cannot be recorded.
         """
-        if self._stack is not None:
+        if self._hooked:
             raise AlreadyRecordingError(
                 f"This {self._name} is hooked already. Call unhook() first."
             )
-        with ExitStack() as stack:
-            self._recording = stack.enter_context(recorded(self._hooked_pipe, self._processor))
-            self._stack = stack.pop_all()
+        try:
+            self.callback(setattr, self, "_hooked", False)
+            self._hooked = True
+            self._recording = self.enter_context(recorded(self._hooked_pipe, self._processor))
+        except BaseException:
+            self.close()
+            raise
         return self
 
-    def unhook(self) -> None:
-        """End; the pipeline is what it was, and what its last run recorded stays here."""
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            stack.close()
+    unhook = ExitStack.close
 
     def __enter__(self) -> Self:
         return self.hook()
-
-    def __exit__(self, *error: object) -> None:
-        self.unhook()
 
 
 class Trace(Hooked):

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusers_rdaam.attribution.prompt import Match, Prompt, WordQuery
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.explain.ablation_trial import AblationTrial, Mode
+from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.explain.trial import (
     Noise,
     as_regions,
@@ -179,7 +180,8 @@ def explain_ablation(
         raise InputError(f"{mode!r} is no mode. Choices: {choices}.")
     check_pipeline(pipe)
     asked = as_regions(region, regions)
-    arguments = check_arguments(pipe, prompt, arguments)
+    given, arguments = arguments, check_arguments(pipe, prompt, arguments)
+    check_call_keywords(pipe, given, explain_ablation)
     noise = Noise(pipe, arguments)
     plain = AblationTrial(pipe, regions=asked)
     before = plain.run(noise.again(arguments))

@@ -8,8 +8,8 @@ otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from diffusers_rdaam.errors import InputError, RecordingError
 from diffusers_rdaam.explain.columns import match_columns
 from diffusers_rdaam.explain.editors import Injector, Saver, State
+from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.explain.saved import SavedAttention
+from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.budget import megabytes
 from diffusers_rdaam.recording.expected import expected_calls
 from diffusers_rdaam.recording.families import DenoiserCall, Family, family_of
@@ -27,7 +29,6 @@ from diffusers_rdaam.recording.sites import Site, is_stock
 from diffusers_rdaam.recording.tokenize import align
 
 Size = tuple[int, int]
-_NOT_SET = object()
 
 
 def save_attention(
@@ -57,6 +58,7 @@ def save_attention(
         InputError: a grid that the denoiser does not have, or that does not fit.
         UnsupportedPipelineError: the layout of the pipeline's calls is not known.
     """
+    _check_call(pipe, prompt, call, save_attention)
     state = State()
     store: dict[str, Tensor] = {}
 
@@ -109,6 +111,7 @@ def inject_attention(
     Raises:
         InputError: the saved attention is of another size, number of images, or model.
     """
+    _check_call(pipe, prompt, call, inject_attention)
     state = State()
     numbers = range(saved.steps)
     asked = slice(None) if steps is None else steps
@@ -131,6 +134,14 @@ def inject_attention(
 
     with _followed(pipe, state, begin, make):
         return pipe(prompt, **call)
+
+
+def _check_call(pipe: Any, prompt: Any, call: dict[str, Any], function: Callable[..., Any]) -> None:
+    if not isinstance(prompt, str):
+        raise InputError(
+            f"Attention is edited for one prompt at a time, given as a text; got {prompt!r}."
+        )
+    check_call_keywords(pipe, call, function, records=True)
 
 
 def _choose(
@@ -198,7 +209,27 @@ def _check_fit(
 
 @contextmanager
 def _followed(pipe: Any, state: State, begin: Any, make: Any) -> Iterator[None]:
-    """Processors of ``make`` on the text sites, told of every denoiser call in the block."""
+    """Put processors of ``make`` on the text sites; they see every denoiser call in the block.
+
+    Raises:
+        AlreadyRecordingError: another run records or edits this denoiser.
+        InputError: a site has a processor that is not a stock one.
+    """
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the list unused.
+    try:
+        with undo:
+            _follow(pipe, state, begin, make, undo)
+            yield
+    finally:
+        undo.close()
+
+
+def _follow(pipe: Any, state: State, begin: Any, make: Any, undo: ExitStack) -> None:
+    """Fill the undo list, each entry before, or in one line with, the change that it undoes.
+
+    Its entries are functions of Python and torch: an interrupt in one of ours would end it.
+    """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
     sites = family.sites(denoiser)
@@ -208,6 +239,7 @@ def _followed(pipe: Any, state: State, begin: Any, make: Any) -> Iterator[None]:
             f"{foreign[0].name} has a {type(foreign[0].processor).__name__}; attention is edited "
             "with stock processors only. Set them with AttnProcessor2_0()."
         )
+    claim(denoiser, state, undo)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = family.read_call(pipe, args, kwargs)
@@ -221,28 +253,24 @@ def _followed(pipe: Any, state: State, begin: Any, make: Any) -> Iterator[None]:
     def after(*unused: Any) -> None:
         state.rows = None
 
-    original = [(site, site.processor) for site in sites]
-    handles = [
-        denoiser.register_forward_pre_hook(before, with_kwargs=True),
-        denoiser.register_forward_hook(after, always_call=True),
-    ]
-    # A pipeline of this package would say that it cannot record these processors.
-    recording = pipe.__dict__.get("_rdaam_template", _NOT_SET)
-    try:
-        if hasattr(pipe, "_rdaam_template"):
-            pipe._rdaam_template = None
-        for site in sites:
-            site.module.processor = make(site)
-        yield
-    finally:
-        if recording is not _NOT_SET:
-            pipe._rdaam_template = recording
-        else:
-            pipe.__dict__.pop("_rdaam_template", None)
-        for handle in handles:
-            handle.remove()
-        for site, processor in original:
-            site.module.processor = processor
+    undo.callback(denoiser.register_forward_pre_hook(before, with_kwargs=True).remove)
+    undo.callback(denoiser.register_forward_hook(after, always_call=True).remove)
+    if hasattr(pipe, "_rdaam_template"):
+        # A pipeline of this package would say that it cannot record these processors.
+        _set(pipe, "_rdaam_template", None, undo)
+    for site in sites:
+        undo.callback(setattr, site.module, "processor", site.processor)
+        site.module.processor = make(site)
+
+
+def _set(pipe: Any, name: str, value: Any, undo: ExitStack) -> None:
+    """Set an attribute of a pipeline, which gets back the one it had, or none."""
+    attributes = pipe.__dict__
+    if name in attributes:
+        undo.callback(attributes.__setitem__, name, attributes[name])
+    else:
+        undo.callback(attributes.pop, name, None)
+    attributes[name] = value
 
 
 def _tokenizer(pipe: Any) -> Any:

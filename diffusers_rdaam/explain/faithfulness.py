@@ -11,6 +11,7 @@ from torch import Tensor
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.ablation import measure
 from diffusers_rdaam.explain.ablation_trial import AblationTrial, Mode
+from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.explain.trial import Noise, check_arguments, check_pipeline, read_prompt
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 
@@ -60,6 +61,7 @@ class Deletion:
         self._pipe = pipe
         self._mode = mode
         self._arguments = check_arguments(pipe, prompt, arguments)
+        check_call_keywords(pipe, arguments, Deletion)
         self._noise = Noise(pipe, self._arguments)
         plain = AblationTrial(pipe)
         self._plain = plain.run(self._noise.again(self._arguments))

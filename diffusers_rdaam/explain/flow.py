@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -80,19 +78,15 @@ def _inference(module: nn.Module) -> str | None:
     return None
 
 
-@contextmanager
-def held_still(modules: dict[str, nn.Module]) -> Iterator[None]:
-    """Gradients go through the modules, not to their weights, which would keep more in memory."""
-    moving: list[Any] = [
-        weight
-        for module in modules.values()
-        for weight in module.parameters()
-        if weight.requires_grad
-    ]
-    try:
-        for weight in moving:
-            weight.requires_grad_(False)
-        yield
-    finally:
-        for weight in moving:
-            weight.requires_grad_(True)
+def hold_still(modules: dict[str, nn.Module], undo: ExitStack) -> None:
+    """Let gradients go through the modules, not to their weights, which would keep more in memory.
+
+    Args:
+        modules: whose weights stop asking for gradients.
+        undo: gets an entry for each of these weights, before it is changed.
+    """
+    for module in modules.values():
+        for weight in module.parameters():
+            if weight.requires_grad:
+                undo.callback(weight.requires_grad_, True)
+                weight.requires_grad_(False)

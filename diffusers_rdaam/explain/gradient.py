@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, overload
 
 import torch
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.explain.flow import check_flow, held_still
+from diffusers_rdaam.explain.flow import check_flow, hold_still
 from diffusers_rdaam.explain.gradient_trial import Found, GradientTrial, Settings, entries_last
 from diffusers_rdaam.explain.gradient_words import GradientWords
 from diffusers_rdaam.explain.integrated import integrate
+from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.explain.methods import Method, PixelMethod, check_method, reduce_entries
 from diffusers_rdaam.explain.pixels import InputPixels
 from diffusers_rdaam.explain.trial import (
@@ -90,7 +92,8 @@ def explain_gradient(
     _check_numbers(last_steps=last_steps, path_steps=path_steps, budget=budget)
     check_pipeline(pipe)
     asked = as_regions(region, regions)
-    arguments = check_arguments(pipe, prompt, arguments)
+    given, arguments = arguments, check_arguments(pipe, prompt, arguments)
+    check_call_keywords(pipe, given, explain_gradient)
     if method == "integrated_gradients" and last_steps is not None:
         raise InputError(
             "last_steps= goes with the other methods: integrated gradients sum to a difference of "
@@ -101,11 +104,19 @@ def explain_gradient(
     pixels = last_steps is None and method != "integrated_gradients"
     settings = Settings(method, last_steps, checkpointing, pixels, clamp, budget)
     noise = Noise(pipe, arguments)
-    with torch.inference_mode(False), torch.enable_grad(), held_still(modules):
-        if method == "integrated_gradients":
-            found = integrate(pipe, settings, asked, noise, arguments, path_steps)
-        else:
-            found = _once(pipe, settings, asked, noise, arguments, method, pixel_method)
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the list unused.
+    try:
+        with undo:
+            undo.enter_context(torch.inference_mode(False))
+            undo.enter_context(torch.enable_grad())
+            hold_still(modules, undo)
+            if method == "integrated_gradients":
+                found = integrate(pipe, settings, asked, noise, arguments, path_steps)
+            else:
+                found = _once(pipe, settings, asked, noise, arguments, method, pixel_method)
+    finally:
+        undo.close()
     columns = found[0].columns.shape[0]
     words = [
         GradientWords(

@@ -121,7 +121,9 @@ class GradientTrial(Trial):
         result = self._through(self.denoiser, *args, **kwargs)
         self._outputs.append(result[0].detach())
         if result[0].requires_grad:
-            result[0].register_hook(lambda gradient: self._watch.see(index, gradient))
+            # Of the watch alone: autograd holds its hooks where Python finds no cycle, and this
+            # object holds the end of the graph.
+            result[0].register_hook(partial(self._watch.see, index))
         return result
 
     def autoencoder(self) -> Any:

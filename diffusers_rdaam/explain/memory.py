@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +87,15 @@ def saved_bytes(function: Callable[[], Any], apart: Iterable[Tensor]) -> int:
     def unpack(_: None) -> Tensor:
         raise AssertionError("nothing is differentiated here")
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        function()
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the hooks in place.
+    try:
+        with undo:
+            undo.enter_context(torch.enable_grad())
+            undo.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, unpack))
+            function()
+    finally:
+        undo.close()
     return count
 
 

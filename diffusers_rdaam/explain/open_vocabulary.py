@@ -19,6 +19,7 @@ from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.explain.encode import TextLike, encoded
+from diffusers_rdaam.explain.keywords import known_keywords
 from diffusers_rdaam.explain.recipe import (
     Activation,
     Aggregation,
@@ -41,6 +42,7 @@ from diffusers_rdaam.recording.vocabulary import (
 Size = tuple[int, int]
 
 
+@known_keywords
 def query(
     pipe: Any,
     attribution: Attribution,
@@ -97,6 +99,7 @@ def query(
     )
 
 
+@known_keywords
 def query_maps(
     pipe: Any,
     attribution: Attribution,

@@ -24,6 +24,7 @@ from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.encode import TextLike
 from diffusers_rdaam.explain.fits import Fit, fit_of
+from diffusers_rdaam.explain.keywords import known_keywords
 from diffusers_rdaam.explain.open_vocabulary import clip_skip_of, maps_of, queries_of
 from diffusers_rdaam.explain.optimized_token import OptimizedToken, Space
 from diffusers_rdaam.explain.recipe import MapRecipe
@@ -91,6 +92,7 @@ class OptimizationStep:
     maps: Tensor
 
 
+@known_keywords
 def optimize_token(
     pipe: Any,
     attributions: Attribution | Sequence[Attribution],
@@ -252,13 +254,37 @@ def _target(attribution: Attribution, mask: RegionLike, size: tuple[int, int]) -
 
 def _scaling(given: Any) -> Callable[[Tensor], Tensor]:
     if given == "min-max":
-        return lambda maps: (maps - maps.min()) / (maps.max() - maps.min())
+        return _stretched
     if given == "tokens":
-        return lambda maps: maps / maps.sum(dim=0, keepdim=True)
+        return _over_their_sum
     number = type(given) in (int, float) and math.isfinite(given) and given > 0
     if not number:
         raise InputError(f"scaling= is 'min-max', 'tokens' or a number over 0; got {given!r}.")
     return lambda maps: maps / given
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """From 0 to 1, all maps together."""
+    low, high = maps.min(), maps.max()
+    if bool(low == high):
+        raise InputError(
+            f"The maps are {float(low):g} everywhere, so scaling='min-max' has nothing to stretch: "
+            "the queries and this text do not meet. Start from another initial=, or give the "
+            "attributions of another run."
+        )
+    return (maps - low) / (high - low)
+
+
+def _over_their_sum(maps: Tensor) -> Tensor:
+    """Over the sum of all maps at each cell."""
+    sums = maps.sum(dim=0, keepdim=True)
+    if bool((sums == 0).any()):
+        raise InputError(
+            f"The maps sum to 0 at {int((sums == 0).sum())} of {sums.numel()} cells, so "
+            "scaling='tokens' cannot divide by their sum. Give scaling='min-max' or a number, or "
+            "a recipe= whose activations leave no zeros."
+        )
+    return maps / sums
 
 
 def _finite(values: Tensor) -> bool:

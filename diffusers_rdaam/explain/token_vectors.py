@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -66,12 +66,14 @@ def replaced_vectors(
 
         return replace
 
-    handles = []
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the hooks in place.
     try:
-        for name, encoder in encoders.items():
-            module: Any = encoder
-            handles.append(module.get_input_embeddings().register_forward_hook(hook(name)))
-        yield seen
+        with undo:
+            for name, encoder in encoders.items():
+                module: Any = encoder
+                register = module.get_input_embeddings().register_forward_hook
+                undo.callback(register(hook(name)).remove)
+            yield seen
     finally:
-        for handle in handles:
-            handle.remove()
+        undo.close()

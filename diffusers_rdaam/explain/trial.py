@@ -194,20 +194,46 @@ class Noise:
 
     def __init__(self, pipe: Any, arguments: dict[str, Any]) -> None:
         given = arguments.get("generator")
-        if given is None:
-            device = torch.device(pipe._execution_device)
-            given = (
-                torch.cuda.default_generators[device.index or torch.cuda.current_device()]
-                if device.type == "cuda"
-                else torch.default_generator
+        one = given[0] if isinstance(given, (list, tuple)) and given else given
+        if one is None:
+            one = default_generator(torch.device(pipe._execution_device))
+        if not isinstance(one, torch.Generator):
+            raise InputError(
+                f"generator= is a torch.Generator; got {one!r}. Give "
+                "torch.Generator().manual_seed(0)."
             )
-        one = given[0] if isinstance(given, (list, tuple)) else given
         # At once: somebody may draw from it between two generations.
-        self._kept = one.clone_state()
+        try:
+            self._kept = one.clone_state()
+        except (NotImplementedError, RuntimeError) as error:
+            raise InputError(
+                f"A generator on {one.device} cannot be copied ({error}). Give one on the CPU: "
+                "generator=torch.Generator().manual_seed(0)."
+            ) from error
 
     def again(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments with a generator that starts where the first generation's did."""
         return arguments | {"generator": self._kept.clone_state()}
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """What a pipeline on this device draws from where it is given no generator.
+
+    Raises:
+        InputError: torch does not hand it out.
+    """
+    if device.type == "cpu":
+        return torch.default_generator
+    backend: Any = getattr(torch, device.type, None)
+    # Of CUDA and XPU; there is none before the device was used, nor of other devices.
+    every = getattr(backend, "default_generators", ())
+    index = backend.current_device() if device.index is None and every else device.index or 0
+    if index >= len(every):
+        raise InputError(
+            f"The random state of the device {device} cannot be copied, so the noise of several "
+            "generations would not be the same. Give generator=torch.Generator().manual_seed(0)."
+        )
+    return every[index]
 
 
 def read_prompt(pipe: Any, text: str, columns: int) -> Prompt:

@@ -7,6 +7,7 @@ Both go together with a callback of your own, by ``then=`` or in diffusers'
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,10 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError, NotRecordedWarning, RDAAMError
+from diffusers_rdaam.explain.keywords import known_keywords
 from diffusers_rdaam.pipelines.decode import decode_latents
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
+from diffusers_rdaam.pipelines.pause import begin_run
 
 Show = Callable[[list[Attribution], int], object]
 _Then = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
@@ -42,6 +45,9 @@ class _AtSteps(PipelineCallback):
         self._then = then
         wanted = [*tensor_inputs, *getattr(then, "tensor_inputs", ())]
         self._failed = False
+        # The run that goes on: its pipeline, which a callback does not keep, and its last step.
+        self._pipeline: weakref.ref[Any] | None = None
+        self._last_step = -1
         self._inputs = list(dict.fromkeys(["latents", *wanted]))
 
     @property
@@ -53,8 +59,10 @@ class _AtSteps(PipelineCallback):
         self, pipeline: Any, step_index: int, timesteps: Any, callback_kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         """Called by the pipeline at the end of each step."""
-        if step_index == 0:
-            self._failed = False
+        other = self._pipeline is None or self._pipeline() is not pipeline
+        if other or step_index <= self._last_step:
+            self.begin_run(pipeline)
+        self._last_step = step_index
         last = step_index == getattr(pipeline, "num_timesteps", 0) - 1
         chosen = step_index % self._every == 0 or last
         if step_index in self._steps if self._steps is not None else chosen:
@@ -71,6 +79,16 @@ class _AtSteps(PipelineCallback):
         if self._then is None:
             return callback_kwargs
         return self._then(pipeline, step_index, timesteps, callback_kwargs)
+
+    def begin_run(self, pipeline: Any) -> None:
+        """Forget the run before, also one that was interrupted.
+
+        A run that is recorded calls this before its first step; others are noticed at a step that
+        is not after the last one, or is another pipeline's.
+        """
+        self._failed = False
+        self._pipeline, self._last_step = weakref.ref(pipeline), -1
+        begin_run(self._then, pipeline)
 
     def _look(self, pipe: Any, step: int, timestep: Any, latents: Any) -> None:
         raise NotImplementedError
@@ -95,6 +113,7 @@ class LivePreview(_AtSteps):
         InputError: ``every`` is no number of steps.
     """
 
+    @known_keywords
     def __init__(
         self,
         show: Show,
@@ -158,6 +177,7 @@ class IntermediateImages(_AtSteps):
         InputError: ``every`` is no number of steps.
     """
 
+    @known_keywords
     def __init__(
         self,
         *,
@@ -171,10 +191,13 @@ class IntermediateImages(_AtSteps):
         self._total = 0
 
     def _look(self, pipe: Any, step: int, timestep: Any, latents: Any) -> None:
-        if self._kept and step <= self._kept[-1].step:
-            self._kept = []
         self._total = int(getattr(pipe, "num_timesteps", step + 1))
         self._kept.append(StepImages(step, float(timestep), tuple(decode_latents(pipe, latents))))
+
+    def begin_run(self, pipeline: Any) -> None:
+        """Forget the images of the run before."""
+        super().begin_run(pipeline)
+        self._kept, self._total = [], 0
 
     def __len__(self) -> int:
         return len(self._kept)

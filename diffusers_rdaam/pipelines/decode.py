@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -31,15 +32,16 @@ def decode_latents(pipe: Any, latents: Tensor) -> list[Image.Image]:
             f"Latents {tuple(latents.shape)} of {type(pipe).__name__} cannot be decoded one by "
             "one: (images, channels, height, width), a vae and an image_processor were expected."
         )
-    dtype = vae.dtype
-    upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
-    if upcast:
-        vae.to(dtype=torch.float32)
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the list unused.
     try:
-        images = vae.decode(_unscaled(vae.config, latents.to(vae.dtype)), return_dict=False)[0]
+        with undo:
+            if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
+                undo.callback(vae.to, dtype=vae.dtype)
+                vae.to(dtype=torch.float32)
+            images = vae.decode(_unscaled(vae.config, latents.to(vae.dtype)), return_dict=False)[0]
     finally:
-        if upcast:
-            vae.to(dtype=dtype)
+        undo.close()
     return processor.postprocess(images.float(), output_type="pil")
 
 

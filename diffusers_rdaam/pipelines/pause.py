@@ -15,14 +15,26 @@ _NAMES = ("callback_on_step_end", "callback")
 def unrecorded(arguments: dict[str, Any], recorder: Recorder) -> dict[str, Any]:
     """A pipeline's arguments, with callbacks during which the recorder pauses.
 
-    A callback may run another pipeline on the same denoiser, or call it itself.
+    A callback may run another pipeline on the same denoiser, or call it itself. One that keeps
+    something of a run begins anew here: a run that is interrupted has no first step.
     """
+    for name in _NAMES:
+        begin_run(arguments.get(name), recorder.pipe)
     wrapped = {
         name: _paused(arguments[name], recorder)
         for name in _NAMES
         if arguments.get(name) is not None
     }
     return arguments | wrapped
+
+
+def begin_run(callback: Any, pipeline: Any) -> None:
+    """Let a callback of this package, or those in a chain of diffusers', forget the run before."""
+    if isinstance(callback, MultiPipelineCallbacks):
+        for one in callback.callbacks:
+            begin_run(one, pipeline)
+    elif hasattr(callback, "begin_run"):
+        callback.begin_run(pipeline)
 
 
 def _paused(callback: Any, recorder: Recorder) -> Any:

@@ -36,6 +36,7 @@ class Frames:
     def __init__(self, shape: AccumulatorShape, count: int = 1) -> None:
         self.shape = shape
         self.accumulators = [HeatMapAccumulator(shape) for _ in range(count)]
+        self._means: dict[Bank, _Means] = {}
 
     def grow(self) -> None:
         """One accumulator more."""
@@ -48,6 +49,8 @@ class Frames:
 
     def zero_(self) -> None:
         """Forget everything; keep the memory."""
+        # Not what was read: that is somebody's attribution now.
+        self._means = {}
         for accumulator in self.accumulators:
             accumulator.zero_()
 
@@ -65,6 +68,8 @@ class Frames:
     ) -> list[ImageMaps]:
         """What was recorded of each image, on the CPU.
 
+        What is finished is copied from the device once, however often a preview reads it.
+
         Args:
             axes: what was kept apart; as the shape and the number of accumulators have it.
             timesteps: of the denoiser calls, where steps were kept.
@@ -79,7 +84,11 @@ class Frames:
         for bank, sites in self.shape.banks().items():
             added = tuple(of_frame[bank] for of_frame in additions)
             if any(added):
-                means = _means(used, bank, added)
+                cache = self._means.setdefault(bank, _Means(bank))
+                means = cache.read(self.accumulators, added)
+                if len(added) == len(self.accumulators):
+                    # The last step has been read; what would be kept on is the reader's.
+                    del self._means[bank]
                 for details, maps in zip(images, means, strict=True):
                     details.append(Detail(maps, added, tuple(sites)))
         return [
@@ -88,16 +97,48 @@ class Frames:
         ]
 
 
-def _means(
-    frames: list[HeatMapAccumulator], bank: Bank, additions: tuple[int, ...]
-) -> list[torch.Tensor]:
-    """Each image's ``(frames, heads, tokens, height, width)``, no finer than it was stored."""
-    shape = frames[0].shape
-    size = (len(frames), max(bank.heads, 1), shape.tokens, *bank.grid)
-    dtype = torch.float32 if shape.pair else torch.float16
-    images = [torch.zeros(size, dtype=dtype) for _ in range(shape.images)]
-    for index, (frame, count) in enumerate(zip(frames, additions, strict=True)):
-        if count:
-            for image, sums in zip(images, frame.sums(bank), strict=True):
-                image[index] = sums / count
-    return images
+class _Means:
+    """The means of a bank that are on the CPU already, for each image one tensor of all frames.
+
+    Readers get views of its beginning. A frame that has not been added to since is not copied
+    again, and what was handed out is never written to.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self._additions: list[int] = []
+        self._images: list[torch.Tensor] = []
+
+    def read(
+        self, frames: list[HeatMapAccumulator], additions: tuple[int, ...]
+    ) -> list[torch.Tensor]:
+        """Each image's ``(frames, heads, tokens, height, width)``, no finer than it was stored.
+
+        Args:
+            frames: all that there are.
+            additions: to each of those that are read, the first ones.
+        """
+        known = len(self._additions)
+        same = next(
+            (i for i, (a, b) in enumerate(zip(self._additions, additions, strict=False)) if a != b),
+            min(known, len(additions)),
+        )
+        if same < known or not self._images or len(additions) > self._images[0].shape[0]:
+            self._make_room(frames, same)
+        for index in range(same, len(additions)):
+            if additions[index]:
+                sums = frames[index].sums(self.bank)
+                for image, one in zip(self._images, sums, strict=True):
+                    image[index] = one / additions[index]
+        self._additions = list(additions)
+        return [image[: len(additions)] for image in self._images]
+
+    def _make_room(self, frames: list[HeatMapAccumulator], keep: int) -> None:
+        """New tensors for all frames, with the first ones of the old."""
+        shape, bank = frames[0].shape, self.bank
+        size = (len(frames), max(bank.heads, 1), shape.tokens, *bank.grid)
+        dtype = torch.float32 if shape.pair else torch.float16
+        images = [torch.zeros(size, dtype=dtype) for _ in range(shape.images)]
+        for image, old in zip(images, self._images, strict=False):
+            image[:keep] = old[:keep]
+        self._images = images

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -216,9 +218,12 @@ class QueryRecord:
         }
         try:
             save_file(tensors, path)
-        except Exception as error:
+        except (OSError, SafetensorError) as error:
+            full = "StorageFull" in str(error) or getattr(error, "errno", None) == errno.ENOSPC
+            cure = "The disk is full; give" if full else "Give"
             raise InputError(
-                f"The queries could not be written to {path}: {error}. Is the disk full?"
+                f"The queries could not be written to {path}: {error}. {cure} queries_on= a folder "
+                "that has room and may be written, or 'cpu'."
             ) from error
         return {
             name: [

@@ -83,8 +83,19 @@ def _scaled(maps: Tensor, how: bool | float) -> Tensor:
         return maps / how
     if how:
         low, high = maps.min(), maps.max()
+        if bool(low == high):
+            raise InputError(
+                f"The maps are {float(low):g} everywhere, so apply_min_max=True has nothing to "
+                "stretch. Start from another embedding."
+            )
         return (maps - low) / (high - low)
-    return maps / maps.sum(dim=1, keepdim=True)
+    sums = maps.sum(dim=1, keepdim=True)
+    if bool((sums == 0).any()):
+        raise InputError(
+            "The maps sum to 0 at some places, so apply_min_max=False cannot divide by their sum. "
+            "Give True, or a number."
+        )
+    return maps / sums
 
 
 def _check(maps: Tensor, target: Tensor) -> None:

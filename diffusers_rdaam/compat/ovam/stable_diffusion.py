@@ -133,7 +133,7 @@ class StableDiffusionHooker(Hooked):
 
     def clear(self) -> None:
         """Let the queries of the last run go; another run makes new ones."""
-        if self._stack is None:
+        if not self._hooked:
             self._recording = None
         else:
             self.unhook()

@@ -26,12 +26,10 @@ class ConditionalMaps(dict[str, list[torch.Tensor]]):
 class HookHandle:
     """What :func:`remove_hooks` takes away again."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-
-    def remove(self) -> None:
-        """Stop recording; the denoiser is what it was. A second time does nothing."""
-        self._stack.close()
+    def __init__(self, undo: ExitStack) -> None:
+        # The standard library's: no line of ours comes before what it undoes. A second time does
+        # nothing, and after an interrupt the second one does the rest.
+        self.remove = undo.close
 
 
 class AttentionHookManager:
@@ -48,7 +46,8 @@ class AttentionHookManager:
         self._budget = budget
         self._unet: Any = None
         self._recording: DenoiserRecording | None = None
-        self._stack: ExitStack | None = None
+        self._registered = False
+        self._undo = ExitStack()
 
     def register_hooks(self, unet: Any) -> list[HookHandle]:
         """Begin to record; the list is for :func:`remove_hooks`.
@@ -56,18 +55,16 @@ class AttentionHookManager:
         Raises:
             AlreadyRecordingError: the UNet is being recorded, by this or by something else.
         """
-        if self._stack is not None and self._recording is not None:
+        if self._registered:
             raise AlreadyRecordingError("The hooks are registered already; remove them first.")
         self._unet = unet
         self._start()
-        stack = ExitStack()
-        stack.callback(self._stop)
-        return [HookHandle(stack)]
+        return [HookHandle(self._undo)]
 
     def reset(self) -> None:
         """Forget all maps; where hooks are registered, begin anew."""
-        registered = self._stack is not None
-        self._stop()
+        registered = self._registered
+        self._undo.close()
         self._recording = None
         if registered:
             self._start()
@@ -83,16 +80,17 @@ class AttentionHookManager:
 
     def _start(self) -> None:
         template = RDAAMProcessor(keep=("steps", "layers", "heads"), budget=self._budget)
-        with ExitStack() as stack:
-            recording = stack.enter_context(record_attention(self._unet, template, rows=self._rows))
+        try:
+            self._undo.callback(setattr, self, "_registered", False)
+            self._registered = True
+            recording = self._undo.enter_context(
+                record_attention(self._unet, template, rows=self._rows)
+            )
             assert isinstance(recording, DenoiserRecording)
             self._recording = recording
-            self._stack = stack.pop_all()
-
-    def _stop(self) -> None:
-        if self._stack is not None:
-            stack, self._stack = self._stack, None
-            stack.close()
+        except BaseException:
+            self._undo.close()
+            raise
 
     def _rows(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         sample = kwargs["sample"] if "sample" in kwargs else args[0]

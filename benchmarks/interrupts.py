@@ -1,0 +1,293 @@
+"""What an interrupt leaves behind, at every distinct line of the package, in every kind of run.
+
+A scenario runs once while its lines are noted. Then it runs again for each line: when that line is
+reached, ``KeyboardInterrupt`` is raised there, as Ctrl-C would. Before any further call the host is
+compared with what it was: processors, hooks, classes, attributes, gradients, global settings, the
+registry of armed denoisers; the next stock call must make the same image, and the denoiser must be
+freed with its pipeline. What only the next call puts right is a column of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import sys
+import time
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+import diffusers_rdaam
+from benchmarks.host_state import differences, state_of
+from benchmarks.report import Row, judged
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.table import Table
+from benchmarks.toy_host import stock_image
+
+PACKAGE = str(Path(diffusers_rdaam.__file__).parent)
+SEED = 20240
+# Lines of all scenarios together, unless all are asked for.
+QUICK = 400
+SHOWN = 6
+
+Line = tuple[str, int]
+
+
+@dataclass
+class Outcome:
+    """What became of one scenario.
+
+    Args:
+        lines: at how many it was interrupted.
+        left: by line, what was not as before, before any further call.
+        healed: lines of ``left`` where the next call put everything right.
+        image: lines after which the next stock call made another image, or failed.
+        held: lines after which the denoiser outlived its pipeline.
+        missed: lines that were not reached again, or where the interrupt was swallowed.
+    """
+
+    lines: int = 0
+    left: dict[str, list[str]] = field(default_factory=dict)
+    healed: list[str] = field(default_factory=list)
+    image: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> int:
+        """Lines after which anything was wrong."""
+        return len({*self.left, *self.image, *self.held})
+
+
+class _Interrupter:
+    """A trace function that raises at one line, the ``number``-th time it is reached."""
+
+    def __init__(self, line: Line, number: int = 1) -> None:
+        self.file, self.line = line
+        self.left = number
+        self.fired = False
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        code = frame.f_code
+        if code.co_filename != self.file or code.co_firstlineno > self.line or self.fired:
+            return None
+        return self._local
+
+    def _local(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line" and frame.f_lineno == self.line and not self.fired:
+            self.left -= 1
+            if self.left == 0:
+                self.fired = True
+                raise KeyboardInterrupt
+        return self._local
+
+
+def lines_of(scenario: Scenario) -> Counter[Line]:
+    """Every line of the package that a scenario executes, and how often."""
+    found: Counter[Line] = Counter()
+
+    def local(frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            found[frame.f_code.co_filename, frame.f_lineno] += 1
+        return local
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        return local if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    # Twice: what is imported, compiled or cached in the first run is not run again.
+    for traced in (False, True):
+        pipe = scenario.host()
+        needed = scenario.ready(pipe)
+        before = sys.gettrace()
+        sys.settrace(trace if traced else before)
+        try:
+            _quietly(scenario, pipe, needed)
+        finally:
+            sys.settrace(before)
+    return found
+
+
+def _quietly(scenario: Scenario, pipe: Any, needed: Any) -> None:
+    """Run; memory costs that are reported on the way are not shown."""
+    with redirect_stderr(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scenario.run(pipe, needed)
+
+
+def interrupt(scenario: Scenario, line: Line, wanted: torch.Tensor, number: int = 1) -> Outcome:
+    """Interrupt a run at a line, and see what is left."""
+    outcome = Outcome(lines=1)
+    name = _short(line)
+    pipe = scenario.host()
+    needed = scenario.ready(pipe)
+    gc.collect()
+    before = state_of(pipe)
+    if not _interrupted(scenario, pipe, needed, _Interrupter(line, number)):
+        outcome.missed.append(name)
+    gc.collect()
+    left = differences(before, state_of(pipe))
+    if left:
+        outcome.left[name] = left
+        if _healed(scenario, pipe, needed, before):
+            outcome.healed.append(name)
+    if not _same_image(pipe, wanted):
+        outcome.image.append(name)
+    denoiser = weakref.ref(pipe.unet)
+    before.clear()
+    del pipe, needed
+    gc.collect()
+    if denoiser() is not None:
+        outcome.held.append(name)
+    return outcome
+
+
+def _interrupted(scenario: Scenario, pipe: Any, needed: Any, trace: _Interrupter) -> bool:
+    """Whether the interrupt came out; its traceback, which holds frames, is gone afterwards."""
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        _quietly(scenario, pipe, needed)
+    except KeyboardInterrupt:
+        return trace.fired
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _healed(scenario: Scenario, pipe: Any, needed: Any, before: Any) -> bool:
+    try:
+        _quietly(scenario, pipe, needed)
+    except Exception:
+        return False
+    gc.collect()
+    return not differences(before, state_of(pipe))
+
+
+def _same_image(pipe: Any, wanted: torch.Tensor) -> bool:
+    try:
+        return torch.equal(stock_image(pipe), wanted)
+    except Exception:
+        return False
+
+
+def measure(name: str, lines: Mapping[Line, int]) -> Outcome:
+    """Interrupt a scenario at lines, each at the execution of this number."""
+    scenario = SCENARIOS[name]
+    total = Outcome()
+    wanted = stock_image(scenario.host())
+    gc.collect()
+    # Libraries are half a million objects that need not be looked through each time.
+    gc.freeze()
+    try:
+        for line, number in sorted(lines.items()):
+            _add(total, interrupt(scenario, line, wanted, number))
+    finally:
+        gc.unfreeze()
+    return total
+
+
+def _add(total: Outcome, one: Outcome) -> None:
+    total.lines += one.lines
+    total.left |= one.left
+    for name in ("healed", "image", "held", "missed"):
+        getattr(total, name).extend(getattr(one, name))
+
+
+def _short(line: Line) -> str:
+    return f"{Path(line[0]).relative_to(PACKAGE)}:{line[1]}"
+
+
+def choose(
+    names: Sequence[str], limit: int | None = None, *, every: bool = False
+) -> dict[str, Counter[Line]]:
+    """Lines of each scenario, with how often it executes them.
+
+    Args:
+        names: of the scenarios.
+        limit: no more lines than this, drawn from a fixed seed.
+        every: each line in all scenarios that reach it; in one of them, drawn, if not.
+    """
+    draw = random.Random(SEED)
+    counts = {name: lines_of(SCENARIOS[name]) for name in names}
+    pairs = [(line, name) for name in names for line in counts[name]]
+    draw.shuffle(pairs)
+    chosen = pairs if every else list(dict(pairs).items())
+    found: dict[str, Counter[Line]] = {name: Counter() for name in names}
+    for line, name in chosen[:limit]:
+        found[name][line] = counts[name][line]
+    return found
+
+
+_outcomes: dict[str, Outcome] = {}
+
+
+def run(*, full: bool = False) -> list[Row]:
+    """A sample of the lines, or all of them."""
+    _outcomes.clear()
+    for name, lines in choose(list(SCENARIOS), None if full else QUICK).items():
+        _outcomes[name] = measure(name, dict.fromkeys(lines, 1))
+    lines = sum(outcome.lines for outcome in _outcomes.values())
+    bad = sum(outcome.bad for outcome in _outcomes.values())
+    what = f"an interrupt at {lines} lines in {len(_outcomes)} scenarios: lines that left something"
+    return [judged("interrupts", what, str(bad), "0", bad == 0, deterministic=True)]
+
+
+def tables() -> list[Table]:
+    """One row a scenario."""
+    columns = ["scenario", "lines", "left something", "of these healed by the next call"]
+    columns += ["another image", "denoiser held", "not reached"]
+    rows = [
+        [name, str(one.lines)]
+        + [str(len(found)) for found in (one.left, one.healed, one.image, one.held, one.missed)]
+        for name, one in _outcomes.items()
+    ]
+    return [Table("What an interrupt left behind", columns, rows)]
+
+
+def main(arguments: list[str]) -> int:
+    """The command; exit status 1 where a line left something."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks interrupts", description=__doc__)
+    parser.add_argument("--scenario", choices=list(SCENARIOS), action="append", help="only these")
+    parser.add_argument("--limit", type=int, metavar="N", help="so many lines, from a fixed seed")
+    parser.add_argument("--last", action="store_true", help="at the line's last execution instead")
+    parser.add_argument("--line", metavar="FILE:LINE", help="only there, such as explain/flow.py:9")
+    parser.add_argument("--every", action="store_true", help="each line in every scenario it is in")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    start = time.monotonic()
+    _outcomes.clear()
+    names = given.scenario or list(SCENARIOS)
+    for name, lines in choose(names, given.limit, every=given.every or bool(given.line)).items():
+        asked = {line: count for line, count in lines.items() if given.line in (None, _short(line))}
+        _outcomes[name] = measure(name, asked if given.last else dict.fromkeys(asked, 1))
+        _print(name, _outcomes[name])
+    print(f"\n{tables()[0].markdown()}\n")
+    total = sum(outcome.lines for outcome in _outcomes.values())
+    bad = sum(outcome.bad for outcome in _outcomes.values())
+    print(f"{bad} of {total} lines left something; {time.monotonic() - start:.0f} s")
+    return 1 if bad else 0
+
+
+def _print(name: str, outcome: Outcome) -> None:
+    print(f"{name}: {outcome.bad} of {outcome.lines} lines left something", flush=True)
+    for line, what in outcome.left.items():
+        more = f", and {len(what) - SHOWN} more" if len(what) > SHOWN else ""
+        healed = " (healed by the next call)" if line in outcome.healed else ""
+        print(f"  {line}: {'; '.join(what[:SHOWN])}{more}{healed}")
+    for title, lines in (
+        ("another image after", outcome.image),
+        ("the denoiser is held after", outcome.held),
+        ("not reached, or swallowed", outcome.missed),
+    ):
+        if lines:
+            print(f"  {title}: {', '.join(lines)}", flush=True)

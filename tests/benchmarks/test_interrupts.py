@@ -1,0 +1,89 @@
+"""The command that interrupts at every line: that it finds what is left, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import interrupts
+from benchmarks.host_state import differences, state_of
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.toy_host import new_host, stock_image
+
+
+@pytest.fixture(scope="module")
+def wanted() -> torch.Tensor:
+    return stock_image(new_host())
+
+
+def _run_of(change: Callable[[Any], object]) -> Scenario:
+    """A run of the package after which, as in a careless implementation, something is changed."""
+
+    def run(pipe: Any, _: Any) -> None:
+        change(pipe)
+        SCENARIOS["query"].run(pipe, _)
+
+    return Scenario(run, ours=True, prepare=SCENARIOS["query"].prepare)
+
+
+_kept: list[Any] = []
+
+
+def _change_everything(pipe: Any) -> None:
+    pipe.unet.register_forward_hook(print)
+    pipe.vae.requires_grad_(False)
+    pipe.unet.forward = print
+    pipe.scheduler.step = print
+    pipe.text_encoder.train()
+    torch.rand(())
+    nn.Module.left = 1
+    pipe.left = 1
+
+
+def test_what_is_left_is_found(wanted: torch.Tensor) -> None:
+    line = min(interrupts.lines_of(SCENARIOS["query"]))
+    try:
+        found = interrupts.interrupt(_run_of(_change_everything), line, wanted)
+    finally:
+        if hasattr(nn.Module, "left"):
+            del nn.Module.left
+    (left,) = found.left.values()
+    for name in (
+        "vae.decoder.conv_in.weight requires_grad (changed)",
+        "unet.forward (new)",
+        "scheduler.step (new)",
+        "text_encoder.training (changed)",
+        "global random state (changed)",
+        "class Module.left (new)",
+        "pipe.left (new)",
+    ):
+        assert name in left
+    assert any(name.startswith("unet._forward_hooks[") for name in left)
+    assert found.image and not found.healed
+
+
+def test_a_denoiser_that_is_held_is_found(wanted: torch.Tensor) -> None:
+    scenario = _run_of(lambda pipe: _kept.append(pipe.unet))
+    line = min(interrupts.lines_of(SCENARIOS["query"]))
+    try:
+        assert interrupts.interrupt(scenario, line, wanted).held
+    finally:
+        _kept.clear()
+
+
+def test_a_host_that_was_left_alone_has_no_differences() -> None:
+    pipe = new_host()
+    before = state_of(pipe)
+    stock_image(pipe)
+    assert differences(before, state_of(pipe)) == []
+
+
+def test_the_command_prints_each_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    interrupts.main(["--scenario", "query", "--limit", "3"])
+    printed = capsys.readouterr().out
+    assert "| query | 3 | 0 | 0 | 0 | 0 | 0 |" in printed
+    assert "0 of 3 lines left something" in printed
