@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager, ExitStack, _GeneratorContextManager
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import (
     AlreadyRecordingError,
     InputError,
+    NoAttributionError,
     SeveralRunsWarning,
 )
 from diffusers_rdaam.pipelines.denoiser import (
@@ -27,7 +28,7 @@ from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.sites import install_for_run
+from diffusers_rdaam.recording.sites import Site, install_for_run
 from diffusers_rdaam.recording.tell import warn
 
 
@@ -120,7 +121,23 @@ def _recording_class(stock: type) -> type:
     return type(stock.__name__, (RDAAMPipelineMixin, stock), body)
 
 
-@contextmanager
+class _Block(_GeneratorContextManager[Any]):
+    """What ``with record_attention(…)`` enters; outside of a block it has nothing to answer."""
+
+    @property
+    def attribution(self) -> Attribution:
+        """Nothing: the recording that the block hands over has it."""
+        raise NoAttributionError(
+            "record_attention(…) records inside of a with block, and was not entered. Write: with "
+            "record_attention(pipe) as recording: pipe(…), then recording.attribution."
+        )
+
+    @property
+    def attributions(self) -> list[Attribution]:
+        """Nothing, as :attr:`attribution`."""
+        return [self.attribution]
+
+
 def record_attention(
     pipe: Any,
     processor: RDAAMProcessor | None = None,
@@ -130,7 +147,7 @@ def record_attention(
     negative_prompt: Texts = None,
     tokenizer: Any = None,
     image_size: tuple[int, int] | None = None,
-) -> Iterator[Recording | DenoiserRecording]:
+) -> AbstractContextManager[Any]:
     """Record a stock pipeline, a modular one, or a denoiser within a ``with`` block.
 
     A pipeline is made one of ours for the time of the block and is then exactly what it was, its
@@ -163,15 +180,21 @@ def record_attention(
         InputError: what is given does not go with what is recorded, or is missing.
     """
     given = Given(rows, prompt, negative_prompt, tokenizer, image_size)
+    return _Block(_recorded_block, (pipe, processor, given), {})
+
+
+def _recorded_block(
+    pipe: Any, processor: RDAAMProcessor | None, given: Given
+) -> Generator[Recording | DenoiserRecording, None, None]:
     if is_denoiser(pipe):
         with record_denoiser(pipe, processor, given) as recorded:
             yield recorded
         return
     _check_pipeline(pipe, given)
-    template = processor or RDAAMProcessor()
-    family = family_of(pipe, rows)
+    family = family_of(pipe, given.rows)
     denoiser = family.denoiser(pipe)
     sites, own_sites = family.sites(denoiser), family.self_sites(denoiser)
+    template = processor or _template_on(sites) or RDAAMProcessor()
     stock = type(pipe)
     recording = Recording(pipe)
     undo = ExitStack()
@@ -183,7 +206,7 @@ def record_attention(
             pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
             install_for_run(sites, own_sites, template, undo)
             pipe._rdaam_template, pipe._rdaam_installed = template, id(denoiser)
-            pipe._rdaam_rows, pipe._rdaam_prompt = rows, prompt
+            pipe._rdaam_rows, pipe._rdaam_prompt = given.rows, given.prompt
             pipe._rdaam_runs = recording._runs
             try:
                 yield recording
@@ -191,6 +214,12 @@ def record_attention(
                 recording._close()
         finally:
             undo.close()
+
+
+def _template_on(sites: Iterable[Site]) -> RDAAMProcessor | None:
+    """The options that a user has set on the denoiser itself."""
+    processors = (site.processor for site in sites)
+    return next((p for p in processors if isinstance(p, RDAAMProcessor) and p.site is None), None)
 
 
 def _check_pipeline(pipe: Any, given: Given) -> None:

@@ -15,7 +15,7 @@ from diffusers_rdaam.errors import (
 from diffusers_rdaam.explain.encode import encoded_vocabulary
 from diffusers_rdaam.pipelines.output import with_attributions
 from diffusers_rdaam.pipelines.pause import unrecorded
-from diffusers_rdaam.pipelines.run import Run, count_images
+from diffusers_rdaam.pipelines.run import Run, as_pictures, count_images
 from diffusers_rdaam.recording.encodings import Encodings
 from diffusers_rdaam.recording.families import Family, family_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
@@ -77,14 +77,16 @@ class Session:
         is_stock: bool,
     ) -> Any:
         """Call a method that encodes a prompt, and note the text and the embedding."""
-        if not self.has_call():
+        if threading.get_ident() != self._thread:
             return encode(*args, **kwargs)
         try:
             arguments = signature.bind(*args, **kwargs).arguments
         except TypeError:
             # The method's own error says it better.
             return encode(*args, **kwargs)
-        if self._depth == 0:
+        # A callback may encode a text, too, and put its embedding in the prompt's place.
+        is_of_the_run = self.has_call()
+        if self._depth == 0 and is_of_the_run:
             # What the stock call says; a method that overrides it may say anything to it.
             self.guided = arguments.get("do_classifier_free_guidance")
         self._depth += 1
@@ -93,7 +95,7 @@ class Session:
         finally:
             self._depth -= 1
         self.encodings.note(arguments, result, is_certain=is_stock)
-        if self.run is not None:
+        if self.run is not None and is_of_the_run:
             self.run.note_encoding(arguments, is_certain=is_stock)
         return result
 
@@ -192,7 +194,7 @@ def _of_images(attributions: list[Attribution], result: Any) -> Outcome:
     """The attributions of a stock call, where the class's own call returns as many images."""
     count = count_images(result)
     if count in (None, len(attributions)):
-        return Outcome(attributions, None)
+        return Outcome(_with_pictures(attributions, result), None)
     why = (
         f"The call returned {count} images, and its last stock run made {len(attributions)}: which "
         "attribution belongs to which image is not known. Generate one batch a call, or record "
@@ -200,6 +202,17 @@ def _of_images(attributions: list[Attribution], result: Any) -> Outcome:
     )
     warn(why, ImageCountWarning)
     return Outcome(None, why)
+
+
+def _with_pictures(attributions: list[Attribution], result: Any) -> list[Attribution]:
+    """The attributions with the images that a class has decoded itself from the stock latents."""
+    if any(attribution.image is not None for attribution in attributions):
+        return attributions
+    pictures = as_pictures(result)
+    sizes = [attribution.image_size[::-1] for attribution in attributions]
+    if [picture.size for picture in pictures] != sizes:
+        return attributions
+    return [one.with_image(picture) for one, picture in zip(attributions, pictures, strict=True)]
 
 
 def recorded_call(

@@ -115,6 +115,7 @@ class HeatMapAccumulator:
 
     def add(self, site: str, maps: HeadMeans) -> None:
         """Add one denoiser call's maps of a site."""
+        self._make_room_in(self._bank_of[site], 1)
         add_to_planes(maps, *self.planes(site))
         self.count(site).add_(1)
 
@@ -125,14 +126,16 @@ class HeatMapAccumulator:
         waits for the device once in tens of thousands of additions.
         """
         for bank, sites in self.banks.items():
-            count = len(sites) * times
-            if self._since[bank] + count > _MOST_ADDITIONS:
-                self._moved[bank] = self._sums(bank)
-                self._high[bank].zero_()
-                if bank in self._low:
-                    self._low[bank].zero_()
-                self._since[bank] = 0
-            self._since[bank] += count
+            self._make_room_in(bank, len(sites) * times)
+
+    def _make_room_in(self, bank: Bank, additions: int) -> None:
+        if self._since[bank] + additions > _MOST_ADDITIONS:
+            self._moved[bank] = self._sums(bank)
+            self._high[bank].zero_()
+            if bank in self._low:
+                self._low[bank].zero_()
+            self._since[bank] = 0
+        self._since[bank] += additions
 
     def absorb(self, other: HeatMapAccumulator) -> None:
         """Add the sums and counts of another accumulator of the same shape, and empty that one."""
