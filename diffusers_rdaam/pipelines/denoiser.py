@@ -95,12 +95,13 @@ class DenoiserRecording:
     def _warn_of_what_is_missing(self) -> None:
         """Say at the end of the block what of its calls is not in the attributions."""
         recorder = self._recorder
+        if recorder.failure is not None:
+            # Asking for the attribution raises it.
+            return
         found = recorder.incomplete()
         if found is not None:
             warn(found[1], found[0])
-        if recorder.failure is not None:
-            warn(str(recorder.failure), recorder.failure.warning)
-        elif recorder.calls and recorder.foreign_calls:
+        if recorder.calls and recorder.foreign_calls:
             warn(
                 f"{recorder.foreign_calls} calls of the denoiser came from another thread than the "
                 f"block's and were not recorded; {recorder.calls} were.",

@@ -27,7 +27,7 @@ from diffusers_rdaam.explain.open_vocabulary import query, query_maps
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.pipelines.run import so_far
 from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
-from diffusers_rdaam.pipelines.wrappers import put_layer, wrap_methods
+from diffusers_rdaam.pipelines.wrappers import wrap_methods
 from diffusers_rdaam.recording.families import Family, family_of
 from diffusers_rdaam.recording.families.base import stock_class
 from diffusers_rdaam.recording.processor import RDAAMProcessor
@@ -45,7 +45,7 @@ from diffusers_rdaam.recording.sites import (
     replaced,
 )
 from diffusers_rdaam.recording.target import Bound
-from diffusers_rdaam.recording.tell import warn
+from diffusers_rdaam.recording.tell import tell, warn
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _SWITCHED_OFF = (
@@ -83,10 +83,7 @@ class RDAAMPipelineMixin:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        stock = stock_class(cls)
-        if stock is not None:
-            put_layer(cls, stock)
-        wrap_methods(cls)
+        wrap_methods(cls, stock_class(cls))
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -368,6 +365,9 @@ class RDAAMPipelineMixin:
                 raise InputError(
                     f"{name}= is not an argument of {type(self).__name__}'s call.{hint}"
                 )
+
+    def _rdaam_announce(self, text: str) -> None:
+        tell(text, self)
 
     def _rdaam_take_buffers(self, recorder: Recorder | None) -> None:
         """Keep a run's buffers for the next one, unless they are large."""

@@ -207,8 +207,10 @@ class Run:
     def _negative_prompts(self, images: int) -> list[Prompt]:
         assert self.recorder.shape is not None
         columns = self.recorder.shape.tokens
-        prompts = [self._prompt(text, columns) for text in self._negative_texts(images)]
-        return prompts
+        given = self._as_encoded().get("prompt")
+        count = len(given) if isinstance(given, list) and images % len(given) == 0 else 1
+        prompts = [self._prompt(text, columns) for text in self._negative_texts(count)]
+        return [prompts[index * count // images] for index in range(images)]
 
     def _as_encoded(self) -> dict[str, Any]:
         """The arguments with the prompt that was really encoded."""
@@ -312,6 +314,9 @@ def count_images(result: Any) -> int | None:
     if isinstance(result, Image.Image):
         return 1
     try:
+        if isinstance(result[0], torch.Tensor) and result[0].ndim == 5:
+            # Videos have their frames before the channels, and their latents after them.
+            return None
         images = result if _is_batch(result) else images_of(result)
     except (IndexError, KeyError, TypeError, AttributeError):
         return None

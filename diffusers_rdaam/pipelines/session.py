@@ -20,7 +20,7 @@ from diffusers_rdaam.recording.encodings import Encodings
 from diffusers_rdaam.recording.families import Family, family_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.tell import tell, warn
+from diffusers_rdaam.recording.tell import warn
 from diffusers_rdaam.recording.watched_scheduler import watch
 
 ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
@@ -114,7 +114,7 @@ class Session:
             self.family,
             pipe._rdaam_options,
             pipe._rdaam_buffers,
-            announce=lambda text: tell(text, pipe),
+            announce=pipe._rdaam_announce,
             vocabulary=texts,
         )
         recorder.arm(undo)

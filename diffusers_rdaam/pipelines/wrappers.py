@@ -41,29 +41,50 @@ def watched(stock: Any) -> type:
     return type(stock.__name__, (stock,), body)
 
 
-def put_layer(cls: Any, stock: type) -> None:
-    """Put :func:`watched` before a stock class among the bases of ``cls``, once."""
-    if any("_rdaam_watches" in base.__dict__ for base in cls.__mro__):
-        return
+def wrap_methods(cls: Any, stock: Any) -> None:
+    """Wrap the methods of a recording class, its own and those that it inherits.
+
+    Args:
+        cls: with the mixin among its bases.
+        stock: the class of diffusers that it descends from; None if there is none.
+    """
+    if stock is not None and any(_hides(cls, stock, name) for name in ("__call__", *_ENCODES)):
+        _put_layer(cls, stock)
+    for name in ("__call__", *_ENCODES, *_SWITCHES):
+        found = _definitions(cls, name)
+        if not found or getattr(found[0][1], "_rdaam_wrapped", False):
+            continue
+        owner, method = found[0]
+        is_stock = stock is not None and issubclass(stock, owner)
+        if name == "__call__":
+            setattr(cls, name, _recorded(method, is_stock=is_stock))
+        elif name in _ENCODES:
+            setattr(cls, name, _noted(method, is_stock=is_stock))
+        elif not any(getattr(method, "_rdaam_wrapped", False) for _, method in found):
+            setattr(cls, name, _switch(method))
+
+
+def _hides(cls: Any, stock: type, name: str) -> bool:
+    """Whether a class has a method of its own before the stock one, and nothing of ours between.
+
+    What calls ``super()`` there would reach the stock method unseen.
+    """
+    found = _definitions(cls, name)
+    if not found or not hasattr(stock, name) or issubclass(stock, found[0][0]):
+        return False
+    return not any(getattr(method, "_rdaam_is_stock", False) for _, method in found)
+
+
+def _definitions(cls: Any, name: str) -> list[tuple[Any, Any]]:
+    return [(base, base.__dict__[name]) for base in cls.__mro__ if name in base.__dict__]
+
+
+def _put_layer(cls: Any, stock: Any) -> None:
     layer = watched(stock)
     if stock in cls.__bases__:
         cls.__bases__ = tuple(layer if base is stock else base for base in cls.__bases__)
     else:
         cls.__bases__ = (*cls.__bases__, layer)
-
-
-def wrap_methods(cls: Any) -> None:
-    """Wrap what ``cls`` has of its own, or from classes between the mixin and the layer."""
-    for name in ("__call__", *_ENCODES, *_SWITCHES):
-        found = [base.__dict__[name] for base in cls.__mro__ if name in base.__dict__]
-        if not found or getattr(found[0], "_rdaam_wrapped", False):
-            continue
-        if name == "__call__":
-            setattr(cls, name, _recorded(found[0], is_stock=False))
-        elif name in _ENCODES:
-            setattr(cls, name, _noted(found[0], is_stock=False))
-        elif not any(getattr(method, "_rdaam_wrapped", False) for method in found):
-            setattr(cls, name, _switch(found[0]))
 
 
 def _recorded(call: Any, *, is_stock: bool) -> Any:
@@ -74,7 +95,7 @@ def _recorded(call: Any, *, is_stock: bool) -> Any:
             return call(self, *args, **kwargs)
         return self._rdaam_call(call, is_stock, args, kwargs)
 
-    return _marked(__call__)
+    return _marked(__call__, is_stock=is_stock)
 
 
 def _noted(encode: Any, *, is_stock: bool) -> Any:
@@ -88,7 +109,7 @@ def _noted(encode: Any, *, is_stock: bool) -> Any:
             return encode(self, *args, **kwargs)
         return session.encode(encode, signature, (self, *args), kwargs, is_stock=is_stock)
 
-    return _marked(method)
+    return _marked(method, is_stock=is_stock)
 
 
 def _switch(stock_method: Any) -> Any:
@@ -103,6 +124,7 @@ def _switch(stock_method: Any) -> Any:
     return _marked(method)
 
 
-def _marked(method: Any) -> Any:
+def _marked(method: Any, *, is_stock: bool = False) -> Any:
     method._rdaam_wrapped = True
+    method._rdaam_is_stock = is_stock
     return method

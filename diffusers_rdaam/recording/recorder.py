@@ -201,7 +201,9 @@ class Recorder:
         self._begin_afresh(family, self.buffers, waits=waits)
 
     @torch.compiler.disable
-    def before_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _before_call(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         """The denoiser is about to be called."""
         if self.failure is not None or not self.is_open:
             return
@@ -216,7 +218,8 @@ class Recorder:
                 self.unread += 1
             else:
                 self._record(call)
-        except RDAAMError as error:
+        except (RDAAMError, Warning) as error:
+            # Before the first step an error is told; a warning is one where the user wants it.
             if self.calls == 0 and not self.skipped and self._waiting is None:
                 raise
             # Steps have been spent: the image is worth more than its attribution.
@@ -225,7 +228,7 @@ class Recorder:
             self.fail(error)
 
     @torch.compiler.disable
-    def after_call(self) -> None:
+    def _after_call(self, *unused: object) -> None:
         """The denoiser has returned, or raised."""
         if threading.get_ident() != self._thread:
             return
@@ -556,13 +559,13 @@ class _Hook:
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         recorder = self._living(module)
         if recorder is not None:
-            recorder.before_call(args, kwargs)
+            recorder._before_call(module, args, kwargs)
 
     @torch.compiler.disable
     def after(self, module: nn.Module, *unused: object) -> None:
         recorder = self._living(module)
         if recorder is not None:
-            recorder.after_call()
+            recorder._after_call()
 
     def __reduce__(self) -> Any:
         # A denoiser that is copied in the middle of a run has hooks; the copy's do nothing.

@@ -15,10 +15,8 @@ from diffusers_rdaam import RDAAMProcessor, record_attention
 from diffusers_rdaam.errors import (
     AlreadyRecordingError,
     InputError,
-    LayoutUnknownWarning,
     NoAttributionError,
     RecordingError,
-    RecordingFailedWarning,
     UnsupportedPipelineError,
 )
 
@@ -122,10 +120,7 @@ def test_steps_grow_where_their_number_is_not_known(unet):
 def test_growing_over_the_budget_costs_the_attribution_not_the_image(unet):
     plain = loop(unet)
     template = RDAAMProcessor(keep="steps", budget=2 * 77 * 24 * 4)
-    with (
-        pytest.warns(RecordingFailedWarning, match="Keeping 22"),
-        record_attention(unet, template, rows=BOTH) as recording,
-    ):
+    with record_attention(unet, template, rows=BOTH) as recording:
         outputs = loop(unet)
     assert all(torch.equal(a, b) for a, b in zip(outputs, plain, strict=True))
     with pytest.raises(NoAttributionError, match=r"^Keeping 22\.2 kB \(1 image, 3 steps, 77 col"):
@@ -195,10 +190,7 @@ def test_without_a_call_and_without_the_prompt(unet):
 
 def test_two_runs_of_different_sizes_are_no_attribution(unet):
     plain = loop(unet, size=(12, 8))
-    with (
-        pytest.warns(LayoutUnknownWarning, match="input changed during the run"),
-        record_attention(unet, rows=BOTH) as recording,
-    ):
+    with record_attention(unet, rows=BOTH) as recording:
         loop(unet)
         again = loop(unet, size=(12, 8))
     assert all(torch.equal(a, b) for a, b in zip(again, plain, strict=True))

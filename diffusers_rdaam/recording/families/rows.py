@@ -107,7 +107,7 @@ class GivenLayout:
 LayoutLike = Layout | str | Parts | PartsOf | None
 
 
-def as_layout(given: LayoutLike) -> Layout:
+def as_layout(given: Any) -> Layout:
     """A layout from what a user may give.
 
     Args:

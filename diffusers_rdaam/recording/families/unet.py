@@ -48,7 +48,7 @@ class UNetFamily:
         such as those of ``torch.compile`` or of data parallelism. What has no blocks is returned
         as it is; :meth:`sites` says so.
         """
-        outer = getattr(pipe, "unet", pipe)
+        outer = self.entry(pipe)
         inside = [module for module in _modules_of(outer) if _is_unet(module)]
         # A wrapper has one; with several it is not known which makes the image.
         outermost = [one for one in inside if not any(one in _below(other) for other in inside)]
