@@ -20,7 +20,6 @@ from toys import ALL_CASES, CASES, PROMPT, SITES, Case, build, call, parts_of, t
 
 from diffusers_rdaam.errors import (
     NotRecordedWarning,
-    RecordingError,
     SiteMisfitWarning,
     UnsupportedPipelineError,
 )
