@@ -95,7 +95,7 @@ def _means(
     shape = frames[0].shape
     size = (len(frames), max(bank.heads, 1), shape.tokens, *bank.grid)
     dtype = torch.float32 if shape.pair else torch.float16
-    images = [torch.zeros(size, dtype=dtype) for _ in range(shape.images)]
+    images = [torch.zeros(size, dtype=dtype, device="cpu") for _ in range(shape.images)]
     for index, (frame, count) in enumerate(zip(frames, additions, strict=True)):
         if count:
             for image, sums in zip(images, frame.sums(bank), strict=True):

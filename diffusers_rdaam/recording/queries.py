@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.tensor_file import write_tensors
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
@@ -214,12 +214,7 @@ class QueryRecord:
             for name, buffer in buffers.items()
             for image, part in enumerate(buffer)
         }
-        try:
-            save_file(tensors, path)
-        except Exception as error:
-            raise InputError(
-                f"The queries could not be written to {path}: {error}. Is the disk full?"
-            ) from error
+        write_tensors(path, tensors, noun="queries")
         return {
             name: [
                 StoredTensor(path, f"{name}/{image}", tuple(buffer.shape[1:]), buffer.dtype)
