@@ -269,7 +269,13 @@ class Attribution(AttendsToItself, ReadsMaps):
         """Write a safetensors file that :meth:`load` reads without any model; returns its path.
 
         What was kept apart makes files large; ``kept=False`` leaves it out. Queries have a file of
-        their own: ``attribution.queries.save(path)``.
+        their own: ``attribution.queries.save(path)``. The image is written in RGB. A link at
+        ``path`` is replaced and not followed.
+
+        Raises:
+            InputError: the file cannot be written, its name ends as files of another format do, or
+                :meth:`load` would refuse it: values that are not finite, maps that are not float32,
+                more than a file may hold.
         """
         from diffusers_rdaam.attribution.files import save_attribution
 

@@ -53,7 +53,7 @@ class Detail:
     def mean(self) -> torch.Tensor:
         """``(tokens, height, width)`` float32: over heads evenly, over steps by additions."""
         total = sum(self.additions)
-        result = torch.zeros(self.maps.shape[2:])
+        result = torch.zeros(self.maps.shape[2:], dtype=torch.float32, device=self.maps.device)
         for maps, additions in zip(self.maps, self.additions, strict=True):
             if additions:
                 result += maps.float().mean(dim=0) * (additions / total)
@@ -134,7 +134,8 @@ def merge_details(details: Iterable[Detail]) -> tuple[Grid, ...]:
 def merge_one_size(details: list[Detail]) -> Grid:
     """:func:`merge_details` of details that all have the same size."""
     additions = sum(sum(detail.additions) for detail in details)
-    maps = torch.zeros(details[0].maps.shape[2:])
+    first = details[0].maps
+    maps = torch.zeros(first.shape[2:], dtype=torch.float32, device=first.device)
     for detail in details:
         maps += detail.mean() * (sum(detail.additions) / additions)
     return Grid(maps, additions, tuple(site for detail in details for site in detail.sites))

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.errors import RegionError
+from diffusers_rdaam.geometry.exact import cpu_tensor
 from diffusers_rdaam.shapes import Column
 
 BOX_FORM = "(left, top, right, bottom) in pixels, half-open, with left < right and top < bottom"
@@ -78,11 +79,9 @@ def mask_tensor(value: Any) -> Column:
     if isinstance(value, Image.Image):
         value = np.asarray(value.convert("L"), dtype=np.float32) / 255.0
     try:
-        # A copy: arrays may be read-only or run backwards, as a flipped one does.
-        array = torch.as_tensor(value.copy() if isinstance(value, np.ndarray) else value)
+        array = cpu_tensor(value)
     except (TypeError, ValueError, RuntimeError):
         raise RegionError(f"A mask is an array of numbers, not {str(value)[:80]!r}.") from None
-    array = array.detach().cpu()
     if array.ndim != 2:
         raise RegionError(
             f"A mask has two axes (height, width), this has shape {tuple(array.shape)}."

@@ -84,7 +84,7 @@ class Box:
     def coverage(self, size: tuple[int, int]) -> Column:
         """1 inside, 0 outside, as ``(height, width)``."""
         left, top, right, bottom = self.inside(size).as_tuple()
-        pixels = torch.zeros(size)
+        pixels = torch.zeros(size, dtype=torch.float32, device="cpu")
         pixels[top:bottom, left:right] = 1.0
         return pixels
 

@@ -49,8 +49,8 @@ def process_attention_maps(
             count += 1
     if not count:
         raise InputError("There are no attention maps. Call the pipeline between the hooks.")
-    total = sum(_enlarged(maps, height, width) for maps in sums.values())
-    result = torch.as_tensor(total) / count
+    enlarged = [_enlarged(maps, height, width) for maps in sums.values()]
+    result = sum(enlarged[1:], enlarged[0]) / count
     return result.permute(1, 2, 0) if token_indices is None else result[0]
 
 
