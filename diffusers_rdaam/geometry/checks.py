@@ -63,6 +63,18 @@ def _scalar(value: Any) -> Any:
     return value
 
 
+def real_number(value: Any) -> float | None:
+    """A finite number as a float, or None for anything else, a bool and NaN included."""
+    number = _scalar(value)
+    if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
+        return None
+    try:
+        found = float(number)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
 def check_order(edges: Edges) -> None:
     """Refuse a box whose edges are not in order."""
     left, top, right, bottom = edges

@@ -271,7 +271,7 @@ def as_region(value: RegionLike, *, image_size: tuple[int, int] | None = None) -
     if isinstance(value, (Box, Polygon, Mask)):
         return value
     if isinstance(value, Image.Image):
-        return Mask(value)  # type: ignore[arg-type]  # converted on construction
+        return Mask(mask_tensor(value))
     if hasattr(value, "__array__") and not isinstance(value, np.generic):
         return _from_array(as_array(value), value, image_size)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
@@ -295,7 +295,7 @@ def _from_array(array: np.ndarray, value: Any, image_size: tuple[int, int] | Non
             if len(array) == 1:
                 return _from_items(array[0].tolist(), value, image_size)
             raise _several(len(array), "boxes")
-    return Mask(value if isinstance(value, torch.Tensor) else array)  # type: ignore[arg-type]  # converted on construction
+    return Mask(mask_tensor(array))
 
 
 def _from_items(items: list[Any], value: Any, image_size: tuple[int, int] | None) -> Region:
@@ -326,7 +326,7 @@ def _from_nested(items: list[Any], image_size: tuple[int, int] | None) -> Region
             return _from_items(inner[0], inner[0], image_size)
         raise _several(len(inner), "boxes")
     if len(widths) == 1 and min(widths) > 4:
-        return Mask(items)  # type: ignore[arg-type]  # converted on construction
+        return Mask(mask_tensor(items))
     return _polygon(items, image_size)
 
 
