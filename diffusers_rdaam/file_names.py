@@ -84,14 +84,14 @@ class FileNames:
         """
         stem = readable(text) or str(number)
         name, count = safe_name(stem, prefix=prefix, suffix=suffix), 1
-        while _key(name) in self._taken:
+        while collision_key(name) in self._taken:
             count += 1
             name = safe_name(stem, prefix=prefix, suffix=f"-{count}{suffix}")
-        self._taken.add(_key(name))
+        self._taken.add(collision_key(name))
         return name
 
 
-def _key(name: str) -> str:
+def collision_key(name: str) -> str:
     """What two names have in common that some file system takes for one."""
     folded = unicodedata.normalize("NFKC", name).casefold().upper().casefold()
     return unicodedata.normalize("NFKC", folded)

@@ -87,8 +87,9 @@ class GenerationExperiment:
             (folder / "prompt.txt").write_text(self.prompt, encoding="utf-8")
             if self.seed is not None:
                 (folder / "seed.txt").write_text(str(self.seed), encoding="utf-8")
-            for word, mask in (self.truth_masks or {}).items():
-                masks.write_mask(folder / f"{masks.file_word(word)}.gt.png", mask)
+            truth = self.truth_masks or {}
+            for word, mask in truth.items():
+                masks.write_mask(folder / masks.file_word(word, truth, suffix=".gt.png"), mask)
         except OSError as error:
             raise InputError(f"The experiment cannot be written to {folder}: {error}.") from error
         maps, seed = self.global_heat_map, self.seed
@@ -154,7 +155,8 @@ class GenerationExperiment:
         absolute: bool,
         crop: int | None,
     ) -> Path:
-        path = folder / f"{prefix}{masks.file_word(word)}.heat_map.png"
+        words = self.prompt.split()
+        path = folder / masks.file_word(word, words, prefix=prefix, suffix=".heat_map.png")
         heat_map = self.heat_map(tokenizer).compute_word_heat_map(word)
         write_overlay(
             self.image,
@@ -170,7 +172,9 @@ class GenerationExperiment:
         """Write a predicted mask ``(height, width)`` to ``<word>.<name>.pred.png``."""
         inner = self._folder() / self.subtype
         inner.mkdir(parents=True, exist_ok=True)
-        masks.write_mask(inner / f"{masks.file_word(word)}.{name}.pred.png", mask)
+        words = self.prompt.split()
+        path = inner / masks.file_word(word, words, suffix=f".{name}.pred.png")
+        masks.write_mask(path, mask)
 
     def clear_prediction_masks(self, name: str) -> None:
         """Remove the predicted masks of that name."""
