@@ -43,6 +43,10 @@ def test_long_names_are_cut_between_characters(letter) -> None:
     stem = name.removeprefix("word-").removesuffix(".png").rsplit("-", 1)[0]
     assert stem and len(stem) % len(letter) == 0 and set(stem) == set(letter)
     assert name != safe_name(letter * 500 + "b", prefix="word-", suffix=".png")
+    # Wherever the cut falls, a mark stays with its letter.
+    for prefix in ("w", "wo", "wor"):
+        stem = safe_name(letter * 500, prefix=prefix).removeprefix(prefix).rsplit("-", 1)[0]
+        assert stem == letter * (len(stem) // len(letter))
     assert len(safe_name(letter * 500, prefix="p" * 119, suffix=".png").encode()) <= 140
 
 
