@@ -31,7 +31,7 @@ class ReadsMaps:
         values = torch.zeros(height, width, dtype=torch.float32, device="cpu")
         for grid, part in zip(self.grids, self._parts, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap(values, text, spans, columns, self.image, self)  # type: ignore[arg-type]  # it is one
+        return HeatMap.read_from(self, values, text, spans, columns)  # type: ignore[arg-type]  # it is one
 
     @cached_property
     def _parts(self) -> list[float]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from diffusers_rdaam.geometry.exact import in_full_precision
-from diffusers_rdaam.shapes import Column, GridWeights, Interpolation
+from diffusers_rdaam.shapes import Column, GridWeights, Interpolation, PixelShares
 
 # Signals that are one at every so many cells: each cell has a neighbourhood to itself.
 COMBS = 8
@@ -76,7 +76,9 @@ def pull_back(weights: Column, grid_height: int, grid_width: int) -> GridWeights
 
 @in_full_precision
 def pull_back_box(
-    box: tuple[int, int, int, int], size: tuple[int, int], grid: tuple[int, int]
+    box: tuple[int | float, int | float, int | float, int | float],
+    size: tuple[int, int],
+    grid: tuple[int, int],
 ) -> GridWeights:
     """:func:`pull_back` of a box's uniform weights, from two sums of a few matrix rows.
 
@@ -86,6 +88,20 @@ def pull_back_box(
         grid: height and width of the grid.
     """
     left, top, right, bottom = box
-    rows = interpolation_matrix(grid[0], size[0])[top:bottom].mean(dim=0)
-    columns = interpolation_matrix(grid[1], size[1])[left:right].mean(dim=0)
+    rows = _mean_row(interpolation_matrix(grid[0], size[0]), top, bottom)
+    columns = _mean_row(interpolation_matrix(grid[1], size[1]), left, right)
     return torch.outer(rows, columns)
+
+
+def pixel_shares(first: int | float, last: int | float, pixels: int) -> PixelShares:
+    """The share of each pixel of one axis that lies between two edges."""
+    starts = torch.arange(pixels, dtype=torch.float64, device="cpu")
+    covered = (starts + 1.0).clamp(max=last) - starts.clamp(min=first)
+    return covered.clamp(0.0, 1.0).float()
+
+
+def _mean_row(matrix: Interpolation, first: int | float, last: int | float) -> PixelShares:
+    if isinstance(first, int) and isinstance(last, int):
+        return matrix[first:last].mean(dim=0)
+    shares = pixel_shares(first, last, matrix.shape[0])
+    return (shares / shares.sum()) @ matrix

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.compat.daam import GenerationExperiment, load_mask
+from diffusers_rdaam.compat.daam.masks import file_word
 from diffusers_rdaam.errors import AttributionFileError, InputError, WordError
 
 PROMPT = "a red/blue Heart. a Heart"
@@ -68,6 +69,24 @@ def test_a_folder_with_everything(make: Any, tmp_path: Path) -> None:
     loaded.clear_checkpoint()
     assert [path.name for path in (folder / "sub").iterdir()] == ["output.png"]
     assert not GenerationExperiment.has_experiment(tmp_path, "one/sub")
+
+
+def test_names_of_words_are_safe_and_no_two_the_same() -> None:
+    words = ["a/b", "A:B", "a_b", "Cat", "cat", "É", "e\u0301", "con", "-x", "\u202ey", "红" * 90]
+    found = [file_word(word, words, suffix=".heat_map.png") for word in words]
+    assert found[0] == "a_b.heat_map.png" and found[3] == found[4] == "cat.heat_map.png"
+    assert found[5] == found[6] == "é.heat_map.png" and found[7] == "con_.heat_map.png"
+    assert found[8] == "_x.heat_map.png" and found[9] == "y.heat_map.png"
+    # Words that are one but for letter case and form share a name, and no others do.
+    assert len(set(found)) == len(words) - 2
+    assert len(found[10].encode()) <= 120
+
+
+def test_masks_of_words_that_look_alike_are_all_kept(make: Any, tmp_path: Path) -> None:
+    experiment = make()
+    experiment.truth_masks = {"a/b": torch.zeros(4, 4), "a:b": torch.ones(4, 4)}
+    experiment.save(heat_maps=False)
+    assert len(list((tmp_path / "one").glob("a_b*.gt.png"))) == 2
 
 
 def test_pictures_of_words_are_named_after_them(make: Any, tmp_path: Path) -> None:

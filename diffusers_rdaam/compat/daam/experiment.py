@@ -94,8 +94,9 @@ class GenerationExperiment:
         write_text(folder / "prompt.txt", self.prompt)
         if self.seed is not None:
             write_text(folder / "seed.txt", str(self.seed))
-        for word, mask in (self.truth_masks or {}).items():
-            masks.write_mask(folder / f"{masks.file_word(word)}.gt.png", mask)
+        truth = self.truth_masks or {}
+        for word, mask in truth.items():
+            masks.write_mask(folder / masks.file_word(word, truth, suffix=".gt.png"), mask)
         self.save_annotations(folder)
         if heat_maps and (tokenizer or self.tokenizer or self.tokens) is not None:
             self._draw_words(inner, tokenizer)
@@ -154,7 +155,9 @@ class GenerationExperiment:
         absolute: bool,
         crop: int | None,
     ) -> Path:
-        path = folder / f"{masks.file_part(prefix)}{masks.file_word(word)}.heat_map.png"
+        words = self.prompt.split()
+        prefix = masks.file_part(prefix)
+        path = folder / masks.file_word(word, words, prefix=prefix, suffix=".heat_map.png")
         heat_map = self.heat_map(tokenizer).compute_word_heat_map(word)
         write_overlay(
             self.image,
@@ -169,7 +172,9 @@ class GenerationExperiment:
     def save_prediction_mask(self, mask: torch.Tensor, word: str, name: str) -> None:
         """Write a predicted mask ``(height, width)`` to ``<word>.<name>.pred.png``."""
         inner = self._inner(self._folder())
-        masks.write_mask(inner / f"{masks.file_word(word)}.{masks.file_part(name)}.pred.png", mask)
+        words = self.prompt.split()
+        suffix = f".{masks.file_part(name)}.pred.png"
+        masks.write_mask(inner / masks.file_word(word, words, suffix=suffix), mask)
 
     def clear_prediction_masks(self, name: str) -> None:
         """Remove the predicted masks of that name."""

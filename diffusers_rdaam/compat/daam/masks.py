@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from PIL import Image
 
 from diffusers_rdaam.compat.daam.evaluate import load_mask
 from diffusers_rdaam.errors import AttributionFileError, InputError
+from diffusers_rdaam.file_names import collision_key, os_bytes, safe_name
 from diffusers_rdaam.files.fields import Check
 from diffusers_rdaam.files.json_text import parse_json
 from diffusers_rdaam.files.opening import check_no_way_out, read_text
@@ -25,9 +28,32 @@ MAX_LINE = 1_000_000
 MAX_MASK_PIXELS = 2**27
 
 
-def file_word(word: str) -> str:
-    """A word as a part of a file's name: lower case, and no path."""
-    return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", word.lower())
+def file_word(word: str, others: Iterable[str] = (), *, prefix: str = "", suffix: str = "") -> str:
+    """The name of a file of a word, in lower case: no path, no device, not too long.
+
+    Args:
+        word: any text.
+        others: the words that have files too, in order; where the name is already that of another
+            one, a part of the word's hash is in it.
+        prefix, suffix: of the name.
+    """
+    taken: dict[str, str] = {}
+    for other in (*others, word):
+        text = unicodedata.normalize("NFC", other.lower())
+        name = _plain(text, prefix, suffix)
+        if taken.setdefault(collision_key(name), text) != text:
+            digest = hashlib.sha256(os_bytes(text)).hexdigest()[:6]
+            name = _plain(text, prefix, f"-{digest}{suffix}")
+        if other == word:
+            return name
+    raise AssertionError("The word is the last of those.")
+
+
+def _plain(text: str, prefix: str, suffix: str) -> str:
+    # Direction marks, characters that show nothing, and halves of characters.
+    kept = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cs"))
+    kept = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]|^[\s-]', "_", kept) or "_"
+    return safe_name(kept, prefix=prefix, suffix=suffix)
 
 
 def file_part(name: str) -> str:

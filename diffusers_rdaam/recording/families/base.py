@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -127,7 +128,11 @@ def unsupported(name: str, stock: type | None = None) -> UnsupportedPipelineErro
     reason = REFUSED.get("" if stock is None else stock.__name__)
     if reason is not None:
         return UnsupportedPipelineError(f"{name} cannot be recorded: {reason}.")
+    close = difflib.get_close_matches(name[:200], PIPELINES, n=3, cutoff=0.5)
+    nearest = f" Nearest: {', '.join(close)}." if close else ""
     return UnsupportedPipelineError(
         f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
-        f"never guessed. Supported: {', '.join(PIPELINES)} and classes derived from them."
+        "never guessed. Supported: Stable Diffusion 1, 2 and XL and others whose UNet attends to "
+        f"text, {len(PIPELINES)} classes of diffusers and those derived from them; the command "
+        f"rdaam env lists all.{nearest}"
     )
