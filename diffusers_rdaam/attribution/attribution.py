@@ -58,6 +58,8 @@ class Attribution(AttendsToItself, ReadsMaps):
         mask: what was painted anew, where the run was given a mask; of the image's size.
         queries: from which a pipeline makes the attribution of any text, where the run kept them.
         vocabulary: of other texts that the run was given, each with words of its own.
+        switched: of the steps with another prompt, where one was put in during the run and steps
+            were kept; ``steps`` has them all.
         self_grids: the image's attention to itself, where the run kept it; a selection has it as a
             whole.
     """
@@ -73,6 +75,7 @@ class Attribution(AttendsToItself, ReadsMaps):
     queries: Queries | None = field(default=None, repr=False)
     vocabulary: Mapping[str, Attribution] = field(default_factory=dict, repr=False)
     self_grids: tuple[SelfGrid, ...] = field(default=(), repr=False)
+    switched: tuple[Attribution, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_attribution(self)
@@ -88,7 +91,12 @@ class Attribution(AttendsToItself, ReadsMaps):
         """Bytes of all maps: the grids, what was kept apart, self-attention, and those of the
         negative prompt and the vocabulary. Queries have ``nbytes`` of their own.
         """
-        others = (self.kept, self.negative_attribution, *self.vocabulary.values())
+        others = (
+            self.kept,
+            self.negative_attribution,
+            *self.vocabulary.values(),
+            *self.switched,
+        )
         parts = (*self.grids, *self.self_grids, *others)
         return sum(part.nbytes for part in parts if part is not None)
 

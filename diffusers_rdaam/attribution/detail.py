@@ -68,11 +68,14 @@ class Kept:
         axes: of ``"steps"``, ``"layers"``, ``"heads"``.
         details: the maps; every one has the same steps.
         timesteps: of the scheduler, one a step, where steps were kept; empty where not known.
+        numbers: of the steps in the run, where others had another prompt; empty where these are
+            all, or a part that somebody chose.
     """
 
     axes: tuple[Axis, ...]
     details: tuple[Detail, ...] = field(repr=False)
     timesteps: tuple[float, ...] = field(default=(), repr=False)
+    numbers: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         names = get_args(Axis)
@@ -87,6 +90,14 @@ class Kept:
             )
         if self.timesteps and len(self.timesteps) != self.steps:
             raise InputError(f"There are {len(self.timesteps)} timesteps for {self.steps} steps.")
+        rising = (
+            list(self.numbers) == sorted(set(self.numbers)) and min(self.numbers, default=0) >= 0
+        )
+        if self.numbers and (len(self.numbers) != self.steps or not rising):
+            raise InputError(
+                f"The numbers of {self.steps} steps in their run rise from 0; got "
+                f"{str(self.numbers)[:200]}."
+            )
         self._check_axes_that_were_not_kept()
 
     def _check_axes_that_were_not_kept(self) -> None:

@@ -60,6 +60,13 @@ def check_header(header: Any, check: Check) -> None:
     vocabulary = header.get("vocabulary")
     if vocabulary is not None:
         _check_vocabulary(vocabulary, check)
+    switched = header.get("switched")
+    right = switched is None or (isinstance(switched, list) and len(switched) <= MAX_TEXTS)
+    check(right, "its steps with another prompt are no list")
+    for part in switched or ():
+        check(isinstance(part, dict), "its steps with another prompt are no object")
+        check(part.get("kept") is not None, "its steps with another prompt were not kept")
+        _check_part(part, check)
     own = header.get("self")
     right = own is None or (isinstance(own, list) and 1 <= len(own) <= MAX_GRIDS)
     check(right, "its self-attention is no list of grids")
@@ -114,6 +121,10 @@ def _check_kept(kept: Any, check: Check) -> None:
     right = isinstance(timesteps, list) and len(timesteps) <= MAX_STEPS
     right = right and all(is_number(value, MAX_TIMESTEP) for value in timesteps)
     check(right, "its timesteps are no list of numbers")
+    numbers: Any = kept.get("numbers", [])
+    right = isinstance(numbers, list) and len(numbers) <= MAX_STEPS
+    right = right and all(is_count(number) and number <= MAX_STEPS for number in numbers)
+    check(right, "the numbers of its steps are no list of numbers")
     details: Any = kept.get("details")
     right = isinstance(details, list) and bool(details)
     check(right, "what was kept apart has no details")
@@ -171,7 +182,9 @@ def parts_of(header: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     if header.get("negative") is not None:
         parts.append(("negative.", header["negative"]))
     return parts + [
-        (f"vocabulary.{i}.", part) for i, part in enumerate(header.get("vocabulary") or ())
+        (f"{name}.{i}.", part)
+        for name in ("vocabulary", "switched")
+        for i, part in enumerate(header.get(name) or ())
     ]
 
 

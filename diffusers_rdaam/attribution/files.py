@@ -92,6 +92,14 @@ def _content(attribution: Attribution, check: Check) -> tuple[dict[str, Any], di
         )
         header["vocabulary"].append(part if name == part["prompt"] else {**part, "text": name})
         tensors.update(more)
+    if attribution.switched:
+        header["switched"] = []
+    for i, other in enumerate(attribution.switched):
+        part, more = _part(other, f"switched.{i}.", check)
+        right = _is_part(other, attribution) and other.negative_attribution is None
+        check(right, "the steps with another prompt have a vocabulary or negative prompt too")
+        header["switched"].append(part)
+        tensors.update(more)
     if attribution.self_grids:
         header["self"] = [
             {"size": list(grid.size), "additions": grid.additions, "sites": list(grid.sites)}
@@ -117,7 +125,12 @@ def _without_kept(attribution: Attribution) -> Attribution:
         negative = replace(negative, kept=None)
     texts = {text: replace(other, kept=None) for text, other in attribution.vocabulary.items()}
     return replace(
-        attribution, kept=None, negative_attribution=negative, self_grids=(), vocabulary=texts
+        attribution,
+        kept=None,
+        negative_attribution=negative,
+        self_grids=(),
+        vocabulary=texts,
+        switched=(),
     )
 
 
@@ -143,6 +156,7 @@ def _part(
         header["kept"] = {
             "axes": list(kept.axes),
             "timesteps": list(kept.timesteps),
+            **({"numbers": list(kept.numbers)} if kept.numbers else {}),
             "details": [
                 {"additions": list(detail.additions), "sites": list(detail.sites)}
                 for detail in kept.details
@@ -187,6 +201,10 @@ def _build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribut
             )
             for i, part in enumerate(header.get("vocabulary") or ())
         },
+        switched=tuple(
+            replace(_build_part(part, (height, width), tensors, f"switched.{i}."), image=image)
+            for i, part in enumerate(header.get("switched") or ())
+        ),
         mask=None if weights is None else Mask(weights),
         self_grids=tuple(
             SelfGrid(
@@ -222,4 +240,5 @@ def _build_kept(kept: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: 
         for i, detail in enumerate(kept["details"])
     )
     timesteps = tuple(float(timestep) for timestep in kept["timesteps"])
-    return Kept(tuple(kept["axes"]), details, timesteps)
+    numbers = tuple(kept.get("numbers") or ())
+    return Kept(tuple(kept["axes"]), details, timesteps, numbers)

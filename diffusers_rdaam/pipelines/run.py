@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.selection import split_by_prompt
 from diffusers_rdaam.errors import (
     DenoiserReplacedWarning,
     ForeignThreadWarning,
@@ -99,7 +100,7 @@ class Run:
         size = tuple(side * factor for side in self.recorder.latent_size)
         if pictures is not None:
             size = pictures[0].size[::-1]
-        return assemble(
+        attributions = assemble(
             maps,
             prompts,
             (size[0], size[1]),
@@ -113,6 +114,28 @@ class Run:
             vocabulary=self.recorder.read_vocabulary(),
             own=self.recorder.read_own(),
         )
+        texts = self.recorder.progress.texts
+        if len(set(texts)) == 1 or "steps" not in self.recorder.template.keep:
+            return attributions
+        by_text = self._prompts_of_texts(prompts)
+        return [
+            split_by_prompt(one, texts, {text: found[i] for text, found in by_text.items()})
+            for i, one in enumerate(attributions)
+        ]
+
+    def _prompts_of_texts(self, first: list[Prompt]) -> dict[int, list[Prompt]]:
+        """For each text of a run in which the prompt was exchanged, the prompt of each image."""
+        texts = self.recorder.progress.texts
+        columns = len(first[0].tokens)
+        prompts = {texts[0]: first}
+        for text in dict.fromkeys(texts[1:]):
+            if text not in prompts:
+                found = self.encodings.of_rows(self.recorder.texts.texts[text])
+                prompts[text] = [
+                    self._prompt(None if row is None else row[0], columns)
+                    for row in (found[i * len(found) // len(first)] for i in range(len(first)))
+                ]
+        return prompts
 
     def _check_whole(self) -> None:
         """See that the steps of the scheduler were all recorded.

@@ -15,10 +15,16 @@ from oracle import watched
 from own_loops import rows_of_calls
 from torch import nn
 
-from diffusers_rdaam import RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
+from diffusers_rdaam import (
+    Attribution,
+    RDAAMProcessor,
+    StableDiffusionRDAAMPipeline,
+    record_attention,
+)
 from diffusers_rdaam.errors import (
     DenoiserReplacedWarning,
     ForeignThreadWarning,
+    InputError,
     NoAttributionError,
     NotFiniteWarning,
     PromptSwitchedWarning,
@@ -201,6 +207,31 @@ def test_a_prompt_that_is_switched_is_told_and_not_mixed(ours, generate):
     assert len(caught) == 1
     rows_of_calls(output.attributions, seen, lambda number: [1] if number < 2 else [])
     assert [word.text for word in output.attribution.words] == ["a", "red", "cat"]
+
+
+def test_with_steps_kept_each_step_has_the_words_that_it_was_made_with(ours, generate, tmp_path):
+    ours.set_attn_processor(RDAAMProcessor(keep=("steps", "heads"), keep_negative=True))
+    with (
+        watched(ours) as seen,
+        pytest.warns(PromptSwitchedWarning, match="has the words of its own prompt"),
+    ):
+        output = generate(ours, "a red cat", **switched("two dogs", 1))
+    saved = Attribution.load(output.attribution.save(tmp_path / "switched.safetensors"))
+    for attribution in (output.attribution, saved):
+        rows_of_calls([attribution], seen, lambda number: [1] if number < 2 else [])
+        assert len(attribution.steps) == len(attribution.steps.timesteps) == 4
+        assert sorted(attribution.steps.timesteps, reverse=True) == list(
+            attribution.steps.timesteps
+        )
+        for step, words in enumerate([["a", "red", "cat"]] * 2 + [["two", "dogs"]] * 2):
+            part = attribution.steps[step]
+            assert [word.text for word in part.words] == words
+            rows_of_calls([part], seen, lambda number, step=step: [1] if number == step else [])
+        assert attribution.steps[2:].word("dogs").values.shape == (64, 96)
+        assert attribution.select(steps=[-1], heads=[0]).prompt.text == "two dogs"
+        with pytest.raises(InputError, match="Step 1 was made with the prompt 'a red cat', step 2"):
+            _ = attribution.steps[1:3]
+        assert attribution.word("cat").over_time().timesteps == attribution.steps.timesteps[:2]
 
 
 def test_a_prompt_that_changes_in_place_is_told(ours, generate):
