@@ -56,6 +56,7 @@ BENCHMARKS = {
     "recipes": Benchmark("recipes", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),
+    "leaks": Benchmark("leaks", quick=False, command=True),
 }
 
 

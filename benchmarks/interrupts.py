@@ -72,9 +72,10 @@ class Outcome:
 class _Interrupter:
     """A trace function that raises at one line, the ``number``-th time it is reached."""
 
-    def __init__(self, line: Line, number: int = 1) -> None:
+    def __init__(self, line: Line, number: int, error: type[BaseException]) -> None:
         self.file, self.line = line
         self.left = number
+        self.error = error
         self.fired = False
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
@@ -88,7 +89,7 @@ class _Interrupter:
             self.left -= 1
             if self.left == 0:
                 self.fired = True
-                raise KeyboardInterrupt
+                raise self.error
         return self._local
 
 
@@ -132,7 +133,7 @@ def interrupt(scenario: Scenario, line: Line, wanted: torch.Tensor, number: int 
     needed = scenario.ready(pipe)
     gc.collect()
     before = state_of(pipe)
-    if not _interrupted(scenario, pipe, needed, _Interrupter(line, number)):
+    if not run_until(scenario, pipe, needed, line, number):
         outcome.missed.append(name)
     gc.collect()
     left = differences(before, state_of(pipe))
@@ -151,14 +152,28 @@ def interrupt(scenario: Scenario, line: Line, wanted: torch.Tensor, number: int 
     return outcome
 
 
-def _interrupted(scenario: Scenario, pipe: Any, needed: Any, trace: _Interrupter) -> bool:
-    """Whether the interrupt came out; its traceback, which holds frames, is gone afterwards."""
+def run_until(
+    scenario: Scenario,
+    pipe: Any,
+    needed: Any,
+    line: Line | None,
+    number: int = 1,
+    error: type[BaseException] = KeyboardInterrupt,
+) -> bool:
+    """Run a scenario until a line raises, or to its end where none is given.
+
+    Returns:
+        Whether the exception came out; its traceback, which holds frames, is gone afterwards.
+    """
     before = sys.gettrace()
-    sys.settrace(trace)
+    sys.settrace(before if line is None else _Interrupter(line, number, error))
     try:
         _quietly(scenario, pipe, needed)
-    except KeyboardInterrupt:
-        return trace.fired
+    except error:
+        return True
+    except Exception:
+        # One of the package's own, with this one as its cause.
+        return False
     finally:
         sys.settrace(before)
     return False

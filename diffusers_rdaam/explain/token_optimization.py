@@ -268,8 +268,8 @@ def _stretched(maps: Tensor) -> Tensor:
     low, high = maps.min(), maps.max()
     if bool(low == high):
         raise InputError(
-            f"The maps are {float(low):g} everywhere, so scaling='min-max' has nothing to stretch: "
-            "the queries and this text do not meet. Start from another initial=, or give the "
+            f"The maps are {float(low.detach()):g} everywhere, so scaling='min-max' has nothing to "
+            "stretch: queries and text do not meet. Start from another initial=, or give the "
             "attributions of another run."
         )
     return (maps - low) / (high - low)

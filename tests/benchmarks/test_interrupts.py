@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -87,3 +88,41 @@ def test_the_command_prints_each_scenario(capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr().out
     assert "| query | 3 | 0 | 0 | 0 | 0 | 0 |" in printed
     assert "0 of 3 lines left something" in printed
+
+
+# Those that other recording has no part in.
+CLEAN = ("gradient", "ablation", "save_attention", "inject_into_ours", "optimize_token")
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+def test_sixty_lines_leave_nothing(last: bool) -> None:
+    total = interrupts.Outcome()
+    for name, lines in _sampled().items():
+        found = interrupts.measure(name, lines if last else dict.fromkeys(lines, 1))
+        total.lines += found.lines
+        total.left |= found.left
+        total.image += found.image
+        total.held += found.held
+    assert total.lines == 30
+    assert (total.left, total.image, total.held) == ({}, [], [])
+
+
+@cache
+def _sampled() -> dict[str, Any]:
+    """Lines that change the host, or stand where that is undone, and as many others."""
+    chosen = interrupts.choose(CLEAN, every=True)
+    ours = (
+        "explain/flow.py",
+        "explain/editing.py",
+        "explain/memory.py",
+        "explain/token_vectors.py",
+    )
+    pairs = [(name, line) for name, lines in chosen.items() for line in lines]
+    near = [pair for pair in pairs if pair[1][0].endswith(ours)]
+    picked = near[:: max(1, len(near) // 15)][:15]
+    rest = [pair for pair in pairs if pair not in picked]
+    picked += rest[:: len(rest) // 15][:15]
+    return {
+        name: {line: chosen[name][line] for owner, line in picked if owner == name}
+        for name in CLEAN
+    }

@@ -10,9 +10,9 @@ import torch
 from oracle import watched
 from toys import CASES, call, toy
 
-from diffusers_rdaam import load_demo_pipeline
+from diffusers_rdaam import load_demo_pipeline, record_attention
 from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.errors import AttributionFileError, InputError
+from diffusers_rdaam.errors import AlreadyRecordingError, AttributionFileError, InputError
 from diffusers_rdaam.explain.columns import match_columns
 from diffusers_rdaam.explain.editing import inject_attention, save_attention
 from diffusers_rdaam.explain.editors import blend
@@ -207,3 +207,30 @@ def test_a_blend_sums_to_one_and_leaves_new_words_to_themselves():
     ratio = mixed[..., 1] / mixed[..., 0]
     torch.testing.assert_close(ratio, own[..., 1] / saved[..., 0])
     assert torch.equal(blend(saved, saved, torch.arange(4)), saved / saved.sum(-1, keepdim=True))
+
+
+def test_a_denoiser_that_is_edited_is_no_other_runs_meanwhile():
+    stock, _ = toy(CASES["StableDiffusion"])
+    tries = []
+
+    def during(pipe, step, timestep, tensors):
+        for begin in (
+            lambda: run(save_attention, pipe, PROMPT),
+            lambda: run(inject_attention, pipe, saved, PROMPT),
+            lambda: record_attention(pipe.unet, rows="conditional").__enter__(),
+        ):
+            with pytest.raises(AlreadyRecordingError, match="is being recorded already"):
+                begin()
+            tries.append(step)
+        return tensors
+
+    _, saved = run(save_attention, stock, PROMPT)
+    run(save_attention, stock, PROMPT, callback_on_step_end=during)
+    run(inject_attention, stock, saved, PROMPT, callback_on_step_end=during)
+    assert tries == [0, 0, 0, 1, 1, 1] * 2
+    with (
+        record_attention(stock.unet, rows="conditional"),
+        pytest.raises(AlreadyRecordingError),
+    ):
+        run(save_attention, stock, PROMPT)
+    assert run(save_attention, stock, PROMPT)[1].steps == 2, "and free again"

@@ -16,6 +16,7 @@ from diffusers_rdaam import (
     RDAAMProcessor,
     optimize_token,
 )
+from diffusers_rdaam.compat.ovam import optimize_embedding
 from diffusers_rdaam.errors import AttributionFileError, InputError, NoAttributionError, RegionError
 from diffusers_rdaam.explain.encode import encoded
 from diffusers_rdaam.explain.token_optimization import OptimizationStep
@@ -224,3 +225,19 @@ def test_files_that_are_none(tmp_path):
         OptimizedToken.load(path)
     with pytest.raises(InputError, match="The token could not be written to"):
         fitted(iterations=1).save(tmp_path / "missing" / "a.safetensors")
+
+
+def test_maps_that_are_flat_say_so_and_blame_no_learning_rate():
+    nothing = MapRecipe(activation=lambda logits: logits * 0.0)
+    with pytest.raises(InputError, match=r"The maps are 0 everywhere, so scaling='min-max' has no"):
+        fitted(recipe=nothing)
+    with pytest.raises(InputError, match=r"sum to 0 at \d+ of \d+ cells, so scaling='tokens'"):
+        fitted(recipe=nothing, scaling="tokens")
+    for flat, text in ((True, "are 0 everywhere"), (False, "sum to 0 at some places")):
+        with pytest.raises(InputError, match=text):
+            optimize_embedding(
+                lambda x: x.sum() * torch.zeros(1, 2, 4, 4),
+                torch.ones(2, 8),
+                torch.full((1, 2, 4, 4), 0.5),
+                apply_min_max=flat,
+            )

@@ -18,6 +18,7 @@ from diffusers_rdaam import (
     record_attention,
 )
 from diffusers_rdaam.errors import InputError, NoAttributionError, NotRecordedWarning
+from diffusers_rdaam.recording.accumulator import HeatMapAccumulator
 
 
 def pixels(output) -> np.ndarray:
@@ -155,3 +156,62 @@ def test_bad_input(ours, generate, tmp_path):
         keep.html(tmp_path / "missing" / "steps.html")
     with pytest.raises(NoAttributionError, match="No recorded run is going on"):
         _ = ours.attributions_so_far
+
+
+def test_previews_copy_what_a_step_kept_once(ours, generate, monkeypatch):
+    copied = []
+    sums = HeatMapAccumulator.sums
+    monkeypatch.setattr(
+        HeatMapAccumulator, "sums", lambda self, bank: copied.append(bank) or sums(self, bank)
+    )
+    ours.set_attn_processor(RDAAMProcessor(keep="steps"))
+    kept = []
+    banks = 0
+    for steps in (6, 12):
+        copied.clear()
+        preview = LivePreview(lambda attributions, step: kept.append(attributions[0]), every=1)
+        output = generate(ours, num_inference_steps=steps, callback_on_step_end=preview)
+        banks = banks or len(set(copied))
+        # The last step's preview and the output's own reading: one copy more of each step.
+        assert len(copied) <= 2 * steps * banks
+    for step, attribution in enumerate(kept[-12:]):
+        assert attribution.kept.steps == step + 1
+        part = output.attribution.steps[: step + 1]
+        for a, b in zip(attribution.kept.details, part.kept.details, strict=True):
+            assert torch.equal(a.maps, b.maps), "an earlier preview is not written to"
+
+
+def test_a_callback_begins_anew_with_every_run(ours, generate, stock):
+    keep = IntermediateImages(steps=[3])
+    generate(ours, num_inference_steps=4, callback_on_step_end=keep)
+    assert [kept.step for kept in keep] == [3]
+    generate(ours, num_inference_steps=2, callback_on_step_end=keep)
+    assert len(keep) == 0, "the run before had four steps"
+    generate(ours, num_inference_steps=4, callback_on_step_end=keep)
+    generate(stock, num_inference_steps=2, callback_on_step_end=keep)
+    assert len(keep) == 0, "another pipeline, which does not say that its run begins"
+
+
+def test_a_callback_after_an_interrupt(ours, generate):
+    keep = IntermediateImages(every=1)
+    chain = LivePreview(lambda *given: None, then=keep)
+    for callback in (keep, chain, MultiPipelineCallbacks([keep])):
+        generate(ours, num_inference_steps=3, callback_on_step_end=callback)
+        assert len(keep) == 3
+
+        def interrupt(*unused):
+            raise KeyboardInterrupt
+
+        handle = ours.unet.register_forward_hook(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                generate(ours, num_inference_steps=3, callback_on_step_end=callback)
+        finally:
+            handle.remove()
+        assert len(keep) == 0, "no step of this run was kept"
+
+
+def test_a_callback_does_not_keep_its_pipeline(ours, generate):
+    keep = IntermediateImages(every=1)
+    generate(ours, callback_on_step_end=keep)
+    assert keep._pipeline() is ours and ours not in vars(keep).values()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import errno
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from diffusers_rdaam import Queries, RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.attribution.queries import StoredTensor
@@ -332,3 +334,32 @@ def test_a_full_disk_loses_the_attribution_not_the_image(pipe, tmp_path, monkeyp
     with pytest.warns(NotRecordedWarning, match="No space left on device"):
         output = run(keeping(pipe, queries_on=tmp_path))
     assert len(output.images) == 1
+
+
+def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
+    record = QueryRecord.__new__(QueryRecord)
+    record._buffers = {"conditional": {"site": torch.zeros(1, 2, 3, 4)}}
+    record._folder = tmp_path / "gone"
+    with pytest.raises(InputError, match=r"could not be written to .*\. Give queries_on= a") as one:
+        record._put("conditional", 0)
+    assert "The disk is full" not in str(one.value)
+    record._folder = tmp_path
+
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28) at path"),
+    ):
+
+        def full(*unused, error=error):
+            raise error
+
+        monkeypatch.setattr("diffusers_rdaam.recording.queries.save_file", full)
+        with pytest.raises(InputError, match=r"The disk is full; give queries_on= a folder"):
+            record._put("conditional", 0)
+
+    def memory(*unused):
+        raise MemoryError("of something else")
+
+    monkeypatch.setattr("diffusers_rdaam.recording.queries.save_file", memory)
+    with pytest.raises(MemoryError):
+        record._put("conditional", 0)

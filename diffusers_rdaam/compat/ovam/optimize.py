@@ -85,8 +85,8 @@ def _scaled(maps: Tensor, how: bool | float) -> Tensor:
         low, high = maps.min(), maps.max()
         if bool(low == high):
             raise InputError(
-                f"The maps are {float(low):g} everywhere, so apply_min_max=True has nothing to "
-                "stretch. Start from another embedding."
+                f"The maps are {float(low.detach()):g} everywhere, so apply_min_max=True has "
+                "nothing to stretch. Start from another embedding."
             )
         return (maps - low) / (high - low)
     sums = maps.sum(dim=1, keepdim=True)
