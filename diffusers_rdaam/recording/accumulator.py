@@ -20,7 +20,7 @@ from diffusers_rdaam.shapes import HeadMeans
 SINGLE_PLANE_ADDITIONS = 500
 # A probability is at most 1 and half precision ends at 65,504: before a cell could get there, its
 # sums are moved to the CPU.
-_MOST_ADDITIONS = 60_000
+_MOST_ADDITIONS = 8192
 
 
 @dataclass(frozen=True)

@@ -347,7 +347,7 @@ class Wrapper(nn.Module):
 def test_a_wrapped_denoiser_is_unwrapped(make, generate):
     ours = make()
     wanted = generate(ours)
-    ours.unet = Wrapper(ours.unet)
+    ours.register_modules(unet=Wrapper(ours.unet))
     output = generate(ours)
     assert np.array_equal(pixels(output), pixels(wanted))
     for one, two in zip(output.attribution.grids, wanted.attribution.grids, strict=True):
