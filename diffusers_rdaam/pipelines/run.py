@@ -16,6 +16,7 @@ from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.pipelines.given_text import prompts_for
 from diffusers_rdaam.recording.families import check_arguments
 from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
@@ -42,7 +43,8 @@ class Run:
         pipe: the pipeline that runs.
         recorder: of the run.
         arguments: of the pipeline's call, by name, defaults included.
-        attribution_prompt: the text behind ``prompt_embeds``.
+        attribution_prompt: the text behind ``prompt_embeds``, or one per prompt, or the parts of
+            each.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Run:
         pipe: Any,
         recorder: Recorder,
         arguments: dict[str, Any],
-        attribution_prompt: str | list[str] | None,
+        attribution_prompt: Any,
     ) -> None:
         self.pipe = pipe
         self.recorder = recorder
@@ -88,7 +90,7 @@ class Run:
         if rest:
             raise InputError(f"{len(texts)} prompts do not divide {len(maps)} images.")
         columns = self.recorder.shape.tokens
-        prompts = [self._prompt(text, columns) for text in texts]
+        prompts = self._prompts(texts, columns)
         against = [self._prompt(text, columns) for text in self._negative_texts(len(texts))]
         decoded = images is not None and self.arguments.get("output_type") != "latent"
         pictures = to_pil(images) if decoded else None
@@ -127,16 +129,23 @@ class Run:
             texts: list[Any] = [None] * embeds.shape[0]
         else:
             texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        given = self.attribution_prompt
-        if given is not None:
-            wanted, what = len(texts), "prompt_embeds" if prompt is None else "prompts"
-            texts = [given] if isinstance(given, str) else list(given)
-            if len(texts) != wanted:
-                raise InputError(
-                    f"attribution_prompt has {len(texts)} texts for {wanted} {what}; give one for "
-                    "each."
-                )
         return texts
+
+    def _prompts(self, texts: list[str | None], columns: int) -> list[Prompt]:
+        """Of each text, or of what the user says of the embedding."""
+        given = self.attribution_prompt
+        encoded = self._as_encoded().get("prompt")
+        if given is None or (encoded is not None and given == encoded):
+            return [self._prompt(text, columns) for text in texts]
+        return prompts_for(
+            self.pipe,
+            given,
+            self.arguments.get("prompt_embeds"),
+            columns=columns,
+            prompts=len(texts),
+            what="prompt_embeds" if encoded is None else "prompts",
+            clip_skip=self.arguments.get("clip_skip"),
+        )
 
     def _negative_texts(self, prompts: int) -> list[str | None]:
         """Of each prompt; a negative prompt that is not given is an empty one."""
