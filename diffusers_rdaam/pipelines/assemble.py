@@ -85,11 +85,17 @@ def assemble(
 
 
 def _warn_of_lost_words(prompt: Prompt) -> None:
-    lost = prompt.lost_words
+    lost, partly = prompt.lost_words, prompt.partly_seen_words
+    if not lost and not partly:
+        return
+    parts = [f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens;"]
     if lost:
         names = ", ".join(word.text for word in lost[:20]) + (", …" if len(lost) > 20 else "")
-        warn(
-            f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens; these "
-            f"words were not seen and have no heat map: {names}.",
-            PromptTruncatedWarning,
+        parts.append(f"these words were not seen and have no heat map: {names}.")
+    if partly:
+        names = ", ".join(repr(word.text) for word in partly)
+        parts.append(
+            f"{'O' if lost else 'o'}f {names} only a part was seen, and the heat map is that "
+            "part's. Shorten the prompt or move the word forward."
         )
+    warn(" ".join(parts), PromptTruncatedWarning)

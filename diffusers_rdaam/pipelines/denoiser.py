@@ -11,9 +11,16 @@ from torch import nn
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.errors import ForeignThreadWarning, InputError, UnsupportedPipelineError
+from diffusers_rdaam.errors import (
+    ForeignThreadWarning,
+    InputError,
+    UncheckedTextWarning,
+    UnsupportedPipelineError,
+)
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.pipelines.output import only
+from diffusers_rdaam.recording.chatglm import is_chatglm
+from diffusers_rdaam.recording.column_layouts import is_ambiguous, tokenized
 from diffusers_rdaam.recording.families.guiders import guider_layout
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
@@ -50,6 +57,7 @@ class DenoiserRecording:
     def __init__(self, recorder: Recorder, given: Given) -> None:
         self._recorder = recorder
         self._given = given
+        self._warned = False
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -121,7 +129,25 @@ class DenoiserRecording:
                 "one prompt, or one for each image."
             )
         prompts = [align(self._given.tokenizer, text, columns) for text in texts]
+        self._warn_of_windows(texts, columns)
         return [prompts[index // per_prompt] for index in range(images)]
+
+    def _warn_of_windows(self, texts: list[str], columns: int) -> None:
+        """No text encoder is at hand to see how a text of several windows was divided."""
+        tokenizer = self._given.tokenizer
+        if self._warned or is_chatglm(tokenizer) or columns <= tokenizer.model_max_length:
+            return
+        unsure = [text for text in texts if is_ambiguous(tokenized(tokenizer, text), columns)]
+        if unsure:
+            self._warned = True
+            warn(
+                f"The {columns} columns of {unsure[0]!r:.200} can be windows of "
+                f"{tokenizer.model_max_length} tokens with start and end tokens each, or one text "
+                "that was cut in windows, and no text encoder is at hand to tell them apart. The "
+                "first was taken. To have the text compared with its embedding, record the "
+                "pipeline, and give attribution_prompt=.",
+                UncheckedTextWarning,
+            )
 
 
 def is_denoiser(subject: Any) -> bool:

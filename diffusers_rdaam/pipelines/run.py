@@ -24,6 +24,7 @@ from diffusers_rdaam.errors import (
 )
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.pipelines.given_text import prompts_for
 from diffusers_rdaam.recording.encodings import Encodings
 from diffusers_rdaam.recording.families import check_arguments, images_of
 from diffusers_rdaam.recording.progress import NEGATIVE
@@ -51,7 +52,8 @@ class Run:
         pipe: the pipeline that runs.
         recorder: of the run.
         arguments: of the pipeline's call, by name, defaults included.
-        attribution_prompt: the text behind ``prompt_embeds``.
+        attribution_prompt: the text behind ``prompt_embeds``, or one per prompt, or the parts of
+            each.
         encodings: which text each embedding was made from.
     """
 
@@ -201,31 +203,78 @@ class Run:
         return pictures if len(pictures) == count and all(fits) else None
 
     def _prompts(self, images: int) -> list[Prompt]:
-        """The prompt of each image."""
+        """The prompt of each image: what the user says, or what ``encode_prompt`` was given."""
         arguments = check_arguments(self.pipe, self._as_encoded())
-        assert self.recorder.shape is not None
-        columns = self.recorder.shape.tokens
-        if self.attribution_prompt is None and self.recorder.first_text is not None:
-            # Frames of one image have its text; rows of other forms are not held against anything.
-            found = self.encodings.of_rows(self.recorder.first_text)
-            rows = len(found)
-            if None not in found and rows and images % rows == 0:
-                return [
-                    self._found_prompt(found[index * rows // images], columns)
-                    for index in range(images)
-                ]
+        given, rows = self.attribution_prompt, self.recorder.first_text
+        if given is None and rows is not None:
+            # Frames of one image have its text.
+            found = self.encodings.of_rows(rows)
+            if None not in found and found and images % len(found) == 0:
+                by_row = self._found_prompts(found, rows)
+                return [by_row[index * len(found) // images] for index in range(images)]
         texts = self._texts(arguments)
         per_prompt, rest = divmod(images, len(texts))
         if rest:
             raise NoAttributionError(
                 f"{len(texts)} prompts do not divide {images} images.", warning=ImageCountWarning
             )
-        prompts = [self._prompt(text, columns) for text in texts]
+        prompts = self._of_texts(texts, arguments, rows)
         return [prompts[index // per_prompt] for index in range(images)]
 
-    def _found_prompt(self, found: tuple[str, bool] | None, columns: int) -> Prompt:
-        assert found is not None
-        return self._prompt(found[0], columns)
+    def _found_prompts(
+        self, found: list[tuple[str, bool] | None], rows: torch.Tensor
+    ) -> list[Prompt]:
+        """The prompt of each row; a text is compared where the stock method has not encoded it."""
+        columns = rows.shape[1]
+        prompts: dict[tuple[str, bool] | None, Prompt] = {}
+        for row, one in zip(rows, found, strict=True):
+            if one not in prompts:
+                assert one is not None
+                text, is_certain = one
+                prompts[one] = (
+                    self._prompt(text, columns)
+                    if is_certain
+                    else self._compared([text], row.unsqueeze(0))[0]
+                )
+        return [prompts[one] for one in found]
+
+    def _of_texts(
+        self, texts: list[str | None], arguments: dict[str, Any], rows: torch.Tensor | None
+    ) -> list[Prompt]:
+        """The prompts of texts that were taken from the call's arguments, or that a user gives."""
+        assert self.recorder.shape is not None
+        columns = self.recorder.shape.tokens
+        given, encoded = self.attribution_prompt, arguments.get("prompt")
+        by_prompt = None if rows is None or rows.shape[0] % len(texts) else rows
+        if by_prompt is not None:
+            by_prompt = by_prompt[:: by_prompt.shape[0] // len(texts)]
+        if given is not None and given != encoded:
+            what = "prompt_embeds" if encoded is None else "prompts"
+            return self._compared(given, by_prompt, prompts=len(texts), what=what)
+        # What diffusers itself has encoded needs no check; what a class has made of it does.
+        own = getattr(getattr(type(self.pipe), "encode_prompt", None), "_rdaam_is_stock", True)
+        if None not in texts and (not own or not self.is_described):
+            return self._compared(texts, by_prompt, prompts=len(texts), what="prompts")
+        return [self._prompt(text, columns) for text in texts]
+
+    def _compared(
+        self,
+        given: Any,
+        rows: torch.Tensor | None,
+        *,
+        prompts: int | None = None,
+        what: str = "prompts",
+    ) -> list[Prompt]:
+        assert self.recorder.shape is not None
+        return prompts_for(
+            self.pipe,
+            given,
+            rows,
+            columns=self.recorder.shape.tokens,
+            prompts=prompts,
+            what=what,
+            clip_skip=self.arguments.get("clip_skip"),
+        )
 
     def _negative_prompts(self, images: int) -> list[Prompt]:
         assert self.recorder.shape is not None
@@ -252,15 +301,6 @@ class Run:
             texts: list[Any] = [None] * embeds.shape[0]
         else:
             texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        given = self.attribution_prompt
-        if given is not None:
-            wanted, what = len(texts), "prompt_embeds" if prompt is None else "prompts"
-            texts = [given] if isinstance(given, str) else list(given)
-            if len(texts) != wanted:
-                raise InputError(
-                    f"attribution_prompt has {len(texts)} texts for {wanted} {what}; give one for "
-                    "each."
-                )
         return texts
 
     def _negative_texts(self, prompts: int) -> list[str | None]:

@@ -17,6 +17,7 @@ from diffusers_rdaam.errors import (
     InputError,
     NoAttributionError,
     RecordingError,
+    UncheckedTextWarning,
     UnsupportedPipelineError,
 )
 
@@ -247,3 +248,14 @@ def test_gradient_checkpointing_counts_each_call_once(unet, kind):
     [grid] = recording.attribution.grids
     assert grid.additions == 4
     torch.testing.assert_close(grid.maps.sum(dim=0), torch.ones(grid.size), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_columns_that_may_be_windows_or_one_text(unet, tokenizer):
+    text = " ".join(["a"] * 90 + ["cat"])
+    with record_attention(unet, rows=("conditional",), prompt=text, tokenizer=tokenizer) as one:
+        unet(torch.randn(1, 4, 8, 12), 5, torch.randn(1, 154, 32))
+    with pytest.warns(UncheckedTextWarning, match="The 154 columns of 'a a .*' can be windows"):
+        assert one.attribution.prompt.find("cat").columns == (93,)
+    # Once is enough.
+    assert one.attribution.prompt.lost_words == ()
