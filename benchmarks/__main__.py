@@ -16,9 +16,9 @@ from benchmarks.guards import Guards
 class Benchmark:
     """One benchmark: a module of this package, whose docstring describes it.
 
-    It has ``run(*, full) -> list[Row]``, or ``run(*, full, device)``. It may have
-    ``tables() -> list[Table]``, called after ``run``, and ``GUARDS``, the tests without which its
-    times are worth nothing, with ``GUARDS_ON``, more of them by device.
+    It has ``run(*, full) -> list[Row]``, which may take ``device``, ``files`` and ``seed``. It may
+    have ``tables() -> list[Table]``, called after ``run``, and ``GUARDS``, the tests without which
+    its times are worth nothing, with ``GUARDS_ON``, more of them by device.
 
     Args:
         module: in this package; imported only when it is run.
@@ -55,6 +55,7 @@ BENCHMARKS = {
     "refinement": Benchmark("refinement", quick=False),
     "recipes": Benchmark("recipes", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
+    "fuzz": Benchmark("fuzz", quick=False),
     "leaks": Benchmark("leaks", quick=False, command=True),
 }
 
@@ -93,7 +94,8 @@ def main(arguments: list[str] | None = None, *, guards: Guards | None = None) ->
     names = given.names or [name for name, entry in BENCHMARKS.items() if entry.quick]
     modules = {name: f"{__package__}.{BENCHMARKS[name].module}" for name in names}
     facts = header(device)
-    results = measure(modules, Options(given.full, device, not given.no_guards), guards)
+    options = Options(given.full, device, not given.no_guards, given.files, given.seed)
+    results = measure(modules, options, guards)
     text = as_markdown(facts, results)
     print(f"{text}\n\n{summary(results)}")
     _write(given.json, json.dumps(as_json(facts, results), indent=2))
@@ -117,6 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="say what each measures, and stop")
     parser.add_argument("--full", action="store_true", help="also the parts that take minutes")
+    parser.add_argument(
+        "--files", type=int, metavar="N", help="how many files fuzz mutates (default: 500)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of fuzz's mutations (default: 0)")
     parser.add_argument(
         "--device",
         choices=("cpu", "cuda"),

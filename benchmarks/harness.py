@@ -27,11 +27,14 @@ class Options:
         full: also the parts that take minutes.
         device: ``"cpu"`` or ``"cuda"``, for those that can choose.
         guarded: whether times are withheld where the tests that guard them are red.
+        files, seed: how many files are mutated, if not as many as usual; and of which mutations.
     """
 
     full: bool = False
     device: str = "cpu"
     guarded: bool = True
+    files: int | None = None
+    seed: int = 0
 
 
 def measure(
@@ -88,7 +91,12 @@ def _run(name: str, module: ModuleType, options: Options, guards: Guards) -> Res
 
 def _call(name: str, module: ModuleType, options: Options) -> tuple[list[Row], list[Table]]:
     """A benchmark that fails is a row: what the others found in minutes is not lost with it."""
-    given: dict[str, Any] = {"full": options.full, "device": options.device}
+    given: dict[str, Any] = {
+        "full": options.full,
+        "device": options.device,
+        "files": options.files,
+        "seed": options.seed,
+    }
     taken = inspect.signature(module.run).parameters
     try:
         rows = list(module.run(**{key: value for key, value in given.items() if key in taken}))

@@ -85,7 +85,16 @@ class ProcessorError(RecordingError):
 
 
 class NoAttributionError(RecordingError):
-    """There is no attribution (no run yet, switched off, failed), or not of what was asked."""
+    """There is no attribution (no run yet, switched off, failed), or not of what was asked.
+
+    Args:
+        text: why, and what to do.
+        warning: the class of the warning that a pipeline gives for this cause.
+    """
+
+    def __init__(self, text: str = "", *, warning: type[NotRecordedWarning] | None = None) -> None:
+        super().__init__(text)
+        self.warning = warning or NotRecordedWarning
 
 
 class RDAAMWarning(UserWarning):

@@ -27,6 +27,7 @@ DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]
 Column = Float[Tensor, "height width"]
 BinaryMask = Bool[Tensor, "height width"]
 Interpolation = Float[Tensor, "pixels cells"]
+PixelShares = Float[Tensor, " cells"]  # of one axis
 GridWeights = Float[Tensor, "grid_height grid_width"]
 CellWeights = Float[Tensor, "_ _"]  # of one of several grids, each of its own size
 TokenScores = Float[Tensor, " tokens"]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from PIL import Image
 
 from diffusers_rdaam.attribution import show
-from diffusers_rdaam.attribution.choices import Names, Numbers, Sizes
+from diffusers_rdaam.attribution.choices import Names, Numbers, Sizes, chosen_column
 from diffusers_rdaam.attribution.consistency import check_attribution, with_image, with_queries
 from diffusers_rdaam.attribution.detail import Kept
 from diffusers_rdaam.attribution.grid import Grid
@@ -27,8 +27,10 @@ from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.attribution.to_itself import AttendsToItself
 from diffusers_rdaam.attribution.vocabulary import Vocabulary
-from diffusers_rdaam.errors import InputError, NoAttributionError, RegionError, RepeatedWordWarning
-from diffusers_rdaam.geometry.region import Mask, RegionLike, as_region
+from diffusers_rdaam.drawing.pictures import ImageLike, as_picture
+from diffusers_rdaam.errors import NoAttributionError, RegionError, RepeatedWordWarning, WordError
+from diffusers_rdaam.geometry.checks import real_number
+from diffusers_rdaam.geometry.region import Box, Mask, Polygon, RegionLike, as_region
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,6 +58,8 @@ class Attribution(AttendsToItself, ReadsMaps):
         mask: what was painted anew, where the run was given a mask; of the image's size.
         queries: from which a pipeline makes the attribution of any text, where the run kept them.
         vocabulary: of other texts that the run was given, each with words of its own.
+        switched: of the steps with another prompt, where one was put in during the run and steps
+            were kept; ``steps`` has them all.
         self_grids: the image's attention to itself, where the run kept it; a selection has it as a
             whole.
     """
@@ -71,6 +75,7 @@ class Attribution(AttendsToItself, ReadsMaps):
     queries: Queries | None = field(default=None, repr=False)
     vocabulary: Mapping[str, Attribution] = field(default_factory=dict, repr=False)
     self_grids: tuple[SelfGrid, ...] = field(default=(), repr=False)
+    switched: tuple[Attribution, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_attribution(self)
@@ -86,7 +91,12 @@ class Attribution(AttendsToItself, ReadsMaps):
         """Bytes of all maps: the grids, what was kept apart, self-attention, and those of the
         negative prompt and the vocabulary. Queries have ``nbytes`` of their own.
         """
-        others = (self.kept, self.negative_attribution, *self.vocabulary.values())
+        others = (
+            self.kept,
+            self.negative_attribution,
+            *self.vocabulary.values(),
+            *self.switched,
+        )
         parts = (*self.grids, *self.self_grids, *others)
         return sum(part.nbytes for part in parts if part is not None)
 
@@ -166,16 +176,13 @@ class Attribution(AttendsToItself, ReadsMaps):
         """The heat map of what ``attribution.prompt.find`` found."""
         return self._heat_map(match.columns, match.text, match.spans)
 
-    def column(self, index: int) -> HeatMap:
+    def column(self, index: SupportsIndex) -> HeatMap:
         """The heat map of one token column, special tokens included.
 
         Raises:
             InputError: there is no such column.
         """
-        count = len(self.prompt.tokens)
-        if not -count <= index < count:
-            raise InputError(f"There are {count} columns; {index} is not the index of one.")
-        token = self.prompt.tokens[index]
+        token = self.prompt.tokens[chosen_column(index, len(self.prompt.tokens))]
         span = () if token.start is None or token.end is None else ((token.start, token.end),)
         return self._heat_map((token.column,), token.text, span)
 
@@ -183,19 +190,45 @@ class Attribution(AttendsToItself, ReadsMaps):
         """``attribution["cat"]`` is ``attribution.word("cat")``."""
         return self._word(query, None)
 
+    def __iter__(self) -> Iterator[HeatMap]:
+        """The heat map of each word, in the order of the prompt; one at a time, as they are large.
+
+        Words that the text encoder did not see have none.
+        """
+        return (self[word.index] for word in self.words if word.columns)
+
+    def __len__(self) -> int:
+        """How many words have a heat map."""
+        return sum(bool(word.columns) for word in self.words)
+
+    def __bool__(self) -> bool:
+        # An attribution without words has columns.
+        return True
+
+    def __contains__(self, query: object) -> bool:
+        """Whether the prompt has a word, phrase or span that has a heat map."""
+        if not isinstance(query, (str, tuple, Word)):
+            return False
+        try:
+            self.prompt.find(query)
+        except WordError:
+            return False
+        return True
+
     def region(self, region: RegionLike, *, ranking: Ranking = DEFAULT_RANKING) -> RegionWords:
         """Which words made a region.
 
         Args:
             region: a box ``(left, top, right, bottom)`` in pixels, half-open; a polygon as a list
-                of ``(x, y)`` points; or a mask of the image's size. What reaches beyond the image
-                is cut off.
+                of ``(x, y)`` points; or a mask of the image's size: an array, tensor or image. What
+                reaches beyond the image is cut off, and a pixel that is inside in part counts by
+                its share.
             ranking: ``"lift"`` (default), ``"score"`` or ``"share"``.
 
         Raises:
             RegionError: ``region`` is none of these, is empty, or lies outside the image.
         """
-        checked = as_region(region)
+        checked = as_region(region, image_size=self.image_size)
         scores = self._over(checked)
         answer = RegionWords(self.prompt, scores, self._levels, checked, ranking, self.image)
         if self.negative_attribution is None:
@@ -205,7 +238,24 @@ class Attribution(AttendsToItself, ReadsMaps):
     def regions(
         self, regions: Iterable[RegionLike], *, ranking: Ranking = DEFAULT_RANKING
     ) -> list[RegionWords]:
-        """:meth:`region` of each."""
+        """:meth:`region` of each.
+
+        Raises:
+            RegionError: one of them is no region, or they are not several.
+        """
+        if isinstance(regions, (Box, Polygon, Mask, Image.Image, str)) or not isinstance(
+            regions, Iterable
+        ):
+            raise RegionError(
+                f"regions() takes several regions; this is one {type(regions).__name__}. Give a "
+                "list of regions, or ask region()."
+            )
+        regions = list(regions)
+        if len(regions) == 4 and all(real_number(edge) is not None for edge in regions):
+            raise RegionError(
+                "regions() takes several regions; four numbers are one box. Give a list of boxes, "
+                "or ask region()."
+            )
         return [self.region(region, ranking=ranking) for region in regions]
 
     def inside(self, region: RegionLike) -> InsideWords:
@@ -214,7 +264,7 @@ class Attribution(AttendsToItself, ReadsMaps):
         Raises:
             RegionError: as :meth:`region`.
         """
-        checked = as_region(region)
+        checked = as_region(region, image_size=self.image_size)
         area = float(checked.coverage(self.image_size).double().mean())
         return InsideWords(self.region(checked), area)
 
@@ -246,16 +296,18 @@ class Attribution(AttendsToItself, ReadsMaps):
             )
         return self.mask
 
-    def with_image(self, image: Image.Image) -> Attribution:
+    def with_image(self, image: ImageLike) -> Attribution:
         """The same attribution over an image, for a run that was recorded without its pipeline.
 
+        The image is a PIL image, an array ``(height, width, 3)``, or the path of a file.
         The image may be of another size with the same ratio of width to height, unless there is a
         mask; regions are then in pixels of that image.
 
         Raises:
-            InputError: its sides are in another ratio, or there is a mask of another size.
+            InputError: it is no image, its sides are in another ratio, or there is a mask of
+                another size.
         """
-        return with_image(self, image)
+        return with_image(self, as_picture(image))
 
     def with_queries(self, queries: Queries) -> Attribution:
         """The same with the run's queries, which files of attributions do not hold.
@@ -269,7 +321,13 @@ class Attribution(AttendsToItself, ReadsMaps):
         """Write a safetensors file that :meth:`load` reads without any model; returns its path.
 
         What was kept apart makes files large; ``kept=False`` leaves it out. Queries have a file of
-        their own: ``attribution.queries.save(path)``.
+        their own: ``attribution.queries.save(path)``. The image is written in RGB. A link at
+        ``path`` is replaced and not followed.
+
+        Raises:
+            InputError: the file cannot be written, its name ends as files of another format do, or
+                :meth:`load` would refuse it: values that are not finite, maps that are not float32,
+                more than a file may hold.
         """
         from diffusers_rdaam.attribution.files import save_attribution
 

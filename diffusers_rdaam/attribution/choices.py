@@ -68,6 +68,21 @@ def _number(value: Any, count: int, what: str) -> int:
     return number % count
 
 
+def chosen_column(value: Any, count: int) -> int:
+    """The index of a column.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    if not _is_whole(value):
+        hint = f" Heat maps of words: attribution[{value!r}]." if isinstance(value, str) else ""
+        raise InputError(f"{value!r} is not the index of a column, a whole number from 0.{hint}")
+    number = index(value)
+    if not -count <= number < count:
+        raise InputError(f"There are {count} columns; {number} is not the index of one.")
+    return number
+
+
 def chosen_sites(layers: Names, sites: Collection[str]) -> set[str]:
     """The sites that names, dotted prefixes or patterns mean.
 

@@ -46,6 +46,12 @@ def check_attribution(attribution: Attribution) -> None:
                 f"The vocabulary's {text!r} is of an image of {other.image_size} (height, width), "
                 f"this attribution of {size}."
             )
+    for other in attribution.switched:
+        if other.image_size != size or other.switched or other.kept is None:
+            raise InputError(
+                "The steps with another prompt are an attribution of the same image size that "
+                "kept its steps, and has no steps of further prompts."
+            )
     sizes = [grid.size for grid in attribution.self_grids]
     if len(set(sizes)) != len(sizes):
         raise InputError(f"Self-attention has each grid once; got {sizes} (height, width).")
@@ -121,6 +127,7 @@ def with_image(attribution: Attribution, image: Image.Image) -> Attribution:
         image=image,
         image_size=size,
         negative_attribution=None if negative is None else with_image(negative, image),
+        switched=tuple(with_image(other, image) for other in attribution.switched),
         vocabulary={
             text: with_image(other, image) for text, other in attribution.vocabulary.items()
         },

@@ -53,7 +53,7 @@ class Detail:
     def mean(self) -> torch.Tensor:
         """``(tokens, height, width)`` float32: over heads evenly, over steps by additions."""
         total = sum(self.additions)
-        result = torch.zeros(self.maps.shape[2:])
+        result = torch.zeros(self.maps.shape[2:], dtype=torch.float32, device=self.maps.device)
         for maps, additions in zip(self.maps, self.additions, strict=True):
             if additions:
                 result += maps.float().mean(dim=0) * (additions / total)
@@ -68,11 +68,14 @@ class Kept:
         axes: of ``"steps"``, ``"layers"``, ``"heads"``.
         details: the maps; every one has the same steps.
         timesteps: of the scheduler, one a step, where steps were kept; empty where not known.
+        numbers: of the steps in the run, where others had another prompt; empty where these are
+            all, or a part that somebody chose.
     """
 
     axes: tuple[Axis, ...]
     details: tuple[Detail, ...] = field(repr=False)
     timesteps: tuple[float, ...] = field(default=(), repr=False)
+    numbers: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         names = get_args(Axis)
@@ -87,6 +90,14 @@ class Kept:
             )
         if self.timesteps and len(self.timesteps) != self.steps:
             raise InputError(f"There are {len(self.timesteps)} timesteps for {self.steps} steps.")
+        rising = (
+            list(self.numbers) == sorted(set(self.numbers)) and min(self.numbers, default=0) >= 0
+        )
+        if self.numbers and (len(self.numbers) != self.steps or not rising):
+            raise InputError(
+                f"The numbers of {self.steps} steps in their run rise from 0; got "
+                f"{str(self.numbers)[:200]}."
+            )
         self._check_axes_that_were_not_kept()
 
     def _check_axes_that_were_not_kept(self) -> None:
@@ -134,7 +145,8 @@ def merge_details(details: Iterable[Detail]) -> tuple[Grid, ...]:
 def merge_one_size(details: list[Detail]) -> Grid:
     """:func:`merge_details` of details that all have the same size."""
     additions = sum(sum(detail.additions) for detail in details)
-    maps = torch.zeros(details[0].maps.shape[2:])
+    first = details[0].maps
+    maps = torch.zeros(first.shape[2:], dtype=torch.float32, device=first.device)
     for detail in details:
         maps += detail.mean() * (sum(detail.additions) / additions)
     return Grid(maps, additions, tuple(site for detail in details for site in detail.sites))

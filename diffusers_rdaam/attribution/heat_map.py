@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,9 @@ from diffusers_rdaam.attribution.refinement import (
     Refinement,
     refine_heat_map,
 )
+from diffusers_rdaam.attribution.region_words import sum_columns
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.checks import real_number
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
 from diffusers_rdaam.shapes import BinaryMask, Column
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from diffusers_rdaam.attribution.attribution import Attribution
     from diffusers_rdaam.attribution.timeline import Timeline
+    from diffusers_rdaam.drawing.pictures import ImageLike
 
 # Between DAAM's 0.4 and what is best on the embedded model, 0.55 (IoU 0.67 at 0.5, 0.69 at 0.55).
 DEFAULT_THRESHOLD = 0.5
@@ -54,6 +58,26 @@ class HeatMap:
             shape = tuple(self.values.shape)
             raise InputError(f"A heat map's values are (height, width), these are {shape}.")
 
+    @classmethod
+    def read_from(
+        cls,
+        attribution: Attribution,
+        values: Column,
+        text: str,
+        spans: tuple[tuple[int, int], ...],
+        columns: tuple[int, ...],
+    ) -> HeatMap:
+        """The map of some columns of an attribution, which its masses are then read from too."""
+        heat_map = cls(values, text, spans, columns, attribution.image, attribution)
+        # Not a field: a map that replace() makes of this one has values of its own.
+        object.__setattr__(heat_map, "_read", _version(values))
+        return heat_map
+
+    @property
+    def _is_as_read(self) -> bool:
+        """Whether the values are those of the attribution's columns, not changed in place since."""
+        return self.__dict__.get("_read") == _version(self.values)
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -73,11 +97,12 @@ class HeatMap:
         Raises:
             InputError: the threshold is not in [0, 1).
         """
-        if not 0.0 <= threshold < 1.0:
+        number = real_number(threshold)
+        if number is None or not 0.0 <= number < 1.0:
             raise InputError(
-                f"A threshold lies in [0, 1), on the map stretched to 0 to 1; got {threshold}."
+                f"A threshold lies in [0, 1), on the map stretched to 0 to 1; got {threshold!r}."
             )
-        return self.normalized > threshold
+        return self.normalized > number
 
     def box(self, threshold: float = DEFAULT_THRESHOLD) -> Box:
         """The smallest box around :meth:`mask`.
@@ -99,7 +124,11 @@ class HeatMap:
         Raises:
             RegionError: ``region`` is no region of this image.
         """
-        coverage = as_region(region).coverage(self.size)
+        checked = as_region(region, image_size=self.size)
+        if self.attribution is not None and self._is_as_read:
+            # The same sums in the same order as in RegionWords, so that both are one number.
+            return sum_columns(self.attribution._over(checked), self.columns)
+        coverage = checked.coverage(self.size)
         return float((self.values.double() * coverage).sum() / coverage.double().sum())
 
     def inside(self, region: RegionLike) -> float:
@@ -111,15 +140,18 @@ class HeatMap:
         Raises:
             RegionError: ``region`` is no region of this image.
         """
-        coverage = as_region(region).coverage(self.size)
+        checked = as_region(region, image_size=self.size)
+        coverage = checked.coverage(self.size)
+        if self.attribution is not None and self._is_as_read:
+            level = sum_columns(self.attribution._levels, self.columns)
+            score = sum_columns(self.attribution._over(checked), self.columns)
+            return float(coverage.double().mean()) * (score / level) if level > 0.0 else 0.0
         whole = float(self.values.double().sum())
         return float((self.values.double() * coverage).sum()) / whole if whole > 0.0 else 0.0
 
     def resize(self, size: tuple[int, int]) -> HeatMap:
         """The same map at another ``(height, width)``: bicubic, anti-aliased when it shrinks."""
-        height, width = size
-        if height < 1 or width < 1:
-            raise InputError(f"A size is (height, width) of at least 1 pixel each; got {size}.")
+        height, width = _checked_size(size)
         values = F.interpolate(
             self.values[None, None],
             size=(height, width),
@@ -160,22 +192,27 @@ class HeatMap:
             )
         return timeline_of(self.attribution, self)
 
-    def overlay(self, image: Image.Image | None = None, *, opacity: float = 0.65) -> Image.Image:
+    def overlay(self, image: ImageLike = None, *, opacity: float = 0.65) -> Image.Image:
         """The map in colours over the image (over the attribution's own if none is given).
+
+        Args:
+            image: a PIL image, an array, or the path of a file.
+            opacity: of the colours, 0 to 1.
 
         Raises:
             InputError: there is no image, or the opacity is not in [0, 1].
         """
         from diffusers_rdaam.drawing.overlay import overlay
+        from diffusers_rdaam.drawing.pictures import as_picture
 
-        if not 0.0 <= opacity <= 1.0:
-            raise InputError(f"An opacity lies in [0, 1]; got {opacity}.")
-
-        base = image if image is not None else self.image
+        number = real_number(opacity)
+        if number is None or not 0.0 <= number <= 1.0:
+            raise InputError(f"An opacity lies in [0, 1]; got {opacity!r}.")
+        base = self.image if image is None else as_picture(image)
         if base is None:
             raise InputError("There is no image to lay the heat map over. Pass image=…")
         heat = self if base.size == self.size[::-1] else self.resize((base.height, base.width))
-        return overlay(base, heat.normalized, opacity=opacity)
+        return overlay(base, heat.normalized, opacity=number)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the overlay with the word and a scale (needs the extra ``plot``)."""
@@ -194,3 +231,18 @@ class HeatMap:
         height, width = self.size
         low, high = float(self.values.min()), float(self.values.max())
         return f"HeatMap({self.text!r}, {width}x{height} pixels, {low:.3g} to {high:.3g})"
+
+
+def _version(values: Column) -> int:
+    """How often the values were changed in place; tensors of inference mode do not count it."""
+    return -1 if values.is_inference() else values._version
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    try:
+        height, width = (index(side) for side in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise InputError(f"A size is (height, width) of at least 1 pixel each; got {size!r}.")
+    return height, width

@@ -10,11 +10,13 @@ does not scale with the map.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.shapes import CellMap, SelfSums
 
 Points = Sequence[tuple[float, float]]
@@ -56,9 +58,9 @@ def contour_cells(points: Points, image_size: Size, size: Size) -> list[int]:
         image_size, size: height and width of the image and of the grid.
     """
     height, width = size
-    scale = torch.tensor([width / image_size[1], height / image_size[0]], dtype=torch.float64)
-    corners = (torch.tensor(points, dtype=torch.float64) * scale).to(torch.int32).double()
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    scale = _doubles([width / image_size[1], height / image_size[0]])
+    corners = (_doubles(points) * scale).to(torch.int32).double()
+    y, x = torch.meshgrid(_numbers(height), _numbers(width), indexing="ij")
     cells = torch.stack([x, y], dim=-1).double().reshape(-1, 1, 2)
     start, end = corners - cells, corners.roll(-1, dims=0) - cells
     cross = start[..., 0] * end[..., 1] - start[..., 1] * end[..., 0]
@@ -70,6 +72,15 @@ def contour_cells(points: Points, image_size: Size, size: Size) -> list[int]:
     return inside.nonzero().flatten().tolist()
 
 
+def _doubles(values: Sequence[Any]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
+
+
+def _numbers(count: int) -> torch.Tensor:
+    return torch.arange(count, device="cpu")
+
+
+@in_full_precision
 def mean_of_cells(maps: SelfSums, cells: Sequence[int], guide: CellMap | None = None) -> CellMap:
     """Mean of the maps of some cells, or weighted with a guide's values there.
 
@@ -81,8 +92,8 @@ def mean_of_cells(maps: SelfSums, cells: Sequence[int], guide: CellMap | None = 
     """
     if not cells:
         raise RegionError("No cell of the grid is inside; DAAM-I2I would divide by zero.")
-    index = torch.tensor(list(cells))
-    weights = torch.ones(len(index)) if guide is None else guide.flatten()[index]
+    index = torch.tensor(list(cells), device=maps.device)
+    weights = maps.new_ones(len(index)) if guide is None else guide.flatten()[index]
     total = weights.sum()
     if not float(total):
         raise InputError("The guide sums to 0 in these cells, so there is no weighted mean.")
@@ -106,6 +117,7 @@ def diffuse_cell(maps: SelfSums, cell: int, *, iterations: int, threshold: float
     return cells
 
 
+@in_full_precision
 def diffuse_all(maps: SelfSums, *, iterations: int, threshold: float) -> SelfSums:
     """The same of every cell at once, with rows that sum to 1 in between. Takes two maps more.
 

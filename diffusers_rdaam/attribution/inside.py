@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from diffusers_rdaam.attribution.prompt import Word, WordQuery
-from diffusers_rdaam.attribution.region_words import RegionWords
+from diffusers_rdaam.attribution.ranked import RankedSequence
+from diffusers_rdaam.attribution.region_words import RegionWords, sum_columns
 
 _BAR = 24
 
@@ -27,9 +27,12 @@ class WordInside:
     occurrences: tuple[Word, ...] = field(repr=False)
 
 
-@dataclass(frozen=True, eq=False)
-class InsideWords:
+@dataclass(frozen=True, eq=False, repr=False)
+class InsideWords(RankedSequence[WordInside]):
     """The words of a prompt by how much of each lies in a region, highest first.
+
+    One sequence, see :class:`RankedSequence` for its keys: ``answer[0]`` is the first word,
+    ``answer["cat"]`` the share of a word, phrase or span.
 
     A word that is the same everywhere has the share that the region has of the area. The share is
     that of the area times the word's lift, so the order is that of lift.
@@ -50,22 +53,19 @@ class InsideWords:
             for word in self.region_words.ranked_by("lift")
         )
 
-    def __getitem__(self, query: WordQuery) -> float:
+    def score_of(self, query: WordQuery) -> float:
         """The share of a word, phrase, index or span: ``attribution.word(query).inside(region)``.
 
         Raises:
             WordError: the prompt does not have it.
         """
-        columns = list(self.region_words.prompt.find(query).columns)
-        level = float(self.region_words.levels[columns].double().sum())
-        score = float(self.region_words.scores[columns].double().sum())
-        return self.area * score / level if level > 0.0 else 0.0
+        columns = self.region_words.prompt.find(query).columns
+        level = sum_columns(self.region_words.levels, columns)
+        score = sum_columns(self.region_words.scores, columns)
+        return self.area * (score / level) if level > 0.0 else 0.0
 
-    def __iter__(self) -> Iterator[WordInside]:
-        return iter(self.words)
-
-    def __len__(self) -> int:
-        return len(self.words)
+    def __repr__(self) -> str:
+        return self._repr_of(f"{self.area:.1%} of the image, ", "inside")
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers and texts, for JSON."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from operator import index
 from typing import Literal, Union
 
 from diffusers_rdaam.attribution.segment import find_phrase, word_spans
+from diffusers_rdaam.attribution.word_tokens import Span, joined_spans, placeholders, token_spans
 from diffusers_rdaam.errors import InputError, WordError
 
 TokenKind = Literal["text", "start", "end", "padding", "unknown"]
 WordQuery = Union[str, int, tuple[int, int], "Word"]
+# Of a long text in an error, and of its words: the rest is cut.
+_SHOWN_CHARACTERS = 1000
+_SHOWN_WORDS = 100
+# What a word that is not in the prompt is compared with, to say which was meant.
+_COMPARED_WORDS = 2000
+_COMPARED_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -77,10 +86,13 @@ class Prompt:
     Args:
         text: the text that was tokenized, or None for embeddings without a text.
         tokens: one per column, in order.
+        cut: characters of the tokens that the text encoder was not given, because the prompt is too
+            long; known where the text was tokenized, not in a file.
     """
 
     text: str | None
     tokens: tuple[Token, ...]
+    cut: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if [token.column for token in self.tokens] != list(range(len(self.tokens))):
@@ -99,35 +111,50 @@ class Prompt:
     def words(self) -> tuple[Word, ...]:
         """All words in order, those without a column included.
 
-        A token that stands for several words, such as ``<cat-toy>`` of textual inversion, is one.
+        A token that stands for several words, such as ``<cat-toy>`` of textual inversion, is one. A
+        sentence of a script without spaces is divided where its tokens are: a token of several
+        characters is one word, and so are the byte tokens of one character.
         """
         text = self.text or ""
-        spans = word_spans(text)
-        for token in self.tokens:
-            first, last = token.start, token.end
-            if first is not None and last is not None:
-                inside = [span for span in spans if first <= span[0] and span[1] <= last]
-                if len(inside) > 1:
-                    spans = sorted({*spans, (first, last)} - set(inside))
+        spans = joined_spans(text, self._runs, self._spans, self._placeholders)
+        columns = _columns_by_span(self.tokens, spans)
         return tuple(
-            Word(index, text[start:end], start, end, self.columns_of([(start, end)]))
+            Word(index, text[start:end], start, end, tuple(columns[index]))
             for index, (start, end) in enumerate(spans)
         )
+
+    @cached_property
+    def _runs(self) -> list[Span]:
+        return word_spans(self.text or "")
+
+    @cached_property
+    def _spans(self) -> list[Span]:
+        return token_spans(self.text or "", ((t.start, t.end) for t in self.tokens))
+
+    @cached_property
+    def _placeholders(self) -> list[Span]:
+        return placeholders(self._runs, self._spans)
 
     @property
     def lost_words(self) -> tuple[Word, ...]:
         """Words that the text encoder did not see; they have no column."""
         return tuple(word for word in self.words if not word.columns)
 
+    @property
+    def partly_seen_words(self) -> tuple[Word, ...]:
+        """Words that the prompt's end was cut in; their columns are those of the part seen."""
+        cut = _union(self.cut)
+        starts, ends = [start for start, _ in cut], [end for _, end in cut]
+        return tuple(
+            word
+            for word in self.words
+            if word.columns and bisect_right(ends, word.start) < bisect_left(starts, word.end)
+        )
+
     def columns_of(self, spans: Iterable[tuple[int, int]]) -> tuple[int, ...]:
         """Columns of the tokens that overlap any of the character spans, sorted."""
-        found = {
-            token.column
-            for start, end in spans
-            for token in self.tokens
-            if token.overlaps(start, end)
-        }
-        return tuple(sorted(found))
+        found = _columns_by_span(self.tokens, _union(spans))
+        return tuple(sorted({column for columns in found for column in columns}))
 
     def columns_of_kind(self) -> dict[str, tuple[int, ...]]:
         """Columns that belong to no word: specials, punctuation, and unknown ones, by kind."""
@@ -169,9 +196,14 @@ class Prompt:
         return Match(label, tuple(spans), columns)
 
     def _find_text(self, query: str, occurrence: int | None) -> list[tuple[int, int]]:
-        spans = find_phrase(self.text or "", query)
+        borders = {place for span in self._placeholders for place in span}
+        everywhere = find_phrase(self.text or "", query, borders)
+        spans = [span for span in everywhere if self._placeholder_around(span) is None]
         if not spans:
-            raise WordError(self._not_found(query))
+            around = self._placeholder_around(everywhere[0]) if everywhere else None
+            raise WordError(
+                self._not_found(query) if around is None else self._in_placeholder(query, around)
+            )
         if occurrence is None:
             return spans
         if isinstance(occurrence, bool) or not isinstance(occurrence, int):
@@ -179,7 +211,7 @@ class Prompt:
         if not 0 <= occurrence < len(spans):
             times = "once" if len(spans) == 1 else f"{len(spans)} times"
             raise WordError(
-                f"{query!r} stands {times} in the prompt {self.text!r}, so occurrence must lie "
+                f"{query!r} stands {times} in the prompt {self._shown}, so occurrence must lie "
                 f"in 0 to {len(spans) - 1}; got {occurrence}."
             )
         return [spans[occurrence]]
@@ -187,14 +219,14 @@ class Prompt:
     def _find_span(self, query: int | tuple[int, int] | Word) -> tuple[int, int]:
         if isinstance(query, Word):
             if (self.text or "")[query.start : query.end] != query.text:
-                raise WordError(f"{query!r} is a word of another prompt, not of {self.text!r}.")
+                raise WordError(f"{query!r} is a word of another prompt, not of {self._shown}.")
             return (query.start, query.end)
         # By __index__, so that numpy's integers are numbers too.
         if hasattr(query, "__index__") and not isinstance(query, bool):
             query = index(query)  # type: ignore[arg-type]  # it was just asked for
             if not -len(self.words) <= query < len(self.words):
                 raise WordError(
-                    f"The prompt {self.text!r} has {len(self.words)} words; "
+                    f"The prompt {self._shown} has {len(self.words)} words; "
                     f"{query} is not the index of one."
                 )
             return (self.words[query].start, self.words[query].end)
@@ -213,15 +245,40 @@ class Prompt:
             )
         return (start, end)
 
-    def _not_found(self, query: str) -> str:
-        known = list(dict.fromkeys(word.text for word in self.words))
-        if not known:
-            return f"{query!r} is not a word of the prompt, which has none: {self.text!r}."
-        close = difflib.get_close_matches(query, known, n=1, cutoff=0.8)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+    def _placeholder_around(self, span: Span) -> Span | None:
+        """The placeholder that the span is a part of, or has a part of."""
+        found = self._placeholders
+        for place in range(max(bisect_left(found, span) - 1, 0), len(found)):
+            start, end = found[place]
+            if start >= span[1]:
+                break
+            if span[0] < end and not span[0] <= start < end <= span[1]:
+                return (start, end)
+        return None
+
+    @property
+    def _shown(self) -> str:
+        text = self.text or ""
+        cut = len(text) > _SHOWN_CHARACTERS
+        return repr(text[:_SHOWN_CHARACTERS] + "…" if cut else text)
+
+    def _in_placeholder(self, query: str, around: Span) -> str:
+        placeholder = (self.text or "")[slice(*around)]
         return (
-            f"{query!r} is not a word of the prompt {self.text!r}. Words: {', '.join(known)}.{hint}"
+            f"{query!r} occurs in the prompt only within {placeholder!r}, which the tokenizer "
+            f"knows as one token, so it is not a word there. Ask for {placeholder!r}."
         )
+
+    def _not_found(self, query: str) -> str:
+        words = dict.fromkeys(word.text for word in self.words)
+        known = list(islice(words, _COMPARED_WORDS))
+        if not known:
+            return f"{query!r} is not a word of the prompt, which has none: {self._shown}."
+        short = [word for word in known if len(word) <= _COMPARED_CHARACTERS]
+        close = difflib.get_close_matches(query[:_COMPARED_CHARACTERS], short, n=1, cutoff=0.8)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        names = ", ".join(known[:_SHOWN_WORDS]) + (", …" if len(words) > _SHOWN_WORDS else "")
+        return f"{query!r} is not a word of the prompt {self._shown}. Words: {names}.{hint}"
 
     def _why_no_column(self, label: str, end: int) -> str:
         seen = max((token.end or 0 for token in self.tokens), default=0)
@@ -231,4 +288,28 @@ class Prompt:
                 f"({len(self.tokens)} tokens), so it made nothing. Shorten the prompt or move "
                 "the word forward."
             )
-        return f"No token stands for {label!r} in the prompt {self.text!r}."
+        return f"No token stands for {label!r} in the prompt {self._shown}."
+
+
+def _union(spans: Iterable[Span]) -> list[Span]:
+    """The same characters as spans in order that do not overlap."""
+    union: list[Span] = []
+    for start, end in sorted(spans):
+        if union and start < union[-1][1]:
+            union[-1] = (union[-1][0], max(end, union[-1][1]))
+        else:
+            union.append((start, end))
+    return union
+
+
+def _columns_by_span(tokens: Iterable[Token], spans: list[Span]) -> list[list[int]]:
+    """For each of the spans, which are in order and do not overlap, the columns of its tokens."""
+    starts, ends = [start for start, _ in spans], [end for _, end in spans]
+    columns: list[list[int]] = [[] for _ in spans]
+    for token in tokens:
+        if token.start is not None and token.end is not None:
+            # As in Token.overlaps, for each of the spans between.
+            first, last = bisect_right(ends, token.start), bisect_left(starts, token.end)
+            for place in range(first, last):
+                columns[place].append(token.column)
+    return columns

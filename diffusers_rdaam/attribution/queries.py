@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffusers_rdaam.attribution.choices import (
@@ -20,9 +20,12 @@ from diffusers_rdaam.attribution.choices import (
     chosen_sites,
 )
 from diffusers_rdaam.errors import AttributionFileError, InputError
+from diffusers_rdaam.files.fields import Check
+from diffusers_rdaam.files.tensor_file import open_tensors
 
 # The names that safetensors has for types.
 TYPES = {torch.float16: "F16", torch.float32: "F32"}
+MAX_CALL = 2**31
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,22 @@ class StoredTensor:
         Raises:
             AttributionFileError: the file is gone, cut off, or another one.
         """
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                found = file.get_slice(self.name)
-                kind = TYPES[self.dtype]
-                if tuple(found.get_shape()) != self.shape or found.get_dtype() != kind:
-                    raise AttributionFileError(
-                        f"{self.path} has {self.name!r} in shape {tuple(found.get_shape())} and "
-                        f"type {found.get_dtype()}; queries of shape {self.shape} and type {kind} "
-                        "were expected. It is not the file that was written."
-                    )
-                # A copy: what is read is mapped, and would change when the file does.
-                return file.get_tensor(self.name).clone()
-        except (SafetensorError, OSError) as error:
+        if not self.path.exists():
             raise AttributionFileError(
-                f"The queries in {self.path} cannot be read: {error}. Were they moved or removed?"
-            ) from error
+                f"The queries in {self.path} are not there any more. Were they moved or removed?"
+            )
+        with open_tensors(self.path, "queries") as file:
+            found = file.specs.get(self.name)
+            kind = TYPES[self.dtype]
+            if found is None or tuple(found.shape) != self.shape or found.dtype != kind:
+                there = "no such tensor"
+                if found is not None:
+                    there = f"{found.dtype} of shape {tuple(found.shape)}"
+                raise AttributionFileError(
+                    f"{self.path} has {there} for {self.name!r}; queries of shape {self.shape} and "
+                    f"type {kind} were expected. It is not the file that was written."
+                )
+            return file.finite(self.name, Check(self.path, "file of queries"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,11 @@ class SiteQueries:
             raise InputError(
                 f"{self.site} has queries of {len(self.parts)} calls and {len(self.calls)} numbers "
                 "of calls; as many are needed, at least one."
+            )
+        if self.calls[0] < 0 or any(one >= other for one, other in pairwise(self.calls)):
+            raise InputError(
+                f"{self.site} has queries of the calls {str(self.calls)[:200]}; their numbers are "
+                "counted from 0 and ascend, each once."
             )
         for part in self.parts:
             if tuple(part.shape) != self.shape or part.dtype not in TYPES:
@@ -132,6 +140,10 @@ class Queries:
     def __post_init__(self) -> None:
         if not self.sites:
             raise InputError("Queries need at least one site.")
+        names = [site.site for site in self.sites]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"Queries have each site once; {twice[:200]!r} is there twice.")
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -2,79 +2,87 @@
 
 from __future__ import annotations
 
-import json
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
-from diffusers_rdaam.attribution.queries import TYPES, Queries, SiteQueries, StoredTensor
-from diffusers_rdaam.errors import AttributionFileError, InputError
+from diffusers_rdaam.attribution.queries import (
+    MAX_CALL,
+    TYPES,
+    Queries,
+    SiteQueries,
+    StoredTensor,
+)
+from diffusers_rdaam.errors import AttributionFileError, RDAAMError
+from diffusers_rdaam.files.fields import Check, is_count, is_size, is_text
+from diffusers_rdaam.files.tensor_file import (
+    FileKind,
+    TensorSpec,
+    check_finite,
+    open_tensors,
+    write_tensors,
+)
+from diffusers_rdaam.files.writing import check_suffix
 
 FORMAT = "diffusers_rdaam.queries"
 VERSION = 1
-MAX_HEADER = 16_000_000
+NOUN = "queries"
+KIND = FileKind(FORMAT, str(VERSION), "sites", "file of queries", "not queries of diffusers_rdaam.")
 MAX_SIDE = 2048
 MAX_CELLS = 2**31  # of one call of one site
+MAX_SITES = 4096
+_NO_LIST = "it has no valid list of the sites of its queries"
 
 
 def save_queries(queries: Queries, path: Path) -> Path:
     """See :meth:`Queries.save`."""
-    header = [
-        [site.site, list(site.size), site.heads, site.dim, list(site.calls), TYPES[site.dtype]]
-        for site in queries.sites
-    ]
+    check_suffix(path, NOUN)
+    check = Check(path, NOUN, writing=True)
+    text, found = check.dumped(
+        [
+            [site.site, list(site.size), site.heads, site.dim, list(site.calls), TYPES[site.dtype]]
+            for site in queries.sites
+        ]
+    )
+    _check_sites(found, check)
     tensors = {
-        f"{i}.{j}": site.read(j).to("cpu", site.dtype).contiguous()
+        f"{i}.{j}": site.read(j).to("cpu", site.dtype)
         for i, site in enumerate(queries.sites)
         for j in range(len(site.parts))
     }
-    metadata = {"format": FORMAT, "version": str(VERSION), "sites": json.dumps(header)}
-    try:
-        save_file(tensors, path, metadata)
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"The queries could not be written to {path}: {error}. Give a path in a folder "
-            "that exists and may be written."
-        ) from error
-    return path
+    for name, part in tensors.items():
+        check_finite(name, part, check)
+    return write_tensors(path, tensors, KIND.metadata(text), noun=NOUN)
 
 
 def load_queries(path: Path) -> Queries:
     """See :meth:`Queries.load`."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            sites = _sites(file.metadata() or {}, path)
-            present = set(file.keys())
+    check = Check(path, KIND.noun)
+    with open_tensors(path, KIND.noun) as file:
+        header = KIND.header(file)
+        _check_sites(header, check)
+        try:
+            sites = _sites(header, path)
             for site in sites:
                 for part in site.parts:
                     assert isinstance(part, StoredTensor)
-                    _check_part(file, part, present)
-    except (SafetensorError, OSError) as error:
-        raise AttributionFileError(
-            f"{path} is not a whole safetensors file ({error}). Were the queries moved?"
-        ) from error
-    return Queries(sites)
+                    _check_part(file.specs, part)
+            return Queries(sites)
+        except AttributionFileError:
+            raise
+        except RDAAMError as error:
+            check.fail(str(error).removesuffix("."))
 
 
-def _sites(metadata: dict[str, str], path: Path) -> tuple[SiteQueries, ...]:
-    if metadata.get("format") != FORMAT:
-        raise AttributionFileError(
-            f"{path} is a safetensors file, but not queries of diffusers_rdaam."
-        )
-    if metadata.get("version") != str(VERSION):
-        raise AttributionFileError(
-            f"{path} has format version {metadata.get('version', '')[:20]!r}; this release reads "
-            f"version {VERSION}."
-        )
-    text = metadata.get("sites", "")
-    try:
-        header = json.loads(text) if len(text) <= MAX_HEADER else None
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, list) or not header or not all(map(_is_site, header)):
-        raise AttributionFileError(f"{path} has no valid list of the sites of its queries.")
+def _check_sites(header: Any, check: Check) -> None:
+    right = isinstance(header, list) and 1 <= len(header) <= MAX_SITES
+    check(right and all(map(_is_site, header)), _NO_LIST)
+    names = {entry[0] for entry in header}
+    check(len(names) == len(header), f"{_NO_LIST}: a site is in it twice")
+
+
+def _sites(header: list[Any], path: Path) -> tuple[SiteQueries, ...]:
     sites = []
     types = {name: dtype for dtype, name in TYPES.items()}
     for i, (name, (height, width), heads, dim, calls, kind) in enumerate(header):
@@ -85,26 +93,22 @@ def _sites(metadata: dict[str, str], path: Path) -> tuple[SiteQueries, ...]:
 
 
 def _is_site(entry: Any) -> bool:
-    if not (isinstance(entry, list) and len(entry) == 6 and isinstance(entry[0], str)):
+    if not (isinstance(entry, list) and len(entry) == 6 and is_text(entry[0])):
         return False
     _, size, heads, dim, calls, kind = entry
-    right = kind in ("F16", "F32")
-    right = (
-        right
-        and isinstance(size, list)
-        and len(size) == 2
-        and isinstance(calls, list)
-        and bool(calls)
-    )
-    right = right and all(type(n) is int and 1 <= n <= MAX_SIDE for n in (*size, heads, dim))
-    right = right and all(type(call) is int and 0 <= call <= 2**31 for call in calls)
-    return right and size[0] * size[1] * heads * dim <= MAX_CELLS
+    right = kind in ("F16", "F32") and is_size(size, MAX_SIDE)
+    right = right and isinstance(calls, list) and bool(calls)
+    right = right and all(type(n) is int and 1 <= n <= MAX_SIDE for n in (heads, dim))
+    right = right and all(is_count(call, MAX_CALL) for call in calls)
+    # Ascending, so that none is counted twice.
+    right = right and all(one < other for one, other in pairwise(calls))
+    return right and math.prod((*size, heads, dim)) <= MAX_CELLS
 
 
-def _check_part(file: Any, part: StoredTensor, present: set[str]) -> None:
-    found = file.get_slice(part.name) if part.name in present else None
+def _check_part(specs: dict[str, TensorSpec], part: StoredTensor) -> None:
+    found = specs.get(part.name)
     kind = TYPES[part.dtype]
-    if found is None or tuple(found.get_shape()) != part.shape or found.get_dtype() != kind:
+    if found is None or tuple(found.shape) != part.shape or found.dtype != kind:
         raise AttributionFileError(
             f"{part.path} is not a valid file of queries: the tensor {part.name!r} is missing or "
             f"not of shape {part.shape} and type {kind}."

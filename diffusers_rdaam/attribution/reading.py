@@ -10,6 +10,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, Region
 from diffusers_rdaam.shapes import TokenScores
@@ -27,10 +28,10 @@ class ReadsMaps:
         self, columns: tuple[int, ...], text: str, spans: tuple[tuple[int, int], ...]
     ) -> HeatMap:
         height, width = self.image_size
-        values = torch.zeros(height, width)
+        values = torch.zeros(height, width, dtype=torch.float32, device="cpu")
         for grid, part in zip(self.grids, self._parts, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap(values, text, spans, columns, self.image, self)  # type: ignore[arg-type]  # it is one
+        return HeatMap.read_from(self, values, text, spans, columns)  # type: ignore[arg-type]  # it is one
 
     @cached_property
     def _parts(self) -> list[float]:
@@ -43,9 +44,10 @@ class ReadsMaps:
         height, width = self.image_size
         return self._over(Box(0, 0, width, height))
 
+    @in_full_precision
     def _over(self, region: Region) -> TokenScores:
         weights = region.grid_weights(self.image_size, [grid.size for grid in self.grids])
-        scores = torch.zeros(len(self.prompt.tokens))
+        scores = torch.zeros(len(self.prompt.tokens), dtype=torch.float32, device="cpu")
         for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
             scores += part * (grid.maps.flatten(1) @ cells.flatten())
         return scores

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.shapes import GridMaps, Weights
 
@@ -71,6 +72,7 @@ def refine_attribution(attribution: Attribution, method: Refinement) -> Attribut
     return replace(attribution, grids=(merged,), kept=None)
 
 
+@in_full_precision
 def refine(grid: SelfGrid, maps: Weights, method: Refinement) -> Weights:
     """Each map on the grid of the self-attention, refined."""
     if method == "guided":
@@ -80,15 +82,16 @@ def refine(grid: SelfGrid, maps: Weights, method: Refinement) -> Weights:
     if method == "ovam":
         return maps * (OVAM_FLOOR + (1.0 - OVAM_FLOOR) * _stretched(grid.looking_at(maps)))
     if method == "product":
-        ones = torch.ones(1, grid.positions)
+        ones = maps.new_ones(1, grid.positions)
         mutual = grid.looking_at(maps) + grid.seen_from(maps)
         return maps * _stretched(mutual / (1.0 + grid.seen_from(ones)))
     return maps
 
 
+@in_full_precision
 def maps_on(attribution: Attribution, columns: tuple[int, ...], size: Size) -> GridMaps:
     """The maps of columns on a grid of another size, all grids of the text together."""
-    result = torch.zeros(len(columns), *size)
+    result = torch.zeros(len(columns), *size, dtype=torch.float32, device="cpu")
     for grid, part in zip(attribution.grids, attribution._parts, strict=True):
         maps = grid.maps[list(columns)]
         # Without its filter a map that shrinks would be read at points between which it is lost.

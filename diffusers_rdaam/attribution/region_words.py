@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Prompt, Word, WordQuery
+from diffusers_rdaam.attribution.ranked import RankedSequence
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.geometry.region import Region
+from diffusers_rdaam.geometry.region import Box, Region
 from diffusers_rdaam.shapes import TokenScores
+from diffusers_rdaam.suggestions import unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +44,12 @@ class WordScore:
     occurrences: tuple[Word, ...] = field(repr=False)
 
 
-@dataclass(frozen=True, eq=False)
-class RegionWords:
-    """The words of a region, best first.
+@dataclass(frozen=True, eq=False, repr=False)
+class RegionWords(RankedSequence[WordScore]):
+    """The words of a region, best first: one sequence, see :class:`RankedSequence` for its keys.
+
+    ``answer[0]`` is the best word with its score, share and lift; ``answer["cat"]`` is the score of
+    a word, phrase or span, which is ``attribution.word("cat").mass(region)`` to the last digit.
 
     Attention has a large level that a word has everywhere and that differs from word to word; a
     region is told by what rises above it. That is why ``lift`` ranks, unless asked otherwise.
@@ -68,8 +73,7 @@ class RegionWords:
 
     def __post_init__(self) -> None:
         if self.ranking not in get_args(Ranking):
-            choices = ", ".join(repr(name) for name in get_args(Ranking))
-            raise InputError(f"{self.ranking!r} is not a ranking. Rankings: {choices}.")
+            raise InputError(unknown_name(self.ranking, get_args(Ranking), "a ranking"))
 
     @cached_property
     def words(self) -> tuple[WordScore, ...]:
@@ -78,9 +82,8 @@ class RegionWords:
         for word in self.prompt.words:
             if word.columns:
                 groups.setdefault(word.text.casefold(), []).append(word)
-        scores, levels = self.scores.tolist(), self.levels.tolist()
         totals = {
-            key: (_sum_columns(scores, group), _sum_columns(levels, group))
+            key: (_sum_words(self.scores, group), _sum_words(self.levels, group))
             for key, group in groups.items()
         }
         everything = math.fsum(score for score, _ in totals.values())
@@ -103,37 +106,30 @@ class RegionWords:
         Kinds are ``start``, ``end``, ``padding``, ``punctuation``, and ``unknown`` for embeddings
         without a text. The words' scores and these sum to 1.
         """
-        scores = self.scores.tolist()
         return {
-            kind: math.fsum(scores[column] for column in columns)
+            kind: sum_columns(self.scores, columns)
             for kind, columns in self.prompt.columns_of_kind().items()
         }
-
-    def top(self, k: int = 5) -> tuple[WordScore, ...]:
-        """The first ``k`` words."""
-        return self.words[:k]
 
     def ranked_by(self, ranking: Ranking) -> RegionWords:
         """The same words in another order: ``"lift"``, ``"score"`` or ``"share"``."""
         negative = None if self.negative is None else self.negative.ranked_by(ranking)
         return replace(self, ranking=ranking, negative=negative)
 
-    def __getitem__(self, query: WordQuery) -> float:
-        """The score of a word, phrase, index or span.
+    def score_of(self, query: WordQuery) -> float:
+        """The score of a word, phrase, index or span: ``answer["cat"]``.
 
         It equals ``attribution.word(query).mass(region)``.
 
         Raises:
             WordError: the prompt does not have it.
         """
-        scores = self.scores.tolist()
-        return math.fsum(scores[column] for column in self.prompt.find(query).columns)
+        return sum_columns(self.scores, self.prompt.find(query).columns)
 
-    def __iter__(self) -> Iterator[WordScore]:
-        return iter(self.words)
-
-    def __len__(self) -> int:
-        return len(self.words)
+    def __repr__(self) -> str:
+        where = type(self.region).__name__.lower()
+        edges = f" {self.region.as_tuple()}" if isinstance(self.region, Box) else ""
+        return self._repr_of(f"{where}{edges}, ", self.ranking)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the region in the image, and the words as bars (extra ``plot``)."""
@@ -203,6 +199,10 @@ class RegionWords:
         return f"<div>{''.join(parts)}</div>"
 
 
-def _sum_columns(values: list[float], words: list[Word]) -> float:
-    columns = {column for word in words for column in word.columns}
-    return math.fsum(values[column] for column in columns)
+def sum_columns(scores: TokenScores, columns: Iterable[int]) -> float:
+    """The sum of some columns' scores, as exact as their sum can be."""
+    return math.fsum(scores[list(columns)].tolist())
+
+
+def _sum_words(scores: TokenScores, words: list[Word]) -> float:
+    return sum_columns(scores, {column for word in words for column in word.columns})

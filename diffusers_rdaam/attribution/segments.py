@@ -10,6 +10,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.diffusion import diffuse
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.shapes import Labels, Weights
@@ -46,7 +47,7 @@ class Segments:
     def areas(self) -> list[float]:
         """Each segment's share of the image."""
         counts = torch.bincount(self.labels.flatten(), minlength=len(self))
-        return (counts / self.labels.numel()).tolist()
+        return (counts.double() / self.labels.numel()).float().tolist()
 
     def at(self, x: int, y: int) -> int:
         """The label of a pixel.
@@ -105,6 +106,7 @@ class Segments:
         return f"Segments({len(self)} of {width}x{height} pixels: {areas}{more})"
 
 
+@in_full_precision
 def segment(grid: SelfGrid, *, iterations: int, threshold: float) -> Weights:
     """A map for each segment, ``(segments, positions)``, each with maximum 1.
 
@@ -114,13 +116,14 @@ def segment(grid: SelfGrid, *, iterations: int, threshold: float) -> Weights:
     maps = diffuse(grid, _points(grid.size), iterations=iterations, threshold=threshold)
     unit = maps / maps.norm(dim=1, keepdim=True).clamp(min=1e-30)
     alike = unit @ unit.T >= ALIKE
-    left = torch.ones(len(maps), dtype=torch.bool)
+    left = torch.ones(len(maps), dtype=torch.bool, device=maps.device)
     found = []
     while bool(left.any()):
         votes = (alike & left).sum(dim=1).masked_fill(~left, -1)
         leader = int(votes.argmax())
         # A map of zeros is not even like itself.
-        members = (alike[leader] & left).index_fill(0, torch.tensor(leader), True)
+        members = alike[leader] & left
+        members[leader] = True
         found.append(maps[members].mean(dim=0))
         left &= ~members
     result = torch.stack(found)
@@ -134,7 +137,8 @@ def label(maps: Weights, grid: tuple[int, int], size: tuple[int, int]) -> Labels
         maps: of each segment.
         grid, size: height and width of the grid and of the image.
     """
-    highest, labels = torch.full(size, -torch.inf), torch.zeros(size, dtype=torch.int64)
+    highest = torch.full(size, -torch.inf, dtype=torch.float32, device="cpu")
+    labels = torch.zeros(size, dtype=torch.int64, device="cpu")
     for index, cells in enumerate(maps):
         # One at a time: there may be hundreds of maps, and images are large.
         values = enlarge(cells.view(grid), *size)
@@ -143,16 +147,17 @@ def label(maps: Weights, grid: tuple[int, int], size: tuple[int, int]) -> Labels
     counts = torch.bincount(labels.flatten(), minlength=len(maps))
     order = counts.argsort(descending=True, stable=True)
     ranks = torch.empty_like(order)
-    ranks[order] = torch.arange(len(order))
+    ranks[order] = torch.arange(len(order), device=order.device)
     return ranks[labels]
 
 
+@in_full_precision
 def _points(size: tuple[int, int]) -> Weights:
     """``(points, positions)``: each point is a patch of the grid, and all of them cover it."""
     sides = []
     for length in size:
         count = min(length, POINTS)
-        owner = torch.arange(length) * count // length
+        owner = torch.arange(length, device="cpu") * count // length
         sides.append(torch.nn.functional.one_hot(owner, count).float().T)
     patches = torch.einsum("ay,bx->abyx", *sides).flatten(2).flatten(0, 1)
     return patches / patches.sum(dim=1, keepdim=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ from diffusers_rdaam.errors import InputError, NoAttributionError
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.prompt import Prompt
     from diffusers_rdaam.attribution.queries import Queries
 
 _Group = TypeVar("_Group", Grid, Detail)
@@ -37,6 +38,8 @@ def select(
 ) -> Attribution:
     """See :meth:`Attribution.select`."""
     layers, heads, resolutions, steps = map(listed, (layers, heads, resolutions, steps))
+    if attribution.switched and steps is not None:
+        attribution, steps = _with_steps(attribution, steps)
     # Names are looked up in the whole, so that an error is about what exists, not what is left.
     sites = None if layers is None else chosen_sites(layers, site_names(attribution))
     selected = attribution if resolutions is None else _with_grids(attribution, resolutions)
@@ -52,6 +55,9 @@ def select(
     return replace(
         selected,
         negative_attribution=None if negative is None else _part(negative, choices),
+        switched=tuple(
+            part for other in attribution.switched if (part := _part(other, choices)) is not None
+        ),
         queries=_queries(attribution.queries, choices),
         # Its maps were kept as means over everything but the grids.
         vocabulary={
@@ -60,6 +66,59 @@ def select(
             if (part := _part(other, choices)) is not None
         },
     )
+
+
+def split_by_prompt(
+    attribution: Attribution, texts: Sequence[int], prompts: Mapping[int, Prompt]
+) -> Attribution:
+    """The attribution of the steps with the first prompt, and in ``switched`` of the others.
+
+    Args:
+        attribution: of a run that kept its steps.
+        texts: for each step, the number of its prompt.
+        prompts: of each number.
+    """
+    parts = []
+    for text in dict.fromkeys(texts):
+        numbers = [step for step, of_step in enumerate(texts) if of_step == text]
+        part = select(attribution, steps=numbers)
+        assert part.kept is not None
+        kept = replace(part.kept, numbers=tuple(numbers))
+        parts.append(replace(part, prompt=prompts[text], kept=kept))
+    first, *others = parts
+    # What is not of the prompt is of the whole run.
+    return replace(
+        first,
+        switched=tuple(others),
+        queries=attribution.queries,
+        vocabulary=attribution.vocabulary,
+    )
+
+
+def _with_steps(attribution: Attribution, steps: Numbers) -> tuple[Attribution, list[int]]:
+    """The part of a run with several prompts that has the steps, and their numbers in it.
+
+    Raises:
+        InputError: they are steps of several prompts.
+    """
+    parts = (replace(attribution, switched=()), *attribution.switched)
+    owners = {
+        number: (part, place)
+        for part in parts
+        for place, number in enumerate(part.kept.numbers if part.kept else ())
+    }
+    numbers = list(chosen_numbers(steps, len(owners), "steps"))
+    chosen = [owners[number] for number in numbers]
+    owner = chosen[0][0]
+    other = next((i for i, (part, _) in enumerate(chosen) if part is not owner), None)
+    if other is not None:
+        raise InputError(
+            f"Step {numbers[0]} was made with the prompt {owner.prompt.text!r}, step "
+            f"{numbers[other]} with {chosen[other][0].prompt.text!r}: a column stands for other "
+            "words there, so they have no mean. Choose steps of one prompt."
+        )
+    assert owner.kept is not None
+    return replace(owner, kept=replace(owner.kept, numbers=())), [place for _, place in chosen]
 
 
 def site_names(attribution: Attribution) -> tuple[str, ...]:
@@ -154,8 +213,9 @@ def _is_chosen(group: Grid | Detail, sites: set[str]) -> bool:
 
 def _cut(kept: Kept, sites: set[str] | None, steps: Numbers | None, heads: Numbers | None) -> Kept:
     details = kept.details if sites is None else _of_sites(kept.details, sites)
-    timesteps = kept.timesteps
+    timesteps, places = kept.timesteps, kept.numbers
     if steps is not None:
+        places = ()
         numbers = chosen_numbers(steps, kept.steps, "steps")
         cut = [_cut_steps(detail, numbers) for detail in details]
         details = tuple(detail for detail in cut if detail is not None)
@@ -167,7 +227,7 @@ def _cut(kept: Kept, sites: set[str] | None, steps: Numbers | None, heads: Numbe
             )
     if heads is not None:
         details = tuple(_cut_heads(detail, heads, details) for detail in details)
-    return Kept(kept.axes, details, timesteps)
+    return Kept(kept.axes, details, timesteps, places)
 
 
 def _shown(steps: range | list[int]) -> str:

@@ -22,6 +22,7 @@ from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.segments import Segments, label, segment
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.exact import cpu_tensor
 from diffusers_rdaam.geometry.grid import enlarge, pull_back
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, Region, RegionLike, as_region
 from diffusers_rdaam.shapes import CellWeights, Column
@@ -129,7 +130,7 @@ class SelfAttention:
         Raises:
             InputError: it is of another size, not finite, or sums to nothing.
         """
-        values = heat_map.values if isinstance(heat_map, HeatMap) else torch.as_tensor(heat_map)
+        values = heat_map.values if isinstance(heat_map, HeatMap) else cpu_tensor(heat_map)
         values = values.detach().cpu().float()
         if tuple(values.shape) != self.image_size:
             raise InputError(
@@ -206,7 +207,7 @@ class SelfAttention:
                 "this region looks at."
             )
         height, width = self.image_size
-        values = torch.zeros(height, width)
+        values = torch.zeros(height, width, dtype=torch.float32, device="cpu")
         total = sum(grid.additions for grid in self.grids)
         for grid, part in zip(self.grids, weights, strict=True):
             row = part.flatten()[None]
@@ -264,7 +265,7 @@ def _pixels(given: Any, size: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def _point_weights(pixels: list[tuple[int, int]], size: tuple[int, int]) -> Column:
-    weights = torch.zeros(size)
+    weights = torch.zeros(size, dtype=torch.float32, device="cpu")
     for x, y in pixels:
         weights[y, x] += 1.0 / len(pixels)
     return weights

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.shapes import SelfSums, Weights
 
 Size = tuple[int, int]
@@ -55,6 +56,7 @@ class SelfGrid:
         """Bytes of the sums."""
         return self.sums.numel() * self.sums.element_size()
 
+    @in_full_precision
     def looking_at(self, weights: Weights) -> Weights:
         """``A @ w`` for each row ``w`` of ``(rows, positions)``.
 
@@ -65,6 +67,7 @@ class SelfGrid:
             result += weights[:, part] @ sums
         return result / self.additions
 
+    @in_full_precision
     def seen_from(self, weights: Weights) -> Weights:
         """``w @ A`` for each row ``w`` of ``(rows, positions)``.
 

@@ -10,13 +10,15 @@ from diffusers_rdaam.attribution.selection import kept_by, select
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.detail import Kept
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
     """The steps of a run that kept them apart; a step is one call of the denoiser.
 
-    ``steps[3]`` and ``steps[10:20]`` are attributions: of one step, and the mean of several.
+    ``steps[3]`` and ``steps[10:20]`` are attributions: of one step, and the mean of several. Where
+    another prompt was put in during the run, each step has the words of its own.
 
     Args:
         attribution: whose steps these are.
@@ -33,20 +35,27 @@ class Steps:
     @property
     def timesteps(self) -> tuple[float, ...]:
         """The scheduler's timestep of each step; empty where it is not known."""
-        kept = self.attribution.kept
-        assert kept is not None
-        return kept.timesteps
+        parts = self._parts
+        if len(parts) == 1:
+            return parts[0].timesteps
+        pairs = [pair for kept in parts for pair in zip(kept.numbers, kept.timesteps, strict=False)]
+        return tuple(timestep for _, timestep in sorted(pairs))
+
+    @property
+    def _parts(self) -> list[Kept]:
+        """What was kept of each prompt, where it was exchanged during the run."""
+        every = (self.attribution, *self.attribution.switched)
+        return [part.kept for part in every if part.kept is not None]
 
     def __len__(self) -> int:
-        kept = self.attribution.kept
-        assert kept is not None
-        return kept.steps
+        return sum(kept.steps for kept in self._parts)
 
     def __getitem__(self, which: int | slice) -> Attribution:
         """The attribution of one step, or the mean of several.
 
         Raises:
-            InputError: there is no such step, or nothing was recorded at it.
+            InputError: there is no such step, nothing was recorded at it, or they are steps of
+                several prompts.
         """
         return select(self.attribution, steps=which)
 

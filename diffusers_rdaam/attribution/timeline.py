@@ -197,7 +197,7 @@ class Timeline:
         return self.weights / self.weights.sum(dim=1, keepdim=True)
 
     def _values(self, i: int, size: tuple[int, int]) -> Column:
-        values = torch.zeros(size)
+        values = torch.zeros(size, dtype=torch.float32, device="cpu")
         for maps, part in zip(self.maps, self._parts()[i].tolist(), strict=True):
             values += enlarge(maps[i] * part, *size)
         return values
@@ -254,13 +254,17 @@ def timeline_of(attribution: Attribution, heat: HeatMap) -> Timeline:
 
 def _over_steps(details: list[Detail], columns: tuple[int, ...]) -> StepMaps:
     """The columns' sum at each step: the mean over heads, and over sites by additions."""
-    total = torch.zeros(len(details[0].additions), *details[0].size)
+    size = (len(details[0].additions), *details[0].size)
+    total = torch.zeros(size, dtype=torch.float32, device="cpu")
     for detail in details:
         maps = detail.maps[:, :, list(columns)].float().sum(dim=2).mean(dim=1)
-        total += maps * torch.tensor(detail.additions)[:, None, None]
+        total += maps * _counts(detail)[:, None, None].float()
     return total / _additions(details).clamp(min=1.0)[:, None, None].float()
 
 
 def _additions(details: list[Detail]) -> torch.Tensor:
-    counts = [torch.tensor(detail.additions, dtype=torch.float64) for detail in details]
-    return torch.stack(counts).sum(dim=0)
+    return torch.stack([_counts(detail) for detail in details]).sum(dim=0)
+
+
+def _counts(detail: Detail) -> torch.Tensor:
+    return torch.tensor(detail.additions, dtype=torch.float64, device="cpu")

@@ -1,4 +1,7 @@
-"""The command ``rdaam``. Models are imported inside the verbs, so that help is there at once."""
+"""The command ``rdaam``. Models are imported inside the verbs, so that help is there at once.
+
+Exit status: 0 done, 1 the run failed, 2 something that was given is wrong, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ from typing import Annotated
 
 import typer
 
+from diffusers_rdaam.cli.group import VerbGroup
+from diffusers_rdaam.cli.report import reporting
+
 app = typer.Typer(
     help="Which words made this region of a generated image, and which regions this word made.",
-    add_completion=False,
+    epilog="Exit status: 0 done, 1 failed, 2 something given is wrong, 130 interrupted.",
+    cls=VerbGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+MOST_SEED = 2**64 - 1
 
 
 class Format(str, Enum):
@@ -40,6 +49,26 @@ BoxOption = Annotated[
 FileArgument = Annotated[Path, typer.Argument(help="An attribution file (.safetensors).")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from diffusers_rdaam import __version__
+
+        typer.echo(f"rdaam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def rdaam(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Which words made this region of a generated image, and which regions this word made."""
+
+
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to generate.")],
@@ -59,7 +88,12 @@ def generate(
     negative_prompt: Annotated[
         str | None, typer.Option(help="What not to generate; its words are ranked too.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Drawn and printed if not given.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=MOST_SEED, metavar="0..2**64-1", help="Drawn and printed if not given."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="Classifier-free guidance; the model's own default.")
@@ -72,15 +106,19 @@ def generate(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("rdaam-out"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for the files; those of an earlier run in it are removed."
+        ),
+    ] = Path("rdaam-out"),
     ranking: RankingOption = Ranking.lift,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Generate an image, rank the words of boxes, draw where words are, keep the attribution."""
-    from diffusers_rdaam.cli.generate import Request, run
-    from diffusers_rdaam.cli.report import reporting
-
     with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.generate import Request, run
+
         request = Request(
             prompt=prompt,
             model=model,
@@ -109,10 +147,9 @@ def region(
     output_format: FormatOption = Format.text,
 ) -> None:
     """Which words made a box of a saved attribution."""
-    from diffusers_rdaam.cli.queries import ask_regions
-    from diffusers_rdaam.cli.report import reporting
-
     with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.queries import ask_regions
+
         ask_regions(file, box or [], ranking.value, report)
 
 
@@ -121,19 +158,20 @@ def word(
     file: FileArgument,
     word: Annotated[str, typer.Argument(help="A word or phrase of the prompt.")],
     occurrence: Annotated[
-        int | None, typer.Option(help="Which one, from 0, where the word repeats.")
+        int | None, typer.Option(min=0, help="Which one, from 0, where the word repeats.")
     ] = None,
     threshold: Annotated[
         float, typer.Option(help="For the box, on the map stretched to 0 to 1.")
     ] = 0.5,
-    out: Annotated[Path | None, typer.Option(help="Write the heat map to this PNG.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the heat map to this PNG.")
+    ] = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Where a word of a saved attribution is."""
-    from diffusers_rdaam.cli.queries import ask_word
-    from diffusers_rdaam.cli.report import reporting
-
     with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.queries import ask_word
+
         ask_word(file, word, occurrence, threshold, out, report)
 
 
@@ -145,9 +183,14 @@ def daam(
         typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--output-folder", "-o", help="Folder for the files.")
+        Path, typer.Option("--out", "-o", "--output-folder", help="Folder for the files.")
     ] = Path(),
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Of the noise.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed", "-s", min=0, max=MOST_SEED, metavar="0..2**64-1", help="Of the noise."
+        ),
+    ] = 0,
     random_seed: Annotated[bool, typer.Option("--random-seed", help="Draw the seed.")] = False,
     steps: Annotated[
         int, typer.Option("--num-timesteps", "-n", min=1, help="Denoising steps.")
@@ -165,10 +208,9 @@ def daam(
     output_format: FormatOption = Format.text,
 ) -> None:
     """Generate, and write the files that the command of castorini/daam writes."""
-    from diffusers_rdaam.cli.daam import DaamRequest, run_daam
-    from diffusers_rdaam.cli.report import reporting
-
     with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.daam import DaamRequest, run_daam
+
         request = DaamRequest(
             prompt=prompt,
             model=model,
@@ -187,8 +229,7 @@ def daam(
 @app.command()
 def env(output_format: FormatOption = Format.text) -> None:
     """Versions, devices, the kernel that would record, and the embedded model."""
-    from diffusers_rdaam.cli.environment import describe
-    from diffusers_rdaam.cli.report import reporting
-
     with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.environment import describe
+
         describe(report)

@@ -6,13 +6,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffusers_rdaam.cli.generate import load_pipeline, prepare_folder
+from diffusers_rdaam.cli.folder import OutputFolder
+from diffusers_rdaam.cli.generate import report_removed
+from diffusers_rdaam.cli.models import check_device, find_model, load_pipeline
+from diffusers_rdaam.cli.options import check_steps, check_texts, check_words
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.compat.daam import (
     GenerationExperiment,
@@ -20,6 +23,8 @@ from diffusers_rdaam.compat.daam import (
     trace,
 )
 from diffusers_rdaam.errors import InputError, NoAttributionError, WordError
+
+_FILES = ("output.png", "prompt.txt", "seed.txt", "generation.safetensors", "*.heat_map.png")
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,31 @@ def run_daam(request: DaamRequest, report: Report) -> None:
         (name, text.replace(",", " ,").replace(".", " .").strip())
         for name, text in _prompts(request)
     ]
-    prepare_folder(request.out)
-    device = request.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pipe = load_pipeline(request.model, device, None)
+    for _, prompt in prompts:
+        check_texts([("PROMPT", prompt), ("--word", request.word)])
+        check_words(prompt, [] if request.word is None else [request.word])
+    device = request.device
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    model = find_model(request.model)
+    check_steps(request.steps, model.most_steps())
+    numbered = (f"{name}/{file}" for name, _ in prompts if name != "." for file in _FILES)
+    folder = OutputFolder(request.out, (*_FILES, *numbered))
+    pipe = load_pipeline(model, device, None)
     if request.word is not None:
         for _, prompt in prompts:
             compute_token_merge_indices(pipe.tokenizer, prompt, request.word)
+    report_removed(folder, report)
     experiments = []
     for name, prompt in prompts:
         seed = time.time_ns() % 2**32 if request.random_seed else request.seed
-        folder = _generate(pipe, prompt, name, seed, request)
-        report.say(f"{folder / 'output.png'} (seed {seed})")
-        experiments.append({"prompt": prompt, "seed": seed, "folder": str(folder)})
+        with folder.scratch() as scratch:
+            _generate(pipe, prompt, name, seed, replace(request, out=scratch))
+            folder.adopt(scratch)
+        place = request.out / name
+        report.say(f"{place / 'output.png'} (seed {seed})")
+        experiments.append({"prompt": prompt, "seed": seed, "folder": str(place)})
     report.add(experiments=experiments)
 
 
@@ -72,7 +90,10 @@ def _prompts(request: DaamRequest) -> Iterator[tuple[str, str]]:
     if request.prompt != "-":
         yield ".", request.prompt
         return
-    lines = [line.strip() for line in sys.stdin]
+    try:
+        lines = [line.strip() for line in sys.stdin or ()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"Standard input is not valid text: {error}. Give UTF-8.") from error
     if not any(lines):
         raise InputError("Standard input has no prompt. Give one a line, or one as the argument.")
     for number, line in enumerate(lines):
@@ -80,7 +101,7 @@ def _prompts(request: DaamRequest) -> Iterator[tuple[str, str]]:
             yield str(number), line
 
 
-def _generate(pipe: Any, prompt: str, name: str, seed: int, request: DaamRequest) -> Path:
+def _generate(pipe: Any, prompt: str, name: str, seed: int, request: DaamRequest) -> None:
     generator = torch.Generator("cpu").manual_seed(seed)
     with trace(pipe, low_memory=request.low_memory) as tracer:
         pipe(prompt, num_inference_steps=request.steps, generator=generator)
@@ -95,7 +116,6 @@ def _generate(pipe: Any, prompt: str, name: str, seed: int, request: DaamRequest
                 # Behind the text encoder's last position, as in save().
                 with suppress(WordError):
                     part.save_heat_map(word, output_prefix=prefix)
-    return request.out / name
 
 
 def _heads(

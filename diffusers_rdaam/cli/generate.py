@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,36 @@ import torch
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
-from diffusers_rdaam.cli.queries import parse_box, tell_regions
+from diffusers_rdaam.cli.folder import OutputFolder
+from diffusers_rdaam.cli.models import (
+    Model,
+    best_device,
+    check_device,
+    check_dtype,
+    find_model,
+    load_pipeline,
+)
+from diffusers_rdaam.cli.options import (
+    check_guidance,
+    check_size,
+    check_steps,
+    check_texts,
+    check_words,
+    parse_box,
+)
+from diffusers_rdaam.cli.queries import report_regions
 from diffusers_rdaam.cli.report import Report
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.file_names import FileNames
+from diffusers_rdaam.geometry.region import Box
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 
-DTYPES = ("float32", "float16", "bfloat16")
+_FILES = (
+    "image.png",
+    "attribution.safetensors",
+    "word-*.png",
+    "timeline-*.png",
+    "timeline-*.gif",
+)
 
 
 @dataclass(frozen=True)
@@ -45,89 +68,83 @@ def run(request: Request, report: Report) -> None:
     """Check everything that can be checked, generate, and only then ask.
 
     Raises:
-        InputError: a box, option, folder or model is wrong. Nothing has been generated then, or
-            the image has been written.
+        InputError: a box, option, folder or model is wrong. Nothing has been generated then.
     """
-    boxes = [parse_box(text) for text in request.boxes]
-    prepare_folder(request.out)
-    device = request.device or _best_device()
-    pipe = load_pipeline(request.model, device, request.dtype)
-    _check_words(pipe, request)
+    device = best_device() if request.device is None else request.device
+    model, boxes = _checked(request, device)
+    folder = OutputFolder(request.out, _FILES)
+    pipe = load_pipeline(model, device, request.dtype)
+    _check_with_pipeline(pipe, request, boxes)
     negative = request.negative_prompt is not None
     if request.timelines or negative:
         keep: Any = "steps" if request.timelines else ()
         pipe.set_attn_processor(RDAAMProcessor(keep=keep, keep_negative=negative))
     seed = secrets.randbits(32) if request.seed is None else request.seed
-    options = _call_options(request)
-    output = pipe(request.prompt, generator=torch.Generator("cpu").manual_seed(seed), **options)
-    image_path = request.out / "image.png"
-    output.images[0].save(image_path)
+    output = pipe(request.prompt, generator=_generator(seed), **_call_options(request))
+    report_removed(folder, report)
+    image_path = folder.save("image.png", output.images[0].save)
     report.say(f"image:        {image_path} (seed {seed})")
     report.add(image=str(image_path), seed=seed)
     attribution = output.attribution
-    path = attribution.save(request.out / "attribution.safetensors")
+    path = folder.save("attribution.safetensors", attribution.save)
     report.say(f"attribution:  {path}")
     report.add(attribution=str(path))
-    _draw_words(attribution, request, report)
-    _draw_timelines(attribution, request, report)
-    tell_regions(attribution, boxes, request.ranking, report)
+    _draw_words(attribution, request, folder, report)
+    _draw_timelines(attribution, request, folder, report)
+    report_regions(attribution, boxes, request.ranking, report)
 
 
-def load_pipeline(model: str | None, device: str, dtype: str | None) -> Any:
-    """The embedded pipeline, or one from a folder or the hub.
-
-    Raises:
-        InputError: there is no such model, device or type.
-        UnsupportedPipelineError: the model cannot be recorded.
-    """
-    quiet_libraries()
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype!r} is not known. Types: {', '.join(DTYPES)}.")
-    half = model is not None and device.startswith("cuda")
-    torch_dtype = getattr(torch, dtype or ("float16" if half else "float32"))
-    if model is None:
-        from diffusers_rdaam.demo.loader import load_demo_pipeline
-
-        # So small a model is slower on several threads, by far where others use the cores too.
-        torch.set_num_threads(1)
-        pipe: Any = load_demo_pipeline(dtype=torch_dtype)
-    else:
-        pipe = _load_model(model, torch_dtype)
-    try:
-        return pipe.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device!r} cannot be used here: {error}") from error
+def report_removed(folder: OutputFolder, report: Report) -> None:
+    """Remove what an earlier run left in the folder, and say so."""
+    removed = folder.remove_earlier()
+    if removed:
+        report.say(f"removed:      {removed} files of an earlier run in {folder.path}")
+        report.add(removed=removed)
 
 
-def quiet_libraries() -> None:
-    """Silence the libraries' bars and notes about loading; this process is ours alone."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    import diffusers
-
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-
-
-def _load_model(model: str, torch_dtype: torch.dtype) -> Any:
-    from diffusers_rdaam.pipelines.auto import AutoRDAAMPipelineForText2Image
-
-    try:
-        return AutoRDAAMPipelineForText2Image.from_pretrained(model, dtype=torch_dtype)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"No pipeline could be loaded from --model {model}: it is neither a folder with a "
-            f"model_index.json nor a hub id that can be reached. ({reason})"
-        ) from error
+def _checked(request: Request, device: str) -> tuple[Model, list[Box]]:
+    """The model and the boxes, after a check of all options; nothing is loaded for it."""
+    texts = [("PROMPT", request.prompt), ("--negative-prompt", request.negative_prompt)]
+    named = (("--word", request.words), ("--timeline", request.timelines))
+    check_texts([*texts, *((name, word) for name, words in named for word in words)])
+    check_words(request.prompt, (*request.words, *request.timelines))
+    check_guidance(request.guidance_scale, request.negative_prompt)
+    check_size(request.height, request.width)
+    check_dtype(request.dtype)
+    check_device(device)
+    for text in request.boxes:
+        parse_box(text)
+    model = find_model(request.model)
+    check_steps(request.steps, model.most_steps())
+    size = _image_size(model.size(), request)
+    return model, [parse_box(text, size) for text in request.boxes]
 
 
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def _image_size(default: tuple[int, int] | None, request: Request) -> tuple[int, int] | None:
+    height, width = default or (None, None)
+    height, width = request.height or height, request.width or width
+    return None if height is None or width is None else (height, width)
+
+
+def _check_with_pipeline(pipe: Any, request: Request, boxes: list[Box]) -> None:
+    """What only the tokenizer or the loaded settings say, before time is spent on an image."""
+    from diffusers_rdaam.recording.tokenize import align
+
+    prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
+    for word in (*request.words, *request.timelines):
+        prompt.find(word)
+    side = getattr(pipe.unet.config, "sample_size", None)
+    default = None
+    if isinstance(side, int):
+        default = (side * pipe.vae_scale_factor, side * pipe.vae_scale_factor)
+    size = _image_size(default, request)
+    if size is not None:
+        for box in boxes:
+            box.inside(size)
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed)
 
 
 def _call_options(request: Request) -> dict[str, Any]:
@@ -138,10 +155,6 @@ def _call_options(request: Request) -> dict[str, Any]:
         "width": request.width,
         "negative_prompt": request.negative_prompt,
     }
-    for name in ("height", "width"):
-        side: Any = options[name]
-        if side is not None and (side < 8 or side % 8):
-            raise InputError(f"--{name} must be a positive multiple of 8; got {side}.")
     given = {name: value for name, value in options.items() if value is not None}
     if request.model is None:
         from diffusers_rdaam.demo.loader import GUIDANCE_SCALE, STEPS
@@ -150,61 +163,40 @@ def _call_options(request: Request) -> dict[str, Any]:
     return given
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder and see that it may be written, before time is spent on an image."""
-    probe = folder / ".rdaam-write-test"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(
-            f"--out {folder} cannot be written: {reason}. Give a folder that may be made or "
-            "written."
-        ) from error
-
-
-def _check_words(pipe: Any, request: Request) -> None:
-    """Refuse a word that the prompt lacks before time is spent on an image."""
-    from diffusers_rdaam.recording.tokenize import align
-
-    prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
-    for word in (*request.words, *request.timelines):
-        prompt.find(word)
-
-
-def _draw_words(attribution: Attribution, request: Request, report: Report) -> None:
+def _draw_words(
+    attribution: Attribution, request: Request, folder: OutputFolder, report: Report
+) -> None:
     """One overlay a word; several occurrences of a word are one picture."""
     seen: dict[str, str] = {}
     for found in attribution.words:
         if found.columns:
             seen.setdefault(found.text.casefold(), found.text)
-    words = request.words or list(seen.values())
+    words = list(dict.fromkeys(request.words)) or list(seen.values())
     written: dict[str, str] = {}
+    names = FileNames()
     for index, word in enumerate(words):
-        path = request.out / f"word-{_slug(word, index)}.png"
         match = attribution.prompt.find(word)
-        attribution.match(match).overlay().save(path)
+        name = names.name(word, prefix="word-", suffix=".png", number=index)
+        path = folder.save(name, attribution.match(match).overlay().save)
         written[word] = str(path)
         report.say(f"{'heat maps:' if index == 0 else '':<13} {path}")
     report.add(heat_maps=written)
 
 
-def _draw_timelines(attribution: Attribution, request: Request, report: Report) -> None:
+def _draw_timelines(
+    attribution: Attribution, request: Request, folder: OutputFolder, report: Report
+) -> None:
     """A film strip of eight steps and an animation of all, for each word that was asked for."""
     written: dict[str, list[str]] = {}
-    for index, word in enumerate(request.timelines):
+    names = FileNames()
+    for index, word in enumerate(dict.fromkeys(request.timelines)):
         timeline = attribution.match(attribution.prompt.find(word)).over_time()
-        stem = request.out / f"timeline-{_slug(word, index)}"
-        strip, animation = stem.with_suffix(".png"), stem.with_suffix(".gif")
-        timeline.film_strip(columns=8, every=max(1, -(-(len(timeline) - 1) // 7))).save(strip)
-        timeline.gif(animation)
+        # One name for both files, and room for either ending.
+        stem = names.name(word, prefix="timeline-", suffix=".gif", number=index)[: -len(".gif")]
+        every = max(1, -(-(len(timeline) - 1) // 7))
+        strip = folder.save(f"{stem}.png", timeline.film_strip(columns=8, every=every).save)
+        animation = folder.save(f"{stem}.gif", timeline.gif)
         written[word] = [str(strip), str(animation)]
         report.say(f"{'timelines:' if index == 0 else '':<13} {strip} and {animation.name}")
     if written:
         report.add(timelines=written)
-
-
-def _slug(word: str, index: int) -> str:
-    return re.sub(r"[^\w]+", "-", word).strip("-") or str(index)

@@ -6,34 +6,20 @@ from pathlib import Path
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
+from diffusers_rdaam.cli.folder import write_file
+from diffusers_rdaam.cli.options import check_picture_path, check_texts, check_threshold, parse_box
 from diffusers_rdaam.cli.report import Report
-from diffusers_rdaam.errors import InputError, RegionError
-from diffusers_rdaam.geometry.checks import BOX_FORM
 from diffusers_rdaam.geometry.region import Box
-
-
-def parse_box(text: str) -> Box:
-    """A box from ``L,T,R,B``.
-
-    Raises:
-        RegionError: not four whole numbers, or empty, or inverted.
-    """
-    try:
-        left, top, right, bottom = (int(part) for part in text.split(","))
-    except ValueError:
-        raise RegionError(
-            f"--box {text!r} is no box. Give --box L,T,R,B, four whole numbers: {BOX_FORM}."
-        ) from None
-    return Box(left, top, right, bottom)
 
 
 def ask_regions(file: Path, boxes: list[str], ranking: Ranking, report: Report) -> None:
     """Rank the words of each box, or of the whole image if no box is given."""
+    checked = [parse_box(text) for text in boxes]
     attribution = Attribution.load(file)
-    tell_regions(attribution, [parse_box(text) for text in boxes], ranking, report)
+    report_regions(attribution, checked, ranking, report)
 
 
-def tell_regions(
+def report_regions(
     attribution: Attribution, boxes: list[Box], ranking: Ranking, report: Report
 ) -> None:
     """Print and add the words of each box; of the whole image if there is none."""
@@ -57,7 +43,10 @@ def ask_word(
     out: Path | None,
     report: Report,
 ) -> None:
-    """Tell where a word is, and draw it if asked."""
+    """Report where a word is, and draw it if asked."""
+    check_texts([("WORD", word)])
+    check_threshold(threshold)
+    check_picture_path(out)
     attribution = Attribution.load(file)
     heat_map = attribution.word(word, occurrence=occurrence)
     box = heat_map.box(threshold)
@@ -82,12 +71,6 @@ def ask_word(
             from diffusers_rdaam.drawing.overlay import colourise
 
             shown = colourise(heat_map.normalized)
-        try:
-            shown.save(out)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"The heat map could not be written to {out}: {error}. Give a .png path in a "
-                "folder that exists and may be written."
-            ) from error
+        write_file(out, shown.save, "The heat map")
         report.say(f"heat map: {out}")
         report.add(heat_map=str(out))

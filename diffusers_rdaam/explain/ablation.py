@@ -48,7 +48,7 @@ class AblatedWord:
     image: Image.Image = field(repr=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AblationWords(RankedWords):
     """The words of a region, by how much it changes when the model does not see them.
 
@@ -103,13 +103,15 @@ class AblationWords(RankedWords):
         names = ", ".join(match.text for match in self.matches)
         raise WordError(f"{text!r} was not taken away. What was: {names}. Ask with words=[…].")
 
-    def __getitem__(self, text: str) -> float:
+    def score_of(self, query: WordQuery) -> float:
         """The score of a word or phrase.
 
         Raises:
             WordError: it was not taken away.
         """
-        return self.word(text).score
+        if not isinstance(query, str):
+            raise WordError(f"{query!r} is no text. Ask for a word or phrase that was taken away.")
+        return self.word(query).score
 
     def film_strip(self, *, columns: int | None = None) -> Image.Image:
         """The image and those without each word, best first, with the change in the region."""

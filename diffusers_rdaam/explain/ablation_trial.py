@@ -65,7 +65,8 @@ class AblationTrial(Trial):
         if self.mode == "mask" and self.columns:
             call = self._family.read_call(self.clone, args, kwargs)
             if call is not None:
-                seen = torch.ones(len(args[0]), call.tokens, device=args[0].device)
+                size, device = (len(args[0]), call.tokens), args[0].device
+                seen = torch.ones(size, dtype=torch.float32, device=device)
                 seen[call.start : call.stop, list(self.columns)] = 0.0
                 kwargs = kwargs | {"encoder_attention_mask": seen}
         return super().denoise(*args, **kwargs)

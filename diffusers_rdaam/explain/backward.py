@@ -63,8 +63,9 @@ def _together(
     stacked = torch.stack(values)
     # What is batched has no truth of its own to look at.
     watch.on = False
+    each = torch.eye(len(values), dtype=stacked.dtype, device=stacked.device)
     try:
-        found = _gradients(stacked, leaves, torch.eye(len(values)).to(stacked), keep=True)
+        found = _gradients(stacked, leaves, each, keep=True)
     except RuntimeError as error:
         # Not every operation can be batched on its way back.
         if "vmap" not in str(error) and "atching rule" not in str(error):

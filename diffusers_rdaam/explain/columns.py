@@ -23,7 +23,7 @@ def match_columns(source: Prompt, target: Prompt) -> Tensor:
     Returns:
         ``(columns of target,)`` int64.
     """
-    taken = torch.full((len(target.tokens),), NEW, dtype=torch.int64)
+    taken = torch.full((len(target.tokens),), NEW, dtype=torch.int64, device="cpu")
     for token in target.tokens:
         same = source.tokens[token.column] if token.column < len(source.tokens) else None
         if token.kind != "text" and same is not None and same.kind == token.kind:

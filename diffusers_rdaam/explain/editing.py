@@ -70,7 +70,7 @@ def save_attention(
         for site in chosen:
             pixels = math.prod(family.grid(site, first.latent_size))
             shape = (steps, first.stop - first.start, site.heads, pixels, first.tokens)
-            store[site.name] = torch.zeros(shape, dtype=torch.float16)
+            store[site.name] = torch.zeros(shape, dtype=torch.float16, device="cpu")
         return set(store)
 
     with _followed(pipe, state, begin, lambda site: Saver(site.name, state, store)):

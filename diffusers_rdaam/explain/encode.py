@@ -62,13 +62,14 @@ def encoded(
 def _encode(pipe: Any, text: str, padding: bool, clip_skip: int | None) -> EncodedText:
     if not text.strip():
         raise InputError("The text is empty. Give a word or a sentence to look for.")
-    embedding = _embedding(pipe, text, clip_skip)
+    embedding = embeddings_of(pipe, [text], clip_skip)[0]
     prompt = prompt_of(pipe, text, embedding.shape[0])
-    lost = prompt.lost_words
+    lost = [f"all of {word.text}" for word in prompt.partly_seen_words]
+    lost += [word.text for word in prompt.lost_words]
     if lost:
         raise InputError(
             f"The text is longer than the text encoder's {len(prompt.tokens)} tokens; it would not "
-            f"see {', '.join(word.text for word in lost[:20])}. Shorten it, or ask in parts."
+            f"see {', '.join(lost[:20])}. Shorten it, or ask in parts."
         )
     if padding:
         return EncodedText(prompt, embedding)
@@ -76,25 +77,38 @@ def _encode(pipe: Any, text: str, padding: bool, clip_skip: int | None) -> Encod
     return EncodedText(_renumbered(text, kept), embedding[[token.column for token in kept]])
 
 
-def _embedding(pipe: Any, text: str, clip_skip: int | None) -> Tensor:
-    """``(columns, width)`` from the pipeline's own method, whatever its arguments are."""
-    encode = getattr(pipe, "encode_prompt", None) or getattr(pipe, "_encode_prompt", None)
+def embeddings_of(
+    pipe: Any, texts: list[str], clip_skip: int | None = None, *, encode: Any = None, **more: Any
+) -> Tensor:
+    """``(texts, columns, width)`` from the pipeline's own method, whatever its arguments are.
+
+    Args:
+        pipe: that has the method.
+        texts: to be encoded.
+        clip_skip: as the pipeline's argument.
+        encode: the method, if another than the pipeline's ``encode_prompt``.
+        more: arguments that are passed on where the method has them.
+
+    Raises:
+        InputError: the pipeline encodes no text.
+    """
+    for name in ("encode_prompt", "_encode_prompt"):
+        encode = getattr(pipe, name, None) if encode is None else encode
     if encode is None:
         raise InputError(
             f"{type(pipe).__name__} encodes no text. Give the embedding (tokens, width) in place "
             "of the text."
         )
     wanted = {
-        "prompt": text,
+        "prompt": texts,
         "device": pipe._execution_device,
         "num_images_per_prompt": 1,
         "do_classifier_free_guidance": False,
         "clip_skip": clip_skip,
-    }
+    } | more
     names = inspect.signature(encode).parameters
     found = encode(**{name: value for name, value in wanted.items() if name in names})
-    embedding = found[0] if isinstance(found, tuple) else found
-    return embedding[0]
+    return found[0] if isinstance(found, tuple) else found
 
 
 def in_context(sentence: EncodedText, text: str) -> EncodedText:

@@ -197,7 +197,7 @@ class GradientTrial(Trial):
         height, width = (side * self.pipe.vae_scale_factor for side in sample.shape[-2:])
         self._weights = [
             # A copy: a mask that was made in inference mode could not be saved for the way back.
-            torch.ones(height, width)
+            torch.ones(height, width, dtype=torch.float32, device="cpu")
             if region is None
             else region.coverage((height, width)).clone()
             for region in self.regions

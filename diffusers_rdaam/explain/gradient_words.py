@@ -37,7 +37,7 @@ class GradientWord:
         return tuple((word.start, word.end) for word in self.occurrences)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GradientWords(RankedWords):
     """The words of a region, by how its pixels would change with their embeddings.
 
@@ -103,7 +103,7 @@ class GradientWords(RankedWords):
         found = {kind: self._combined(list(columns)) for kind, columns in kinds}
         return found if self.pooled is None else found | {"pooled": self.pooled}
 
-    def __getitem__(self, query: WordQuery) -> float:
+    def score_of(self, query: WordQuery) -> float:
         """The score of a word, phrase, index or span.
 
         Raises:

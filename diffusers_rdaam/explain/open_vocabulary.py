@@ -219,7 +219,7 @@ def _key(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
 def _matrix(linear: Any, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """What a projection does, adapters included, as a float32 matrix and what it adds."""
     if type(linear) is nn.Linear and linear.weight.device == device and linear.bias is None:
-        return linear.weight.detach().float().T, torch.zeros((), device=device)
+        return linear.weight.detach().float().T, torch.zeros((), dtype=torch.float32, device=device)
     width = linear.in_features
     bias = linear(torch.zeros(1, width, dtype=dtype, device=device)).float()
     rows = linear(torch.eye(width, dtype=dtype, device=device)).float()

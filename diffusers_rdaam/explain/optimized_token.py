@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.errors import AttributionFileError, InputError
+from diffusers_rdaam.attribution.prompt_fields import (
+    MAX_TOKENS,
+    check_prompt,
+    read_prompt,
+    token_fields,
+)
+from diffusers_rdaam.files.fields import (
+    Check,
+    is_count,
+    is_list_of_texts,
+    is_number,
+    is_text,
+    shown,
+)
+from diffusers_rdaam.files.tensor_file import (
+    FileKind,
+    TensorSpec,
+    check_finite,
+    open_tensors,
+    write_tensors,
+)
+from diffusers_rdaam.files.writing import check_suffix
 from diffusers_rdaam.recording.vocabulary import EncodedText
 
 Space = Literal["encoded", "token"]
-FORMAT = "diffusers_rdaam.token"
-VERSION = 1
-MAX_HEADER = 16_000_000
+NOUN = "token"
+KIND = FileKind(
+    "diffusers_rdaam.token",
+    "1",
+    "optimized",
+    "optimised token",
+    "no optimised token that this release reads. Load textual inversions of others with "
+    "pipe.load_textual_inversion(path).",
+)
+MAX_ENCODERS = 8
+MAX_WIDTH = 65_536
+MAX_LOSSES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,34 +91,43 @@ class OptimizedToken(EncodedText):
             token: its name; ``<cat>`` for the word cat if not given.
 
         Raises:
-            InputError: the folder does not exist or may not be written.
+            InputError: the folder does not exist or may not be written, the name ends as files of
+                another format do, or a reader would refuse what would be written.
         """
         path = Path(path)
+        check_suffix(path, NOUN)
+        check = Check(path, NOUN, writing=True)
         name = token or f"<{(self.prompt.text or 'token').replace(' ', '-')}>"
+        # One encoder's are named by the token, as textual inversion has them.
         tensors = {
-            name if len(self.vectors) == 1 else key: part.detach().cpu().contiguous()
-            for key, part in self.vectors.items()
+            name if len(self.vectors) == 1 else key: part for key, part in self.vectors.items()
         }
-        header = {
+        header: dict[str, Any] = {
             "text": self.prompt.text,
-            "tokens": [[t.text, t.kind, t.start, t.end] for t in self.prompt.tokens],
+            "tokens": token_fields(self.prompt),
             "encoders": list(self.vectors),
             "space": self.space,
-            "losses": self.losses,
+            "losses": list(self.losses),
             "best": self.best,
             "token": name,
         }
         if self.space == "token":
             header["embedding"] = self.embedding.detach().float().cpu().tolist()
-        metadata = {"format": FORMAT, "version": str(VERSION), "optimized": json.dumps(header)}
-        try:
-            save_file(tensors, path, metadata)
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"The token could not be written to {path}: {error}. Give a path in a folder that "
-                "exists and may be written."
-            ) from error
-        return path
+        text, found = check.dumped(header)
+        _check_header(found, check)
+        _check_vectors({key: TensorSpec.of(part) for key, part in tensors.items()}, found, check)
+        for key, part in tensors.items():
+            check_finite(key, part, check)
+        self._check_embedding(found, check)
+        return write_tensors(path, tensors, KIND.metadata(text), noun=NOUN)
+
+    def _check_embedding(self, header: dict[str, Any], check: Check) -> None:
+        """That a reader will find this embedding: in the header, or made of the vectors."""
+        with torch.no_grad():
+            there = _embedding(header, self.vectors)
+        same = there.shape == self.embedding.shape
+        same = same and torch.equal(there, self.embedding.detach().to("cpu", there.dtype))
+        check(same, "its embedding is not that of its vectors")
 
     @classmethod
     def load(cls, path: str | Path) -> OptimizedToken:
@@ -102,44 +137,67 @@ class OptimizedToken(EncodedText):
             AttributionFileError: it is truncated, foreign, or not whole.
         """
         path = Path(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
-        except (SafetensorError, OSError) as error:
-            raise AttributionFileError(
-                f"{path} is not a whole safetensors file ({error})."
-            ) from error
-        if metadata.get("format") != FORMAT or metadata.get("version") != str(VERSION):
-            raise AttributionFileError(
-                f"{path} is a safetensors file, but no optimised token that this release reads. "
-                "Load textual inversions of others with pipe.load_textual_inversion(path)."
-            )
-        try:
-            return _read(json.loads(metadata["optimized"][:MAX_HEADER]), tensors)
-        # Whatever a stranger has put there.
-        except (ValueError, TypeError, KeyError, IndexError, RuntimeError, RecursionError) as error:
-            raise AttributionFileError(
-                f"{path} is not a valid optimised token: {type(error).__name__} {error}."
-            ) from error
+        check = Check(path, KIND.noun)
+        with open_tensors(path, KIND.noun) as file:
+            header = KIND.header(file)
+            _check_header(header, check)
+            _check_vectors(file.specs, header, check)
+            prompt = read_prompt(header, check, text="text")
+            vectors = {key: file.finite(name, check) for key, name in _tensor_names(header).items()}
+        losses = tuple(float(loss) for loss in header["losses"])
+        embedding = _embedding(header, vectors)
+        return cls(prompt, embedding, header["space"], vectors, losses, header["best"])
 
 
-def _read(header: dict[str, Any], tensors: dict[str, Tensor]) -> OptimizedToken:
+def _tensor_names(header: dict[str, Any]) -> dict[str, str]:
+    """The name of each encoder's tensor."""
     encoders = header["encoders"]
     names = [header["token"]] if len(encoders) == 1 else encoders
-    vectors = {key: tensors[name] for key, name in zip(encoders, names, strict=True)}
-    if header["space"] not in ("encoded", "token"):
-        raise ValueError(f"{header['space']!r} is no space")
+    return dict(zip(encoders, names, strict=True))
+
+
+def _embedding(header: dict[str, Any], vectors: Mapping[str, Tensor]) -> Tensor:
     if header["space"] == "encoded":
-        embedding = torch.cat(list(vectors.values()), dim=-1)
-    else:
-        embedding = torch.tensor(header["embedding"], dtype=torch.float32)
-    prompt = Prompt(header["text"], tuple(Token(i, *t) for i, t in enumerate(header["tokens"])))
-    if embedding.ndim != 2 or len(prompt.tokens) != embedding.shape[0]:
-        raise ValueError(f"{len(prompt.tokens)} tokens and an embedding {tuple(embedding.shape)}")
-    if not bool(torch.isfinite(embedding).all()):
-        raise ValueError("its embedding is not finite")
-    losses = tuple(float(loss) for loss in header["losses"])
-    return OptimizedToken(
-        prompt, embedding, header["space"], vectors, losses, range(len(losses))[header["best"]]
-    )
+        return torch.cat([part.detach().cpu() for part in vectors.values()], dim=-1)
+    return torch.tensor(header["embedding"], dtype=torch.float32, device="cpu")
+
+
+def _check_header(header: Any, check: Check) -> None:
+    check(isinstance(header, dict), "its header is no object")
+    check_prompt(header, check, text="text")
+    encoders, token, space = (header.get(name) for name in ("encoders", "token", "space"))
+    right = is_list_of_texts(encoders) and 1 <= len(encoders) <= MAX_ENCODERS
+    check(right and len(set(encoders)) == len(encoders), f"{shown(encoders)} are no encoders")
+    check(is_text(token) and bool(token), f"{shown(ascii(token))} is no token")
+    check(space in ("encoded", "token"), f"{shown(space)!r} is no space")
+    losses, best = header.get("losses"), header.get("best")
+    right = isinstance(losses, list) and 1 <= len(losses) <= MAX_LOSSES
+    check(right and all(map(is_number, losses)), "its losses are no list of finite numbers")
+    check(is_count(best, len(losses) - 1), f"{shown(best)} is the number of none of its losses")
+    if space == "token":
+        _check_rows(header.get("embedding"), len(header["tokens"]), check)
+
+
+def _check_rows(rows: Any, tokens: int, check: Check) -> None:
+    right = isinstance(rows, list) and len(rows) == tokens
+    right = right and all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows)
+    right = right and 1 <= len(rows[0]) <= MAX_WIDTH
+    # Beyond, float32 would make infinity of it.
+    right = right and all(is_number(value, 3.4e38) for row in rows for value in row)
+    check(right, f"its embedding has not a row of finite numbers for each of its {tokens} tokens")
+
+
+def _check_vectors(specs: Mapping[str, TensorSpec], header: dict[str, Any], check: Check) -> None:
+    tokens = len(header["tokens"])
+    kinds = set()
+    for name in _tensor_names(header).values():
+        spec = specs.get(name)
+        check(spec is not None, f"the tensor {shown(name)!r} is missing")
+        assert spec is not None
+        right = len(spec.shape) == 2 and 1 <= spec.shape[0] <= MAX_TOKENS
+        right = right and 1 <= spec.shape[1] <= MAX_WIDTH
+        right = right and (header["space"] == "token" or spec.shape[0] == tokens)
+        at = f"{shown(name)} has shape {spec.shape} and type {spec.dtype} for {tokens} tokens"
+        check(right and spec.dtype in ("F16", "BF16", "F32"), at)
+        kinds.add(spec.dtype)
+    check(len(kinds) == 1, "its encoders' vectors are of several types")

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.errors import AttributionFileError, InputError
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.prompt_fields import check_prompt, read_prompt, token_fields
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.fields import Check, is_size, is_text
+from diffusers_rdaam.files.tensor_file import (
+    FileKind,
+    TensorSpec,
+    check_finite,
+    open_tensors,
+    write_tensors,
+)
+from diffusers_rdaam.files.writing import check_suffix
 
-_FORMAT = "diffusers_rdaam.saved_attention"
-_MAX_TOKENS = 8192
+KIND = FileKind(
+    "diffusers_rdaam.saved_attention",
+    "1",
+    "attention",
+    "file of saved attention",
+    "it holds no saved attention.",
+)
+NOUN = "attention"
+MAX_SIDE = 2048  # of a latent, for images of up to 16384 pixels
+MAX_SITES = 4096
+MAX_CELLS = 2**34  # 32 GiB
+_MISFIT = "its maps do not fit its prompt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +44,18 @@ class SavedAttention:
         prompt: of the run.
         maps: by the site's name, ``(steps, images, heads, pixels, tokens)`` float16 on the CPU.
         latent_size: height and width of the latent.
+
+    Raises:
+        InputError: there are no maps.
     """
 
     prompt: Prompt
     maps: dict[str, Tensor] = field(repr=False)
     latent_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not self.maps:
+            raise InputError("Saved attention needs the maps of at least one site.")
 
     @property
     def steps(self) -> int:
@@ -51,54 +76,62 @@ class SavedAttention:
         """Write a safetensors file; returns its path.
 
         Raises:
-            InputError: the file cannot be written.
+            InputError: the file cannot be written, or a reader would refuse it.
         """
-        header = {
-            "prompt": self.prompt.text,
-            "tokens": [[t.text, t.kind, t.start, t.end] for t in self.prompt.tokens],
-            "latent_size": list(self.latent_size),
-        }
-        try:
-            save_file(self.maps, str(path), {"format": _FORMAT, "attention": json.dumps(header)})
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"The attention could not be written to {path}: {error}. Give a path in a folder "
-                "that exists and may be written."
-            ) from error
-        return Path(path)
+        path = Path(path)
+        check_suffix(path, NOUN)
+        check = Check(path, NOUN, writing=True)
+        text, found = check.dumped(
+            {
+                "prompt": self.prompt.text,
+                "tokens": token_fields(self.prompt),
+                "latent_size": list(self.latent_size),
+            }
+        )
+        _check_header(found, check)
+        _check_maps({name: TensorSpec.of(maps) for name, maps in self.maps.items()}, found, check)
+        for name, maps in self.maps.items():
+            check_finite(name, maps, check)
+        return write_tensors(path, self.maps, KIND.metadata(text), noun=NOUN)
 
     @classmethod
     def load(cls, path: str | Path) -> SavedAttention:
         """Read a file that :meth:`save` wrote.
 
         Raises:
-            AttributionFileError: it is none, or is damaged.
+            AttributionFileError: there is none, or it is not whole and valid.
         """
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != _FORMAT:
-                    raise AttributionFileError(f"{path} holds no saved attention.")
-                header = json.loads(metadata.get("attention", ""))
-                maps = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
-            tokens = tuple(Token(i, *token) for i, token in enumerate(header["tokens"]))
-            height, width = header["latent_size"]
-            saved = cls(Prompt(header["prompt"], tokens), maps, (int(height), int(width)))
-        except AttributionFileError:
-            raise
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-            raise AttributionFileError(
-                f"{path} is not a whole file of saved attention ({error}). Save it again."
-            ) from error
-        saved._check(path)
-        return saved
+        path = Path(path)
+        check = Check(path, KIND.noun)
+        with open_tensors(path, KIND.noun) as file:
+            # Those of earlier releases name no version.
+            file.metadata.setdefault("version", KIND.version)
+            header = KIND.header(file)
+            _check_header(header, check)
+            _check_maps(file.specs, header, check)
+            prompt = read_prompt(header, check)
+            maps = {name: file.finite(name, check) for name in file.specs}
+        height, width = header["latent_size"]
+        return cls(prompt, maps, (height, width))
 
-    def _check(self, path: str | Path) -> None:
-        shapes = {tuple(maps.shape[:2]) for maps in self.maps.values()}
-        right = len(shapes) == 1 and 1 <= len(self.prompt.tokens) <= _MAX_TOKENS
-        for maps in self.maps.values():
-            right = right and maps.ndim == 5 and maps.dtype == torch.float16
-            right = right and maps.shape[-1] == len(self.prompt.tokens)
-            right = right and bool(torch.isfinite(maps).all())
-        if not right:
-            raise AttributionFileError(f"{path} is not valid: its maps do not fit its prompt.")
+
+def _check_header(header: Any, check: Check) -> None:
+    check(isinstance(header, dict), "its header is no object")
+    check_prompt(header, check)
+    check(is_size(header.get("latent_size"), MAX_SIDE), "its latent size is no size")
+
+
+def _check_maps(specs: Mapping[str, TensorSpec], header: Mapping[str, Any], check: Check) -> None:
+    check(1 <= len(specs) <= MAX_SITES, f"it has maps of {len(specs)} sites")
+    height, width = header["latent_size"]
+    tokens = len(header["tokens"])
+    first = next(iter(specs.values())).shape[:2]
+    for name, spec in specs.items():
+        check(is_text(name) and bool(name), "a site has no name")
+        right = len(spec.shape) == 5 and spec.shape[:2] == first and min(spec.shape) >= 1
+        right = right and spec.shape[4] == tokens and spec.shape[3] <= height * width
+        at = f"those of {name[:80]} have shape {spec.shape} and type {spec.dtype}"
+        wanted = f"for {tokens} tokens, a latent of {width} by {height}, float16"
+        check(right and spec.dtype == "F16", f"{_MISFIT}: {at}, {wanted}")
+    cells = sum(spec.cells for spec in specs.values())
+    check(cells <= MAX_CELLS, f"its maps have {cells} cells, over {MAX_CELLS}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Prompt, Word
+from diffusers_rdaam.attribution.ranked import RankedSequence
 from diffusers_rdaam.geometry.region import Region
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ def grouped(prompt: Prompt) -> dict[str, list[Word]]:
     return groups
 
 
-@dataclass(frozen=True, eq=False)
-class RankedWords:
+@dataclass(frozen=True, eq=False, repr=False)
+class RankedWords(RankedSequence[Any]):
     """Words of a region, best first; subclasses say by what.
+
+    One sequence, see :class:`RankedSequence` for its keys.
 
     Args:
         prompt: whose words they are.
@@ -59,15 +61,8 @@ class RankedWords:
         """What is said below the table."""
         return []
 
-    def top(self, k: int = 5) -> tuple[Any, ...]:
-        """The first ``k`` words."""
-        return self.words[:k]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.words)
-
-    def __len__(self) -> int:
-        return len(self.words)
+    def __repr__(self) -> str:
+        return self._repr_of("", next(iter(self.COLUMNS)))
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers and texts, for JSON."""

@@ -6,38 +6,119 @@ Each function raises :class:`~diffusers_rdaam.errors.RegionError`.
 from __future__ import annotations
 
 import math
-from typing import Any
+import numbers
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
 
 from diffusers_rdaam.errors import RegionError
-from diffusers_rdaam.shapes import Column
+
+Number: TypeAlias = int | float
+Edges: TypeAlias = tuple[Number, Number, Number, Number]
 
 BOX_FORM = "(left, top, right, bottom) in pixels, half-open, with left < right and top < bottom"
 
 # Farther off than any image is large; beyond, rounding would move the outline.
 FARTHEST = 1e7
-_NUMBERS = (int, float, np.integer, np.floating)
+# Detectors that answer in shares of the image go a little beyond its border.
+_NORMALIZED = (-0.1, 1.1)
+_LONGEST = 80
 
 
-def whole_number(value: Any, name: str) -> int:
-    """An edge of a box as an int; ``name`` is said in errors."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, _NUMBERS):
-        raise RegionError(f"{name} of a box must be a number of pixels, not {value!r}.")
+def shown(value: Any) -> str:
+    """The value as it is shown in an error, cut in the middle where it is long."""
+    text = repr(value)
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half + 1 :]}"
+
+
+def box_edge(value: Any, name: str) -> Number:
+    """An edge of a box: an int where it is whole, else a float; ``name`` is said in errors."""
+    number = _scalar(value)
+    if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
+        raise RegionError(f"{name} of a box must be a number of pixels, not {shown(value)}.")
+    if isinstance(number, numbers.Integral):
+        whole = int(number)
+        # Beyond the range of floats is as far as infinity.
+        if abs(whole) < 10**300:
+            return whole
+        edge = math.inf
+    else:
+        edge = float(number)
+    if not math.isfinite(edge):
+        raise RegionError(f"{name} of a box is {edge}; it must be finite. A box is {BOX_FORM}.")
+    return int(edge) if edge == int(edge) else edge
+
+
+def _scalar(value: Any) -> Any:
+    """The number in an array or tensor without axes; anything else as it is."""
+    if isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim == 0:
+        try:
+            return value.item()
+        except RuntimeError:
+            # A meta tensor holds no number.
+            return value
+    return value
+
+
+def real_number(value: Any) -> float | None:
+    """A finite number as a float, or None for anything else, a bool and NaN included."""
+    number = _scalar(value)
+    if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
+        return None
     try:
-        number = float(value)
+        found = float(number)
     except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise RegionError(f"{name} of a box is {number}; it must be finite. A box is {BOX_FORM}.")
-    if number != int(number):
-        raise RegionError(
-            f"{name} of a box is {number}; boxes are in whole pixels. Round it, or give a Polygon, "
-            "which takes fractions."
+        return None
+    return found if math.isfinite(found) else None
+
+
+def check_order(edges: Edges) -> None:
+    """Refuse a box whose edges are not in order."""
+    left, top, right, bottom = edges
+    if left < right and top < bottom:
+        return
+    kind = "empty" if left == right or top == bottom else "inverted"
+    hint = ""
+    if right > 0 and bottom > 0:
+        hint = (
+            " If these are x, y, width and height, write "
+            f"Box.from_xywh({', '.join(map(str, edges))})."
         )
-    return int(number)
+    raise RegionError(f"The box {edges} is {kind}. A box is {BOX_FORM}.{hint}")
+
+
+def refuse_normalized(
+    given: Iterable[Any], image_size: tuple[int, int] | None = None, *, what: str = "box"
+) -> None:
+    """Refuse coordinates in shares of the image, which as pixels would be one corner.
+
+    Whole numbers are pixels: ``(0, 0, 1, 1)`` is the first pixel, ``(0.0, 0.0, 1.0, 1.0)`` is not.
+
+    Args:
+        given: the coordinates as they came, x and y in turn.
+        image_size: height and width of the image, where they are known.
+        what: the kind of region.
+    """
+    values = [_scalar(value) for value in given]
+    low, high = _NORMALIZED
+    if all(isinstance(value, numbers.Integral) for value in values):
+        return
+    if not all(low <= float(value) <= high for value in values):
+        return
+    if image_size is None:
+        sides = ("width", "height")
+        scaled = [f"{float(value):.4g} * {sides[i % 2]}" for i, value in enumerate(values)]
+    else:
+        height, width = image_size
+        scaled = [f"{float(value) * (width, height)[i % 2]:.6g}" for i, value in enumerate(values)]
+    listed = ", ".join(scaled) if len(scaled) <= 8 else ", ".join([*scaled[:8], "…"])
+    raise RegionError(
+        f"All coordinates of this {what} lie in 0 to 1, so it looks normalized: given in shares of "
+        f"the image. Regions are in pixels; multiply by the image's width and height: ({listed})."
+    )
 
 
 def polygon_points(points: Any) -> tuple[tuple[float, float], ...]:
@@ -45,25 +126,26 @@ def polygon_points(points: Any) -> tuple[tuple[float, float], ...]:
     try:
         points = list(points)
     except TypeError:
-        raise RegionError(f"{points!r} is no list of (x, y) points.") from None
+        raise RegionError(f"{shown(points)} is no list of (x, y) points.") from None
     if len(points) < 3:
         raise RegionError(f"A polygon needs at least 3 points, this has {len(points)}.")
-    checked = []
-    for point in points:
-        try:
-            if isinstance(point, bytes) or any(isinstance(x, (str, bytes, bool)) for x in point):
-                raise TypeError
-            x, y = (float(number) for number in point)
-        except OverflowError:
-            x = y = math.inf
-        except (TypeError, ValueError):
-            raise RegionError(f"{point!r} is no point. A point is (x, y) in pixels.") from None
-        if not (math.isfinite(x) and math.isfinite(y)):
-            raise RegionError(f"The point {point!r} of the polygon is not finite.")
-        if max(abs(x), abs(y)) > FARTHEST:
-            raise RegionError(f"The point {point!r} is over {FARTHEST:g} pixels off the image.")
-        checked.append((x, y))
-    return tuple(checked)
+    return tuple(_point(point) for point in points)
+
+
+def _point(point: Any) -> tuple[float, float]:
+    try:
+        if isinstance(point, bytes) or any(isinstance(x, (str, bytes, bool)) for x in point):
+            raise TypeError
+        x, y = (float(number) for number in point)
+    except OverflowError:
+        x = y = math.inf
+    except (TypeError, ValueError, RuntimeError):
+        raise RegionError(f"{shown(point)} is no point. A point is (x, y) in pixels.") from None
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise RegionError(f"The point {shown(point)} of the polygon is not finite.")
+    if max(abs(x), abs(y)) > FARTHEST:
+        raise RegionError(f"The point {shown(point)} is over {FARTHEST:g} pixels off the image.")
+    return (x, y)
 
 
 def on_one_line(points: tuple[tuple[float, float], ...]) -> bool:
@@ -71,36 +153,3 @@ def on_one_line(points: tuple[tuple[float, float], ...]) -> bool:
     # Not the signed area: that of a bow tie is zero as well.
     array = np.asarray(points)
     return int(np.linalg.matrix_rank(array - array[0])) < 2
-
-
-def mask_tensor(value: Any) -> Column:
-    """A mask as float32 ``(height, width)`` with values in [0, 1], not all zero."""
-    if isinstance(value, Image.Image):
-        value = np.asarray(value.convert("L"), dtype=np.float32) / 255.0
-    try:
-        # A copy: arrays may be read-only or run backwards, as a flipped one does.
-        array = torch.as_tensor(value.copy() if isinstance(value, np.ndarray) else value)
-    except (TypeError, ValueError, RuntimeError):
-        raise RegionError(f"A mask is an array of numbers, not {str(value)[:80]!r}.") from None
-    array = array.detach().cpu()
-    if array.ndim != 2:
-        raise RegionError(
-            f"A mask has two axes (height, width), this has shape {tuple(array.shape)}."
-        )
-    if array.is_complex():
-        raise RegionError(f"A mask is boolean or of floats from 0 to 1, not {array.dtype}.")
-    integers = array.dtype != torch.bool and not array.is_floating_point()
-    if integers and bool(((array != 0) & (array != 1)).any()):
-        raise RegionError(
-            f"A mask of type {array.dtype} may hold only 0 and 1. Give booleans (mask > 0), or "
-            "floats from 0 to 1."
-        )
-    weights = array.float()
-    if not bool(torch.isfinite(weights).all()):
-        raise RegionError("The mask has values that are not finite.")
-    if bool((weights < 0).any()) or bool((weights > 1).any()):
-        low, high = float(weights.min()), float(weights.max())
-        raise RegionError(f"Mask values must lie in [0, 1]; these go from {low:g} to {high:g}.")
-    if not bool(weights.any()):
-        raise RegionError("The mask is all zero: no pixel is inside.")
-    return weights.contiguous()

@@ -12,10 +12,15 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-from diffusers_rdaam.shapes import Column, GridWeights, Interpolation
+from diffusers_rdaam.geometry.exact import in_full_precision
+from diffusers_rdaam.shapes import Column, GridWeights, Interpolation, PixelShares
+
+# Signals that are one at every so many cells: each cell has a neighbourhood to itself.
+COMBS = 8
+# Numbers of a matrix that is kept for the next question: 4 MiB.
+KEPT = 2**20
 
 
-@lru_cache(maxsize=64)
 def interpolation_matrix(cells: int, pixels: int) -> Interpolation:
     """The ``(pixels, cells)`` matrix of torch's bicubic interpolation along one axis.
 
@@ -23,11 +28,37 @@ def interpolation_matrix(cells: int, pixels: int) -> Interpolation:
     anti-aliasing. Every row sums to one, so a distribution over tokens stays one at every pixel.
     The matrix is shared: do not write to it.
     """
-    unit = torch.eye(cells, dtype=torch.float64)[:, None, :, None]
-    enlarged = F.interpolate(unit, size=(pixels, 1), mode="bicubic", align_corners=False)
-    return enlarged[:, 0, :, 0].T.float().contiguous()
+    return _kept(cells, pixels) if cells * pixels <= KEPT else _matrix(cells, pixels)
 
 
+@lru_cache(maxsize=64)
+def _kept(cells: int, pixels: int) -> Interpolation:
+    return _matrix(cells, pixels)
+
+
+def _matrix(cells: int, pixels: int) -> Interpolation:
+    """The matrix from the enlargement of :data:`COMBS` signals, in time linear in its size.
+
+    A pixel depends on four neighbouring cells only, and of eight neighbours each is one in another
+    signal. What is made under inference mode could not be used outside of it with gradients.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        cell = torch.arange(cells, device="cpu")
+        pixel = torch.arange(pixels, device="cpu")
+        combs = torch.stack([cell % COMBS == i for i in range(min(COMBS, cells))]).double()
+        size = (pixels, 1)
+        weights = F.interpolate(combs[:, None, :, None], size, mode="bicubic", align_corners=False)
+        centre = ((pixel.double() + 0.5) * cells / pixels - 0.5).floor().long()
+        matrix = torch.zeros(pixels, cells, dtype=torch.float32, device="cpu")
+        for i in range(COMBS):
+            near = centre + i - COMBS // 2 + 1
+            rows = pixel[(near >= 0) & (near < cells)]
+            columns = near[rows]
+            matrix[rows, columns] = weights[columns % COMBS, 0, rows, 0].float()
+        return matrix
+
+
+@in_full_precision
 def enlarge(grid: GridWeights, height: int, width: int) -> Column:
     """A grid map as an image-sized one."""
     rows = interpolation_matrix(grid.shape[0], height)
@@ -35,6 +66,7 @@ def enlarge(grid: GridWeights, height: int, width: int) -> Column:
     return rows @ grid @ columns.T
 
 
+@in_full_precision
 def pull_back(weights: Column, grid_height: int, grid_width: int) -> GridWeights:
     """The adjoint of :func:`enlarge`: pixel weights as weights of a grid's cells."""
     rows = interpolation_matrix(grid_height, weights.shape[0])
@@ -42,8 +74,11 @@ def pull_back(weights: Column, grid_height: int, grid_width: int) -> GridWeights
     return rows.T @ weights @ columns
 
 
+@in_full_precision
 def pull_back_box(
-    box: tuple[int, int, int, int], size: tuple[int, int], grid: tuple[int, int]
+    box: tuple[int | float, int | float, int | float, int | float],
+    size: tuple[int, int],
+    grid: tuple[int, int],
 ) -> GridWeights:
     """:func:`pull_back` of a box's uniform weights, from two sums of a few matrix rows.
 
@@ -53,6 +88,20 @@ def pull_back_box(
         grid: height and width of the grid.
     """
     left, top, right, bottom = box
-    rows = interpolation_matrix(grid[0], size[0])[top:bottom].mean(dim=0)
-    columns = interpolation_matrix(grid[1], size[1])[left:right].mean(dim=0)
+    rows = _mean_row(interpolation_matrix(grid[0], size[0]), top, bottom)
+    columns = _mean_row(interpolation_matrix(grid[1], size[1]), left, right)
     return torch.outer(rows, columns)
+
+
+def pixel_shares(first: int | float, last: int | float, pixels: int) -> PixelShares:
+    """The share of each pixel of one axis that lies between two edges."""
+    starts = torch.arange(pixels, dtype=torch.float64, device="cpu")
+    covered = (starts + 1.0).clamp(max=last) - starts.clamp(min=first)
+    return covered.clamp(0.0, 1.0).float()
+
+
+def _mean_row(matrix: Interpolation, first: int | float, last: int | float) -> PixelShares:
+    if isinstance(first, int) and isinstance(last, int):
+        return matrix[first:last].mean(dim=0)
+    shares = pixel_shares(first, last, matrix.shape[0])
+    return (shares / shares.sum()) @ matrix

@@ -6,9 +6,9 @@ share of each pixel it covers. A mean over a region is then one dot product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -17,52 +17,89 @@ from PIL import Image
 from diffusers_rdaam.errors import RegionError
 from diffusers_rdaam.geometry.checks import (
     BOX_FORM,
-    mask_tensor,
+    Edges,
+    Number,
+    box_edge,
+    check_order,
     on_one_line,
     polygon_points,
-    whole_number,
+    refuse_normalized,
+    shown,
 )
 from diffusers_rdaam.geometry.fill import filled
-from diffusers_rdaam.geometry.grid import pull_back, pull_back_box
+from diffusers_rdaam.geometry.grid import pixel_shares, pull_back, pull_back_box
+from diffusers_rdaam.geometry.masks import as_array, mask_tensor
 from diffusers_rdaam.shapes import CellWeights, Column
+
+_SIDES = ("left", "top", "right", "bottom")
+# Thinner boxes are most often of another unit, and their weights would be rounding.
+_THINNEST = 1e-4
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box ``(left, top, right, bottom)`` in whole pixels, half-open as in PIL.
+    """A box ``(left, top, right, bottom)`` in pixels, half-open as in PIL.
+
+    Edges may have fractions, as detectors give them: a pixel that the box covers in part counts by
+    the share of its area that is inside. A box is a sequence of its four edges, so that
+    ``image.crop(box)`` and ``left, top, right, bottom = box`` work.
 
     Raises:
-        RegionError: not four whole numbers, or empty, or inverted.
+        RegionError: not four finite numbers, or empty, or inverted, or all fractions in 0 to 1,
+            which are shares of the image and not pixels.
     """
 
-    left: int
-    top: int
-    right: int
-    bottom: int
+    left: Number
+    top: Number
+    right: Number
+    bottom: Number
 
     def __post_init__(self) -> None:
-        edges = []
-        for name in ("left", "top", "right", "bottom"):
-            edges.append(whole_number(getattr(self, name), name))
-        for name, edge in zip(("left", "top", "right", "bottom"), edges, strict=True):
+        given = [getattr(self, name) for name in _SIDES]
+        edges = [box_edge(value, name) for value, name in zip(given, _SIDES, strict=True)]
+        refuse_normalized(given)
+        check_order((edges[0], edges[1], edges[2], edges[3]))
+        for name, edge in zip(_SIDES, edges, strict=True):
             object.__setattr__(self, name, edge)
-        left, top, right, bottom = edges
-        if left >= right or top >= bottom:
-            kind = "empty" if left == right or top == bottom else "inverted"
-            raise RegionError(f"The box {tuple(edges)} is {kind}. A box is {BOX_FORM}.")
 
-    def as_tuple(self) -> tuple[int, int, int, int]:
+    @classmethod
+    def from_xywh(cls, x: Number, y: Number, width: Number, height: Number) -> Box:
+        """A box from its upper left corner and its size, as COCO writes boxes."""
+        given = (x, y, width, height)
+        left, top, across, down = (
+            box_edge(value, name)
+            for value, name in zip(given, ("x", "y", "width", "height"), strict=True)
+        )
+        refuse_normalized(given)
+        return cls(left, top, left + across, top + down)
+
+    def as_tuple(self) -> Edges:
         """``(left, top, right, bottom)``."""
         return (self.left, self.top, self.right, self.bottom)
 
+    def __iter__(self) -> Iterator[Number]:
+        return iter(self.as_tuple())
+
+    def __len__(self) -> int:
+        return 4
+
+    @overload
+    def __getitem__(self, index: int) -> Number: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Number, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Number | tuple[Number, ...]:
+        return self.as_tuple()[index]
+
     @property
-    def area(self) -> int:
+    def area(self) -> Number:
         """Pixels inside."""
         return (self.right - self.left) * (self.bottom - self.top)
 
-    def edges(self) -> list[tuple[float, float]]:
+    def edges(self) -> list[tuple[Number, Number]]:
         """The corners as ``(x, y)``, in order, for drawing."""
-        left, top, right, bottom = (float(edge) for edge in self.as_tuple())
+        left, top, right, bottom = self.as_tuple()
         return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
     def inside(self, size: tuple[int, int]) -> Box:
@@ -74,19 +111,26 @@ class Box:
         height, width = size
         left, right = max(self.left, 0), min(self.right, width)
         top, bottom = max(self.top, 0), min(self.bottom, height)
+        if left < right and top < bottom and min(right - left, bottom - top) < _THINNEST:
+            raise RegionError(
+                f"Of the box {self.as_tuple()} less than {_THINNEST:g} pixels lie inside the image "
+                f"on one side. A box is {BOX_FORM}."
+            )
         if left >= right or top >= bottom:
             raise RegionError(
                 f"The box {self.as_tuple()} lies outside the image, which is {width} pixels wide "
                 f"and {height} high. Give a box that overlaps (0, 0, {width}, {height})."
             )
-        return Box(left, top, right, bottom)
+        # Not by the constructor: what is left in the first pixel is no box in shares of the image.
+        part = object.__new__(Box)
+        for name, edge in zip(_SIDES, (left, top, right, bottom), strict=True):
+            object.__setattr__(part, name, edge)
+        return part
 
     def coverage(self, size: tuple[int, int]) -> Column:
-        """1 inside, 0 outside, as ``(height, width)``."""
+        """The share of each pixel that is inside, as ``(height, width)``."""
         left, top, right, bottom = self.inside(size).as_tuple()
-        pixels = torch.zeros(size)
-        pixels[top:bottom, left:right] = 1.0
-        return pixels
+        return torch.outer(pixel_shares(top, bottom, size[0]), pixel_shares(left, right, size[1]))
 
     def grid_weights(
         self, size: tuple[int, int], grids: list[tuple[int, int]]
@@ -98,14 +142,17 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """A part of the image as one weight per pixel: boolean, or floats from 0 to 1.
+    """A part of the image as one weight per pixel, from 0 (outside) to 1 (inside).
 
     Args:
-        weights: ``(height, width)``, the image's size; a PIL image, numpy array or tensor. An image
-            in mode ``L`` counts 0 as outside and 255 as inside.
+        weights: ``(height, width)``, the image's size; a PIL image of any mode, a list, an array or
+            a tensor on any device. Booleans, 0 and 1, and 0 and 255 (65535 in 16 bits) say outside
+            and inside; floats from 0 to 1 say which share of the pixel is inside. Axes of length 1
+            before and after, and channels that are all the same, do not matter.
 
     Raises:
-        RegionError: wrong number of axes or type, values outside [0, 1] or not finite, all zero.
+        RegionError: wrong number of axes or type, values that are none of these or not finite, all
+            zero, or an image with more than two levels or in colour, such as a photograph.
     """
 
     weights: Column = field(repr=False)
@@ -127,7 +174,7 @@ class Mask:
     def __invert__(self) -> Mask:
         return self.outside
 
-    def edges(self) -> list[tuple[float, float]]:
+    def edges(self) -> list[tuple[Number, Number]]:
         """The corners of the box around the mask, for drawing."""
         rows, columns = (self.weights > 0).any(dim=1), (self.weights > 0).any(dim=0)
         top, bottom = int(rows.nonzero()[0]), int(rows.nonzero()[-1]) + 1
@@ -138,9 +185,14 @@ class Mask:
         """The weights, after a check that they are of the image's size."""
         if tuple(self.weights.shape) != size:
             (height, width), (wanted_height, wanted_width) = self.weights.shape, size
+            hint = ""
+            if (width, height) == size:
+                hint = " Its axes are (height, width): transpose it."
+            elif width == 4:
+                hint = " If these are boxes, give them in pixels to regions()."
             raise RegionError(
-                f"The mask is {width} pixels wide and {height} high, the image "
-                f"{wanted_width} wide and {wanted_height} high. Give a mask of the image's size."
+                f"The mask is {width} pixels wide and {height} high, the image {wanted_width} wide "
+                f"and {wanted_height} high. Give a mask of the image's size.{hint}"
             )
         return self.weights
 
@@ -156,20 +208,28 @@ class Polygon:
     """The inside of a closed outline, as ``(x, y)`` points in pixels.
 
     Pixels on the edge count with the share that is inside. Where the outline crosses itself, the
-    even-odd rule says what is inside.
+    even-odd rule says what is inside. Whole numbers are corners of pixels, as in boxes; a contour
+    of OpenCV goes through the middles of the outermost pixels, which are half a pixel further in.
 
     Raises:
-        RegionError: fewer than 3 points, a point that is not two finite numbers, no area.
+        RegionError: fewer than 3 points, a point that is not two finite numbers, no area, or all
+            points in 0 to 1, which are shares of the image and not pixels.
     """
 
-    points: tuple[tuple[float, float], ...]
+    points: tuple[tuple[Number, Number], ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", polygon_points(self.points))
+        given = self.points
+        if isinstance(given, (np.ndarray, torch.Tensor)):
+            array = as_array(given)
+            # A contour of OpenCV is (n, 1, 2).
+            given = array.reshape(-1, 2).tolist() if array.shape[1:] == (1, 2) else array.tolist()
+        object.__setattr__(self, "points", polygon_points(given))
         if on_one_line(self.points):
             raise RegionError("The polygon has no area: its points lie on one line.")
+        refuse_normalized((number for point in given for number in point), what="polygon")
 
-    def edges(self) -> list[tuple[float, float]]:
+    def edges(self) -> list[tuple[Number, Number]]:
         """The points, for drawing."""
         return list(self.points)
 
@@ -195,41 +255,119 @@ Region: TypeAlias = Box | Polygon | Mask
 RegionLike = Any  # what as_region takes: a Region, 4 numbers, points, an array or an image
 
 
-def as_region(value: RegionLike) -> Region:
+def as_region(value: RegionLike, *, image_size: tuple[int, int] | None = None) -> Region:
     """A region from what a user has at hand.
 
-    Four numbers are a box, three or more pairs a polygon, a two-dimensional array or tensor or a
-    PIL image a mask.
+    Four numbers are a box; three or more pairs, or a contour of OpenCV ``(n, 1, 2)``, a polygon;
+    an image, or an array of the image's size, a mask. Numbers may be of any type and on any device.
+
+    Args:
+        value: what came.
+        image_size: height and width of the image, where they are known; for errors.
 
     Raises:
-        RegionError: ``value`` is none of these.
+        RegionError: ``value`` is none of these, or several.
     """
     if isinstance(value, (Box, Polygon, Mask)):
         return value
     if isinstance(value, Image.Image):
-        return Mask(value)  # type: ignore[arg-type]  # converted on construction
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        if value.ndim == 1:
-            return as_region(value.tolist())
-        if value.ndim == 2 and value.shape[1] == 2 and value.shape[0] >= 3:
-            return Polygon(tuple(map(tuple, value.tolist())))
-        return Mask(value)  # type: ignore[arg-type]  # converted on construction
+        return Mask(mask_tensor(value))
+    if hasattr(value, "__array__") and not isinstance(value, np.generic):
+        return _from_array(as_array(value), value, image_size)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        items = list(value)
-        if items and all(
-            isinstance(item, Sequence) and not isinstance(item, str) for item in items
-        ):
-            return Polygon(tuple(tuple(item) for item in items))
-        if len(items) != 4:
-            raise RegionError(
-                f"A box has 4 numbers, this has {len(items)}: {value!r}. A box is {BOX_FORM}; a "
-                "polygon is a list of (x, y) points."
-            )
-        return Box(*items)
+        return _from_items(list(value), value, image_size)
     raise RegionError(
-        f"{value!r} is no region. Give a box {BOX_FORM}, a list of (x, y) points, or a mask of the "
-        "image's size."
+        f"{shown(value)} is no region. Give a box {BOX_FORM}, a list of (x, y) points, or a mask "
+        "of the image's size."
     )
+
+
+def _from_array(array: np.ndarray, value: Any, image_size: tuple[int, int] | None) -> Region:
+    if array.ndim == 1:
+        return _from_items(array.tolist(), array.tolist(), image_size)
+    if array.dtype.kind != "b" and array.ndim > 1 and array.size:
+        if array.ndim == 3 and array.shape[1:] == (1, 2):
+            array = array[:, 0]
+        is_mask = bool((array >= 0).all() and (array <= 1).all())
+        if array.ndim == 2 and array.shape[1] == 2 and (len(array) >= 3 or not is_mask):
+            return _polygon(array.tolist(), image_size)
+        if array.ndim == 2 and array.shape[1] == 4 and not is_mask:
+            if len(array) == 1:
+                return _from_items(array[0].tolist(), value, image_size)
+            raise _several(len(array), "boxes")
+    return Mask(mask_tensor(array))
+
+
+def _from_items(items: list[Any], value: Any, image_size: tuple[int, int] | None) -> Region:
+    if items and all(isinstance(item, (Box, Polygon, Mask, Image.Image)) for item in items):
+        raise _several(len(items), "regions")
+    if items and all(map(_is_nested, items)):
+        return _from_nested(items, image_size)
+    if len(items) != 4:
+        raise RegionError(
+            f"A box has 4 numbers, this has {len(items)}: {shown(value)}. A box is {BOX_FORM}; a "
+            "polygon is a list of (x, y) points."
+        )
+    edges = [box_edge(item, name) for item, name in zip(items, _SIDES, strict=True)]
+    refuse_normalized(items, image_size)
+    return Box(*edges)
+
+
+def _from_nested(items: list[Any], image_size: tuple[int, int] | None) -> Region:
+    """A polygon, a mask as a list of rows, or several regions, from a list of lists."""
+    inner = [_items(item) for item in items]
+    if all(len(item) == 1 and _is_pair(item[0]) for item in inner):
+        return _polygon([_items(item[0]) for item in inner], image_size)
+    if all(map(_is_outline, inner)):
+        raise _several(len(inner), "regions")
+    widths = {len(item) for item in inner}
+    if widths == {4}:
+        if len(inner) == 1:
+            return _from_items(inner[0], inner[0], image_size)
+        raise _several(len(inner), "boxes")
+    if len(widths) == 1 and min(widths) > 4:
+        return Mask(mask_tensor(items))
+    return _polygon(items, image_size)
+
+
+def _is_pair(value: Any) -> bool:
+    return _is_nested(value) and len(value) == 2 and not any(map(_is_nested, value))
+
+
+def _is_outline(points: list[Any]) -> bool:
+    return bool(points) and all(
+        _is_pair(point) or (_is_nested(point) and len(point) == 1 and _is_pair(_items(point)[0]))
+        for point in points
+    )
+
+
+def _polygon(points: list[Any], image_size: tuple[int, int] | None) -> Polygon:
+    if image_size is not None:
+        checked = polygon_points(points)
+        if not on_one_line(checked):
+            numbers = (number for point in points for number in point)
+            refuse_normalized(numbers, image_size, what="polygon")
+    return Polygon(tuple(map(tuple, points)))
+
+
+def _several(count: int, kind: str) -> RegionError:
+    return RegionError(
+        f"These are {count} {kind}, and one region is asked for here. Give them one by one, or all "
+        "to attribution.regions([…]), which answers each."
+    )
+
+
+def _is_nested(item: Any) -> bool:
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        return item.ndim > 0
+    return isinstance(item, Sequence) and not isinstance(item, (str, bytes))
+
+
+def _items(value: Any) -> Any:
+    """A list of what a list, array or tensor holds; anything else as it is."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return as_array(value).tolist()
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _pull_back_coverage(coverage: Column, grids: list[tuple[int, int]]) -> list[CellWeights]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from PIL import Image
@@ -14,6 +13,7 @@ from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.frames import ImageMaps
+from diffusers_rdaam.recording.tell import warn
 from diffusers_rdaam.recording.vocabulary import VocabularyEntry
 
 
@@ -85,12 +85,17 @@ def assemble(
 
 
 def _warn_of_lost_words(prompt: Prompt) -> None:
-    lost = prompt.lost_words
+    lost, partly = prompt.lost_words, prompt.partly_seen_words
+    if not lost and not partly:
+        return
+    parts = [f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens;"]
     if lost:
         names = ", ".join(word.text for word in lost[:20]) + (", …" if len(lost) > 20 else "")
-        warnings.warn(
-            f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens; these "
-            f"words were not seen and have no heat map: {names}.",
-            PromptTruncatedWarning,
-            stacklevel=6,
+        parts.append(f"these words were not seen and have no heat map: {names}.")
+    if partly:
+        names = ", ".join(repr(word.text) for word in partly)
+        parts.append(
+            f"{'O' if lost else 'o'}f {names} only a part was seen, and the heat map is that "
+            "part's. Shorten the prompt or move the word forward."
         )
+    warn(" ".join(parts), PromptTruncatedWarning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,23 @@ from torch import nn
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
+from diffusers_rdaam.errors import (
+    ForeignThreadWarning,
+    InputError,
+    UncheckedTextWarning,
+    UnsupportedPipelineError,
+)
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.pipelines.output import only
+from diffusers_rdaam.recording.chatglm import is_chatglm
+from diffusers_rdaam.recording.column_layouts import is_ambiguous, tokenized
 from diffusers_rdaam.recording.families.guiders import guider_layout
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import install, install_own, remember, restore
-from diffusers_rdaam.recording.tell import tell
+from diffusers_rdaam.recording.sites import install_for_run
+from diffusers_rdaam.recording.tell import tell, warn
 from diffusers_rdaam.recording.tokenize import align
 
 Texts = str | Sequence[str] | None
@@ -50,6 +57,7 @@ class DenoiserRecording:
     def __init__(self, recorder: Recorder, given: Given) -> None:
         self._recorder = recorder
         self._given = given
+        self._warned = False
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -92,6 +100,22 @@ class DenoiserRecording:
         """
         return only(self.attributions, None, owner="recording")
 
+    def _warn_of_what_is_missing(self) -> None:
+        """Say at the end of the block what of its calls is not in the attributions."""
+        recorder = self._recorder
+        if recorder.failure is not None:
+            # Asking for the attribution raises it.
+            return
+        found = recorder.incomplete()
+        if found is not None:
+            warn(found[1], found[0])
+        if recorder.calls and recorder.foreign_calls:
+            warn(
+                f"{recorder.foreign_calls} calls of the denoiser came from another thread than the "
+                f"block's and were not recorded; {recorder.calls} were.",
+                ForeignThreadWarning,
+            )
+
     def _prompts(self, given: Texts, images: int) -> list[Prompt]:
         assert self._recorder.shape is not None
         columns = self._recorder.shape.tokens
@@ -105,7 +129,25 @@ class DenoiserRecording:
                 "one prompt, or one for each image."
             )
         prompts = [align(self._given.tokenizer, text, columns) for text in texts]
+        self._warn_of_windows(texts, columns)
         return [prompts[index // per_prompt] for index in range(images)]
+
+    def _warn_of_windows(self, texts: list[str], columns: int) -> None:
+        """No text encoder is at hand to see how a text of several windows was divided."""
+        tokenizer = self._given.tokenizer
+        if self._warned or is_chatglm(tokenizer) or columns <= tokenizer.model_max_length:
+            return
+        unsure = [text for text in texts if is_ambiguous(tokenized(tokenizer, text), columns)]
+        if unsure:
+            self._warned = True
+            warn(
+                f"The {columns} columns of {unsure[0]!r:.200} can be windows of "
+                f"{tokenizer.model_max_length} tokens with start and end tokens each, or one text "
+                "that was cut in windows, and no text encoder is at hand to tell them apart. The "
+                "first was taken. To have the text compared with its embedding, record the "
+                "pipeline, and give attribution_prompt=.",
+                UncheckedTextWarning,
+            )
 
 
 def is_denoiser(subject: Any) -> bool:
@@ -157,14 +199,17 @@ def record_denoiser(
     template = processor or RDAAMProcessor()
     recorder = Recorder(subject, family, template, announce=lambda text: tell(text, subject))
     filled = Given(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
-    # Armed first: a denoiser that another run is recording keeps that run's processors.
-    with recorder:
-        own = family.self_sites(denoiser)
-        before = remember((*sites, *own))
+    undo = ExitStack()
+    with undo:
         try:
-            install(sites, template)
-            install_own(own, template)
-            yield DenoiserRecording(recorder, filled)
+            # Armed first: a denoiser that another run is recording keeps that run's processors.
+            recorder.arm(undo)
+            install_for_run(sites, family.self_sites(denoiser), template, undo)
+            recording = DenoiserRecording(recorder, filled)
+            try:
+                yield recording
+            finally:
+                recorder.settle()
+            recording._warn_of_what_is_missing()
         finally:
-            recorder.settle()
-            restore(before)
+            undo.close()

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import json
-import warnings
+from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 from diffusers import DiffusionPipeline
 from diffusers.models.attention_processor import AttentionProcessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
-from diffusers_rdaam.explain.encode import TextLike, encoded_vocabulary
+from diffusers_rdaam.errors import (
+    InputError,
+    NoAttributionError,
+    ProcessorWarning,
+    UnreadableDenoiserWarning,
+    UnsupportedPipelineError,
+)
+from diffusers_rdaam.explain.encode import TextLike
 from diffusers_rdaam.explain.open_vocabulary import query, query_maps
-from diffusers_rdaam.pipelines.output import only, with_attributions
-from diffusers_rdaam.pipelines.pause import unrecorded
-from diffusers_rdaam.pipelines.run import Run, so_far
-from diffusers_rdaam.pipelines.wrappers import WRAPPED
-from diffusers_rdaam.recording.families import Family, family_of, images_of
+from diffusers_rdaam.pipelines.output import only
+from diffusers_rdaam.pipelines.run import so_far
+from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
+from diffusers_rdaam.pipelines.wrappers import wrap_methods
+from diffusers_rdaam.recording.families import Family, family_of
+from diffusers_rdaam.recording.families.base import stock_class
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Buffers, Recorder
 from diffusers_rdaam.recording.run_bytes import run_bytes
 from diffusers_rdaam.recording.sites import (
+    Replacements,
+    Site,
     foreign_text,
     install,
+    install_for_run,
     install_own,
     is_recordable,
     is_stock,
     replaced,
 )
 from diffusers_rdaam.recording.target import Bound
-from diffusers_rdaam.recording.tell import tell
+from diffusers_rdaam.recording.tell import tell, warn
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
-_ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
 _SWITCHED_OFF = (
     "Recording is switched off: set_attn_processor was given a stock processor. Call "
     "pipe.set_attn_processor(RDAAMProcessor()) and generate again."
 )
 
 _AS_IT_IS = object()
+_DEFAULT = "the default options"
 
 
 class RDAAMPipelineMixin:
@@ -55,21 +67,23 @@ class RDAAMPipelineMixin:
     ``attribution_vocabulary=``, other texts, for ``attribution.vocabulary[text]``.
     """
 
-    _rdaam_template: RDAAMProcessor | None = RDAAMProcessor()
-    # The id of the denoiser that has our processors: another may be put in its place.
+    # What the user has set; None to switch off. The default is made anew for each pipeline.
+    _rdaam_template: Any = _DEFAULT
+    # The id of the denoiser on which the user's processors were put: another may take its place.
     _rdaam_installed: int | None = None
     _rdaam_buffers: Buffers | None = None
-    _rdaam_run: Run | None = None
+    _rdaam_session: Session | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN
+    # What record_attention was told of a class with a loop of its own.
+    _rdaam_rows: Any = None
+    _rdaam_prompt: Any = None
+    # The runs of a block of record_attention, which it reads.
+    _rdaam_runs: Any = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, wrap in WRAPPED.items():
-            found = [base.__dict__[name] for base in cls.__mro__ if name in base.__dict__]
-            # One is wrapped: a class whose parent records already may call that and add to it.
-            if found and not any(getattr(method, "_rdaam_wrapped", False) for method in found):
-                setattr(cls, name, wrap(found[0]))
+        wrap_methods(cls, stock_class(cls))
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
@@ -91,11 +105,21 @@ class RDAAMPipelineMixin:
     @property
     def _rdaam_guided(self) -> bool | None:
         """What ``encode_prompt`` was told; for the layouts of pipelines without a property."""
-        return None if self._rdaam_run is None else self._rdaam_run.guided
+        return None if self._rdaam_session is None else self._rdaam_session.guided
+
+    @property
+    def _rdaam_options(self) -> RDAAMProcessor | None:
+        """The template with the options of the next run; None where recording is off."""
+        if self._rdaam_template is _DEFAULT:
+            # Of each pipeline: an option set on one is no other's.
+            if "_rdaam_default" not in self.__dict__:
+                self._rdaam_default = RDAAMProcessor()
+            return self._rdaam_default
+        return self._rdaam_template
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is in no run, and makes buffers of its own.
-        of_a_run = ("_rdaam_run", "_rdaam_buffers")
+        of_a_run = ("_rdaam_session", "_rdaam_buffers", "_rdaam_replacements")
         return {name: value for name, value in self.__dict__.items() if name not in of_a_run}
 
     def to_json_string(self) -> str:
@@ -106,15 +130,20 @@ class RDAAMPipelineMixin:
 
     @classmethod
     def _stock_class(cls) -> type:
-        return next(c for c in cls.__mro__[1:] if not issubclass(c, RDAAMPipelineMixin))
+        return next(
+            base
+            for base in cls.__mro__[1:]
+            if not issubclass(base, RDAAMPipelineMixin) and "_rdaam_watches" not in base.__dict__
+        )
 
     @property
     def attn_processors(self) -> dict[str, AttentionProcessor]:
-        """The processors of the denoiser, by name."""
-        family = family_of(self)
-        denoiser: Any = family.denoiser(self)
-        if self._rdaam_installed != id(denoiser):
-            self._rdaam_prepare(family)
+        """The processors of the denoiser, by name.
+
+        Those that record are among them while a call runs, and between calls where they were set
+        with :meth:`set_attn_processor`.
+        """
+        denoiser: Any = family_of(self).denoiser(self)
         return denoiser.attn_processors
 
     def set_attn_processor(
@@ -129,27 +158,45 @@ class RDAAMPipelineMixin:
         Raises:
             ProcessorError: a site has a processor that cannot be recorded.
         """
+        if isinstance(processor, type) and issubclass(processor, RDAAMProcessor):
+            raise InputError(
+                "set_attn_processor was given the class RDAAMProcessor. Give an object of it: "
+                "pipe.set_attn_processor(RDAAMProcessor())."
+            )
         family = family_of(self)
         denoiser: Any = family.denoiser(self)
-        if isinstance(processor, RDAAMProcessor):
-            install(family.sites(denoiser), processor)
-            install_own(family.self_sites(denoiser), processor)
-            self._rdaam_template = processor
-        else:
-            # diffusers empties a dictionary that it is given.
-            denoiser.set_attn_processor(
-                dict(processor) if isinstance(processor, dict) else processor
-            )
-            sites = [site for site in family.sites(denoiser) if isinstance(site.processor, Bound)]
-            ours = [p for p in (site.processor for site in sites) if isinstance(p, RDAAMProcessor)]
-            # A tapped processor has no options of its own.
-            tapped = (self._rdaam_template or RDAAMProcessor()) if sites else None
-            self._rdaam_template = ours[0] if ours else tapped
-            if self._rdaam_template is not None:
+        with ExitStack() as undo:
+            for name in ("_rdaam_template", "_rdaam_installed"):
+                undo.callback(self.__dict__.__setitem__, name, getattr(self, name))
+            if isinstance(processor, RDAAMProcessor):
+                template: RDAAMProcessor | None = processor
+                sites = family.sites(denoiser)
+            else:
+                for name, current in _by_module(denoiser):
+                    undo.callback(setattr, name, "processor", current)
+                # diffusers empties a dictionary that it is given.
+                denoiser.set_attn_processor(
+                    dict(processor) if isinstance(processor, dict) else processor
+                )
                 # Children of their own: these may be another pipeline's, or bound to no site.
-                install(sites, self._rdaam_template)
-                install_own(family.self_sites(denoiser), self._rdaam_template)
-        self._rdaam_installed = None if self._rdaam_template is None else id(denoiser)
+                sites = tuple(s for s in family.sites(denoiser) if isinstance(s.processor, Bound))
+                template = self._rdaam_template_of(sites)
+            if template is not None:
+                install(sites, template, undo)
+                install_own(family.self_sites(denoiser), template, undo)
+            self._rdaam_template = template
+            self._rdaam_installed = None if template is None else id(denoiser)
+            self.__dict__.pop("_rdaam_replacements", None)
+            undo.pop_all()
+
+    def _rdaam_template_of(self, sites: Iterable[Site]) -> RDAAMProcessor | None:
+        """The options of processors that somebody has put on the sites; None for stock ones."""
+        processors = [site.processor for site in sites]
+        ours = [one for one in processors if isinstance(one, RDAAMProcessor)]
+        if ours:
+            return ours[0]
+        # A tapped processor has no options of its own.
+        return (self._rdaam_options or RDAAMProcessor()) if processors else None
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -180,7 +227,17 @@ class RDAAMPipelineMixin:
         Raises:
             NoAttributionError: no recorded run is going on, or nothing was recorded yet.
         """
-        return so_far(self._rdaam_run)
+        session = self._rdaam_session
+        return so_far(None if session is None or session.recorder is None else session.run)
+
+    def release_recording(self) -> int:
+        """Give the device buffers of the last run back; returns their number of bytes.
+
+        They are kept for the next run up to 64 MB, and larger ones are given back after each run
+        by themselves. Attributions are not touched: they hold no memory of the device.
+        """
+        buffers, self._rdaam_buffers = self._rdaam_buffers, None
+        return 0 if buffers is None else buffers.nbytes
 
     @functools.wraps(query)
     def query(self, attribution: Attribution, text: TextLike, **options: Any) -> Attribution:
@@ -203,96 +260,137 @@ class RDAAMPipelineMixin:
             images: prompts times images a prompt.
             columns: length of the text embedding.
         """
-        template = self._rdaam_template
+        template = self._rdaam_options
         if template is None:
             return 0
         factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
         latent = (height // factor, width // factor)
         return run_bytes(self, template, latent, steps=steps, images=images, columns=columns)
 
-    def _rdaam_prepare(self, family: Family, *, quiet: bool = False) -> str | None:
-        """See that our processors are in place; the reason why not, if they cannot be."""
-        template = self._rdaam_template
+    def _rdaam_prepare(self, family: Family, undo: ExitStack) -> NoAttributionError | None:
+        """See that processors that record are in place; the reason why not, if they cannot be.
+
+        Those that the user has set stay; others are there for the time of ``undo`` only.
+        """
+        self._rdaam_take_unbound(family)
+        template = self._rdaam_options
         if template is None:
-            return _SWITCHED_OFF
+            return NoAttributionError(_SWITCHED_OFF)
         denoiser = family.denoiser(self)
-        sites = family.sites(denoiser)
+        try:
+            sites = family.sites(denoiser)
+        except UnsupportedPipelineError as error:
+            if isinstance(denoiser, nn.Module) and hasattr(denoiser, "down_blocks"):
+                raise
+            return NoAttributionError(str(error), warning=UnreadableDenoiserWarning)
+        if not sites:
+            return NoAttributionError(
+                f"The {type(denoiser).__name__} has no cross-attention to a text.",
+                warning=UnreadableDenoiserWarning,
+            )
         missing = replaced(sites)
         foreign = [site for site in missing if not is_recordable(site)]
         if foreign:
-            return "A processor was replaced: " + foreign_text(foreign)
-        if missing:
-            stock = [site for site in missing if is_stock(site)]
-            install(missing, template)
-            if stock and self._rdaam_installed == id(denoiser) and not quiet:
-                warnings.warn(
-                    f"{len(stock)} attention modules (the first is {stock[0].name}) had lost "
-                    "their RDAAMProcessor to a stock one since it was set; it was put back. To "
-                    "switch recording off, use pipe.set_attn_processor(AttnProcessor2_0()).",
-                    NotRecordedWarning,
-                    stacklevel=4,
-                )
-        if template.self_attention:
-            # A child for each site once, not once a run: a compiled denoiser would compile again.
-            install_own(replaced(family.self_sites(denoiser)), template)
-        self._rdaam_installed = id(denoiser)
+            text = "A processor was replaced: " + foreign_text(foreign)
+            return NoAttributionError(text, warning=ProcessorWarning)
+        if self._rdaam_installed == id(denoiser):
+            self._rdaam_put_back(missing, family.self_sites(denoiser))
+            return None
+        if "_rdaam_replacements" not in self.__dict__:
+            self._rdaam_replacements: Replacements = {}
+        own_sites = family.self_sites(denoiser)
+        earlier = self._rdaam_replacements
+        install_for_run(sites, own_sites, template, undo, earlier=earlier)
         return None
 
-    def _rdaam_call(self, stock_call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        attribution_prompt = kwargs.pop("attribution_prompt", None)
-        vocabulary = kwargs.pop("attribution_vocabulary", None)
-        try:
-            call = inspect.signature(stock_call).bind(self, *args, **kwargs)
-        except TypeError:
-            # The stock call's own error says it better.
-            return stock_call(self, *args, **kwargs)
-        call.apply_defaults()
-        # Somebody's own __call__ may take **kwargs, which are not bound by name.
-        arguments = call.arguments | kwargs
-        family = family_of(self)
-        self._rdaam_attributions, self._rdaam_why = None, _ENDED_EARLY
-        why = self._rdaam_prepare(family)
-        if why is not None:
-            if self._rdaam_template is not None:
-                warnings.warn(f"This run is not recorded. {why}", NotRecordedWarning, stacklevel=3)
-            result = stock_call(self, *args, **kwargs)
-            return self._rdaam_finish(result, None, why)
-        assert self._rdaam_template is not None
-        recorder = Recorder(
-            self,
-            family,
-            self._rdaam_template,
-            self._rdaam_buffers,
-            announce=lambda text: tell(text, self),
-            vocabulary=encoded_vocabulary(self, vocabulary, clip_skip=arguments.get("clip_skip")),
-        )
-        with recorder:
-            # The recorder has them, and lets go of those that do not fit this run.
-            self._rdaam_buffers = None
-            run = self._rdaam_run = Run(self, recorder, arguments, attribution_prompt)
-            try:
-                result = stock_call(self, *args, **unrecorded(kwargs, recorder))
-            finally:
-                self._rdaam_run = None
-            self._rdaam_buffers = recorder.buffers
-            # Read before another thread's run may take the buffers.
-            try:
-                attributions = run.attributions(images_of(result))
-            except Exception as error:
-                # Whatever went wrong here, the image exists and is handed over.
-                why = f"The image was made, but not its attribution: {error}"
-                warnings.warn(why, NotRecordedWarning, stacklevel=3)
-                return self._rdaam_finish(result, None, why)
-        return self._rdaam_finish(result, attributions, None)
+    def _rdaam_put_back(self, missing: list[Site], own_sites: Iterable[Site]) -> None:
+        """Put processors that the user has set, and somebody has replaced, on again."""
+        stock = [site for site in missing if is_stock(site)]
+        install(missing, self._rdaam_template)
+        if stock:
+            warn(
+                f"{len(stock)} attention modules (the first is {stock[0].name}) had lost "
+                "their RDAAMProcessor to a stock one since it was set; it was put back. To "
+                "switch recording off, use pipe.set_attn_processor(AttnProcessor2_0()).",
+                ProcessorWarning,
+            )
+        if self._rdaam_template.self_attention:
+            # A child for each site once, not once a run: a compiled denoiser would compile again.
+            install_own(replaced(own_sites), self._rdaam_template)
+
+    def _rdaam_take_unbound(self, family: Family) -> None:
+        """Take the options of an RDAAMProcessor that was set on the denoiser itself."""
+        denoiser: Any = family.denoiser(self)
+        if not hasattr(denoiser, "down_blocks"):
+            return
+        unbound = [
+            site.processor
+            for site in family.sites(denoiser)
+            if isinstance(site.processor, RDAAMProcessor) and site.processor.site is None
+        ]
+        if not unbound:
+            return
+        if any(one.options != unbound[0].options for one in unbound):
+            raise InputError(
+                "The denoiser was given RDAAMProcessors with different options, and a run has one "
+                "set of options. Set them with pipe.set_attn_processor(RDAAMProcessor(…))."
+            )
+        self.set_attn_processor(unbound[0])
+
+    def _rdaam_call(
+        self, call: Any, is_stock: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        session = self._rdaam_session
+        if session is None or not session.has_call():
+            return recorded_call(self, call, is_stock, args, kwargs)
+        if is_stock:
+            return session.call_stock(call, args, kwargs)
+        return call(self, *args, **kwargs)
+
+    def _rdaam_refuse_unknown(self, call: Any, kwargs: dict[str, Any]) -> None:
+        """Refuse keywords that the stock call would swallow in silence.
+
+        Raises:
+            InputError: one is no argument of the call, and its code does not name it.
+        """
+        parameters = inspect.signature(call).parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            return
+        known = {*parameters, *_named_in(call), "attribution_prompt", "attribution_vocabulary"}
+        is_stock = getattr(call, "__module__", "").startswith("diffusers.")
+        for name in kwargs:
+            if name not in known and (is_stock or name.startswith("attribution")):
+                close = difflib.get_close_matches(name, sorted(known), n=1)
+                hint = f" Did you mean {close[0]}=?" if close else ""
+                raise InputError(
+                    f"{name}= is not an argument of {type(self).__name__}'s call.{hint}"
+                )
+
+    def _rdaam_announce(self, text: str) -> None:
+        tell(text, self)
+
+    def _rdaam_take_buffers(self, recorder: Recorder | None) -> None:
+        """Keep a run's buffers for the next one, unless they are large."""
+        if recorder is not None and recorder.failure is None:
+            buffers = recorder.buffers
+            self._rdaam_buffers = buffers if buffers.nbytes <= KEPT_BUFFER_BYTES else None
 
     def _rdaam_reinstall(self) -> None:
         """Go on recording with processors that a method of the pipeline has set."""
         if self._rdaam_installed is not None:
-            self._rdaam_prepare(family_of(self), quiet=True)
+            family = family_of(self)
+            denoiser = family.denoiser(self)
+            missing = [s for s in replaced(family.sites(denoiser)) if is_recordable(s)]
+            install(missing, self._rdaam_template)
 
-    def _rdaam_finish(
-        self, result: Any, attributions: list[Attribution] | None, why: str | None
-    ) -> Any:
-        self._rdaam_attributions, self._rdaam_why = attributions, why
-        # return_dict=False keeps the stock tuple: whoever unpacks two values gets two.
-        return result if isinstance(result, tuple) else with_attributions(result, attributions, why)
+
+def _by_module(denoiser: Any) -> list[tuple[Any, Any]]:
+    """Every module with a processor, and the processor."""
+    found = [(module, getattr(module, "processor", None)) for module in denoiser.modules()]
+    return [(module, processor) for module, processor in found if processor is not None]
+
+
+def _named_in(call: Any) -> set[str]:
+    """The texts in a function's code: names that it takes out of its keywords."""
+    code = getattr(inspect.unwrap(call), "__code__", None)
+    return {text for text in getattr(code, "co_consts", ()) if isinstance(text, str)}

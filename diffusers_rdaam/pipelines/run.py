@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -13,10 +12,21 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.errors import InputError, NoAttributionError
+from diffusers_rdaam.attribution.selection import split_by_prompt
+from diffusers_rdaam.errors import (
+    DenoiserReplacedWarning,
+    ForeignThreadWarning,
+    ImageCountWarning,
+    InputError,
+    NoAttributionError,
+    NotRecordedWarning,
+    PartialRunWarning,
+)
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
-from diffusers_rdaam.recording.families import check_arguments
+from diffusers_rdaam.pipelines.given_text import prompts_for
+from diffusers_rdaam.recording.encodings import Encodings
+from diffusers_rdaam.recording.families import check_arguments, images_of
 from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.recording.tokenize import prompt_of
@@ -42,73 +52,237 @@ class Run:
         pipe: the pipeline that runs.
         recorder: of the run.
         arguments: of the pipeline's call, by name, defaults included.
-        attribution_prompt: the text behind ``prompt_embeds``.
+        attribution_prompt: the text behind ``prompt_embeds``, or one per prompt, or the parts of
+            each.
+        encodings: which text each embedding was made from.
     """
+
+    # Whether it is known which calls and rows carry the prompt: not of a loop of its own.
+    is_described = True
 
     def __init__(
         self,
         pipe: Any,
         recorder: Recorder,
         arguments: dict[str, Any],
-        attribution_prompt: str | list[str] | None,
+        attribution_prompt: Any,
+        encodings: Encodings | None = None,
     ) -> None:
         self.pipe = pipe
         self.recorder = recorder
         self.arguments = arguments
         self.attribution_prompt = attribution_prompt
-        self.guided: bool | None = None
+        self.encodings = encodings or Encodings()
         self._encoded: dict[str, Any] | None = None
 
-    def note_encoding(self, signature: inspect.Signature, *args: Any, **kwargs: Any) -> None:
-        """Note what the pipeline's ``encode_prompt`` is given: it may have rewritten the prompt."""
-        try:
-            arguments = signature.bind(*args, **kwargs).arguments
-        except TypeError:
-            # The method's own error says it better.
-            return
-        self.guided = arguments.get("do_classifier_free_guidance")
-        if self._encoded is None:
+    def note_encoding(self, arguments: dict[str, Any], *, is_certain: bool) -> None:
+        """Note what ``encode_prompt`` is given during the run: it may have rewritten the prompt."""
+        if self._encoded is None and is_certain:
             self._encoded = dict(arguments)
 
-    def attributions(self, images: Any = None) -> list[Attribution]:
+    def attributions(self, result: Any = None) -> list[Attribution]:
         """One attribution an image, in the order of the images.
 
         Args:
-            images: what the pipeline put out: PIL images, an array, a tensor, or latents. None in
-                the middle of a run.
+            result: what the pipeline's call returned; None in the middle of a run.
 
         Raises:
-            RDAAMError: nothing was recorded, or the words of the columns are not known.
+            RDAAMError: nothing was recorded, or not of the whole run.
         """
         maps = self.recorder.read()
+        if result is not None:
+            self._check_whole()
+            self._check_count(len(maps), result)
         negative = self.recorder.read_negative()
         assert self.recorder.shape is not None and self.recorder.latent_size is not None
-        texts = self._texts(check_arguments(self.pipe, self._as_encoded()))
-        per_prompt, rest = divmod(len(maps), len(texts))
-        if rest:
-            raise InputError(f"{len(texts)} prompts do not divide {len(maps)} images.")
-        columns = self.recorder.shape.tokens
-        prompts = [self._prompt(text, columns) for text in texts]
-        against = [self._prompt(text, columns) for text in self._negative_texts(len(texts))]
-        decoded = images is not None and self.arguments.get("output_type") != "latent"
-        pictures = to_pil(images) if decoded else None
-        size = tuple(side * self.pipe.vae_scale_factor for side in self.recorder.latent_size)
+        prompts = self._prompts(len(maps))
+        against = self._negative_prompts(len(maps)) if negative is not None else []
+        pictures = self._pictures(result, len(maps))
+        factor = getattr(self.pipe, "vae_scale_factor", 8)
+        size = tuple(side * factor for side in self.recorder.latent_size)
         if pictures is not None:
             size = pictures[0].size[::-1]
-        return assemble(
+        attributions = assemble(
             maps,
-            [prompts[index // per_prompt] for index in range(len(maps))],
+            prompts,
             (size[0], size[1]),
             pictures=pictures,
             runs=[self._facts(index) for index in range(len(maps))],
             negative=negative,
-            negative_prompts=[against[index // per_prompt] for index in range(len(maps))],
+            negative_prompts=against,
             masks=self._masks(len(maps), (size[0], size[1])),
             queries=self.recorder.read_queries(),
             negative_queries=self.recorder.read_queries(NEGATIVE),
             vocabulary=self.recorder.read_vocabulary(),
             own=self.recorder.read_own(),
         )
+        texts = self.recorder.progress.texts
+        if len(set(texts)) == 1 or "steps" not in self.recorder.template.keep:
+            return attributions
+        by_text = self._prompts_of_texts(prompts)
+        return [
+            split_by_prompt(one, texts, {text: found[i] for text, found in by_text.items()})
+            for i, one in enumerate(attributions)
+        ]
+
+    def _prompts_of_texts(self, first: list[Prompt]) -> dict[int, list[Prompt]]:
+        """For each text of a run in which the prompt was exchanged, the prompt of each image."""
+        texts = self.recorder.progress.texts
+        columns = len(first[0].tokens)
+        prompts = {texts[0]: first}
+        for text in dict.fromkeys(texts[1:]):
+            if text not in prompts:
+                found = self.encodings.of_rows(self.recorder.texts.texts[text])
+                prompts[text] = [
+                    self._prompt(None if row is None else row[0], columns)
+                    for row in (found[i * len(found) // len(first)] for i in range(len(first)))
+                ]
+        return prompts
+
+    def _check_whole(self) -> None:
+        """See that the steps of the scheduler were all recorded.
+
+        Raises:
+            NoAttributionError: another denoiser or another thread made some of them.
+        """
+        recorder = self.recorder
+        seen = recorder.calls + recorder.skipped
+        if recorder.was_replaced or recorder.family.denoiser(self.pipe) is not recorder.denoiser:
+            raise NoAttributionError(
+                f"Another denoiser was put in the pipeline during the run: the "
+                f"{type(recorder.denoiser).__name__} that was recorded made {seen} calls of "
+                f"{max(recorder.progress.steps, seen)} steps. Give each denoiser a run of its own, "
+                "for example with denoising_end= and denoising_start=, or output_type='latent'.",
+                warning=DenoiserReplacedWarning,
+            )
+        if recorder.foreign_calls and recorder.progress.steps > seen:
+            raise NoAttributionError(
+                f"{recorder.foreign_calls} calls of the denoiser came from another thread than the "
+                f"run's, whose {seen} calls are not all of its {recorder.progress.steps} steps. "
+                "Call the denoiser from the thread that calls the pipeline.",
+                warning=ForeignThreadWarning,
+            )
+
+    def _check_count(self, recorded: int, result: Any) -> None:
+        count = count_images(result)
+        if count is not None and count != recorded:
+            raise NoAttributionError(
+                f"The call returned {count} images, and {recorded} were recorded: which maps "
+                "belong to which image is not known. If the class has a loop of its own, say which "
+                "calls and rows are the prompt's with record_attention(pipe, rows=…, prompt=…).",
+                warning=ImageCountWarning,
+            )
+
+    def remarks(self) -> list[tuple[type[NotRecordedWarning], str]]:
+        """What of the run is not in its attribution, though that is right, with its warning."""
+        recorder = self.recorder
+        found = recorder.incomplete()
+        if found is not None:
+            return [found]
+        seen = recorder.calls
+        expected = max(recorder.progress.steps, getattr(self.pipe, "_num_timesteps", None) or 0)
+        if not self.is_described or seen >= expected:
+            return []
+        text = (
+            f"The denoiser was called {seen} times in a run of {expected} steps: it was "
+            "interrupted, or something skips calls. The attribution is that of these calls."
+        )
+        return [(PartialRunWarning, text)]
+
+    def _pictures(self, result: Any, count: int) -> list[Image.Image] | None:
+        """The images, where they were decoded and have the shape of the latents."""
+        if result is None or self.arguments.get("output_type") == "latent":
+            return None
+        if self.is_described:
+            return to_pil(images_of(result))
+        # A class of its own may return anything, and images of any size.
+        pictures = as_pictures(result)
+        assert self.recorder.latent_size is not None
+        height, width = self.recorder.latent_size
+        fits = [picture.width * height == picture.height * width for picture in pictures]
+        return pictures if len(pictures) == count and all(fits) else None
+
+    def _prompts(self, images: int) -> list[Prompt]:
+        """The prompt of each image: what the user says, or what ``encode_prompt`` was given."""
+        arguments = check_arguments(self.pipe, self._as_encoded())
+        given, rows = self.attribution_prompt, self.recorder.first_text
+        if given is None and rows is not None:
+            # Frames of one image have its text.
+            found = self.encodings.of_rows(rows)
+            if None not in found and found and images % len(found) == 0:
+                by_row = self._found_prompts(found, rows)
+                return [by_row[index * len(found) // images] for index in range(images)]
+        texts = self._texts(arguments)
+        per_prompt, rest = divmod(images, len(texts))
+        if rest:
+            raise NoAttributionError(
+                f"{len(texts)} prompts do not divide {images} images.", warning=ImageCountWarning
+            )
+        prompts = self._of_texts(texts, arguments, rows)
+        return [prompts[index // per_prompt] for index in range(images)]
+
+    def _found_prompts(
+        self, found: list[tuple[str, bool] | None], rows: torch.Tensor
+    ) -> list[Prompt]:
+        """The prompt of each row; a text is compared where the stock method has not encoded it."""
+        columns = rows.shape[1]
+        prompts: dict[tuple[str, bool] | None, Prompt] = {}
+        for row, one in zip(rows, found, strict=True):
+            if one not in prompts:
+                assert one is not None
+                text, is_certain = one
+                prompts[one] = (
+                    self._prompt(text, columns)
+                    if is_certain
+                    else self._compared([text], row.unsqueeze(0))[0]
+                )
+        return [prompts[one] for one in found]
+
+    def _of_texts(
+        self, texts: list[str | None], arguments: dict[str, Any], rows: torch.Tensor | None
+    ) -> list[Prompt]:
+        """The prompts of texts that were taken from the call's arguments, or that a user gives."""
+        assert self.recorder.shape is not None
+        columns = self.recorder.shape.tokens
+        given, encoded = self.attribution_prompt, arguments.get("prompt")
+        by_prompt = None if rows is None or rows.shape[0] % len(texts) else rows
+        if by_prompt is not None:
+            by_prompt = by_prompt[:: by_prompt.shape[0] // len(texts)]
+        if given is not None and given != encoded:
+            what = "prompt_embeds" if encoded is None else "prompts"
+            return self._compared(given, by_prompt, prompts=len(texts), what=what)
+        # What diffusers itself has encoded needs no check; what a class has made of it does.
+        own = getattr(getattr(type(self.pipe), "encode_prompt", None), "_rdaam_is_stock", True)
+        if None not in texts and (not own or not self.is_described):
+            return self._compared(texts, by_prompt, prompts=len(texts), what="prompts")
+        return [self._prompt(text, columns) for text in texts]
+
+    def _compared(
+        self,
+        given: Any,
+        rows: torch.Tensor | None,
+        *,
+        prompts: int | None = None,
+        what: str = "prompts",
+    ) -> list[Prompt]:
+        assert self.recorder.shape is not None
+        return prompts_for(
+            self.pipe,
+            given,
+            rows,
+            columns=self.recorder.shape.tokens,
+            prompts=prompts,
+            what=what,
+            clip_skip=self.arguments.get("clip_skip"),
+        )
+
+    def _negative_prompts(self, images: int) -> list[Prompt]:
+        assert self.recorder.shape is not None
+        columns = self.recorder.shape.tokens
+        given = self._as_encoded().get("prompt")
+        count = len(given) if isinstance(given, list) and images % len(given) == 0 else 1
+        prompts = [self._prompt(text, columns) for text in self._negative_texts(count)]
+        return [prompts[index * count // images] for index in range(images)]
 
     def _as_encoded(self) -> dict[str, Any]:
         """The arguments with the prompt that was really encoded."""
@@ -127,15 +301,6 @@ class Run:
             texts: list[Any] = [None] * embeds.shape[0]
         else:
             texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        given = self.attribution_prompt
-        if given is not None:
-            wanted, what = len(texts), "prompt_embeds" if prompt is None else "prompts"
-            texts = [given] if isinstance(given, str) else list(given)
-            if len(texts) != wanted:
-                raise InputError(
-                    f"attribution_prompt has {len(texts)} texts for {wanted} {what}; give one for "
-                    "each."
-                )
         return texts
 
     def _negative_texts(self, prompts: int) -> list[str | None]:
@@ -201,6 +366,42 @@ def so_far(run: Run | None) -> list[Attribution]:
             "after it, they are at pipe.attributions."
         )
     return run.attributions()
+
+
+def count_images(result: Any) -> int | None:
+    """How many images a call returned; None where that cannot be told.
+
+    Args:
+        result: an output of diffusers, or whatever a class of its own returns.
+    """
+    if isinstance(result, Image.Image):
+        return 1
+    try:
+        if isinstance(result[0], torch.Tensor) and result[0].ndim == 5:
+            # Videos have their frames before the channels, and their latents after them.
+            return None
+        images = result if _is_batch(result) else images_of(result)
+    except (IndexError, KeyError, TypeError, AttributeError):
+        return None
+    return len(images) if _is_batch(images) else None
+
+
+def as_pictures(result: Any) -> list[Image.Image]:
+    """The images of whatever a class of its own returns; none where they cannot be told."""
+    if isinstance(result, Image.Image):
+        return [result]
+    try:
+        images = result if _is_batch(result) else images_of(result)
+    except (IndexError, KeyError, TypeError, AttributeError):
+        return []
+    is_latent = isinstance(images, torch.Tensor) and images.ndim == 4 and images.shape[1] != 3
+    return to_pil(images) if _is_batch(images) and not is_latent else []
+
+
+def _is_batch(images: Any) -> bool:
+    if isinstance(images, (torch.Tensor, np.ndarray)):
+        return images.ndim == 4
+    return isinstance(images, list) and all(isinstance(one, Image.Image) for one in images)
 
 
 def to_pil(images: Any) -> list[Image.Image]:

@@ -18,6 +18,9 @@ from diffusers_rdaam.shapes import HeadMeans
 # A half-precision sum of equal addends stops growing after 2048 to 4096 additions. At 500 its error
 # is near one per cent for maps that change from call to call, and several for maps that do not.
 SINGLE_PLANE_ADDITIONS = 500
+# A probability is at most 1 and half precision ends at 65,504: before a cell could get there, its
+# sums are moved to the CPU.
+_MOST_ADDITIONS = 8192
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class HeatMapAccumulator:
         self.banks = shape.banks()
         self._bank_of = {site: bank for bank, sites in self.banks.items() for site in sites}
         self._index_of = {site: index for index, (site, _) in enumerate(shape.grids)}
+        # Additions to a bank's planes since they were last empty, and what was moved out of them.
+        self._since = dict.fromkeys(self.banks, 0)
+        self._moved: dict[Bank, Tensor] = {}
         # A tensor that is made under inference mode could not be updated outside of it.
         with torch.inference_mode(False):
             self._high = {bank: self._plane(bank) for bank in self.banks}
@@ -109,13 +115,43 @@ class HeatMapAccumulator:
 
     def add(self, site: str, maps: HeadMeans) -> None:
         """Add one denoiser call's maps of a site."""
+        self._make_room_in(self._bank_of[site], 1)
         add_to_planes(maps, *self.planes(site))
         self.count(site).add_(1)
+
+    def make_room(self, times: int = 1) -> None:
+        """Prepare for a denoiser call in which every site adds ``times`` times.
+
+        Sums that could exceed half precision's range are moved to the CPU first, in float32. That
+        waits for the device once in tens of thousands of additions.
+        """
+        for bank, sites in self.banks.items():
+            self._make_room_in(bank, len(sites) * times)
+
+    def _make_room_in(self, bank: Bank, additions: int) -> None:
+        if self._since[bank] + additions > _MOST_ADDITIONS:
+            self._moved[bank] = self._sums(bank)
+            self._high[bank].zero_()
+            if bank in self._low:
+                self._low[bank].zero_()
+            self._since[bank] = 0
+        self._since[bank] += additions
+
+    def absorb(self, other: HeatMapAccumulator) -> None:
+        """Add the sums and counts of another accumulator of the same shape, and empty that one."""
+        self.make_room()
+        for bank in self.banks:
+            addend = read_planes(other._high[bank], other._low.get(bank))
+            add_to_planes(addend, self._high[bank], self._low.get(bank))
+        self.counts.add_(other.counts)
+        other.zero_()
 
     def zero_(self) -> None:
         """Forget everything; keep the memory."""
         for plane in (*self._high.values(), *self._low.values(), self.counts):
             plane.zero_()
+        self._since = dict.fromkeys(self.banks, 0)
+        self._moved = {}
 
     @property
     def nbytes(self) -> int:
@@ -132,9 +168,15 @@ class HeatMapAccumulator:
 
     def sums(self, bank: Bank) -> Tensor:
         """Its sums as float32 on the CPU, ``(images, heads or 1, tokens, height, width)``."""
-        high, low = self._high[bank].cpu(), self._low.get(bank)
-        sums = read_planes(high, None if low is None else low.cpu()).unflatten(-1, bank.grid)
+        sums = self._sums(bank).unflatten(-1, bank.grid)
         return sums if bank.heads else sums.unsqueeze(1)
+
+    def _sums(self, bank: Bank) -> Tensor:
+        """Its sums as float32 on the CPU, in the shape of its planes."""
+        high, low = self._high[bank].cpu(), self._low.get(bank)
+        sums = read_planes(high, None if low is None else low.cpu())
+        moved = self._moved.get(bank)
+        return sums if moved is None else sums.add_(moved)
 
     def stored(self) -> list[Tensor]:
         """Each image's sums of the only bank, on the CPU, as they are kept: ``(tokens, pixels)``.
@@ -143,6 +185,8 @@ class HeatMapAccumulator:
         """
         (bank,) = self.banks
         high, low = self._high[bank], self._low.get(bank)
+        if bank in self._moved:
+            return list(self._sums(bank))
         if low is None:
             return [part.to("cpu", copy=True) for part in high]
         pairs = zip(high.split(1), low.split(1), strict=True)

@@ -9,7 +9,14 @@ from torch import Tensor
 from diffusers_rdaam.kernels.dispatch import Choice
 from diffusers_rdaam.kernels.operator import unserved
 from diffusers_rdaam.kernels.sdpa import attention_with_lse
-from diffusers_rdaam.recording.target import Observer, Several, Target, choice_of
+from diffusers_rdaam.recording.target import (
+    Observer,
+    Several,
+    Target,
+    choice_of,
+    observe,
+    without_frames,
+)
 
 
 def attend(
@@ -32,15 +39,35 @@ def attend(
     )
     if not isinstance(target, Target) or target.choice is None:
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        observer.add(query, key, mask, scale)
+        observe(observer, query, key, mask, scale)
         return attended
     attended = _attend_to(target, target.choice, query, key, value, mask, scale)
     for other in others:
-        other.add(query, key, mask, scale)
+        observe(other, query, key, mask, scale)
     return attended
 
 
 def _attend_to(
+    target: Target,
+    choice: Choice,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _attend_and_add(target, choice, query, key, value, mask, scale)
+    if target.failure is None:
+        try:
+            return _attend_and_add(target, choice, query, key, value, mask, scale)
+        except Exception as error:
+            target.failure = without_frames(error)
+    # Recording is over; an error of the attention itself is raised here, as by the stock one.
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def _attend_and_add(
     target: Target,
     choice: Choice,
     query: Tensor,
@@ -54,10 +81,10 @@ def _attend_to(
         return _in_one_pass(target, choice, query, key, value, mask, scale)
     if target.own and choice.wants_lse and not torch.compiler.is_compiling():
         attended, lse = attention_with_lse(query, key, value, mask=mask)
-        target.add(query, key, mask, scale, lse)
+        observe(target, query, key, mask, scale, lse=lse)
     else:
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        target.add(query, key, mask, scale)
+        observe(target, query, key, mask, scale)
     tell_why_apart(target, why)
     return attended
 

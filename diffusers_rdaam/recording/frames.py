@@ -138,7 +138,7 @@ class _Means:
         shape, bank = frames[0].shape, self.bank
         size = (len(frames), max(bank.heads, 1), shape.tokens, *bank.grid)
         dtype = torch.float32 if shape.pair else torch.float16
-        images = [torch.zeros(size, dtype=dtype) for _ in range(shape.images)]
+        images = [torch.zeros(size, dtype=dtype, device="cpu") for _ in range(shape.images)]
         for image, old in zip(images, self._images, strict=False):
             image[:keep] = old[:keep]
         self._images = images

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
+import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
@@ -21,6 +23,7 @@ Storage = Literal["fp16-pair", "fp16"]
 Kept = Literal["steps", "layers", "heads", "queries"]
 Size = tuple[int, int]
 SelfAttentionLike = bool | int | Size | Iterable[int | Size]
+_logger = logging.getLogger("diffusers_rdaam")
 # What may be kept apart fits: the steps, or the layers and heads, of a run of usual size.
 DEFAULT_BUDGET = 512 * 2**20
 
@@ -69,6 +72,7 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
     # Whether the negative prompt's rows are added to those of the prompt's self-attention, which
     # DAAM-I2I does.
     own_of_all_rows = False
+    _has_said = False
 
     def __init__(
         self,
@@ -140,11 +144,24 @@ class RDAAMProcessor(Bound, AttnProcessor2_0):
         """
         observer = self.observer(encoder_hidden_states)
         if observer is None:
+            if self.site is None and encoder_hidden_states is not None:
+                self._say_that_it_is_unbound()
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs
             )
         return self._attend(
             observer, attn, hidden_states, encoder_hidden_states, attention_mask, temb
+        )
+
+    def _say_that_it_is_unbound(self) -> None:
+        """Log, once, that nothing is recorded: a stock pipeline runs with this processor."""
+        if torch.compiler.is_compiling() or self._has_said:
+            return
+        self._has_said = True
+        _logger.warning(
+            "An RDAAMProcessor was set on a denoiser itself, outside of a recorded run, and "
+            "computes stock attention. To record, use record_attention(pipe), or a pipeline of "
+            "diffusers_rdaam with pipe.set_attn_processor(RDAAMProcessor(…))."
         )
 
     def _attend(

@@ -19,11 +19,15 @@ class Progress:
         calls: with rows of the prompt.
         negative_calls: with rows of the negative prompt.
         timesteps: of the calls with rows of the prompt, as the denoiser was given them.
+        texts: of the same calls, the number of the prompt embedding that they were given.
+        steps: how often the scheduler has stepped, where that is followed.
     """
 
     calls: int = 0
     negative_calls: int = 0
     timesteps: list[torch.Tensor | float | int | None] = field(default_factory=list)
+    texts: list[int] = field(default_factory=list)
+    steps: int = 0
     # Whether a step's negative rows have a call of their own, before that of the prompt.
     _negative_first: bool | None = None
 
@@ -35,13 +39,16 @@ class Progress:
             self._negative_first = self.calls == 0
         return self.calls if self._negative_first else self.calls - 1
 
-    def advance(self, rows: RowsOf, timestep: torch.Tensor | float | int | None) -> None:
+    def advance(
+        self, rows: RowsOf, timestep: torch.Tensor | float | int | None, text: int = 0
+    ) -> None:
         """Count a call."""
         if NEGATIVE in rows:
             self.negative_calls += 1
         if CONDITIONAL in rows:
             self.calls += 1
             self.timesteps.append(timestep)
+            self.texts.append(text)
 
     def timestep_numbers(self) -> list[float]:
         """The timesteps as numbers; not a number where none was given. Waits for the device."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.tensor_file import write_tensors
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
@@ -39,11 +37,11 @@ class QueryTarget:
     Args:
         parts: for each branch its buffer ``(images, heads, positions, dim)``, the number of calls
             as one element, and the rows.
-        strict: as of every observer; the text's own target tells what does not fit.
+        failure: as of every observer; the text's own target notes what does not fit.
     """
 
     parts: tuple[tuple[Tensor, Tensor, int, int], ...]
-    strict: bool = True
+    failure: Exception | None = None
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """Copy, so that logits are products over the root of the width, whatever the scale is."""
@@ -216,17 +214,7 @@ class QueryRecord:
             for name, buffer in buffers.items()
             for image, part in enumerate(buffer)
         }
-        try:
-            save_file(tensors, path)
-        except (OSError, SafetensorError) as error:
-            # safetensors tells the system's number in its text only.
-            full = f"os error {errno.ENOSPC})" in str(error)
-            full |= getattr(error, "errno", None) == errno.ENOSPC
-            cure = "The disk is full; give" if full else "Give"
-            raise InputError(
-                f"The queries could not be written to {path}: {error}. {cure} queries_on= a folder "
-                "that has room and may be written, or 'cpu'."
-            ) from error
+        write_tensors(path, tensors, noun="queries")
         return {
             name: [
                 StoredTensor(path, f"{name}/{image}", tuple(buffer.shape[1:]), buffer.dtype)

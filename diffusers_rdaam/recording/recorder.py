@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +14,19 @@ from torch import nn
 
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
-from diffusers_rdaam.errors import NoAttributionError, RDAAMError
+from diffusers_rdaam.errors import (
+    ForeignThreadWarning,
+    LayoutUnknownWarning,
+    NoAttributionError,
+    NotRecordedWarning,
+    PromptSwitchedWarning,
+    RDAAMError,
+    RecordingFailedWarning,
+)
 from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.budget import price
+from diffusers_rdaam.recording.encodings import TextTracker
 from diffusers_rdaam.recording.expected import expected_calls
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.frames import Frames, ImageMaps
@@ -25,9 +35,10 @@ from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, 
 from diffusers_rdaam.recording.queries import QueryRecord
 from diffusers_rdaam.recording.self_maps import SelfMaps
 from diffusers_rdaam.recording.sites import Site
-from diffusers_rdaam.recording.target import Bound, Observer, Several
+from diffusers_rdaam.recording.target import Bound, Observer, Several, without_frames
 from diffusers_rdaam.recording.text_maps import TextMaps
-from diffusers_rdaam.recording.verdict import empty_text, lost_text, silent_text
+from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed, Waiting
+from diffusers_rdaam.recording.verdict import check_numbers, empty_error, lost_error, silent_error
 from diffusers_rdaam.recording.vocabulary import (
     EncodedText,
     VocabularyEntry,
@@ -41,6 +52,12 @@ class Buffers:
 
     text: dict[str, Frames] = field(default_factory=dict)
     own: list[HeatMapAccumulator] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the denoiser's device."""
+        text = sum(frames.nbytes for frames in self.text.values())
+        return text + sum(buffer.nbytes for buffer in self.own)
 
 
 class Recorder:
@@ -68,24 +85,41 @@ class Recorder:
         vocabulary: Sequence[EncodedText] = (),
     ) -> None:
         self.pipe = pipe
-        self.family = family
         self.template = template
         self.announce = announce
         self.denoiser = family.denoiser(pipe)
-        left = buffers or Buffers()
-        self.text = TextMaps(pipe, family, template, left.text)
-        self.own = SelfMaps(pipe, family, template, left.own) if template.self_attention else None
-        self.queries = QueryRecord(pipe, family, template) if template.queries else None
-        self.vocabulary = VocabularyMaps(pipe, family, template, vocabulary) if vocabulary else None
-        self.progress = Progress()
-        self.failure: Exception | None = None
+        # Whether calls count that are made now; a session has it off outside of the stock call.
+        self.is_open = True
+        self._vocabulary = vocabulary
         self._bound: set[Bound] = set()
-        self._handles: list[Any] = []
-        self._claim = ExitStack()
+        self._met: set[Bound] = set()
+        self._undo: ExitStack | None = None
         self._settled = False
-        self._lost: str | None = None
+        self._lost: NoAttributionError | None = None
         self._paused = False
         self._thread: int | None = None
+        self._begin_afresh(family, buffers or Buffers(), waits=False)
+
+    def _begin_afresh(self, family: Family, buffers: Buffers, *, waits: bool) -> None:
+        pipe, template = self.pipe, self.template
+        self.family = family
+        self.text = TextMaps(pipe, family, template, buffers.text)
+        own = template.self_attention
+        self.own = SelfMaps(pipe, family, template, buffers.own) if own else None
+        self.queries = QueryRecord(pipe, family, template) if template.queries else None
+        self.vocabulary = (
+            VocabularyMaps(pipe, family, template, self._vocabulary) if self._vocabulary else None
+        )
+        self.progress = Progress()
+        self.texts = TextTracker()
+        self.failure: NoAttributionError | None = None
+        # Calls that were not recorded: of another prompt, and of another thread.
+        self.skipped = 0
+        self.foreign_calls = 0
+        # Calls whose rows no layout described, and whether another denoiser was seen in the place.
+        self.unread = 0
+        self.was_replaced = False
+        self._waiting = Waiting() if waits else None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -112,27 +146,66 @@ class Recorder:
         """For the next run."""
         return Buffers(self.text.buffers, [] if self.own is None else self.own.buffers)
 
-    def __enter__(self) -> Recorder:
+    @property
+    def thread(self) -> int | None:
+        """The thread whose calls are recorded; None while nothing is."""
+        return self._thread
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a callback is running, whose calls are no part of the run."""
+        return self._paused
+
+    def arm(self, undo: ExitStack) -> None:
+        """Follow the denoiser's calls from now on.
+
+        Args:
+            undo: gets an entry before each change; closing it ends the run, also after an
+                interrupt at any line. Its entries are no code of this package, because a second
+                interrupt would end that, too.
+
+        Raises:
+            AlreadyRecordingError: another run has the denoiser.
+        """
+        claim(self.denoiser, self, undo)
         self._thread = threading.get_ident()
-        claim(self.denoiser, self, self._claim)
+        self._undo = undo
         # Disarmed between calls: gradient checkpointing calls the sites again on the way back.
-        self._handles = [
-            self.denoiser.register_forward_pre_hook(self._before_call, with_kwargs=True),
-            self.denoiser.register_forward_hook(self._after_call, always_call=True),
-        ]
+        hook = _Hook(self)
+        entry = self.family.entry(self.pipe)
+        undo.callback(entry.register_forward_pre_hook(hook.before, with_kwargs=True).remove)
+        undo.callback(entry.register_forward_hook(hook.after, always_call=True).remove)
+
+    def __enter__(self) -> Recorder:
+        stack = ExitStack()
+        try:
+            self.arm(stack)
+        except BaseException:
+            stack.close()
+            raise
+        self._own_undo = stack
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._own_undo.close()
+
+    def restart(self, family: Family, *, waits: bool = False) -> None:
+        """Forget what was recorded; the calls from now on are a run.
+
+        Args:
+            family: how to read its calls.
+            waits: whether each call is confirmed by a step of the scheduler, because it is not
+                known which calls make the image; see :mod:`unconfirmed`.
+        """
         self._disarm()
-        for handle in self._handles:
-            handle.remove()
-        self._claim.close()
+        self._begin_afresh(family, self.buffers, waits=waits)
 
     @torch.compiler.disable
     def _before_call(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if self.failure is not None:
+        """The denoiser is about to be called."""
+        if self.failure is not None or not self.is_open:
             return
         if threading.get_ident() != self._thread:
             self._meet_a_stranger()
@@ -141,39 +214,65 @@ class Recorder:
             return
         try:
             call = self.family.read_call(self.pipe, args, kwargs)
-            if call is not None:
+            if call is None:
+                self.unread += 1
+            else:
                 self._record(call)
-        except RDAAMError as error:
-            if self.calls == 0:
+        except (RDAAMError, Warning) as error:
+            # Before the first step an error is told; a warning is one where the user wants it.
+            if self.calls == 0 and not self.skipped and self._waiting is None:
                 raise
             # Steps have been spent: the image is worth more than its attribution.
-            self.failure = error
+            self.fail(error)
+        except Exception as error:
+            self.fail(error)
 
     @torch.compiler.disable
     def _after_call(self, *unused: object) -> None:
+        """The denoiser has returned, or raised."""
         if threading.get_ident() != self._thread:
             return
-        self._disarm()
+        error = self._disarm()
+        if error is not None and self.failure is None:
+            self.fail(error)
         if self.queries is None or self.failure is not None:
             return
         try:
             self.queries.flush()
-        except RDAAMError as error:
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Stop recording, and keep the reason; the image is made all the same."""
+        if isinstance(error, NoAttributionError):
             self.failure = error
+        elif isinstance(error, RDAAMError):
+            self.failure = NoAttributionError(str(error), warning=RecordingFailedWarning)
+        else:
+            self.failure = NoAttributionError(
+                f"Recording stopped at denoiser call {self.calls + self.skipped} with "
+                f"{type(error).__name__}: {error}. {_cure(error)}",
+                warning=RecordingFailedWarning,
+            )
+        without_frames(self.failure)
+        self._disarm()
+        # Out of memory or not: what was recorded is no part of an answer any more.
+        self.text.buffers = {}
+        if self.own is not None:
+            self.own.buffers = []
+        if self.vocabulary is not None:
+            self.vocabulary.buffers = []
 
     def _meet_a_stranger(self) -> None:
         """Another thread calls the denoiser; processors tell them apart, unless compiled."""
+        self.foreign_calls += 1
         compiled = getattr(self.denoiser, "_compiled_call_impl", None) is not None
         if compiled or getattr(self.pipe, "unet", self.denoiser) is not self.denoiser:
             self.failure = NoAttributionError(
                 f"Another thread has called the compiled {type(self.denoiser).__name__} during "
-                "the run, which it shares. Give each thread a pipeline with a denoiser of its own."
+                "the run, which it shares. Give each thread a pipeline with a denoiser of its own.",
+                warning=ForeignThreadWarning,
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A denoiser that is copied in the middle of a run has hooks; the copy's do nothing.
-        over = NoAttributionError("This is a copy, made during a run.")
-        return {"failure": over, "_bound": set(), "_thread": None, "_paused": True}
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -193,13 +292,132 @@ class Recorder:
         if not rows:
             return
         images = {stop - start for start, stop in rows.values()}
+        if self.shape is not None:
+            self.text.check(call, images, self.progress)
+        text = self._text_of(call)
+        waiting = self._waiting
+        if waiting is None and self._is_of_another_prompt(text):
+            self.skipped += 1
+            return
+        if waiting is not None and not waiting.has_stepped and waiting.is_of_another_step(call):
+            self._confirm(waiting.chosen_by_timestep())
         if self.shape is None:
             self._begin(call, max(images))
-        self.text.check(call, images, self.progress)
-        self._arm(rows)
-        self.progress.advance(rows, call.timestep)
+            self.text.check(call, images, self.progress)
+        if waiting is None:
+            self._arm(rows, call)
+            self.progress.advance(rows, call.timestep, text)
+            return
+        number = waiting.next_number()
+        if number is None:
+            raise NoAttributionError(
+                f"{type(self.pipe).__name__} has a loop of its own that calls the denoiser more "
+                f"than {MOST_UNCONFIRMED} times with the prompt between two steps of its "
+                f"scheduler, and which of the calls makes the image is not known. {_GIVE_ROWS}",
+                warning=LayoutUnknownWarning,
+            )
+        self._arm(rows, call, scratch=number)
+        waiting.calls.append(Unconfirmed(number, call, rows, text))
+
+    def _is_of_another_prompt(self, text: int) -> bool:
+        """The maps of two prompts are never added: a column would stand for two words."""
+        first = self.progress.texts[0] if self.progress.texts else text
+        return text != first and "steps" not in self.template.keep
+
+    @property
+    def first_text(self) -> torch.Tensor | None:
+        """The embedding rows of the prompt, one an image; None before the first call."""
+        texts = self.texts.texts
+        return texts[self.progress.texts[0]] if texts and self.progress.texts else None
+
+    def _text_of(self, call: DenoiserCall) -> int:
+        if call.text is None or call.states is None or call.start == call.stop:
+            return 0
+        return self.texts.index_of(call.states, call.text)
+
+    def before_step(self, latents: Any) -> None:
+        """The scheduler is about to step: see which of the waiting calls makes the image."""
+        if self.is_open and not self._paused and threading.get_ident() == self._thread:
+            self.progress.steps += 1
+            if self.family.denoiser(self.pipe) is not self.denoiser:
+                self.was_replaced = True
+        waiting = self._waiting
+        if waiting is None or self._paused or self.failure is not None or not self.is_open:
+            return
+        try:
+            if not waiting.has_stepped and self.calls:
+                # Calls before the first step were another loop's, such as an inversion.
+                calls = waiting.calls
+                self._begin_afresh_in_place()
+                waiting.calls = calls
+            waiting.has_stepped = True
+            if waiting.calls:
+                self._confirm(waiting.chosen_by(latents))
+        except Exception as error:
+            self.fail(error)
+
+    def _begin_afresh_in_place(self) -> None:
+        for frames in self.text.buffers.values():
+            frames.zero_()
+        for record in (self.own, self.vocabulary):
+            for buffer in () if record is None else record.buffers:
+                buffer.zero_()
+        self.progress = Progress(steps=self.progress.steps)
+
+    def on_new_timesteps(self) -> None:
+        """A loop begins: of a loop that nothing describes the last one makes the image."""
+        if self._waiting is not None and self.is_open and not self._paused:
+            self.restart(self.family, waits=True)
+
+    def settle_waiting(self) -> None:
+        """The run is over: the calls that still wait count if that is clear."""
+        waiting = self._waiting
+        if waiting is None or self.failure is not None or not waiting.calls:
+            return
+        try:
+            if waiting.has_stepped:
+                self._drop(waiting.calls)
+            else:
+                self._confirm(waiting.chosen_by_timestep())
+        except Exception as error:
+            self.fail(error)
+
+    def _confirm(self, chosen: Unconfirmed | None) -> None:
+        assert self._waiting is not None
+        if chosen is None:
+            raise NoAttributionError(
+                f"{type(self.pipe).__name__} has a loop of its own that calls the denoiser "
+                f"{len(self._waiting.calls)} times with the prompt in one step, and which of the "
+                f"calls makes the image is not known. {_GIVE_ROWS}",
+                warning=LayoutUnknownWarning,
+            )
+        if self._is_of_another_prompt(chosen.text):
+            self.skipped += 1
+            self._drop(self._waiting.calls)
+            return
+        self.text.confirm(chosen.number, chosen.rows, self.progress)
+        for record in (self.own, self.vocabulary):
+            if record is not None:
+                record.confirm(chosen.number)
+        self.progress.advance(chosen.rows, chosen.call.timestep, chosen.text)
+        self._drop(self._waiting.calls)
+
+    def _drop(self, calls: list[Unconfirmed]) -> None:
+        for one in calls:
+            self.text.forget(one.number)
+            for record in (self.own, self.vocabulary):
+                if record is not None:
+                    record.forget(one.number)
+        assert self._waiting is not None
+        self._waiting.calls = []
 
     def _begin(self, call: DenoiserCall, images: int) -> None:
+        if self._waiting is not None and self.queries is not None:
+            raise NoAttributionError(
+                f"keep='queries' needs to know which calls of the denoiser make the image, and "
+                f"{type(self.pipe).__name__} has a loop of its own. {_GIVE_ROWS}",
+                warning=LayoutUnknownWarning,
+            )
         calls = expected_calls(self.pipe)
         told = [self.text.begin(call, images, calls)]
         assert self.shape is not None
@@ -213,42 +431,56 @@ class Recorder:
                 if text is not None:
                     self.announce(text)
 
-    def _arm(self, rows: RowsOf) -> None:
+    def _arm(self, rows: RowsOf, call: DenoiserCall, *, scratch: int | None = None) -> None:
         of_site: dict[str, tuple[Observer, ...]] = {}
-        for targets in self._targets(rows):
+        for targets in self._targets(rows, call.rows, scratch):
             for name, target in targets.items():
                 of_site[name] = (*of_site.get(name, ()), target)
         for site in (*self.sites, *(self.own.sites if self.own is not None else ())):
-            if isinstance(site.processor, Bound) and site.name in of_site:
+            processor = site.processor
+            if isinstance(processor, Bound) and site.name in of_site:
                 observers = of_site[site.name]
                 target = observers[0] if len(observers) == 1 else Several(observers)
-                target.strict = self.calls == 0
-                site.processor.arm(target, self._thread)
-                self._bound.add(site.processor)
+                target.failure = None
+                if processor not in self._met and self._undo is not None:
+                    # Not by way of the site: a callback may take a processor away for a while.
+                    self._undo.callback(processor.__dict__.update, target=None)
+                    self._met.add(processor)
+                self._bound.add(processor)
+                processor.arm(target, self._thread)
 
-    def _targets(self, rows: RowsOf) -> Iterator[Mapping[str, Observer]]:
-        yield self.text.targets(rows, self.progress)
+    def _targets(
+        self, rows: RowsOf, of_call: int, scratch: int | None
+    ) -> Iterator[Mapping[str, Observer]]:
+        yield self.text.targets(rows, self.progress, of_call=of_call, scratch=scratch)
         if self.own is not None:
-            yield self.own.targets(rows)
+            yield self.own.targets(rows, of_call=of_call, scratch=scratch)
         if self.vocabulary is not None:
-            yield self.vocabulary.targets(rows)
+            yield self.vocabulary.targets(rows, of_call=of_call, scratch=scratch)
         if self.queries is not None:
             yield self.queries.targets(rows, self.progress)
 
-    def _disarm(self) -> None:
-        # Not by way of the sites: a callback may have taken a processor away, to put it back later.
-        while self._bound:
-            self._bound.pop().target = None
+    def _disarm(self) -> Exception | None:
+        """Unbind the processors from the buffers; the exception that one of them has noted."""
+        error = None
+        for processor in self._bound:
+            target, processor.target = processor.target, None
+            if target is not None and error is None:
+                error = target.failure
+        self._bound.clear()
+        return error
 
     def read(self) -> list[ImageMaps]:
         """What was recorded of each image, also in the middle of a run.
 
         Raises:
             NoAttributionError: the run did not call the denoiser or changed its input; a site lost
-                its processor during the run, or recorded nothing.
+                its processor during the run, or recorded nothing; the maps are not finite.
         """
         self._check()
-        return self.text.read(CONDITIONAL, self.progress)
+        found = self.text.read(CONDITIONAL, self.progress)
+        check_numbers(found, self.template)
+        return found
 
     def read_negative(self) -> list[ImageMaps] | None:
         """The same of the negative prompt; None where it is not kept or was not there.
@@ -257,7 +489,9 @@ class Recorder:
         """
         if self.progress.negative_calls == 0:
             return None
-        return self.text.read(NEGATIVE, self.progress)
+        found = self.text.read(NEGATIVE, self.progress)
+        check_numbers(found, self.template)
+        return found
 
     def read_own(self) -> list[tuple[SelfGrid, ...]] | None:
         """Each image's self-attention; None where it is not kept."""
@@ -273,14 +507,83 @@ class Recorder:
 
     def settle(self) -> None:
         """Look for lost processors now; what is installed later does not matter any more."""
-        self._lost = lost_text(self.sites)
+        self._lost = lost_error(self.sites)
         self._settled = True
+
+    def incomplete(self) -> tuple[type[NotRecordedWarning], str] | None:
+        """What of the run is not in its maps, though they are right; None if all is."""
+        if self.skipped:
+            return PromptSwitchedWarning, (
+                f"Another text embedding was put in the prompt's place during the run. The maps "
+                f"are those of the {self.calls} of {self.calls + self.skipped} denoiser calls with "
+                "the first prompt. Record with RDAAMProcessor(keep='steps') to have each step with "
+                "its own words."
+            )
+        if len(set(self.progress.texts)) > 1:
+            return PromptSwitchedWarning, (
+                "Another text embedding was put in the prompt's place during the run. Each step of "
+                "attribution.steps has the words of its own prompt; the attribution as a whole is "
+                "that of the steps with the first prompt."
+            )
+        return None
 
     def _check(self) -> None:
         if self.failure is not None:
-            raise NoAttributionError(str(self.failure)) from self.failure
-        reason = empty_text(self.progress) or self.text.misfit()
-        reason = reason or (self._lost if self._settled else lost_text(self.sites))
-        reason = reason or silent_text(self.text, self.progress)
-        if reason is not None:
-            raise NoAttributionError(reason)
+            raise NoAttributionError(str(self.failure), warning=self.failure.warning)
+        error = None
+        if self._waiting is not None and not self.calls and self.unread:
+            error = NoAttributionError(
+                f"{type(self.pipe).__name__} has a loop of its own, and in none of its "
+                f"{self.unread} denoiser calls a row carries an embedding that its encode_prompt "
+                f"returned for the prompt, side by side with the others. {_GIVE_ROWS}",
+                warning=LayoutUnknownWarning,
+            )
+        error = error or empty_error(self.progress, self.foreign_calls) or self.text.misfit()
+        error = error or (self._lost if self._settled else lost_error(self.sites))
+        error = error or silent_error(self.text, self.progress)
+        if error is not None:
+            raise error
+
+
+class _Hook:
+    """Hooks of a denoiser that hold their run weakly, and do nothing for a copy of the denoiser."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = weakref.ref(recorder)
+        self._module = weakref.ref(recorder.family.entry(recorder.pipe))
+
+    def _living(self, module: nn.Module) -> Recorder | None:
+        return self._recorder() if self._module() is module else None
+
+    @torch.compiler.disable
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        recorder = self._living(module)
+        if recorder is not None:
+            recorder._before_call(module, args, kwargs)
+
+    @torch.compiler.disable
+    def after(self, module: nn.Module, *unused: object) -> None:
+        recorder = self._living(module)
+        if recorder is not None:
+            recorder._after_call()
+
+    def __reduce__(self) -> Any:
+        # A denoiser that is copied in the middle of a run has hooks; the copy's do nothing.
+        return (_dead_hook, ())
+
+
+def _dead_hook() -> _Hook:
+    hook = _Hook.__new__(_Hook)
+    hook._recorder = hook._module = lambda: None  # type: ignore[assignment]  # a dead reference
+    return hook
+
+
+_GIVE_ROWS = (
+    "Say which calls and rows are the prompt's with record_attention(pipe, rows=…, prompt=…)."
+)
+
+
+def _cure(error: Exception) -> str:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return "Make smaller or fewer images at a time, or keep less."
+    return "The image was made without recording from there on."

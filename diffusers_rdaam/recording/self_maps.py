@@ -46,7 +46,8 @@ class SelfMaps:
         self.template = template
         self.buffers = list(buffers)
         self.sites: tuple[Site, ...] = family.self_sites(family.denoiser(pipe))
-        self._targets: dict[tuple[tuple[int, int], ...], dict[str, Target]] = {}
+        self._targets: dict[object, dict[str, Target]] = {}
+        self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
         """Choose the grids and allocate; the price.
@@ -103,25 +104,50 @@ class SelfMaps:
             )
         return {site.name: self.family.grid(site, call.latent_size) for site in sites}
 
-    def targets(self, rows: RowsOf) -> dict[str, Target]:
-        """Where each site of a chosen grid adds its maps during this call."""
+    def targets(
+        self, rows: RowsOf, *, of_call: int, scratch: int | None = None
+    ) -> dict[str, Target]:
+        """Where each site of a chosen grid adds its maps during this call; as TextMaps does."""
         if CONDITIONAL not in rows:
             return {}
         parts = [rows[CONDITIONAL]]
         if self.template.own_of_all_rows and NEGATIVE in rows:
             parts.append(rows[NEGATIVE])
-        if (key := tuple(parts)) not in self._targets:
-            self._targets[key] = dict(self._make_targets(key))
+        if scratch is None:
+            buffers = self.buffers
+            for buffer in buffers:
+                buffer.make_room(len(parts))
+        else:
+            made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
+            buffers = self._scratch.setdefault(scratch, made)
+        key = (tuple(parts), of_call, scratch)
+        if key not in self._targets:
+            self._targets[key] = dict(self._make_targets(buffers, tuple(parts), of_call))
         return self._targets[key]
 
-    def _make_targets(self, parts: tuple[tuple[int, int], ...]) -> Iterable[tuple[str, Target]]:
-        for buffer in self.buffers:
+    def _make_targets(
+        self,
+        buffers: Iterable[HeatMapAccumulator],
+        parts: tuple[tuple[int, int], ...],
+        of_call: int,
+    ) -> Iterable[tuple[str, Target]]:
+        for buffer in buffers:
             for name, _ in buffer.shape.grids:
                 choice = choose(self.template.backend, device=buffer.shape.device)
                 high, low = buffer.planes(name)
                 count = buffer.count(name)
                 branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
-                yield name, Target.of(name, branches, choice, own=True)
+                yield name, Target.of(name, branches, choice, rows=of_call, own=True)
+
+    def confirm(self, scratch: int) -> None:
+        """Count a call that was recorded into scratch buffers."""
+        for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
+            buffer.absorb(other)
+
+    def forget(self, scratch: int) -> None:
+        """Leave a call out that was recorded into scratch buffers."""
+        for buffer in self._scratch.get(scratch, ()):
+            buffer.zero_()
 
     def read(self) -> list[tuple[SelfGrid, ...]]:
         """What was recorded of each image, on the CPU, in the order of the chosen grids.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from diffusers_rdaam.errors import ProcessorError
 from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.tap import Tap, can_tap, tap, untap
+from diffusers_rdaam.recording.tap import Tap, can_tap, tap, undo_tap, untap
 from diffusers_rdaam.recording.target import Bound
 
 
@@ -40,8 +41,26 @@ class Site:
         return self.module.processor
 
 
-def install(sites: Iterable[Site], template: RDAAMProcessor) -> None:
+Replacements = dict[str, tuple[Any, Any]]
+
+
+def install(
+    sites: Iterable[Site],
+    template: RDAAMProcessor,
+    undo: ExitStack | None = None,
+    *,
+    earlier: Replacements | None = None,
+) -> None:
     """Put a child of ``template`` in the place of every stock processor, and tap the known others.
+
+    Args:
+        sites: of one denoiser.
+        template: the options.
+        undo: gets an entry before each change. Without one, an exception or interrupt in the
+            middle leaves every site as it was.
+        earlier: replacements of an earlier call by the site's name, each with what it stands for:
+            they are put on again, so that a compiled denoiser sees the same objects. New ones are
+            added.
 
     Raises:
         ProcessorError: a site has a processor that cannot be recorded; nothing is changed.
@@ -50,28 +69,89 @@ def install(sites: Iterable[Site], template: RDAAMProcessor) -> None:
     foreign = [site for site in sites if not is_recordable(site)]
     if foreign:
         raise ProcessorError(foreign_text(foreign))
-    for site in sites:
-        processor = site.processor
-        if is_stock(site):
-            child = template.bind(site.name)
-            bound = isinstance(processor, RDAAMProcessor)
-            child.original = processor.original if bound else processor
-            site.module.processor = child
+    with ExitStack() as stack:
+        for site in sites:
+            _replace(site, template, stack if undo is None else undo, earlier)
+        stack.pop_all()
+
+
+def _replace(
+    site: Site, template: RDAAMProcessor, undo: ExitStack, earlier: Replacements | None
+) -> None:
+    processor = site.processor
+    known = None if earlier is None else earlier.get(site.name)
+    if known is not None and known[0] is processor:
+        undo.callback(setattr, site.module, "processor", processor)
+        site.module.processor = known[1]
+        return
+    if is_stock(site):
+        child = template.bind(site.name)
+        bound = isinstance(processor, RDAAMProcessor)
+        child.original = processor.original if bound else processor
+        undo.callback(setattr, site.module, "processor", processor)
+        site.module.processor = child
+    else:
+        # One that is tapped already may be another denoiser's.
+        stock = untap(processor) if isinstance(processor, Tap) else processor
+        if isinstance(stock, nn.Module):
+            undo_tap(stock, undo)
         else:
-            # One that is tapped already may be another denoiser's.
-            stock = untap(processor) if isinstance(processor, Tap) else processor
-            site.module.processor = tap(stock, site.name)
+            undo.callback(setattr, site.module, "processor", processor)
+        site.module.processor = child = tap(stock, site.name)
+    if earlier is not None and child is not processor:
+        earlier[site.name] = (processor, child)
 
 
-def install_own(sites: Iterable[Site], template: RDAAMProcessor) -> None:
+def install_own(
+    sites: Iterable[Site],
+    template: RDAAMProcessor,
+    undo: ExitStack | None = None,
+    *,
+    earlier: Replacements | None = None,
+) -> None:
     """Make those of the self-attention sites record that can, if the template asks for it.
 
     The others stay as they are: pipelines put processors of their own on some of them.
     """
     if template.self_attention:
-        install([site for site in sites if is_recordable(site)], template)
+        chosen = [site for site in sites if is_recordable(site)]
+        install(chosen, template, undo, earlier=earlier)
     else:
         release(sites)
+
+
+def install_for_run(
+    sites: Iterable[Site],
+    own_sites: Iterable[Site],
+    template: RDAAMProcessor,
+    undo: ExitStack,
+    *,
+    earlier: Replacements | None = None,
+) -> None:
+    """Install for the time of a run; closing ``undo`` gives every site back what it had.
+
+    What somebody else puts on a site meanwhile, such as an adapter, stays there. Only if that look
+    is interrupted, every site gets what it had before, whatever stands there.
+
+    Args:
+        sites, own_sites: of text attention and of self-attention.
+        template, undo, earlier: as for :func:`install`.
+
+    Raises:
+        ProcessorError: as :func:`install`.
+    """
+    sites, own_sites = tuple(sites), tuple(own_sites)
+    by_force = ExitStack()
+    undo.callback(by_force.close)
+    undo.callback(_restore_gently, remember((*sites, *own_sites)), by_force)
+    install(sites, template, by_force, earlier=earlier)
+    if template.self_attention:
+        install_own(own_sites, template, by_force, earlier=earlier)
+
+
+def _restore_gently(before: list[Before], by_force: ExitStack) -> None:
+    restore(before)
+    by_force.pop_all()
 
 
 def release(sites: Iterable[Site]) -> None:

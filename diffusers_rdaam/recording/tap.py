@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from diffusers_rdaam.recording.attend import tell_why_apart
 from diffusers_rdaam.recording.projection import project
-from diffusers_rdaam.recording.target import Bound, Observer
+from diffusers_rdaam.recording.target import Bound, Observer, observe, without_frames
 
 
 class _Manner(NamedTuple):
@@ -82,9 +83,19 @@ def untap(processor: Any) -> Any:
         # diffusers makes another of the same class in places: that one stands for nothing.
         processor = copy.copy(processor)
     processor.__class__ = cast("Any", type(processor)).stock
-    for name in ("site", "target", "thread", "used"):
+    for name in _OF_A_TAP:
         processor.__dict__.pop(name, None)
     return processor
+
+
+_OF_A_TAP = ("site", "target", "thread", "used")
+
+
+def undo_tap(processor: nn.Module, undo: ExitStack) -> None:
+    """Fill an undo list with what gives a processor with weights its class back."""
+    for name in _OF_A_TAP:
+        undo.callback(processor.__dict__.pop, name, None)
+    undo.callback(setattr, processor, "__class__", type(processor))
 
 
 class Tap(Bound):
@@ -102,6 +113,24 @@ class Tap(Bound):
         temb: Tensor | None,
     ) -> None:
         """Add the maps of the text. An IP-Adapter's context is the text and its images."""
+        if torch.compiler.is_compiling():
+            self._observe(observer, attn, hidden_states, context, attention_mask, temb)
+            return
+        try:
+            self._observe(observer, attn, hidden_states, context, attention_mask, temb)
+        except Exception as error:
+            # The processor's own attention comes after this, and makes the image.
+            observer.failure = without_frames(error)
+
+    def _observe(
+        self,
+        observer: Observer,
+        attn: Attention,
+        hidden_states: Tensor,
+        context: Any,
+        attention_mask: Tensor | None,
+        temb: Tensor | None,
+    ) -> None:
         text = context[0] if isinstance(context, tuple) else context
         manner = _MANNERS[self.stock.__name__]
         # Gradient checkpointing compares what a call saved for its way back with what it saves when
@@ -111,7 +140,7 @@ class Tap(Bound):
                 attn, hidden_states, text, attention_mask, temb, normalize=manner.normalizes
             )
         scale = attn.scale if manner.scales_itself else key.shape[-1] ** -0.5
-        observer.add(query, key, mask, scale)
+        observe(observer, query, key, mask, scale)
         tell_why_apart(observer, f"{self.stock.__name__} computes its attention itself")
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.errors import RecordingError
 from diffusers_rdaam.kernels.dispatch import Choice, Used
 
 
@@ -40,8 +39,9 @@ class Target:
         site: its name.
         branches: the conditional rows, and where they are kept those of the negative prompt.
         accumulate: the kernel.
-        strict: whether to raise where the maps do not fit, which is right before steps were spent.
-        misfit: why the maps did not fit, where they did not and ``strict`` was off.
+        rows: how many rows a call of the site has; any number if None.
+        misfit: why the maps of a call did not fit; nothing is raised, because the image is made.
+        failure: an exception of a recording operation; the image is made all the same.
         own: whether it is self-attention that is added, where no text is given.
         choice: where the kernel comes from; it may have one that computes the attention too.
     """
@@ -49,17 +49,24 @@ class Target:
     site: str
     branches: tuple[Branch, ...]
     accumulate: Callable[..., None]
-    strict: bool = True
+    rows: int | None = None
     misfit: str | None = None
+    failure: Exception | None = None
     own: bool = False
     choice: Choice | None = None
 
     @classmethod
     def of(
-        cls, site: str, branches: tuple[Branch, ...], choice: Choice, *, own: bool = False
+        cls,
+        site: str,
+        branches: tuple[Branch, ...],
+        choice: Choice,
+        *,
+        rows: int | None = None,
+        own: bool = False,
     ) -> Target:
         """With the kernel of a choice."""
-        return cls(site, branches, choice.accumulate, own=own, choice=choice)
+        return cls(site, branches, choice.accumulate, rows=rows, own=own, choice=choice)
 
     def add(
         self,
@@ -75,10 +82,6 @@ class Target:
             query, key, mask, scale: of all rows, as :mod:`diffusers_rdaam.kernels.reference` has
                 them.
             lse: the attention's log-sum-exp ``(rows, heads, positions)``, where it is at hand.
-
-        Raises:
-            RecordingError: the site attends from another number of positions than its grid has, or
-                to another number of columns than the text.
         """
         if self.fits(query, key):
             self.add_from(0, query, key, mask, scale, lse)
@@ -120,12 +123,14 @@ class Target:
             )
 
     def fits(self, query: Tensor, key: Tensor) -> bool:
-        """Whether a call has the positions and columns of the planes; noted where it has not.
-
-        Raises:
-            RecordingError: it has not, and ``strict`` is on.
-        """
+        """Whether a call has the rows, positions and columns expected; noted where it has not."""
         columns, positions = self.branches[0].high.shape[-2:]
+        if self.rows is not None and query.shape[0] != self.rows:
+            self._misfits(
+                f"with {query.shape[0]} rows, where its denoiser call has {self.rows}: something "
+                "splits the batch inside of the denoiser, or multiplies it"
+            )
+            return False
         if query.shape[2] != positions:
             self._misfits(
                 f"from {query.shape[2]} image positions, where {positions} were expected of its "
@@ -148,13 +153,10 @@ class Target:
         return False
 
     def _misfits(self, what: str) -> None:
-        text = (
-            f"{self.site} attends {what}. To generate without recording, use "
-            "pipe.set_attn_processor(AttnProcessor2_0())."
+        self.misfit = (
+            f"{self.site} attends {what}. Switch that off to record, or generate without "
+            "recording: pipe.set_attn_processor(AttnProcessor2_0())."
         )
-        if self.strict:
-            raise RecordingError(text)
-        self.misfit = text
 
     def wants(self, context: object) -> bool:
         """Whether a call with this context, or with none, is one to add."""
@@ -165,7 +167,7 @@ class Target:
 class Observer(Protocol):
     """What sees the queries and keys of a site during one denoiser call."""
 
-    strict: bool
+    failure: Exception | None
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """See those of one call of the site."""
@@ -181,14 +183,14 @@ class Several:
         self.observers = observers
 
     @property
-    def strict(self) -> bool:
-        """Of the first; setting it sets all."""
-        return self.observers[0].strict
+    def failure(self) -> Exception | None:
+        """The first exception of any; setting it sets that of the first observer."""
+        found = (one.failure for one in self.observers if one.failure is not None)
+        return next(found, None)
 
-    @strict.setter
-    def strict(self, value: bool) -> None:
-        for observer in self.observers:
-            observer.strict = value
+    @failure.setter
+    def failure(self, error: Exception | None) -> None:
+        self.observers[0].failure = error
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """Every observer, in order."""
@@ -216,8 +218,10 @@ class Bound:
     def arm(self, target: Observer, thread: int | None) -> None:
         """Record into a target from now on, what this thread calls."""
         choice = choice_of(target)
-        self.target, self.thread = target, thread
+        # The thread first: another one, between the two, must not take the target for its own.
+        self.thread = thread
         self.used = None if choice is None else choice.used
+        self.target = target
 
     def observer(self, context: object) -> Observer | None:
         """The target, where a call with this context, or with none, is one to add.
@@ -242,3 +246,27 @@ def choice_of(observer: Observer) -> Choice | None:
     while isinstance(observer, Several):
         observer = observer.observers[0]
     return observer.choice if isinstance(observer, Target) else None
+
+
+def observe(
+    observer: Observer, query: Tensor, key: Tensor, mask: Tensor | None, scale: float, **more: Any
+) -> None:
+    """Show an observer one call of its site.
+
+    An exception, such as out of memory, is noted with the observer: recording ends there, and the
+    image is made. Compiled code has no such net, its operations are not called one by one.
+    """
+    if torch.compiler.is_compiling():
+        observer.add(query, key, mask, scale, **more)
+        return
+    if observer.failure is not None:
+        return
+    try:
+        observer.add(query, key, mask, scale, **more)
+    except Exception as error:
+        observer.failure = without_frames(error)
+
+
+def without_frames(error: Exception) -> Exception:
+    """The exception without its traceback, whose frames would hold the tensors of the call."""
+    return error.with_traceback(None)

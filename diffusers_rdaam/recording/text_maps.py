@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers_rdaam.errors import NoAttributionError
+from diffusers_rdaam.errors import (
+    LayoutUnknownWarning,
+    NoAttributionError,
+    SiteMisfitWarning,
+)
 from diffusers_rdaam.kernels.dispatch import choose, warn_of_another
-from diffusers_rdaam.recording.accumulator import AccumulatorShape, check_single_plane
+from diffusers_rdaam.recording.accumulator import (
+    AccumulatorShape,
+    HeatMapAccumulator,
+    check_single_plane,
+)
 from diffusers_rdaam.recording.budget import check_budget, price_text
 from diffusers_rdaam.recording.expected import shape_for
 from diffusers_rdaam.recording.families import DenoiserCall, Family
@@ -36,6 +44,8 @@ class TextMaps:
         self.shape: AccumulatorShape | None = None
         self.latent_size: tuple[int, int] | None = None
         self._targets: dict[object, dict[str, Target]] = {}
+        # Of calls of which it is not known yet whether they count: by number, then by branch.
+        self._scratch: dict[int, dict[str, HeatMapAccumulator]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None) -> str | None:
         """Allocate, or forget what an earlier run left; the price, where there is one to tell.
@@ -93,28 +103,56 @@ class TextMaps:
         if came != wanted:
             raise NoAttributionError(
                 "The denoiser's input changed during the run: (images, tokens, latent size) were "
-                f"{wanted} at the first call and {came} at call {progress.calls + 1}."
+                f"{wanted} at the first call and {came} at call {progress.calls + 1}.",
+                warning=LayoutUnknownWarning,
             )
         if "steps" not in self.template.keep:
             # An own loop does not tell its steps before.
             check_single_plane(self.shape, progress.calls + 1)
 
-    def targets(self, rows: RowsOf, progress: Progress) -> dict[str, Target]:
-        """Where each site adds its maps during this call."""
+    def targets(
+        self, rows: RowsOf, progress: Progress, *, of_call: int, scratch: int | None = None
+    ) -> dict[str, Target]:
+        """Where each site adds its maps during this call.
+
+        Args:
+            rows: of each branch that is recorded.
+            progress: of the run.
+            of_call: how many rows the call has in all.
+            scratch: the number of a call that is not confirmed yet; see :meth:`confirm`.
+        """
         steps = "steps" in self.template.keep
         places = tuple(
-            (branch, progress.step(branch, rows) if steps else 0, part)
+            (branch, progress.step(branch, rows) if steps and scratch is None else 0, part)
             for branch, part in rows.items()
         )
-        if places not in self._targets:
-            self._targets[places] = self._make_targets(places)
-        return self._targets[places]
+        if scratch is None:
+            self._grow(1 + max(index for _, index, _ in places))
+            for branch, index, _ in places:
+                self.buffers[branch].accumulators[index].make_room()
+        else:
+            self._scratch.setdefault(scratch, self._make_scratch())
+        key = (places, of_call, scratch)
+        if key not in self._targets:
+            self._targets[key] = self._make_targets(places, of_call, scratch)
+        return self._targets[key]
 
-    def _make_targets(self, places: tuple[Any, ...]) -> dict[str, Target]:
+    def _make_scratch(self) -> dict[str, HeatMapAccumulator]:
         assert self.shape is not None
-        self._grow(1 + max(index for _, index, _ in places))
+        return {branch: HeatMapAccumulator(self.shape) for branch in self.buffers}
+
+    def _make_targets(
+        self, places: tuple[Any, ...], of_call: int, scratch: int | None
+    ) -> dict[str, Target]:
+        assert self.shape is not None
         accumulators = [
-            (self.buffers[branch].accumulators[index], start, stop)
+            (
+                self.buffers[branch].accumulators[index]
+                if scratch is None
+                else self._scratch[scratch][branch],
+                start,
+                stop,
+            )
             for branch, index, (start, stop) in places
         ]
         targets = {}
@@ -125,8 +163,21 @@ class TextMaps:
                 for high, low in [buffer.planes(site.name)]
             )
             choice = choose(self.template.backend, device=self.shape.device)
-            targets[site.name] = Target.of(site.name, branches, choice)
+            targets[site.name] = Target.of(site.name, branches, choice, rows=of_call)
         return targets
+
+    def confirm(self, scratch: int, rows: RowsOf, progress: Progress) -> None:
+        """Count a call that was recorded into scratch buffers."""
+        steps = "steps" in self.template.keep
+        for branch in rows:
+            index = progress.step(branch, rows) if steps else 0
+            self._grow(1 + index)
+            self.buffers[branch].accumulators[index].absorb(self._scratch[scratch][branch])
+
+    def forget(self, scratch: int) -> None:
+        """Leave a call out that was recorded into scratch buffers."""
+        for buffer in self._scratch.get(scratch, {}).values():
+            buffer.zero_()
 
     def _grow(self, count: int) -> None:
         """See that there are as many steps, also where the scheduler has told fewer."""
@@ -136,10 +187,10 @@ class TextMaps:
                 check_budget(self.template, self.shape, count)
                 frames.grow()
 
-    def misfit(self) -> str | None:
-        """Why maps of a later call did not fit, where they did not."""
+    def misfit(self) -> NoAttributionError | None:
+        """Why maps of a call did not fit, where they did not."""
         found = (
-            target.misfit
+            NoAttributionError(target.misfit, warning=SiteMisfitWarning)
             for targets in self._targets.values()
             for target in targets.values()
             if target.misfit is not None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.recording.chatglm import align_chatglm, is_chatglm
+from diffusers_rdaam.recording.column_layouts import TokenizedText, layouts_of, tokenized
 
 
 def align(tokenizer: Any, text: str, columns: int) -> Prompt:
     """The prompt whose tokens are the columns of a text embedding.
 
-    A pipeline pads and cuts the text to the tokenizer's length. An embedding of a multiple of that
-    length is read as what long-prompt tools make: the text in parts of two less, each part with its
-    own start and end. Only character offsets are relied on; the tokenizer's idea of words is not.
+    A pipeline pads and cuts the text to the columns; where they are more than the tokenizer's
+    length, the text is in windows, as :func:`~.column_layouts.layouts_of` says. Only character
+    offsets and the mask of special tokens are relied on; the tokenizer's idea of words is not.
 
     Args:
         tokenizer: of transformers, with offsets.
@@ -23,27 +23,9 @@ def align(tokenizer: Any, text: str, columns: int) -> Prompt:
         columns: length of the embedding.
 
     Raises:
-        InputError: the embedding's length fits neither.
+        InputError: the text does not fit into the embedding's length.
     """
-    if is_chatglm(tokenizer):
-        return align_chatglm(tokenizer, text, columns)
-    if not getattr(tokenizer, "is_fast", False):
-        raise InputError(
-            f"{type(tokenizer).__name__} gives no character offsets, so words cannot be found. "
-            "Load the pipeline's tokenizer with transformers 5 or as its Fast class."
-        )
-    length = tokenizer.model_max_length
-    if columns == length:
-        return Prompt(text, _padded(tokenizer, text, columns))
-    if columns % length == 0:
-        return Prompt(text, _chunked(tokenizer, text, columns, length))
-    whole = _padded(tokenizer, text, None)
-    if len(whole) == columns:
-        return Prompt(text, whole)
-    raise InputError(
-        f"The text has {len(whole)} tokens, the embedding {columns} columns; neither that nor a "
-        f"multiple of {length} fits. Give the text that the embedding was made from."
-    )
+    return align_written(tokenizer, text, text, columns)
 
 
 def prompt_of(pipe: Any, text: str, columns: int) -> Prompt:
@@ -77,17 +59,28 @@ def align_written(tokenizer: Any, written: str, converted: str, columns: int) ->
     Raises:
         InputError: as :func:`align`.
     """
-    prompt = align(tokenizer, converted, columns)
+    if is_chatglm(tokenizer):
+        return align_chatglm(tokenizer, converted, columns)
+    return layouts_of(tokenized_as_written(tokenizer, written, converted), columns)[0].prompt
+
+
+def tokenized_as_written(tokenizer: Any, written: str, converted: str) -> TokenizedText:
+    """The tokens of what was tokenized, as characters of what the user wrote.
+
+    Raises:
+        InputError: the tokenizer gives no character offsets.
+    """
+    text = tokenized(tokenizer, converted)
     places = None if written == converted else _places(tokenizer, written, converted)
     if places is None:
-        return prompt
-    tokens = tuple(
-        replace(token, start=places[token.start][0], end=places[token.end - 1][1])
-        if token.start is not None and token.end is not None and token.start < token.end
-        else token
-        for token in prompt.tokens
+        return text
+    body = tuple(
+        replace(piece, start=places[piece.start][0], end=places[piece.end - 1][1])
+        if piece.start is not None and piece.end is not None and piece.start < piece.end
+        else piece
+        for piece in text.body
     )
-    return Prompt(written, tokens)
+    return replace(text, text=written, body=body)
 
 
 def _places(tokenizer: Any, written: str, converted: str) -> list[tuple[int, int]] | None:
@@ -116,50 +109,3 @@ def _vectors(added: Any, name: str) -> list[str]:
     while f"{name}_{count}" in added:
         count += 1
     return [f"{name}_{index}" for index in range(1, count)]
-
-
-def _padded(tokenizer: Any, text: str, columns: int | None) -> tuple[Token, ...]:
-    encoded = tokenizer(
-        text,
-        padding="max_length" if columns else False,
-        max_length=columns,
-        truncation=columns is not None,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
-    pieces = tokenizer.convert_ids_to_tokens(encoded.input_ids)
-    used = sum(encoded.attention_mask)
-    tokens = []
-    for column, (piece, (start, end)) in enumerate(
-        zip(pieces, encoded.offset_mapping, strict=True)
-    ):
-        # Padding may be the end token itself, so only the attention mask tells them apart.
-        if column >= used:
-            tokens.append(Token(column, piece, "padding"))
-        elif column == 0:
-            tokens.append(Token(column, piece, "start"))
-        elif column == used - 1:
-            tokens.append(Token(column, piece, "end"))
-        else:
-            tokens.append(Token(column, _clean(piece), "text", start, end))
-    return tuple(tokens)
-
-
-def _chunked(tokenizer: Any, text: str, columns: int, length: int) -> tuple[Token, ...]:
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    pieces = tokenizer.convert_ids_to_tokens(encoded.input_ids)
-    body = list(zip(pieces, encoded.offset_mapping, strict=True))
-    tokens: list[Token] = []
-    for first in range(0, columns // length * (length - 2), length - 2):
-        part = body[first : first + length - 2]
-        tokens.append(Token(len(tokens), tokenizer.bos_token, "start"))
-        for piece, (start, end) in part:
-            tokens.append(Token(len(tokens), _clean(piece), "text", start, end))
-        tokens.append(Token(len(tokens), tokenizer.eos_token, "end"))
-        for _ in range(length - 2 - len(part)):
-            tokens.append(Token(len(tokens), tokenizer.pad_token, "padding"))
-    return tuple(tokens)
-
-
-def _clean(piece: str) -> str:
-    return piece.removesuffix("</w>")

@@ -55,12 +55,12 @@ class TextTarget:
     Args:
         key: ``(1, heads, tokens, dim)``.
         target: where they are added.
-        strict: as of every observer; the prompt's own target tells what does not fit.
+        failure: as of every observer; the prompt's own target notes what does not fit.
     """
 
     key: Tensor
     target: Target
-    strict: bool = True
+    failure: Exception | None = None
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """The softmax is over the tokens of this text alone; a mask is the prompt's, not its."""
@@ -133,6 +133,7 @@ class VocabularyMaps:
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
         self.buffers: list[HeatMapAccumulator] = []
         self._keys: list[dict[str, Tensor]] = []
+        self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
         """Project the keys and allocate; the price.
@@ -177,23 +178,41 @@ class VocabularyMaps:
         """Bytes of the planes."""
         return sum(buffer.shape.nbytes for buffer in self.buffers)
 
-    def targets(self, rows: RowsOf) -> dict[str, Several]:
-        """Where each site adds the maps of every text during this call."""
+    def targets(
+        self, rows: RowsOf, *, of_call: int, scratch: int | None = None
+    ) -> dict[str, Several]:
+        """Where each site adds the maps of every text during this call; as :class:`TextMaps`."""
         if CONDITIONAL not in rows:
             return {}
         start, stop = rows[CONDITIONAL]
         found: dict[str, Several] = {}
+        if scratch is None:
+            buffers = self.buffers
+            for buffer in buffers:
+                buffer.make_room()
+        else:
+            made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
+            buffers = self._scratch.setdefault(scratch, made)
         for site in self.sites:
             targets = []
-            for buffer, keys in zip(self.buffers, self._keys, strict=True):
+            for buffer, keys in zip(buffers, self._keys, strict=True):
                 choice = choose(self.template.backend, device=buffer.shape.device)
                 high, low = buffer.planes(site.name)
                 branch = Branch(high, low, buffer.count(site.name), start, stop)
-                target = Target.of(site.name, (branch,), choice)
-                target.strict = False
+                target = Target.of(site.name, (branch,), choice, rows=of_call)
                 targets.append(TextTarget(keys[site.name], target))
             found[site.name] = Several(tuple(targets))
         return found
+
+    def confirm(self, scratch: int) -> None:
+        """Count a call that was recorded into scratch buffers."""
+        for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
+            buffer.absorb(other)
+
+    def forget(self, scratch: int) -> None:
+        """Leave a call out that was recorded into scratch buffers."""
+        for buffer in self._scratch.get(scratch, ()):
+            buffer.zero_()
 
     def read(self) -> list[list[VocabularyEntry]]:
         """What was recorded of each image, text by text, on the CPU."""

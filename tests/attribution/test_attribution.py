@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, Grid
 from diffusers_rdaam.attribution.prompt import Prompt
@@ -248,3 +249,112 @@ def test_a_text_that_is_not_in_the_vocabulary(make_attribution):
         "'a dog' is not in the vocabulary of this run. Texts: 'a hat'. Ask for a word of one with "
         "attribution.vocabulary[text].word(word)."
     )
+
+
+def test_iteration_gives_the_heat_map_of_each_word(attribution, make_attribution):
+    maps = list(attribution)
+    assert [heat.text for heat in maps] == [word.text for word in attribution.words]
+    assert len(attribution) == len(maps) == 9
+    assert torch.equal(maps[7].values, attribution[7].values)
+    assert "red" in attribution and "blue eyes" in attribution and (2, 5) in attribution
+    assert "dog" not in attribution and None not in attribution and 3 not in attribution
+    empty = make_attribution(None)
+    assert len(empty) == 0 and list(empty) == [] and "red" not in empty and bool(empty)
+
+
+def test_a_mask_of_0_and_1_is_one_region_to_every_question(attribution):
+    mask = np.zeros((64, 96), np.uint8)
+    mask[10:30, 20:50] = 1
+    for given in (Image.fromarray(mask), mask * 255, mask[None].astype(bool), mask[..., None]):
+        assert attribution.region(given)["red"] == attribution.region(mask)["red"]
+        assert attribution.inside(given)["red"] == attribution.inside(mask)["red"]
+        assert attribution["red"].mass(given) == attribution["red"].mass(mask)
+        assert attribution["red"].inside(given) == attribution["red"].inside(mask)
+    assert attribution.inside(mask).area == pytest.approx(20 * 30 / (64 * 96))
+    assert attribution.inside((20, 10, 50, 30)).area == attribution.inside(mask).area
+
+
+def test_a_normalized_box_is_shown_in_pixels_by_every_question(attribution):
+    box = (0.0, 0.25, 0.5, 1.0)
+    heat_map = attribution["red"]
+    for ask in (attribution.region, attribution.inside, heat_map.mass, heat_map.inside):
+        with pytest.raises(RegionError, match=r"looks normalized: .*: \(0, 16, 48, 64\)\.$"):
+            ask(box)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize(
+    "regions", [(1, 2, 3, 4), Box(1, 2, 3, 4), np.array([1, 2, 3, 4]), 7, "red", Mask(torch.eye(4))]
+)
+def test_one_region_given_to_the_question_for_several(attribution, regions):
+    with pytest.raises(RegionError, match=r"^regions\(\) takes several regions; .* ask region\(\)"):
+        attribution.regions(regions)
+
+
+def test_boxes_of_a_detector_are_answered_one_by_one(attribution):
+    boxes = torch.tensor([[10.5, 4.25, 30.0, 40.75], [0.0, 0.0, 96.0, 64.0]])
+    first, second = attribution.regions(boxes)
+    assert first.region == Box(10.5, 4.25, 30, 40.75)
+    assert second["red"] == attribution.region((0, 0, 96, 64))["red"]
+    with pytest.raises(RegionError, match=r"^These are 2 boxes, .* attribution\.regions\("):
+        attribution.region(boxes)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_what_is_no_column_index_is_said(attribution):
+    assert attribution.column(np.int64(2)).text == attribution.column(2).text
+    with pytest.raises(InputError, match=r"^'red' is not the index .* attribution\['red'\]\.$"):
+        attribution.column("red")
+    with pytest.raises(InputError, match=r"^1\.0 is not the index of a column"):
+        attribution.column(1.0)
+
+
+def test_an_image_is_taken_from_arrays_and_files(attribution, tmp_path):
+    pixels = np.asarray(attribution.image)
+    attribution.image.save(tmp_path / "x.png")
+    for given in (pixels, tmp_path / "x.png", str(tmp_path / "x.png"), pixels / 255.0,
+                  torch.from_numpy(pixels.copy()).permute(2, 0, 1)):  # fmt: skip
+        assert np.array_equal(np.asarray(attribution.with_image(given).image), pixels)
+        assert attribution["red"].overlay(given) == attribution["red"].overlay()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("missing.png", r"^missing\.png cannot be read as an image: .* Give a PIL image, the path"),
+        (7, r"^A int is not an image\. Give a PIL image"),
+        (
+            np.zeros((2, 64, 96, 3), np.uint8),
+            r"^An array of shape \(2, 64, 96, 3\) is not an image",
+        ),
+        (np.zeros((64, 96), np.int32), r"^An array of int32 is an image where"),
+        (np.full((64, 96, 3), np.nan), r"^An array of float64 is an image where"),
+        (torch.zeros(3, 64, 96, device="meta"), r"holds no numbers\. Give a PIL image"),
+    ],
+)
+def test_what_is_no_image_is_said(attribution, value, text):
+    for call in (attribution.with_image, attribution["red"].overlay):
+        with pytest.raises(InputError, match=text):
+            call(value)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_numbers_of_a_heat_map_that_are_none(attribution):
+    heat_map = attribution["red"]
+    for size in (64, (64,), (64.5, 96), "64x96", (0, 96), None):
+        with pytest.raises(InputError, match=r"^A size is \(height, width\) of at least 1 pixel"):
+            heat_map.resize(size)
+    for threshold in ("otsu", None, float("nan"), 1.0, True):
+        with pytest.raises(InputError, match=r"^A threshold lies in \[0, 1\)"):
+            heat_map.mask(threshold)
+    for opacity in ("half", float("nan"), 2):
+        with pytest.raises(InputError, match=r"^An opacity lies in \[0, 1\]"):
+            heat_map.overlay(opacity=opacity)
+    assert torch.equal(heat_map.mask(np.float32(0.5)), heat_map.mask(torch.tensor(0.5)))
+
+
+def test_values_changed_in_place_are_not_answered_from_the_attribution(make_attribution):
+    heat_map = make_attribution(TEXT)["red"]
+    before = heat_map.mass((0, 0, 50, 50))
+    heat_map.values.mul_(2.0)
+    assert heat_map.mass((0, 0, 50, 50)) == pytest.approx(2 * before)

@@ -80,22 +80,31 @@ def test_another_version(tmp_path, version, shown):
 NO_JSON = "is not a valid attribution: its header is no JSON."
 
 
+DEEP = "is not a valid attribution: its header is not taken: it is nested over 32 deep."
+TWICE = "is not a valid attribution: its header is not taken: the field 'prompt' occurs twice."
+DIGITS = "is not a valid attribution: its header is not taken: a number has over 1000 digits."
+
+
 @pytest.mark.parametrize(
-    "raw",
+    ("text", "raw"),
     [
-        "",
-        "{",
-        "no json",
-        json.dumps(HEADER)[:-1],
-        "[" * 100_000,
-        "[" * 100_000 + "]" * 100_000,
-        '{"a":' * 50_000 + "1" + "}" * 50_000,
-        '{"prompt": ' + "9" * 100_000 + "}",
+        (NO_JSON, ""),
+        (NO_JSON, "{"),
+        (NO_JSON, "no json"),
+        (NO_JSON, json.dumps(HEADER)[:-1]),
+        (DEEP, "[" * 100_000),
+        (DEEP, "[" * 100_000 + "]" * 100_000),
+        (DEEP, '{"a":' * 50_000 + "1" + "}" * 50_000),
+        (DIGITS, '{"prompt": ' + "9" * 100_000 + "}"),
+        (TWICE, '{"prompt": "a", "prompt": "b"}'),
     ],
-    ids=["empty", "open", "text", "cut", "deep", "deep closed", "deep objects", "long number"],
-)
-def test_header_that_is_no_json(tmp_path, raw):
-    assert_refused(tmp_path / "file", NO_JSON, raw=raw)
+    ids=[
+        "empty", "open", "text", "cut", "deep", "deep closed", "deep objects", "long number",
+        "twice",
+    ],
+)  # fmt: skip
+def test_header_that_is_no_json(tmp_path, text, raw):
+    assert_refused(tmp_path / "file", text, raw=raw)
 
 
 @pytest.mark.parametrize("depth", [50, 300, 900, 950, 970, 980, 985, 990, 995, 1000])
@@ -116,10 +125,9 @@ def test_header_that_is_no_object(tmp_path, raw):
 
 
 def test_header_of_hundreds_of_megabytes_is_not_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusers_rdaam.attribution.file_header.MAX_HEADER", 1000)
-    assert_refused(
-        tmp_path / "file", "its header is over 1000 characters.", raw=json.dumps(HEADER) + " " * 999
-    )
+    monkeypatch.setattr("diffusers_rdaam.files.json_text.MAX_CHARACTERS", 1000)
+    text = "its header is not taken: it is over 1000 characters."
+    assert_refused(tmp_path / "file", text, raw=json.dumps(HEADER) + " " * 999)
 
 
 NO_TOKEN = (
@@ -160,20 +168,28 @@ def test_no_grid(tmp_path, grid):
         ("its prompt is no text.", {"prompt": 5}),
         ("its prompt is no text.", {"prompt": ["a cat"]}),
         ("its prompt is no text.", {"prompt": "a ca\ud800"}),
-        ("its prompt is over 1000000 characters.", {"prompt": "a" * 1_000_001}),
+        ("its prompt is over 100000 characters.", {"prompt": "a" * 100_001}),
         *(("its image size is no size.", {"image_size": size}) for size in (
             "absent", None, 64, [64], [64, 96, 3], [0, 96], [64, -1], [64, 96.0], [64, True],
-            ["64", "96"], [64, 16385], [10**30, 96], {"0": 64, "1": 96}, [float("inf"), 96],
+            ["64", "96"], [10**30, 96], {"0": 64, "1": 96}, [float("inf"), 96],
         )),
+        ("its image is 16385 pixels wide and 64 high; a side may have 16384, and all together "
+         "67108864.", {"image_size": [64, 16385]}),
+        ("its image is 8193 pixels wide and 8192 high; a side may have 16384, and all together "
+         "67108864.", {"image_size": [8192, 8193]}),
         *(("it has no tokens.", {"tokens": tokens}) for tokens in (
-            "absent", None, [], "text", {}, [["x", "padding", None, None]] * 8193,
+            "absent", None, [], "text", {},
         )),
+        ("it has 8193 tokens, over 8192.", {"tokens": [["x", "padding", None, None]] * 8193}),
         *(("it has no grids.", {"grids": grids}) for grids in (
-            "absent", None, [], "text", {}, [{"additions": 1, "sites": []}] * 65,
+            "absent", None, [], "text", {},
         )),
+        ("it has 65 grids, over 64.", {"grids": [{"additions": 1, "sites": []}] * 65}),
         *(("its facts about the run are no flat object.", {"run": run}) for run in (
             "absent", None, [], "text", {"a": []}, {"a": {"b": 1}},
         )),
+        *(("the fact 'a' about its run is no text or finite number.", {"run": {"a": value}})
+          for value in (float("nan"), float("inf"), 2**64, -(2**64), "\ud800")),
         ("the tensor 'grid.2' is missing.", {"grids": [*HEADER["grids"], HEADER["grids"][0]]}),
         ("lies outside the prompt of 5 characters.",
          {"tokens": [*HEADER["tokens"][:3], ["hat", "text", 3, 6]]}),

@@ -191,8 +191,9 @@ BAD_PARTS = [
         [1, 10**400], [1, -1e13], [1.0] * 100_001,
     )),
     *(("what was kept apart has no details.", with_kept(details=details)) for details in (
-        None, [], {}, "x", [DETAIL] * 4097,
+        None, [], {}, "x",
     )),
+    ("what was kept apart has 4097 details, over 4096.", with_kept(details=[DETAIL] * 4097)),
     *((f"{str({**PART['grids'][0], 'weight': weight})[:80]} is no grid.",
        {**PART, "grids": [{**PART["grids"][0], "weight": weight}]})
       for weight in (0, -1, "1", None, True, [1.0], float("nan"), float("inf"), 1e10, 10**400)),

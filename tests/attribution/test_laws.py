@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_rdaam.attribution.attribution import Attribution, Grid
-from diffusers_rdaam.geometry.region import Box, Mask, Polygon
+from diffusers_rdaam.geometry.region import Box, Mask, Polygon, as_region
 
 HEIGHT, WIDTH = 64, 96
 GRIDS = [(8, 12), (4, 6), (2, 3), (1, 2), (5, 3), (64, 96)]
@@ -40,8 +41,15 @@ def masks(draw) -> Mask:
 
 
 def assert_mass_is_the_score(attribution: Attribution, region, word) -> None:
-    mass, score = attribution[word].mass(region), attribution.region(region)[word]
-    assert mass == pytest.approx(score, rel=2e-5, abs=1e-6)
+    heat_map, words = attribution[word], attribution.region(region)
+    score = words.score_of(word)
+    assert heat_map.mass(region) == score
+    assert heat_map.inside(region) == attribution.inside(region).score_of(word)
+    # The definition, apart from the shortcut through the grids: a mean over the map's pixels.
+    weights = as_region(region).coverage(heat_map.size).double()
+    mean = float((heat_map.values.double() * weights).sum() / weights.sum())
+    assert mean == pytest.approx(score, rel=2e-5, abs=1e-6)
+    assert replace(heat_map).mass(region) == pytest.approx(score, rel=2e-5, abs=1e-6)
 
 
 @given(seed=seeds, sizes=grids, region=boxes, word=words)

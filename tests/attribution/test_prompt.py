@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Token, Word
@@ -35,6 +38,146 @@ def test_a_token_that_stands_for_several_words_is_one():
         ("a", (1,)), ("<cat-toy>", (2, 3)), ("and", (4,)), ("cat", (5,)),
     ]  # fmt: skip
     assert Prompt(text, tokens).find("<cat-toy>").columns == (2, 3)
+
+
+def prompt_of_spans(text: str, *spans: tuple[int, int]) -> Prompt:
+    tokens = [
+        Token(column, text[start:end], "text", start, end)
+        for column, (start, end) in enumerate(spans)
+    ]
+    return Prompt(text, tuple(tokens))
+
+
+def words_and_columns(prompt: Prompt) -> list[tuple[str, tuple[int, ...]]]:
+    return [(word.text, word.columns) for word in prompt.words]
+
+
+PLACEHOLDERS = [
+    (("<circle>, a circle", (0, 8), (8, 9), (10, 11), (12, 18)), "circle", "<circle>", (3,)),
+    (("<a-circle> circle", (0, 10), (0, 10), (11, 17)), "circle", "<a-circle>", (2,)),
+    (("<circle_toy>circle", (0, 12), (12, 18)), "circle", "<circle_toy>", (1,)),
+    (("my<circle>circle", (0, 2), (2, 10), (10, 16)), "circle", "<circle>", (2,)),
+    (("sks-circle circle", (0, 10), (11, 17)), "circle", "sks-circle", (1,)),
+    (("a-circlecircle", (0, 8), (8, 14)), "circle", "a-circle", (1,)),
+    (("[circle] <circle> circle", (0, 8), (9, 17), (18, 24)), "circle", "<circle>", (2,)),
+]
+
+
+@pytest.mark.parametrize(("tokens", "word", "name", "columns"), PLACEHOLDERS)
+def test_a_match_within_a_placeholder_does_not_count(tokens, word, name, columns):
+    text, *spans = tokens
+    prompt = prompt_of_spans(text, *spans)
+    assert prompt.find(word).columns == columns
+    listed = dict(words_and_columns(prompt))
+    assert listed[word] == columns
+    for known in prompt.words:
+        assert prompt.find(known.text).columns == known.columns == prompt.find(known).columns
+    assert name in listed and not set(listed[name]) & set(columns)
+
+
+@pytest.mark.parametrize("text", ["a <circle-toy>", "<circle-toy>_", "my<circle-toy>s"])
+@pytest.mark.parametrize("query", ["circle", "toy", "circle-toy", "<circle"])
+def test_a_word_that_is_only_within_a_placeholder(text, query):
+    start = text.index("<")
+    before, after = (0, start), (start + 12, len(text))
+    spans = [span for span in (before, (start, start + 12), after) if span[0] < span[1]]
+    with pytest.raises(WordError) as caught:
+        prompt_of_spans(text, *spans).find(query)
+    assert str(caught.value) == (
+        f"{query!r} occurs in the prompt only within '<circle-toy>', which the tokenizer knows as "
+        "one token, so it is not a word there. Ask for '<circle-toy>'."
+    )
+
+
+def test_ordinary_tokens_with_punctuation_are_not_placeholders():
+    prompt = prompt_of_spans("l'eau (froide) U.S.", (0, 2), (2, 5), (5, 7), (7, 13), (13, 14),
+                             (15, 19))  # fmt: skip
+    assert [text for text, _ in words_and_columns(prompt)] == ["l'eau", "froide", "U.S."]
+
+
+def test_a_sentence_without_spaces_is_divided_at_its_tokens():
+    # One character, two of one token, three byte tokens of one character, two that share one.
+    text = "猫草地在红色"
+    prompt = prompt_of_spans(
+        text, (0, 1), (1, 3), (3, 4), (3, 4), (3, 4), (4, 5), (4, 6), (5, 6)
+    )  # fmt: skip
+    assert words_and_columns(prompt) == [
+        ("猫", (0,)), ("草地", (1,)), ("在", (2, 3, 4)), ("红色", (5, 6, 7)),
+    ]  # fmt: skip
+    assert prompt.find("猫草地").columns == (0, 1)
+    assert prompt.find("地在").columns == (1, 2, 3, 4)
+    assert [word.text for word in prompt_of_spans(text, (0, 1)).words] == ["猫", "草地在红色"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("สีแดง", ["สี", "แ", "ด", "ง"]),
+        ("ក្មេង", ["ក្មេ", "ង"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("ລາວ", ["ລ", "າ", "ວ"]),
+        ("がき", ["が", "き"]),
+        ("ｶﾞｷ", ["ｶﾞ", "ｷ"]),
+        ("4k猫がTシャツ", ["4k", "猫", "が", "T", "シ", "ャ", "ツ"]),
+        ("고양이 猫", ["고양이", "猫"]),
+        ("a cat", ["a", "cat"]),
+    ],
+)
+def test_marks_stay_with_their_character(text, words):
+    spans = [(i, i + 1) for i, character in enumerate(text) if not character.isspace()]
+    prompt = prompt_of_spans(text, *spans)
+    assert [word.text for word in prompt.words] == words
+    for word in prompt.words:
+        assert set(word.columns) <= set(prompt.find(word.text).columns)
+
+
+def test_tokens_with_the_space_before_them():
+    prompt = prompt_of_spans("a 猫 在", (0, 1), (1, 3), (3, 5))
+    assert words_and_columns(prompt) == [("a", (0,)), ("猫", (1,)), ("在", (2,))]
+
+
+def test_tags(make_prompt):
+    prompt = make_prompt("blue_eyes, blue eyes")
+    assert [word.text for word in prompt.words] == ["blue", "eyes", "blue", "eyes"]
+    for query in ("blue eyes", "blue_eyes"):
+        assert prompt.find(query).spans == ((0, 9), (11, 20))
+    assert prompt.find("eyes").columns == tuple(
+        column for word in prompt.words if word.text == "eyes" for column in word.columns
+    )
+
+
+def test_a_word_that_was_cut():
+    tokens = (Token(0, "a", "text", 0, 1), Token(1, "cat", "text", 2, 5))
+    prompt = Prompt("a catfish is", tokens, cut=((5, 9), (10, 12)))
+    assert [word.text for word in prompt.partly_seen_words] == ["catfish"]
+    assert [word.text for word in prompt.lost_words] == ["is"]
+    assert Prompt("a catfish is", tokens).partly_seen_words == ()
+    assert prompt == Prompt("a catfish is", tokens)
+
+
+@pytest.mark.parametrize("wide", [0, 3000])
+def test_long_prompts_of_many_tokens_take_linear_time(wide):
+    text = "ab " * 20_000
+    spans = [(0, len(text) - 1)] * wide + [(6 * i, 6 * i + 2) for i in range(8192 - wide)]
+    tokens = tuple(Token(i, "x", "text", *span) for i, span in enumerate(spans))
+    prompt = Prompt(text, tokens)
+    before = time.process_time()
+    assert len(prompt.words) == (1 if wide else 20_000)
+    assert len(prompt.columns_of([(0, 5), (12, 14)])) == wide + 2
+    prompt.columns_of_kind(), prompt.lost_words, prompt.partly_seen_words
+    for query in ("ab", "zebra"):
+        with contextlib.suppress(WordError):
+            prompt.find(query)
+    # Where each word asks each token it takes over 15 seconds.
+    assert time.process_time() - before < 5
+
+
+def test_errors_about_long_prompts_are_short(make_prompt):
+    prompt = make_prompt(" ".join(f"w{i}x" for i in range(3000)))
+    with pytest.raises(WordError) as caught:
+        prompt.find("w3xx")
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).endswith("w98x, w99x, …. Did you mean 'w3x'?")
 
 
 def test_columns_that_are_of_no_word(prompt):

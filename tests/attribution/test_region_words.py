@@ -6,10 +6,12 @@ import io
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from diffusers_rdaam.attribution.inside import InsideWords
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.region_words import RegionWords
 from diffusers_rdaam.errors import InputError, WordError
@@ -76,7 +78,7 @@ def test_letter_case_makes_no_other_word(make_prompt):
 
 
 @pytest.mark.usefixtures("types_unchecked")
-@pytest.mark.parametrize("ranking", ["mass", "", None, "LIFT"])
+@pytest.mark.parametrize("ranking", ["mass", "", None])
 def test_unknown_ranking(words, ranking):
     with pytest.raises(InputError) as caught:
         words.ranked_by(ranking)
@@ -106,13 +108,63 @@ def test_embeddings_without_text_have_only_unknown_columns():
 
 def test_lookup_of_words_phrases_and_spans(words):
     assert words["cat"] == pytest.approx(0.25)
-    assert words["CAT"] == words["cat"] == words[1] == words[(2, 5)]
+    assert words["CAT"] == words["cat"] == words.score_of(1) == words[(2, 5)]
+    assert words[words.prompt.words[1]] == words["cat"]
     assert words["a"] == pytest.approx(0.06)
-    assert words[0] == pytest.approx(0.05)
+    assert words.score_of(0) == pytest.approx(0.05)
     assert words["a cat"] == pytest.approx(0.30)
     assert words["cat, a hat"] == pytest.approx(0.25 + 0.04 + 0.01 + 0.05)
     with pytest.raises(WordError, match=r"^'dog' is not a word of the prompt 'a cat, a hat'\."):
         words["dog"]
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_a_position_is_what_iteration_gives(words):
+    for answer in (words, words.ranked_by("score"), InsideWords(words, 0.25)):
+        entries = list(answer)
+        assert [answer[i] for i in range(len(answer))] == entries
+        assert answer[-1] == entries[-1] and answer[np.int64(0)] is entries[0]
+        assert answer[:2] == tuple(entries[:2]) and answer[::-1] == tuple(entries[::-1])
+        assert list(reversed(answer)) == entries[::-1]
+        assert [answer.index(entry.text.upper()) for entry in answer] == [0, 1, 2]
+        assert answer.index(entries[1]) == 1 and entries[1] in answer
+        assert "cat, a hat" in answer and (2, 5) in answer and "dog" not in answer
+        assert 0 not in answer and None not in answer
+        for position in (3, -4, np.int64(99)):
+            with pytest.raises(InputError, match=r"^There are 3 words, best first; -?\d+ is not"):
+                answer[position]
+        for key in (True, None, 1.5):
+            with pytest.raises(WordError, match="is no word"):
+                answer[key]
+        with pytest.raises(WordError, match=r"^'dog' is not one of the ranked words: cat"):
+            answer.index("dog")
+
+
+def test_what_is_inside_agrees_with_itself(words):
+    inside = InsideWords(words, 0.25)
+    for entry in inside:
+        assert inside[entry.text] == entry.inside
+
+
+def test_one_line_shows_the_best_words(words, make_prompt):
+    assert repr(words) == "RegionWords(box (10, 20, 30, 40), by lift: cat 2.5, hat 2, a 0.5)"
+    assert repr(InsideWords(words, 0.25)) == (
+        "InsideWords(25.0% of the image, by inside: cat 0.625, hat 0.5, a 0.125)"
+    )
+    prompt = make_prompt("one two six ten red big old new")
+    flat = torch.full((len(prompt.tokens),), 0.1)
+    shown = repr(RegionWords(prompt, flat, flat, Mask(torch.eye(4)), "score"))
+    assert shown.startswith("RegionWords(mask, by score: one 0.1, ")
+    assert shown.endswith(", and 2 more)")
+    empty = RegionWords(Prompt.without_text(2), torch.ones(2), torch.ones(2), Box(0, 0, 1, 1))
+    assert repr(empty) == "RegionWords(box (0, 0, 1, 1), by lift: no words)"
+    assert bool(empty)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_a_misspelt_ranking_names_the_nearest(words):
+    with pytest.raises(InputError, match=r"^'LIFT' is not a ranking\. Did you mean 'lift'\?"):
+        words.ranked_by("LIFT")
 
 
 def test_a_word_that_is_nowhere_has_no_lift(make_prompt):

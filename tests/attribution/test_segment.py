@@ -26,7 +26,7 @@ def words(text: str) -> list[str]:
         ("blue-eyed well—known a/b", ["blue", "eyed", "well", "known", "a", "b"]),
         ("café naïve", ["café", "naïve"]),
         ("cafe\u0301 nai\u0308ve", ["cafe\u0301", "nai\u0308ve"]),
-        ("a_cat __x__ 4k 1920x1080 3.5", ["a_cat", "__x__", "4k", "1920x1080", "3", "5"]),
+        ("a_cat __x__ 4k 1920x1080 3.5", ["a", "cat", "x", "4k", "1920x1080", "3", "5"]),
         ("$5 + 10% ^ ` ~ | = <", ["5", "10"]),
         ("猫が好き。犬も、", ["猫が好き", "犬も"]),
         ("кошка в шляпе", ["кошка", "в", "шляпе"]),
@@ -59,7 +59,14 @@ def test_spans_are_ordered_apart_and_without_space(text):
     [
         ("a scat cat cats concat", "cat", [(7, 10)]),
         ("cat's cat-like (cat) cat.", "cat", [(0, 3), (6, 9), (16, 19), (21, 24)]),
-        ("1cat cat2 cat_food", "cat", []),
+        ("1cat cat2 catfood", "cat", []),
+        ("cat_food, blue_eyes", "cat", [(0, 3)]),
+        ("blue_eyes, blue eyes", "eyes", [(5, 9), (16, 20)]),
+        ("blue_eyes, blue eyes", "blue eyes", [(0, 9), (11, 20)]),
+        ("blue_eyes, blue eyes", "Blue_Eyes", [(0, 9), (11, 20)]),
+        ("__x__", "__x__", [(0, 5)]),
+        ("scat cat cat", "cat cat", [(5, 12)]),
+        ("cat cat cat", "cat cat", [(0, 7)]),
         ("A Cat, a CAT", "cat", [(2, 5), (9, 12)]),
         ("a cat", "CAT", [(2, 5)]),
         ("with blue   eyes", "blue eyes", [(5, 16)]),
@@ -73,6 +80,10 @@ def test_spans_are_ordered_apart_and_without_space(text):
         ("猫が好き", "猫", [(0, 1)]),
         ("黒猫が好き", "猫", [(1, 2)]),
         ("각자", "가", []),
+        ("สีแดง", "ส", []),
+        ("สีแดง", "สี", [(0, 2)]),
+        ("\u304b\u3099く", "か", []),
+        ("ក្ក", "ក", []),
         ("🐱🐶 🐱", "🐱", [(0, 1), (3, 4)]),
         ("👍🏽", "👍", []),
         ("👍🏽 👍", "👍", [(3, 4)]),
@@ -89,6 +100,12 @@ def test_spans_are_ordered_apart_and_without_space(text):
 )
 def test_find_phrase(text, phrase, wanted):
     assert find_phrase(text, phrase) == wanted
+
+
+def test_a_border_ends_a_word_whatever_is_around():
+    assert find_phrase("skscat", "cat") == []
+    assert find_phrase("skscat", "cat", {3}) == [(3, 6)]
+    assert find_phrase("skscats", "cat", {3}) == []
 
 
 @pytest.mark.parametrize("text_form", ["NFC", "NFD"])

@@ -181,14 +181,14 @@ def test_a_heat_map_that_cannot_be_written_is_told(folder, tmp_path) -> None:
     assert "The heat map could not be written to" in result.stderr
 
 
-def test_a_box_outside_the_image_loses_nothing(tmp_path) -> None:
-    result = rdaam(
-        "generate", PROMPT, "--steps", "1", "--box", "500,500,600,600", "--out", tmp_path
-    )
-    assert result.exit_code == 2
-    assert "The box (500, 500, 600, 600) lies outside the image" in result.stderr
-    assert (tmp_path / "image.png").exists()
-    assert (tmp_path / "attribution.safetensors").exists()
+def test_a_box_outside_the_image_is_found_before_anything_is_generated(tmp_path) -> None:
+    for size in ([], ["--height", "128", "--width", "256"]):
+        result = rdaam(
+            "generate", PROMPT, *size, "--box", "500,500,600,600", "--out", tmp_path / "out"
+        )
+        assert result.exit_code == 2
+        assert "The box (500, 500, 600, 600) lies outside the image" in result.stderr
+        assert not (tmp_path / "out").exists()
 
 
 def test_env_names_versions_kernel_and_model() -> None:

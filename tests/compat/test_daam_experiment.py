@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.compat.daam import GenerationExperiment, load_mask
+from diffusers_rdaam.compat.daam.masks import file_word
 from diffusers_rdaam.errors import AttributionFileError, InputError, WordError
 
 PROMPT = "a red/blue Heart. a Heart"
@@ -68,6 +69,24 @@ def test_a_folder_with_everything(make: Any, tmp_path: Path) -> None:
     loaded.clear_checkpoint()
     assert [path.name for path in (folder / "sub").iterdir()] == ["output.png"]
     assert not GenerationExperiment.has_experiment(tmp_path, "one/sub")
+
+
+def test_names_of_words_are_safe_and_no_two_the_same() -> None:
+    words = ["a/b", "A:B", "a_b", "Cat", "cat", "É", "e\u0301", "con", "-x", "\u202ey", "红" * 90]
+    found = [file_word(word, words, suffix=".heat_map.png") for word in words]
+    assert found[0] == "a_b.heat_map.png" and found[3] == found[4] == "cat.heat_map.png"
+    assert found[5] == found[6] == "é.heat_map.png" and found[7] == "con_.heat_map.png"
+    assert found[8] == "_x.heat_map.png" and found[9] == "y.heat_map.png"
+    # Words that are one but for letter case and form share a name, and no others do.
+    assert len(set(found)) == len(words) - 2
+    assert len(found[10].encode()) <= 120
+
+
+def test_masks_of_words_that_look_alike_are_all_kept(make: Any, tmp_path: Path) -> None:
+    experiment = make()
+    experiment.truth_masks = {"a/b": torch.zeros(4, 4), "a:b": torch.ones(4, 4)}
+    experiment.save(heat_maps=False)
+    assert len(list((tmp_path / "one").glob("a_b*.gt.png"))) == 2
 
 
 def test_pictures_of_words_are_named_after_them(make: Any, tmp_path: Path) -> None:
@@ -166,21 +185,27 @@ def test_a_pickle_is_never_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, h: h.clear(), "another kind of safetensors"),
-        (lambda t, h: h.update(version="2"), "reads version 1 only"),
-        (lambda t, h: h.update(experiment="["), "header is no JSON object"),
-        (lambda t, h: h.update(experiment="[]"), "header is no JSON object"),
-        (lambda t, h: edit(h, prompt=3), "prompt, id or seed"),
-        (lambda t, h: edit(h, seed="7"), "prompt, id or seed"),
-        (lambda t, h: edit(h, seed=True), "prompt, id or seed"),
-        (lambda t, h: edit(h, tokens=[["a", "text", 0]]), "its tokens are none"),
-        (lambda t, h: edit(h, tokens=[["a", "text", 0, 10**6]]), "its tokens are none"),
-        (lambda t, h: edit(h, tokens=[["a", "text", True, 1]]), "its tokens are none"),
-        (lambda t, h: edit(h, tokens=[["a", [], None, None]]), "its tokens are none"),
-        (lambda t, h: edit(h, tokens=5), "its tokens are none"),
+        (lambda t, h: h.clear(), "but no experiment of diffusers_rdaam"),
+        (
+            lambda t, h: h.update(version="2"),
+            "has format version '2'; this release reads version 1",
+        ),
+        (lambda t, h: h.update(experiment="["), "its header is no JSON"),
+        (lambda t, h: h.update(experiment="[]"), "its header is no object"),
+        (lambda t, h: edit(h, prompt=3), "its prompt is no text"),
+        (lambda t, h: edit(h, seed="7"), "its seed is 7"),
+        (lambda t, h: edit(h, seed=True), "its seed is True"),
+        (lambda t, h: edit(h, tokens=[["a", "text", 0]]), "is no token"),
+        (lambda t, h: edit(h, tokens=[["a", "text", 0, 10**6]]), "lies outside the prompt"),
+        (lambda t, h: edit(h, tokens=[["a", "text", True, 1]]), "is no token"),
+        (lambda t, h: edit(h, tokens=[["a", [], None, None]]), "is no token"),
+        (lambda t, h: edit(h, tokens=5), "it has no tokens"),
         (lambda t, h: t.update(global_heat_map=torch.zeros(3, 4)), r"shape \[3, 4\]"),
-        (lambda t, h: t.update(global_heat_map=torch.zeros(2, 2, 2).half()), "not finite float32"),
-        (lambda t, h: t["global_heat_map"].fill_(torch.nan), "not finite float32"),
+        (
+            lambda t, h: t.update(global_heat_map=torch.zeros(2, 2, 2).half()),
+            "its maps have type F16",
+        ),
+        (lambda t, h: t["global_heat_map"].fill_(torch.nan), "values that are not finite"),
         (lambda t, h: t.update(other=t.pop("global_heat_map")), "has no global_heat_map"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,16 @@ def test_pixels_are_those_of_the_core(tiny: Any) -> None:
     assert last.normalized_pixel_attributions is None and last.token_attributions
 
 
-def test_images_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     images = GeneratedImages([Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")])
     assert len(images) == 2 and list(images)[1] is images[-1] and len(images[:1]) == 1
     assert "step 2 of 2" in images.html() and "srcdoc=" in images._repr_html_()
     monkeypatch.setitem(sys.modules, "IPython.display", None)
-    with pytest.raises(InputError, match="IPython is not installed"):
-        images.show()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    images.show()
+    (page,) = tmp_path.glob("images-*.html")
+    assert capsys.readouterr().out == f"The slider is in {page}: open it in a browser.\n"
+    assert page.read_text(encoding="utf-8") == images.html()
     assert images.gif(tmp_path / "steps.gif").exists()
     with pytest.raises(InputError, match="cannot be written"):
         images.gif(tmp_path / "none" / "steps.gif", show=False)

@@ -120,15 +120,16 @@ def test_files(tmp_path):
     assert all(torch.equal(loaded.maps[name], saved.maps[name]) for name in saved.maps)
     same = run(inject_attention, pipe, loaded, PROMPT)
     assert np.abs(same.images - plain.images).max() < 1e-3
-    with pytest.raises(AttributionFileError, match="is not a whole file of saved attention"):
+    with pytest.raises(AttributionFileError, match="There is no file of saved attention"):
         SavedAttention.load(tmp_path / "missing.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cat.safetensors").read_bytes()[:900])
     with pytest.raises(AttributionFileError):
         SavedAttention.load(tmp_path / "cut.safetensors")
     broken = copy.copy(saved)
     object.__setattr__(broken, "maps", {"a": torch.zeros(1, 1, 1, 2, 3, dtype=torch.float16)})
-    with pytest.raises(AttributionFileError, match="its maps do not fit its prompt"):
-        SavedAttention.load(broken.save(tmp_path / "broken.safetensors"))
+    with pytest.raises(InputError, match="its maps do not fit its prompt"):
+        broken.save(tmp_path / "broken.safetensors")
+    assert not (tmp_path / "broken.safetensors").exists()
     with pytest.raises(InputError, match="The attention could not be written to"):
         saved.save(tmp_path / "nowhere" / "cat.safetensors")
 

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffusers_rdaam.errors import RegionError
-from diffusers_rdaam.geometry.region import Box
+from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 
 SIZE = (64, 96)
 
@@ -38,6 +39,7 @@ def test_whole_numbers_of_any_type_become_ints(number):
         ((5, 5, 5, 5), "empty"),
         ((20, 10, 10, 20), "inverted"),
         ((10, 20, 20, 10), "inverted"),
+        ((10.5, 20, 10, 30), "inverted"),
     ],
 )
 def test_empty_and_inverted(edges, kind):
@@ -45,8 +47,23 @@ def test_empty_and_inverted(edges, kind):
         Box(*edges)
     assert str(caught.value) == (
         f"The box {edges} is {kind}. A box is (left, top, right, bottom) in pixels, half-open, "
-        "with left < right and top < bottom."
+        "with left < right and top < bottom. If these are x, y, width and height, write "
+        f"Box.from_xywh({', '.join(map(str, edges))})."
     )
+
+
+def test_a_box_that_ends_before_the_image_is_not_taken_for_a_size():
+    with pytest.raises(RegionError, match=r"^The box \(5, 5, -3, 9\) is inverted\. .* bottom\.$"):
+        Box(5, 5, -3, 9)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_x_y_width_and_height():
+    assert Box.from_xywh(10, 20, 30, 5.5) == Box(10, 20, 40, 25.5)
+    with pytest.raises(RegionError, match=r"^height of a box must be a number"):
+        Box.from_xywh(1, 2, 3, None)  # type: ignore[arg-type]
+    with pytest.raises(RegionError, match=r"looks normalized"):
+        Box.from_xywh(0.5, 0.5, 0.9, 0.9)
 
 
 @pytest.mark.usefixtures("types_unchecked")
@@ -72,12 +89,70 @@ def test_not_finite(value, shown):
         Box(1, value, 30, 40)
 
 
+def test_fractions_count_by_area():
+    coverage = Box(70.5, 10, 90.25, 20.75).coverage(SIZE)
+    assert float(coverage.sum()) == pytest.approx(19.75 * 10.75)
+    assert float(coverage[12, 70]) == 0.5 and float(coverage[12, 90]) == 0.25
+    assert float(coverage[20, 80]) == 0.75 and float(coverage[20, 90]) == 0.25 * 0.75
+    assert Box(70.5, 10, 90.25, 20.75).area == 19.75 * 10.75
+
+
+def test_a_box_with_fractions_is_the_polygon_and_the_mask_of_its_shares():
+    box = Box(70.5, -3.5, 96.25, 20.75)
+    polygon = Polygon(tuple(box.edges()))
+    torch.testing.assert_close(box.coverage(SIZE), polygon.coverage(SIZE))
+    mask = Mask(box.coverage(SIZE))
+    for region in (polygon, mask):
+        for one, other in zip(
+            box.grid_weights(SIZE, [(8, 12), (2, 3)]),
+            region.grid_weights(SIZE, [(8, 12), (2, 3)]),
+            strict=True,
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+            assert float(one.sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_box_within_one_pixel():
+    inside = Box(-20.5, -7, 0.5, 0.25).inside(SIZE)
+    assert inside.as_tuple() == (0, 0, 0.5, 0.25)
+    assert float(inside.coverage(SIZE)[0, 0]) == 0.125
+    with pytest.raises(RegionError, match=r"less than 0\.0001 pixels lie inside the image"):
+        Box(10, 10, 10.00001, 20).coverage(SIZE)
+
+
+def test_a_box_is_a_sequence_of_its_edges():
+    box = Box(10, 20, 40, 25)
+    left, top, right, bottom = box
+    assert (left, top, right, bottom) == tuple(box) == box.as_tuple()
+    assert len(box) == 4 and box[0] == 10 and box[-1] == 25 and box[:2] == (10, 20)
+    assert Image.new("RGB", (96, 64)).crop(box).size == (30, 5)
+    assert Image.new("RGB", (96, 64)).crop(Box(10.4, 20, 40, 25)).size == (30, 5)
+
+
 @pytest.mark.usefixtures("types_unchecked")
-def test_fractions():
-    with pytest.raises(
-        RegionError, match=r"^right of a box is 30\.5; boxes are in whole pixels\. Round it, or gi"
-    ):
-        Box(1, 2, 30.5, 40)
+@pytest.mark.parametrize(
+    "edges",
+    [
+        (0.0, 0.0, 1.0, 1.0),
+        (0.1, 0.2, 0.5, 0.75),
+        (0, 0, 0.5, 1),
+        (-0.02, 0.1, 1.03, 0.9),
+        tuple(np.float32(x) for x in (0.1, 0.2, 0.5, 0.75)),
+        tuple(torch.tensor([0.1, 0.2, 0.5, 0.75])),
+    ],
+)
+def test_boxes_in_shares_of_the_image(edges):
+    with pytest.raises(RegionError) as caught:
+        Box(*edges)
+    first = f"{float(edges[0]):.4g} * width"
+    assert "lie in 0 to 1, so it looks normalized: given in shares of the image" in str(
+        caught.value
+    )
+    assert f"({first}, {float(edges[1]):.4g} * height, " in str(caught.value)
+
+
+def test_the_first_pixel_is_a_box_of_whole_numbers():
+    assert float(Box(0, 0, 1, 1).coverage(SIZE).sum()) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,92 @@ def test_every_kind_of_mask_equals_the_box(convert):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_grey_counts_partly():
-    mask = Mask(Image.new("L", (96, 64), 51))
+def test_floats_count_partly():
+    mask = Mask(np.full(SIZE, 0.2))
     torch.testing.assert_close(mask.weights, torch.full(SIZE, 0.2))
+
+
+def rgba(mask: np.ndarray, alpha: int = 255) -> Image.Image:
+    image = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGBA")
+    image.putalpha(alpha)
+    return image
+
+
+def palette(colours: list[int], mask: np.ndarray) -> Image.Image:
+    image = Image.fromarray(mask.astype(np.uint8)).copy()
+    image.putpalette(colours)
+    return image
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda mask: Image.fromarray(mask.astype(np.uint8)),
+        lambda mask: Image.fromarray(mask.astype(np.uint8) * 255),
+        lambda mask: Image.fromarray(mask.astype(np.uint8) * 255).convert("P"),
+        lambda mask: palette([0, 0, 0, 128, 0, 0], mask),
+        lambda mask: palette([255, 255, 255, 0, 0, 0], ~mask),
+        lambda mask: palette([0, 0, 0, 255, 255, 255], mask),
+        lambda mask: Image.fromarray(mask.astype(np.int32)),
+        lambda mask: Image.fromarray(mask.astype(np.int32) * 255),
+        lambda mask: Image.fromarray(mask.astype(np.uint16) * 65535),
+        lambda mask: Image.fromarray(mask.astype(np.uint16)),
+        lambda mask: Image.fromarray(mask.astype(np.float32)),
+        lambda mask: Image.fromarray(mask.astype(np.float32) * 255),
+        lambda mask: Image.fromarray(mask.astype(np.uint8)).convert("RGB"),
+        rgba,
+        lambda mask: rgba(mask).convert("LA"),
+        lambda mask: Image.fromarray(np.stack([mask.astype(np.uint8) * 255] * 4, axis=-1)),
+        lambda mask: mask.astype(np.uint8) * 255,
+        lambda mask: mask.astype(np.uint16) * 65535,
+        lambda mask: mask.astype(">u2"),
+        lambda mask: mask.astype(np.float32) * 255,
+        lambda mask: mask.astype(np.int64) * 255,
+        lambda mask: mask[None],
+        lambda mask: mask[..., None],
+        lambda mask: mask[None, None].astype(np.uint8) * 255,
+        lambda mask: mask[None, ..., None],
+        lambda mask: np.stack([mask] * 3, axis=-1),
+        lambda mask: np.stack([mask.astype(np.float32)] * 3),
+        lambda mask: torch.from_numpy(mask)[None].half(),
+        lambda mask: torch.from_numpy(mask).float().to_sparse(),
+        lambda mask: np.ma.masked_array(mask),
+    ],
+)
+def test_every_way_to_say_inside_and_outside(convert):
+    for region in (Mask(convert(inside())), as_region(convert(inside()))):
+        assert torch.equal(region.weights, torch.from_numpy(inside()).float())
+
+
+def photograph(mode: str) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    return Image.fromarray(noise).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (
+            photograph("L"),
+            r"^This image \(mode L\) of uint8 has \d+ levels up to \d+, like a ph",
+        ),
+        (photograph("RGB"), r"^This image \(mode RGB\) has colours, like a photograph"),
+        (photograph("RGBA"), r"^This image \(mode RGBA\) has colours"),
+        (photograph("CMYK"), r"^This image \(mode CMYK\) has colours"),
+        (photograph("P"), r"^This image \(mode P\) is a map of \d+ labels"),
+        (photograph("I"), r"^This image \(mode I\) of int32 has \d+ levels"),
+        (np.asarray(photograph("L")), r"Say which pixels are inside: mask > \d+\. For a soft mask"),
+        (np.asarray(photograph("L"), np.float32), r"or divide by what counts as wholly inside\.$"),
+        (Image.new("L", (96, 64), 51), r"has 1 level up to 51; a mask has 0 and 1, or 0 and 255"),
+        (palette([255, 255, 255, 128, 0, 0], inside()), r"is a map of 2 labels"),
+        (rgba(inside(), 7), r"has transparent pixels, and it is not known whether these are ins"),
+        (np.ma.masked_array(inside(), ~inside()), r"has masked entries\. Fill them first"),
+        (torch.zeros(8, 8, device="meta"), r"^A mask is an array of numbers"),
+    ],
+)
+def test_what_is_no_mask(value, text):
+    with pytest.raises(RegionError, match=text):
+        Mask(value)
 
 
 def test_a_mask_keeps_what_it_was_made_of():
@@ -80,11 +163,20 @@ def test_edges_are_the_box_around():
     assert Mask(mask).edges() == Box(3, 10, 90, 20).edges()
 
 
-@pytest.mark.parametrize("shape", [(), (96,), (1, 64, 96), (64, 96, 3)])
+@pytest.mark.parametrize("shape", [(), (96,)])
 def test_wrong_number_of_axes(shape):
     with pytest.raises(RegionError) as caught:
         Mask(np.ones(shape, dtype=bool))
     assert str(caught.value) == f"A mask has two axes (height, width), this has shape {shape}."
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 96), (64, 96, 3), (2, 64, 96), (2, 1, 64, 96)])
+def test_several_masks(shape):
+    masks = np.zeros(shape, dtype=bool)
+    masks[..., 5, 1] = masks[0] = True
+    with pytest.raises(RegionError) as caught:
+        Mask(masks)
+    assert f"A mask has two axes (height, width), this has shape {shape}" in str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "int8"])
@@ -93,8 +185,8 @@ def test_integers_over_one(dtype):
     with pytest.raises(RegionError) as caught:
         Mask(mask)
     assert str(caught.value) == (
-        f"A mask of type torch.{dtype} may hold only 0 and 1. Give booleans (mask > 0), or floats "
-        "from 0 to 1."
+        f"This array of {dtype} has 2 levels up to 100; a mask has 0 and 1, or 0 and 255. Say "
+        "which pixels are inside: mask > 50. For a soft mask give floats from 0 to 1: mask / 255."
     )
 
 
@@ -107,14 +199,20 @@ def test_not_finite(value):
 
 
 @pytest.mark.parametrize(
-    ("value", "span"), [(255.0, "0 to 255"), (-0.5, "-0.5 to 1"), (1.01, "0 to 1.01")]
+    ("value", "span", "cure"),
+    [
+        (255.0, "0 to 255", "(mask > 127.5), or divide by what counts as wholly inside"),
+        (-0.5, "-0.5 to 1", ": mask > threshold"),
+        (1.01, "0 to 1.01", "(mask > 0.505), or divide by what counts as wholly inside"),
+    ],
 )
-def test_beyond_zero_to_one(value, span):
+def test_beyond_zero_to_one(value, span, cure):
     mask = inside().astype(np.float32)
     mask[0, 0] = value
     with pytest.raises(RegionError) as caught:
         Mask(mask)
-    assert str(caught.value) == f"Mask values must lie in [0, 1]; these go from {span}."
+    start = f"Mask values must lie in [0, 1]; these go from {span}. Give booleans"
+    assert str(caught.value) == f"{start}{cure if cure[0] == ':' else ' ' + cure}."
 
 
 @pytest.mark.parametrize(
@@ -136,7 +234,7 @@ def test_not_an_array_of_numbers(value):
 
 def test_complex():
     with pytest.raises(
-        RegionError, match=r"^A mask is boolean or of floats from 0 to 1, not torch\.complex128\.$"
+        RegionError, match=r"^A mask is boolean or of floats from 0 to 1, not complex128\.$"
     ):
         Mask(inside().astype(complex))
 
@@ -150,6 +248,8 @@ def test_wrong_size(shape):
         assert str(caught.value) == (
             f"The mask is {shape[1]} pixels wide and {shape[0]} high, the image 96 wide and 64 "
             "high. Give a mask of the image's size."
+            + " Its axes are (height, width): transpose it."
+            * (shape == (96, 64))
         )
 
 
@@ -158,7 +258,7 @@ def test_outside_is_what_the_mask_leaves_out():
     assert torch.equal(mask.outside.weights, 1.0 - mask.weights)
     assert torch.equal((~mask).weights, mask.outside.weights)
     assert torch.equal((~~mask).weights, mask.weights)
-    grey = Mask(Image.new("L", (96, 64), 51))
+    grey = Mask(np.full(SIZE, 0.2))
     torch.testing.assert_close((~grey).weights, torch.full(SIZE, 0.8))
 
 

@@ -17,6 +17,7 @@ from diffusers_rdaam.errors import (
     InputError,
     NoAttributionError,
     RecordingError,
+    UncheckedTextWarning,
     UnsupportedPipelineError,
 )
 
@@ -45,10 +46,10 @@ def tokenizer() -> Any:
 @torch.no_grad()
 def loop(unet: Any, rows: int = 2, times: Any = (9, 5, 1), size: Any = (8, 12)) -> list[Any]:
     generator = torch.Generator().manual_seed(0)
+    text = torch.randn(rows, 77, 32, generator=generator)
     outputs = []
     for time in times:
         sample = torch.randn(rows, 4, *size, generator=generator)
-        text = torch.randn(rows, 77, 32, generator=generator)
         outputs.append(unet(sample, time, text).sample)
     return outputs
 
@@ -166,8 +167,9 @@ def test_what_cannot_be_recorded_is_refused(unet):
     with recorded, pytest.raises(RecordingError, match=wanted):
         loop(unet)
     assert state(unet) == before
-    recorded = record_attention(build(SD.stock, parts_of(SD)), prompt=PROMPT)
-    with pytest.raises(InputError, match=r"rows=, prompt=, .* are for a denoiser\.$"), recorded:
+    recorded = record_attention(build(SD.stock, parts_of(SD)), image_size=(64, 96))
+    wanted = r"^StableDiffusionPipeline is a pipeline: .* image_size= are for a denoiser; rows= and"
+    with pytest.raises(InputError, match=wanted), recorded:
         pass
 
 
@@ -246,3 +248,14 @@ def test_gradient_checkpointing_counts_each_call_once(unet, kind):
     [grid] = recording.attribution.grids
     assert grid.additions == 4
     torch.testing.assert_close(grid.maps.sum(dim=0), torch.ones(grid.size), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_columns_that_may_be_windows_or_one_text(unet, tokenizer):
+    text = " ".join(["a"] * 90 + ["cat"])
+    with record_attention(unet, rows=("conditional",), prompt=text, tokenizer=tokenizer) as one:
+        unet(torch.randn(1, 4, 8, 12), 5, torch.randn(1, 154, 32))
+    with pytest.warns(UncheckedTextWarning, match="The 154 columns of 'a a .*' can be windows"):
+        assert one.attribution.prompt.find("cat").columns == (93,)
+    # Once is enough.
+    assert one.attribution.prompt.lost_words == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -130,9 +132,32 @@ def test_embeddings_with_their_text():
         assert torch.equal(one.maps, other.maps)
 
 
-def test_a_text_that_the_pieces_do_not_spell_leaves_the_image():
+@pytest.mark.parametrize(
+    "text", ["cat，dog", "20℃", "½ cup", "Ａ cafe\u0301", "a\u3000red cat", "a´b"]
+)
+def test_bytes_of_the_raw_text_or_of_the_normalised_one(text):
+    for spelt in (text, unicodedata.normalize("NFKC", text)):
+        letters = "".join(spelt.split(" ")).encode()
+        spans = spans_of_pieces(text, [f"<0x{byte:02X}>" for byte in letters])
+        assert len(spans) == len(letters)
+        assert [start for start, _ in spans] == sorted(start for start, _ in spans)
+        last = len(text) - 1 - (text.endswith("\u0301") and spelt != text)
+        assert spans[-1] == (last, len(text))
+
+
+def test_a_text_with_another_space():
     stock, ours = toy(KOLORS)
     text = "a\u3000red cat"
+    output = call(KOLORS, ours, text)
+    assert [word.text for word in output.attribution.words] == ["a", "red", "cat"]
+    assert output.images[0].tobytes() == call(KOLORS, stock, text).images[0].tobytes()
+
+
+def test_a_text_that_the_pieces_do_not_spell_leaves_the_image(monkeypatch):
+    stock, ours = toy(KOLORS)
+    text = "A Red cat"
+    pieces = ours.tokenizer._tokenize
+    monkeypatch.setattr(ours.tokenizer, "_tokenize", lambda text: pieces(text.lower()))
     with pytest.warns(NotRecordedWarning, match="so its words cannot be found"):
         output = call(KOLORS, ours, text)
     assert output.images[0].tobytes() == call(KOLORS, stock, text).images[0].tobytes()

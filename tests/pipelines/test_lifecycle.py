@@ -12,7 +12,9 @@ from transformers import ByT5Tokenizer
 from diffusers_rdaam.errors import (
     NoAttributionError,
     NotRecordedWarning,
+    PartialRunWarning,
     RecordingError,
+    SiteMisfitWarning,
 )
 
 
@@ -24,12 +26,12 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
-def test_nothing_is_left_after_a_run(ours, generate, left, all_ours):
+def test_nothing_is_left_after_a_run(ours, generate, left):
     armed = []
     site = ours.unet.mid_block.attentions[0].transformer_blocks[0].attn2
 
     def look(*unused):
-        armed.append(site.processor.target is not None)
+        armed.append(getattr(site.processor, "target", None) is not None)
 
     def between(pipe, step, timestep, tensors):
         look()
@@ -40,7 +42,6 @@ def test_nothing_is_left_after_a_run(ours, generate, left, all_ours):
     handle.remove()
     assert armed == [True, False] * 2, "in each denoiser call, and not between them"
     assert left(ours) == []
-    assert all_ours(ours)
 
 
 class Boom(Exception):
@@ -87,7 +88,8 @@ def test_interrupted_by_the_pipelines_own_flag(ours, generate, stock):
         return tensors
 
     settings = {"num_inference_steps": 6, "callback_on_step_end": stop}
-    output = generate(ours, **settings)
+    with pytest.warns(PartialRunWarning, match="called 2 times in a run of 6 steps"):
+        output = generate(ours, **settings)
     assert output.attribution.run["denoiser_calls"] == 2
     assert {grid.additions for grid in output.attribution.grids} == {2 * 3, 2 * 1}
     expected = generate(stock, **settings)
@@ -178,7 +180,7 @@ def test_a_layout_that_is_not_known_is_refused_before_any_step(ours, generate, l
     assert left(ours) == []
 
 
-def test_samplers_that_are_not_known_are_refused_before_any_step(make, generate):
+def test_samplers_that_are_not_known_give_the_image_and_a_warning(make, generate):
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(0)
@@ -195,8 +197,9 @@ def test_samplers_that_are_not_known_are_refused_before_any_step(make, generate)
     )
     pipe = make(unet=unet)
     assert generate(pipe).attribution.words
-    with pytest.raises(RecordingError, match=r"attn2 attends from 60 image positions, where 77 "):
-        generate(pipe, height=104, width=168)
+    text = "attn2 attends from 60 image positions, where 77 "
+    with pytest.warns(SiteMisfitWarning, match=text):
+        assert generate(pipe, height=104, width=168).images[0].size == (168, 104)
     assert generate(pipe).attribution.words
 
 

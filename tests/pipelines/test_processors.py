@@ -18,7 +18,12 @@ from diffusers.models.attention_processor import (
 )
 
 from diffusers_rdaam import RDAAMProcessor
-from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning, ProcessorError
+from diffusers_rdaam.errors import (
+    InputError,
+    NoAttributionError,
+    NotRecordedWarning,
+    ProcessorError,
+)
 
 FIRST = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
 
@@ -39,9 +44,52 @@ def close_maps(one: Any, other: Any) -> None:
 
 
 def test_a_new_pipeline_records(ours, generate, all_ours):
-    assert len(ours.attn_processors) == 20
-    assert all_ours(ours)
+    before = ours.attn_processors
+    assert len(before) == 20
     assert generate(ours).attribution.words
+    after = ours.attn_processors
+    assert all(after[name] is before[name] for name in before), "on the denoiser for a call only"
+    ours.unet.set_default_attn_processor()
+
+
+def test_what_is_put_on_for_a_call_is_the_same_each_time(ours, generate, sites_of):
+    """Other objects would make a compiled denoiser compile again."""
+    seen: list[list[Any]] = []
+
+    def look(pipe: Any, step: int, timestep: Any, tensors: Any) -> Any:
+        seen.append([site.processor for site in sites_of(pipe)])
+        return tensors
+
+    for _ in range(2):
+        generate(ours, callback_on_step_end=look)
+    first, *others = seen
+    assert all(isinstance(processor, RDAAMProcessor) for processor in first)
+    assert all(a is b for other in others for a, b in zip(first, other, strict=True))
+
+
+def test_what_a_user_has_set_stays(ours, generate, all_ours):
+    ours.set_attn_processor(RDAAMProcessor())
+    assert all_ours(ours)
+    before = ours.attn_processors
+    generate(ours)
+    after = ours.attn_processors
+    assert all_ours(ours) and all(after[name] is before[name] for name in before)
+
+
+def test_the_class_in_place_of_an_object_is_refused(ours, generate):
+    with pytest.raises(InputError, match=r"Give an object of it: pipe\.set_attn_processor\(RDAAMP"):
+        ours.set_attn_processor(RDAAMProcessor)
+    assert generate(ours).attribution.words
+
+
+def test_options_that_were_set_on_the_denoiser_are_taken(ours, generate):
+    ours.unet.set_attn_processor(RDAAMProcessor(keep="steps"))
+    assert len(generate(ours).attribution.steps) == 2
+    processors = {name: RDAAMProcessor() for name in ours.unet.attn_processors}
+    processors[f"{FIRST}.processor"] = RDAAMProcessor(keep_negative=True)
+    ours.unet.set_attn_processor(processors)
+    with pytest.raises(InputError, match="RDAAMProcessors with different options"):
+        generate(ours)
 
 
 def test_the_template_reaches_every_site_and_nothing_else(ours, generate, sites_of, all_ours):
@@ -91,6 +139,7 @@ def test_off_and_on_again(ours, generate, stock):
 
 
 def test_processors_as_a_dictionary(ours, generate, all_ours):
+    ours.set_attn_processor(RDAAMProcessor())
     first = generate(ours)
     processors = ours.attn_processors
     kept = dict(processors)
@@ -118,7 +167,7 @@ def test_a_dictionary_of_unbound_processors_is_bound(ours, generate, all_ours, s
 
 def test_a_dictionary_of_another_pipeline_is_not_shared(make, generate, sites_of):
     one, other = make(), make()
-    generate(one)
+    one.set_attn_processor(RDAAMProcessor())
     other.set_attn_processor(one.attn_processors)
     for a, b in zip(sites_of(one), sites_of(other), strict=True):
         assert a.processor is not b.processor and a.processor.site == b.processor.site
@@ -140,6 +189,7 @@ def put_back(count: int) -> str:
 
 
 def test_stock_processors_set_behind_our_back_are_replaced_with_a_warning(ours, generate, all_ours):
+    ours.set_attn_processor(RDAAMProcessor())
     first = generate(ours)
     ours.unet.set_attn_processor(AttnProcessor2_0())
     with pytest.warns(NotRecordedWarning) as caught:
@@ -153,6 +203,7 @@ def test_stock_processors_set_behind_our_back_are_replaced_with_a_warning(ours, 
 
 
 def test_asking_for_the_processors_changes_nothing(ours, generate):
+    ours.set_attn_processor(RDAAMProcessor())
     generate(ours)
     ours.unet.set_attn_processor(AttnProcessor2_0())
     assert not any(isinstance(p, RDAAMProcessor) for p in ours.attn_processors.values())
@@ -188,6 +239,7 @@ def check_not_recorded(ours: Any, generate: Any, why: str, **kwargs: Any) -> Any
 
 
 def test_attention_slicing_and_back(ours, stock, generate, all_ours):
+    ours.set_attn_processor(RDAAMProcessor())
     first = generate(ours)
     for pipe in (ours, stock):
         pipe.enable_attention_slicing(1)
@@ -201,6 +253,7 @@ def test_attention_slicing_and_back(ours, stock, generate, all_ours):
 
 
 def test_fused_projections_and_back(ours, stock, generate, all_ours):
+    ours.set_attn_processor(RDAAMProcessor())
     first = generate(ours)
     for pipe in (ours, stock):
         pipe.fuse_qkv_projections(vae=False)
@@ -227,6 +280,7 @@ class Better(AttnProcessor2_0):
 
 
 def test_an_unknown_processor_is_left_alone(ours, stock, generate):
+    ours.set_attn_processor(RDAAMProcessor())
     generate(ours)
     for pipe in (ours, stock):
         pipe.unet.set_attn_processor(Better())
@@ -312,7 +366,7 @@ def test_replaced_during_the_run(ours, generate, left):
 
 def test_a_module_that_recorded_nothing_is_named(ours, generate):
     site = ours.unet.get_submodule(FIRST)
-
+    ours.set_attn_processor(RDAAMProcessor())
     child = ours.attn_processors[f"{FIRST}.processor"]
     handles = [
         ours.unet.register_forward_pre_hook(lambda *_: site.set_processor(AttnProcessor2_0())),

@@ -100,12 +100,11 @@ def test_embeddings_in_two_parts(ours, generate):
     assert same_maps(unknown, attribution) and unknown.words == ()
 
 
-def test_embeddings_of_a_length_that_fits_nothing(ours, generate):
+def test_embeddings_with_less_padding(ours, generate):
     embeds = embed(ours, TEXT)[:, :60]
     settings = {"prompt_embeds": embeds, "negative_prompt_embeds": embed(ours, "")[:, :60]}
-    with pytest.warns(NotRecordedWarning, match="The text has 8 tokens, the embedding 60 columns"):
-        output = generate(ours, **settings, attribution_prompt=TEXT)
-    assert output.attributions is None
+    output = generate(ours, **settings, attribution_prompt=TEXT)
+    assert output.attribution.word("cat").columns == (3,)
     assert len(generate(ours, **settings).attribution.prompt.tokens) == 60
 
 
@@ -144,6 +143,18 @@ def test_many_lost_words_are_cut_short_and_told_once_a_prompt(ours, generate):
         generate(ours, [long, "a cat", long])
     [warning] = caught
     assert str(warning.message).endswith(f"no heat map: {', '.join(lost[:20])}, ….")
+
+
+def test_a_word_that_is_cut_is_named(ours):
+    long = " ".join(["a"] * 74 + ["astronautical"])
+    with pytest.warns(PromptTruncatedWarning) as caught:
+        ours(long, 64, 96, 1)
+    assert [str(w.message) for w in caught] == [
+        "The prompt is longer than the text encoder's 77 tokens; of 'astronautical' only a part "
+        "was seen, and the heat map is that part's. Shorten the prompt or move the word forward."
+    ]
+    with pytest.warns(PromptTruncatedWarning, match="no heat map: hat. Of 'astronautical' only a"):
+        ours(f"{long} hat", 64, 96, 1)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])

@@ -96,8 +96,10 @@ def test_before_and_without_a_run(used):
 
 def test_several_runs_in_a_block(used, generate):
     with record_attention(used) as recording:
-        outputs = [generate(used, prompt) for prompt in ("a red cat", "two dogs")]
-        assert recording.attribution is outputs[1].attribution
+        outputs = []
+        for prompt in ("a red cat", "two dogs"):
+            outputs.append(generate(used, prompt))
+            assert recording.attribution is outputs[-1].attribution
     assert [output.attribution.prompt.text for output in outputs] == ["a red cat", "two dogs"]
     assert recording.attribution is outputs[1].attribution
 

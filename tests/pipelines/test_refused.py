@@ -20,7 +20,7 @@ import diffusers_rdaam
 from diffusers_rdaam import RDAAMPipelineMixin, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.errors import NotRecordedWarning, RecordingError, UnsupportedPipelineError
 from diffusers_rdaam.recording.families import family_of
-from diffusers_rdaam.recording.families.base import stock_class
+from diffusers_rdaam.recording.families.base import stock_class, unsupported
 from diffusers_rdaam.recording.families.layouts import LAYOUTS, PIPELINES
 from diffusers_rdaam.recording.families.refused import REFUSED as REASONS
 from diffusers_rdaam.recording.families.rows import rows_of
@@ -45,10 +45,16 @@ def test_a_mixed_class_of_another_layout_names_the_supported_ones():
     ):
         with pytest.raises(UnsupportedPipelineError) as error:
             attempt()
-        assert str(error.value) == (
-            f"Mine {REFUSED} guessed. Supported: {', '.join(PIPELINES)} and classes derived from "
-            "them."
-        )
+        text = str(error.value)
+        assert text.startswith(f"Mine {REFUSED} guessed. Supported: Stable Diffusion 1, 2 and XL")
+        assert f"{len(PIPELINES)} classes of diffusers" in text and len(text) < 400
+
+
+@pytest.mark.parametrize("name", ["FluxPipeline", "str", "x" * 10_000])
+def test_a_refusal_is_short_and_names_what_is_near(name):
+    text = str(unsupported(name))
+    assert len(text) < 500 + len(name)
+    assert ("Nearest: " in text) == (name == "FluxPipeline")
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_an_adapter_that_is_loaded_in_a_block_stays_loaded(plain, parts):
         call(SD, plain)
         adapt(plain)
         call(SD, plain, **PICTURE)
-        assert recording.attribution.words
+        assert all(run[0].words for run in recording.attributions_of_runs)
     assert kinds(plain) == {IPAdapterAttnProcessor2_0}
     assert not any(isinstance(p, Tap) for p in plain.unet.attn_processors.values())
     assert np.array_equal(pixels(call(SD, plain, **PICTURE)), wanted)
@@ -106,7 +106,7 @@ def test_slicing_that_is_switched_off_in_a_block_stays_off(plain):
         call(SD, plain)
         plain.disable_attention_slicing()
         call(SD, plain)
-        assert recording.attribution.words
+        assert all(run[0].words for run in recording.attributions_of_runs)
     assert kinds(plain) == {AttnProcessor2_0}
 
 
@@ -163,7 +163,7 @@ def test_a_stock_pipeline_beside_ours_leaves_its_taps(ours, parts):
 
 
 def test_stock_processors_on_the_denoiser_itself_are_warned_of_once(ours):
-    call(SD, ours)
+    ours.set_attn_processor(RDAAMProcessor())
     ours.unet.set_attn_processor(AttnProcessor2_0())
     with pytest.warns(NotRecordedWarning, match="it was put back") as caught:
         call(SD, ours)

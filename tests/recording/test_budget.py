@@ -90,8 +90,9 @@ def test_it_is_not_told_where_the_bar_is_off_or_nothing_is_kept(pipe, capsys):
 
 def test_an_open_number_of_steps_is_priced_by_the_step(pipe, capsys):
     with record_attention(pipe.unet, RDAAMProcessor(keep="steps"), rows="conditional") as recording:
+        text = torch.randn(1, 77, 32)
         for time in (9, 5, 1):
-            pipe.unet(torch.randn(1, 4, 8, 12), time, torch.randn(1, 77, 32))
+            pipe.unet(torch.randn(1, 4, 8, 12), time, text)
     wanted = "Keeping 39.4 kB for each step (1 image, 77 columns, 4 bytes a cell).\n"
     assert capsys.readouterr().err == wanted
     assert recording.attribution.steps.timesteps == (9.0, 5.0, 1.0)

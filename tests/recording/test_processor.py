@@ -15,7 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from diffusers_rdaam import RDAAMProcessor
-from diffusers_rdaam.errors import InputError, RecordingError
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
 from diffusers_rdaam.recording.target import Branch, Target
@@ -303,15 +303,11 @@ def test_an_unexpected_sequence_length_is_named():
     processor = RDAAMProcessor().bind("down_blocks.0.attentions.0.attn2")
     module.set_processor(processor)
     arm(processor, pixels=36)
-    with pytest.raises(RecordingError) as error, torch.no_grad():
-        module(hidden, text)
-    assert str(error.value) == (
-        "down_blocks.0.attentions.0.attn2 attends from 35 image positions, where 36 were expected "
-        "of its level and the latent's size: this denoiser's samplers are not known, or something "
-        "cuts its input into tiles. To generate without recording, use "
-        "pipe.set_attn_processor(AttnProcessor2_0())."
-    )
-    processor.target.strict = False
     with torch.no_grad():
         module(hidden, text)
-    assert processor.target.misfit == str(error.value), "steps were spent: the image goes on"
+    assert processor.target.misfit == (
+        "down_blocks.0.attentions.0.attn2 attends from 35 image positions, where 36 were expected "
+        "of its level and the latent's size: this denoiser's samplers are not known, or something "
+        "cuts its input into tiles. Switch that off to record, or generate without recording: "
+        "pipe.set_attn_processor(AttnProcessor2_0())."
+    ), "the image goes on"

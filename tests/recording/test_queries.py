@@ -312,7 +312,7 @@ def test_files_of_strangers(pipe, tmp_path):
     assert load({}, tensors).layers == ("a",)
     for header, held, text in [
         ({"version": "9"}, tensors, "has format version '9'"),
-        ({"sites": "[["}, tensors, "has no valid list of the sites"),
+        ({"sites": "[["}, tensors, "its header is no JSON"),
         ({"sites": "[]"}, tensors, "has no valid list of the sites"),
         ({"sites": site}, tensors, "has no valid list of the sites"),
         ({"sites": '[["a", [2, 99999], 1, 4, [0], "F16"]]'}, tensors, "has no valid list"),
@@ -327,10 +327,10 @@ def test_files_of_strangers(pipe, tmp_path):
 
 
 def test_a_full_disk_loses_the_attribution_not_the_image(pipe, tmp_path, monkeypatch):
-    def full(tensors: Any, path: Path) -> None:
+    def full(path: Path) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("diffusers_rdaam.recording.queries.save_file", full)
+    monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", full)
     with pytest.warns(NotRecordedWarning, match="No space left on device"):
         output = run(keeping(pipe, queries_on=tmp_path))
     assert len(output.images) == 1

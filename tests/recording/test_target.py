@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from diffusers_rdaam.errors import RecordingError
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
 from diffusers_rdaam.recording.target import Branch, Target
@@ -21,8 +20,8 @@ def branch(start: int, stop: int, heads: int = 0) -> Branch:
     return Branch(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), start, stop)
 
 
-def target(*branches: Branch, strict: bool = True) -> Target:
-    return Target("mid_block.attn2", branches, portable.accumulate, strict)
+def target(*branches: Branch, rows: int | None = None) -> Target:
+    return Target("mid_block.attn2", branches, portable.accumulate, rows)
 
 
 def inputs(pixels: int = PIXELS, tokens: int = TOKENS) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,24 +80,32 @@ def test_nothing_is_kept_for_a_way_back():
             TOKENS,
             "mid_block.attn2 attends from 14 image positions, where 15 were expected of its level "
             "and the latent's size: this denoiser's samplers are not known, or something cuts its "
-            "input into tiles. To generate without recording, use "
+            "input into tiles. Switch that off to record, or generate without recording: "
             "pipe.set_attn_processor(AttnProcessor2_0()).",
         ),
         (
             PIXELS,
             9,
             "mid_block.attn2 attends to 9 columns, where 7 were expected of the text: something "
-            "adds columns to it, or leaves some out. To generate without recording, use "
-            "pipe.set_attn_processor(AttnProcessor2_0()).",
+            "adds columns to it, or leaves some out. Switch that off to record, or generate "
+            "without recording: pipe.set_attn_processor(AttnProcessor2_0()).",
         ),
     ],
 )
-def test_what_does_not_fit_is_named_or_noted(pixels, tokens, text):
+def test_what_does_not_fit_is_noted(pixels, tokens, text):
     query, key = inputs(pixels, tokens)
     own = branch(0, 6)
-    with pytest.raises(RecordingError) as error:
-        target(own).add(query, key, None, SCALE)
-    assert str(error.value) == text
-    lenient = target(own, strict=False)
-    lenient.add(query, key, None, SCALE)
-    assert lenient.misfit == text and not own.high.any() and own.count.item() == 0
+    observer = target(own)
+    observer.add(query, key, None, SCALE)
+    assert observer.misfit == text and not own.high.any() and own.count.item() == 0
+
+
+@pytest.mark.parametrize("rows", [ROWS // 2, 2 * ROWS])
+def test_another_number_of_rows_is_no_part_of_the_call(rows):
+    """A batch that is split or multiplied inside of the denoiser: other rows would be taken."""
+    query, key = inputs()
+    own = branch(0, 3)
+    observer = target(own, rows=rows)
+    observer.add(query, key, None, SCALE)
+    assert f"attends with {ROWS} rows, where its denoiser call has {rows}" in observer.misfit
+    assert not own.high.any() and own.count.item() == 0

@@ -127,7 +127,7 @@ def test_a_special_token_that_somebody_typed(tokenizer):
     prompt = align(tokenizer, text, LENGTH)
     assert kinds(prompt) == ["start", "text", "text", "text", "end"] + ["padding"] * 72
     assert (prompt.tokens[2].start, prompt.tokens[2].end) == (2, 15)
-    assert prompt.find("endoftext").columns == (2,)
+    assert prompt.find("<|endoftext|>").columns == (2,)
     assert prompt.find("cat").columns == (3,)
 
 
@@ -171,10 +171,10 @@ def test_embeddings_without_padding(tokenizer):
 
 def test_a_length_that_fits_nothing(tokenizer):
     with pytest.raises(InputError) as error:
-        align(tokenizer, "a red cat", 60)
+        align(tokenizer, "a red cat", 1)
     assert str(error.value) == (
-        "The text has 5 tokens, the embedding 60 columns; neither that nor a multiple of 77 fits. "
-        "Give the text that the embedding was made from."
+        "The text has 5 tokens, 2 of them special, and the embedding 1 columns, which it does not "
+        "fit into. Give the text that the embedding was made from."
     )
 
 

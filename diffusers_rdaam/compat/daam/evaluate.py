@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.fields import MAX_AREA
+from diffusers_rdaam.files.pictures import read_picture
 
 
 def compute_iou(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -33,19 +34,19 @@ def _of_one_size(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (resized >= 1).to(resized.dtype)
 
 
-def load_mask(path: str | Path) -> torch.Tensor:
+def load_mask(path: str | Path, *, limit: int = MAX_AREA) -> torch.Tensor:
     """The pixels of an RGBA image that are not transparent, as 0 and 1, ``(height, width)``.
 
+    Args:
+        path: of the image.
+        limit: of its pixels.
+
     Raises:
-        InputError: the image has no alpha channel, or is none.
+        InputError: the image has no alpha channel, has too many pixels, or is none.
     """
-    try:
-        with Image.open(path) as image:
-            if "A" not in image.getbands():
-                raise InputError(
-                    f"{path} has no alpha channel, which is the mask. Save it as RGBA, 0 outside."
-                )
-            alpha = np.array(image.getchannel("A"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as an image: {error}.") from error
-    return torch.from_numpy(alpha > 0).float()
+    image = read_picture(Path(path), formats=None, limit=limit)
+    if "A" not in image.getbands():
+        raise InputError(
+            f"{path} has no alpha channel, which is the mask. Save it as RGBA, 0 outside."
+        )
+    return torch.from_numpy(np.array(image.getchannel("A")) > 0).float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,15 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.compat.daam import masks
-from diffusers_rdaam.compat.daam.experiment_file import NAME, read_maps, write_maps
+from diffusers_rdaam.compat.daam.experiment_file import NAME, is_seed, read_maps, write_maps
 from diffusers_rdaam.compat.daam.heatmap import GlobalHeatMap
 from diffusers_rdaam.compat.daam.plotting import write_overlay
 from diffusers_rdaam.errors import AttributionFileError, InputError, WordError
+from diffusers_rdaam.files.opening import inner_path
+from diffusers_rdaam.files.pictures import write_png
+from diffusers_rdaam.files.writing import write_text
+
+_ID, _SUBTYPE = "An experiment's id", "An experiment's subtype"
 
 
 @dataclass(eq=False)
@@ -50,7 +55,8 @@ class GenerationExperiment:
     tokens: Prompt | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        self.path = None if self.path is None else Path(self.path) / self.id
+        if self.path is not None:
+            self.path = inner_path(Path(self.path), self.id, _ID)
 
     def nsfw(self) -> bool:
         """Whether the image is all black, as a safety checker leaves it."""
@@ -79,20 +85,18 @@ class GenerationExperiment:
         Raises:
             InputError: there is no path, or it may not be written.
         """
-        folder = self._folder() if path is None else Path(path) / self.id
-        inner = folder / self.subtype
-        try:
-            inner.mkdir(parents=True, exist_ok=True)
-            self.image.save(inner / "output.png")
-            (folder / "prompt.txt").write_text(self.prompt, encoding="utf-8")
-            if self.seed is not None:
-                (folder / "seed.txt").write_text(str(self.seed), encoding="utf-8")
-            for word, mask in (self.truth_masks or {}).items():
-                masks.write_mask(folder / f"{masks.file_word(word)}.gt.png", mask)
-        except OSError as error:
-            raise InputError(f"The experiment cannot be written to {folder}: {error}.") from error
+        folder = self._folder() if path is None else inner_path(Path(path), self.id, _ID)
+        inner = self._inner(folder)
         maps, seed = self.global_heat_map, self.seed
+        # First, for it is what checks the prompt, seed and id.
         write_maps(inner / NAME, maps, self.prompt, seed, self.id, self.tokens)
+        write_png(inner / "output.png", self.image)
+        write_text(folder / "prompt.txt", self.prompt)
+        if self.seed is not None:
+            write_text(folder / "seed.txt", str(self.seed))
+        truth = self.truth_masks or {}
+        for word, mask in truth.items():
+            masks.write_mask(folder / masks.file_word(word, truth, suffix=".gt.png"), mask)
         self.save_annotations(folder)
         if heat_maps and (tokenizer or self.tokenizer or self.tokens) is not None:
             self._draw_words(inner, tokenizer)
@@ -101,8 +105,7 @@ class GenerationExperiment:
         """Write ``annotations.json`` to the folder, if there are any."""
         if self.annotations is not None:
             folder = self._folder() if path is None else Path(path)
-            text = json.dumps(self.annotations)
-            (folder / "annotations.json").write_text(text, encoding="utf-8")
+            masks.write_annotations(folder, self.annotations)
 
     def save_heat_map(
         self,
@@ -124,14 +127,12 @@ class GenerationExperiment:
         Raises:
             WordError: the prompt does not have the word.
         """
-        inner = self._folder() / self.subtype
-        inner.mkdir(parents=True, exist_ok=True)
+        inner = self._inner(self._folder())
         return self._draw(inner, word, tokenizer, output_prefix, absolute=absolute, crop=crop)
 
     def save_all_heat_maps(self, tokenizer: Any = None, crop: int | None = None) -> dict[str, Path]:
         """:meth:`save_heat_map` of every word that has a map; their paths by word."""
-        inner = self._folder() / self.subtype
-        inner.mkdir(parents=True, exist_ok=True)
+        inner = self._inner(self._folder())
         return self._draw_words(inner, tokenizer, crop)
 
     def _draw_words(self, folder: Path, tokenizer: Any, crop: int | None = None) -> dict[str, Path]:
@@ -154,7 +155,9 @@ class GenerationExperiment:
         absolute: bool,
         crop: int | None,
     ) -> Path:
-        path = folder / f"{prefix}{masks.file_word(word)}.heat_map.png"
+        words = self.prompt.split()
+        prefix = masks.file_part(prefix)
+        path = folder / masks.file_word(word, words, prefix=prefix, suffix=".heat_map.png")
         heat_map = self.heat_map(tokenizer).compute_word_heat_map(word)
         write_overlay(
             self.image,
@@ -168,13 +171,14 @@ class GenerationExperiment:
 
     def save_prediction_mask(self, mask: torch.Tensor, word: str, name: str) -> None:
         """Write a predicted mask ``(height, width)`` to ``<word>.<name>.pred.png``."""
-        inner = self._folder() / self.subtype
-        inner.mkdir(parents=True, exist_ok=True)
-        masks.write_mask(inner / f"{masks.file_word(word)}.{name}.pred.png", mask)
+        inner = self._inner(self._folder())
+        words = self.prompt.split()
+        suffix = f".{masks.file_part(name)}.pred.png"
+        masks.write_mask(inner / masks.file_word(word, words, suffix=suffix), mask)
 
     def clear_prediction_masks(self, name: str) -> None:
         """Remove the predicted masks of that name."""
-        for path in (self._folder() / self.subtype).glob(f"*.{name}.pred.png"):
+        for path in (self._folder() / self.subtype).glob(f"*.{masks.file_part(name)}.pred.png"):
             path.unlink()
 
     def clear_checkpoint(self) -> None:
@@ -186,6 +190,19 @@ class GenerationExperiment:
         self.annotations = {**(self.annotations or {}), key: value}
         return self
 
+    def _inner(self, folder: Path) -> Path:
+        """The folder of the subtype, made where it is not there.
+
+        Raises:
+            InputError: it cannot be made, or would be outside.
+        """
+        inner = inner_path(folder, self.subtype, _SUBTYPE)
+        try:
+            inner.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"The experiment cannot be written to {folder}: {error}.") from error
+        return inner
+
     def _folder(self) -> Path:
         if self.path is None:
             raise InputError("This experiment has no path. Give one: save('a folder').")
@@ -194,22 +211,22 @@ class GenerationExperiment:
     @staticmethod
     def contains_truth_mask(path: str | Path, prompt_id: str | None = None) -> bool:
         """Whether the folder has a truth mask."""
-        return any((Path(path) / (prompt_id or ".")).glob("*.gt.png"))
+        return any(_of_id(path, prompt_id).glob("*.gt.png"))
 
     @staticmethod
     def has_annotations(path: str | Path) -> bool:
         """Whether the folder has annotations."""
-        return (Path(path) / "annotations.json").exists()
+        return (Path(path) / masks.ANNOTATIONS).exists()
 
     @staticmethod
     def has_experiment(path: str | Path, prompt_id: str) -> bool:
         """Whether the folder has the maps of an experiment."""
-        return (Path(path) / prompt_id / NAME).exists()
+        return (_of_id(path, prompt_id) / NAME).exists()
 
     @staticmethod
     def read_prompt(path: str | Path, prompt_id: str | None = None) -> str:
         """The prompt in a folder."""
-        return masks.read_line(Path(path) / (prompt_id or ".") / "prompt.txt")
+        return masks.read_line(_of_id(path, prompt_id) / "prompt.txt")
 
     @staticmethod
     def read_seed(path: str | Path, prompt_id: str | None = None) -> int:
@@ -218,9 +235,9 @@ class GenerationExperiment:
         Raises:
             AttributionFileError: there is none, or it is no number.
         """
-        file = Path(path) / (prompt_id or ".") / "seed.txt"
+        file = _of_id(path, prompt_id) / "seed.txt"
         text = masks.read_line(file)
-        if not text.removeprefix("-").isdecimal():
+        if not re.fullmatch("-?[0-9]{1,20}", text) or not is_seed(int(text)):
             raise AttributionFileError(f"{file} holds no seed but {text[:80]!r}.")
         return int(text)
 
@@ -257,18 +274,30 @@ class GenerationExperiment:
         if all_subtypes:
             names = sorted(file.parent.name for file in folder.glob(f"*/{NAME}"))
             return [cls.load(folder, pred_prefix, subtype=name, **options) for name in names]
-        maps, header = read_maps(folder / subtype / NAME)
+        inner = inner_path(folder, subtype, _SUBTYPE)
+        for file in (inner / NAME, inner / "output.png"):
+            masks.check_inside(folder, file)
+        maps, header = read_maps(inner / NAME)
         experiment = cls(
-            masks.read_image(folder / subtype / "output.png"),
+            masks.read_image(inner / "output.png"),
             maps,
             header["prompt"],
             seed=header["seed"],
             id=header["id"],
             truth_masks=masks.read_masks(folder, ".gt.png"),
-            prediction_masks=masks.read_predictions(folder / subtype, pred_prefix, **options),
-            annotations=masks.read_annotations(folder / "annotations.json"),
+            prediction_masks=masks.read_predictions(inner, pred_prefix, **options),
+            annotations=masks.read_annotations(folder),
             subtype=subtype,
             tokens=header["tokens"],
         )
         experiment.path = folder
         return experiment
+
+
+def _of_id(path: str | Path, prompt_id: str | None) -> Path:
+    """The folder of an experiment within the one of all.
+
+    Raises:
+        InputError: the id leads out of it.
+    """
+    return Path(path) if prompt_id is None else inner_path(Path(path), prompt_id, _ID)

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.errors import AttributionFileError, InputError
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.prompt_fields import (
+    MAX_PROMPT,
+    MAX_TOKENS,
+    check_prompt,
+    read_prompt,
+    token_fields,
+)
+from diffusers_rdaam.errors import AttributionFileError
+from diffusers_rdaam.files.fields import Check, is_text, shown
+from diffusers_rdaam.files.opening import is_inner_path
+from diffusers_rdaam.files.tensor_file import (
+    FileKind,
+    TensorSpec,
+    check_finite,
+    open_tensors,
+    write_tensors,
+)
 
 NAME = "generation.safetensors"
 THEIRS = "generation.pt"
-_FORMAT, _VERSION = "diffusers_rdaam.daam_experiment", "1"
-_MAX_HEADER, _MAX_ROWS, _MAX_SIDE = 16_000_000, 8192, 2048
+KIND = FileKind(
+    "diffusers_rdaam.daam_experiment",
+    "1",
+    "experiment",
+    "experiment",
+    "no experiment of diffusers_rdaam.",
+)
+_MAPS = "global_heat_map"
+_MAX_SIDE = 2048
+_MAX_CELLS = 2**28
 
 
 def write_maps(
@@ -25,15 +47,16 @@ def write_maps(
     """Write the maps ``(rows, height, width)`` and what belongs to them.
 
     Raises:
-        InputError: the folder may not be written.
+        InputError: the folder may not be written, or a reader would refuse what would be written.
     """
-    known = None if tokens is None else [[t.text, t.kind, t.start, t.end] for t in tokens.tokens]
-    header = {"prompt": prompt, "seed": seed, "id": id, "tokens": known}
-    metadata = {"format": _FORMAT, "version": _VERSION, "experiment": json.dumps(header)}
-    try:
-        save_file({"global_heat_map": maps.float().cpu().contiguous()}, path, metadata)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"The experiment could not be written to {path}: {error}.") from error
+    check = Check(path, KIND.noun, writing=True)
+    known = None if tokens is None else token_fields(tokens)
+    text, found = check.dumped({"prompt": prompt, "seed": seed, "id": id, "tokens": known})
+    _check_header(found, check)
+    maps = maps.detach().float().cpu()
+    _check_maps({_MAPS: TensorSpec.of(maps)}, found, check)
+    check_finite(_MAPS, maps, check)
+    write_tensors(path, {_MAPS: maps}, KIND.metadata(text), noun=KIND.noun)
 
 
 def read_maps(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -44,21 +67,14 @@ def read_maps(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
     """
     if not path.is_file():
         raise AttributionFileError(_missing(path))
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = _header(path, file.metadata())
-            if "global_heat_map" not in file.keys():  # noqa: SIM118  # it is no mapping
-                raise _bad(path, "it has no global_heat_map")
-            shape = file.get_slice("global_heat_map").get_shape()
-            if len(shape) != 3 or not 1 <= shape[0] <= _MAX_ROWS or max(shape[1:]) > _MAX_SIDE:
-                raise _bad(path, f"its maps have shape {shape}")
-            # A copy: what is read is mapped, and would change or crash when the file does.
-            maps = file.get_tensor("global_heat_map").clone()
-    except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise AttributionFileError(f"{path} is not a whole safetensors file ({error}).") from error
-    if maps.dtype != torch.float32 or not bool(torch.isfinite(maps).all()):
-        raise _bad(path, "its maps are not finite float32")
-    return maps, header
+    check = Check(path, KIND.noun)
+    with open_tensors(path, KIND.noun) as file:
+        header = KIND.header(file)
+        _check_header(header, check)
+        _check_maps(file.specs, header, check)
+        tokens = None if header.get("tokens") is None else read_prompt(header, check)
+        maps = file.finite(_MAPS, check)
+    return maps, {**header, "seed": header.get("seed"), "tokens": tokens}
 
 
 def _missing(path: Path) -> str:
@@ -71,42 +87,27 @@ def _missing(path: Path) -> str:
     return f"There is no experiment at {path.parent}: {NAME} is missing."
 
 
-def _bad(path: Path, problem: str) -> AttributionFileError:
-    return AttributionFileError(f"{path} is not a valid experiment: {problem}.")
+def _check_header(header: Any, check: Check) -> None:
+    check(isinstance(header, dict), "its header is no object")
+    prompt, seed, id = (header.get(name) for name in ("prompt", "seed", "id"))
+    check(is_text(prompt) and len(prompt) <= MAX_PROMPT, "its prompt is no text")
+    check(seed is None or is_seed(seed), f"its seed is {shown(seed)}")
+    right = is_text(id) and is_inner_path(id)
+    check(right, f"its id is {shown(id)!r}, which is no name of a folder within another")
+    if header.get("tokens") is not None:
+        check_prompt(header, check)
 
 
-def _header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
-    if not metadata or metadata.get("format") != _FORMAT:
-        raise _bad(path, "it is another kind of safetensors file")
-    if metadata.get("version") != _VERSION:
-        raise _bad(path, f"this release reads version {_VERSION} only")
-    text = metadata.get("experiment", "")
-    try:
-        header = json.loads(text) if len(text) <= _MAX_HEADER else None
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict):
-        raise _bad(path, "its header is no JSON object")
-    texts = all(isinstance(header.get(name), str) for name in ("prompt", "id"))
-    if not texts or type(header.get("seed")) not in (int, type(None)):
-        raise _bad(path, "its prompt, id or seed is of the wrong type")
-    header["tokens"] = _tokens(path, header["prompt"], header.get("tokens"))
-    return header
+def is_seed(value: Any) -> bool:
+    """Whether a generator takes it."""
+    return type(value) is int and -(2**63) <= value < 2**64
 
 
-def _tokens(path: Path, prompt: str, known: Any) -> Prompt | None:
-    if known is None:
-        return None
-    try:
-        if len(known) > _MAX_ROWS:
-            raise ValueError
-        tokens = []
-        for column, (text, kind, start, end) in enumerate(known):
-            whole = kind in ("text", "start", "end", "padding", "unknown")
-            spans = (int, int) if kind == "text" else (type(None), type(None))
-            if not whole or not isinstance(text, str) or (type(start), type(end)) != spans:
-                raise ValueError
-            tokens.append(Token(column, text, kind, start, end))
-        return Prompt(prompt, tuple(tokens))
-    except (TypeError, ValueError):
-        raise _bad(path, "its tokens are none") from None
+def _check_maps(specs: Mapping[str, TensorSpec], header: Mapping[str, Any], check: Check) -> None:
+    check(_MAPS in specs, f"it has no {_MAPS}")
+    spec = specs[_MAPS]
+    right = len(spec.shape) == 3 and 1 <= spec.shape[0] <= MAX_TOKENS
+    right = right and all(1 <= side <= _MAX_SIDE for side in spec.shape[1:])
+    right = right and spec.cells <= _MAX_CELLS
+    check(right, f"its maps have shape {spec.shape}")
+    check(spec.dtype == "F32", f"its maps have type {spec.dtype}")

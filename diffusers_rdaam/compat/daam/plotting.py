@@ -11,6 +11,7 @@ from PIL import Image
 
 from diffusers_rdaam.drawing.figure import new_figure
 from diffusers_rdaam.errors import InputError, PlotExtraError
+from diffusers_rdaam.files.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,9 +73,11 @@ def write_overlay(
     color_normalize: bool = True,
     crop: int | None = None,
 ) -> None:
-    """:func:`plot_overlay_heat_map` to a file alone, without pyplot."""
-    axes = new_figure().subplots()
-    plot_overlay_heat_map(im, heat_map, word, out_file, crop, color_normalize, axes)
+    """:func:`plot_overlay_heat_map` to a PNG file alone, without pyplot."""
+    figure = new_figure()
+    plot_overlay_heat_map(im, heat_map, word, None, crop, color_normalize, figure.subplots())
+    with replacing(out_file, "picture") as file:
+        figure.savefig(file, format="png")
 
 
 def plot_mask_heat_map(

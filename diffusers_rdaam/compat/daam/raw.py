@@ -124,7 +124,7 @@ class RawHeatMapCollection:
             NoAttributionError: no map is chosen.
         """
         wanted = None if factors is None else set(factors)
-        total, count = torch.zeros(rows, *self.size), 0
+        total, count = torch.zeros(rows, *self.size, dtype=torch.float32, device="cpu"), 0
         for entry in self.layer_sums:
             if (wanted is not None and entry.factor not in wanted) or layer not in (
                 None,

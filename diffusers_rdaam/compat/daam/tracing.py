@@ -175,7 +175,11 @@ class DiffusionHeatMapHooker(Trace):
 
 
 def _text_columns(tokens: Prompt) -> torch.Tensor:
-    return torch.tensor([token.column for token in tokens.tokens if token.kind == "text"]).long()
+    return torch.tensor(
+        [token.column for token in tokens.tokens if token.kind == "text"],
+        dtype=torch.int64,
+        device="cpu",
+    )
 
 
 trace = DiffusionHeatMapHooker

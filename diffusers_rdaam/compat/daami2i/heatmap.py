@@ -21,6 +21,7 @@ from diffusers_rdaam.attribution.i2i import (
 from diffusers_rdaam.compat.daam.heatmap import WordHeatMap
 from diffusers_rdaam.compat.daam.plotting import pyplot
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.exact import cpu_tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -247,7 +248,7 @@ class GlobalHeatMap:
     def _guide(self, given: Any) -> torch.Tensor | None:
         if given is None:
             return None
-        guide = torch.as_tensor(getattr(given, "heatmap", given)).detach().float().cpu()
+        guide = cpu_tensor(getattr(given, "heatmap", given)).float()
         if tuple(guide.shape) != self._size:
             raise InputError(
                 f"The guide is {tuple(guide.shape)}, the grid {self._size} (height, width). Give a "

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import import_module
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, overload
 
 from PIL import Image
@@ -49,20 +50,19 @@ class GeneratedImages(Sequence[Image.Image]):
         return slider_html(self.images, labels, "Images during generation")
 
     def show(self, width: str | int = "100%", height: str | int = "400px") -> None:
-        """Show the slider in a notebook.
+        """Show the slider in a notebook; elsewhere write its page to a new file and print where.
 
         Args:
-            width, height: of its frame.
-
-        Raises:
-            InputError: there is no IPython; write :meth:`html` to a file.
+            width, height: of its frame in a notebook.
         """
         notebook = _notebook()
         if notebook is None:
-            raise InputError(
-                "A slider is shown in a notebook, and IPython is not installed. Write the page to "
-                "a file: Path('steps.html').write_text(output.all_images_during_generation.html())."
-            )
+            with NamedTemporaryFile(
+                "w", prefix="images-", suffix=".html", delete=False, encoding="utf-8"
+            ) as page:
+                page.write(self.html())
+            print(f"The slider is in {page.name}: open it in a browser.")
+            return
         notebook.display(notebook.HTML(self._frame(width, height)))
 
     def gif(

@@ -49,8 +49,8 @@ def process_attention_maps(
             count += 1
     if not count:
         raise InputError("There are no attention maps. Call the pipeline between the hooks.")
-    total = sum(_enlarged(maps, height, width) for maps in sums.values())
-    result = torch.as_tensor(total) / count
+    enlarged = [_enlarged(maps, height, width) for maps in sums.values()]
+    result = sum(enlarged[1:], enlarged[0]) / count
     return result.permute(1, 2, 0) if token_indices is None else result[0]
 
 
@@ -88,8 +88,12 @@ def extract_bbox_distribution(
         RegionError: the box is empty, inverted, or outside the image.
     """
     height, width = global_map.shape[:2]
-    left, top, right, bottom = Box(*bbox).inside((height, width)).as_tuple()
-    scores = global_map[top:bottom, left:right].mean(dim=(0, 1))
+    box = Box(*bbox).inside((height, width))
+    coverage = box.coverage((height, width)).to(global_map.device)
+    scores = (global_map * coverage[..., None]).sum(dim=(0, 1)) / coverage.sum()
+    if all(isinstance(edge, int) for edge in box):
+        left, top, right, bottom = map(int, box)
+        scores = global_map[top:bottom, left:right].mean(dim=(0, 1))
     return without_specials(scores, decoded_tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +26,10 @@ class DenoiserCall:
         timestep: of the scheduler, as the denoiser is given it; read after the run.
         frames: of a video; each image's are side by side, and ``start``, ``stop`` and ``negative``
             count them.
+        rows: all rows of the call, counted in the same way.
+        text: the conditional rows of the text embedding, ``(rows, columns, width)``.
+        states: the whole embedding that they are a part of.
+        latents: the conditional rows of the denoiser's input.
     """
 
     latent_size: tuple[int, int]
@@ -35,6 +40,10 @@ class DenoiserCall:
     negative: tuple[int, int] | None = None
     timestep: torch.Tensor | float | int | None = None
     frames: int = 1
+    rows: int = 0
+    text: torch.Tensor | None = None
+    states: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
 
 
 @runtime_checkable
@@ -43,6 +52,9 @@ class Family(Protocol):
 
     def denoiser(self, pipe: Any) -> nn.Module:
         """The module whose attention is recorded."""
+
+    def entry(self, pipe: Any) -> nn.Module:
+        """The module that the pipeline calls: the denoiser, or a wrapper around it."""
 
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Its text cross-attention modules, in the order of ``named_modules``."""
@@ -59,8 +71,12 @@ class Family(Protocol):
         """Height and width of the site's grid for a latent."""
 
 
-def family_of(pipe: Any) -> Family:
+def family_of(pipe: Any, rows: Any = None) -> Family:
     """The family of a pipeline, by its stock class.
+
+    Args:
+        pipe: of a class of diffusers, or derived from one.
+        rows: which rows of a call carry the prompt, where it is not the class that says so.
 
     Raises:
         UnsupportedPipelineError: none knows it, or it is known that it cannot be recorded.
@@ -69,6 +85,8 @@ def family_of(pipe: Any) -> Family:
     from diffusers_rdaam.recording.families.rows import TwiceLayout
     from diffusers_rdaam.recording.families.unet import UNetFamily
 
+    if rows is not None and isinstance(getattr(pipe, "unet", None), nn.Module):
+        return UNetFamily(rows)
     stock = stock_class(type(pipe))
     layout = None if stock is None else LAYOUTS.get(stock.__name__)
     if layout is None:
@@ -87,6 +105,9 @@ def stock_class(cls: type) -> type | None:
     denoiser otherwise. By name, because importing every pipeline would cost seconds.
     """
     for base in cls.__mro__:
+        if {"_rdaam_watches", "_rdaam_records"} & base.__dict__.keys():
+            # A class of ours under the name of the one that it stands for.
+            continue
         name = base.__name__
         named = "Pipeline" in name and not name.endswith("Mixin")
         if named and base.__module__.startswith("diffusers."):
@@ -107,7 +128,11 @@ def unsupported(name: str, stock: type | None = None) -> UnsupportedPipelineErro
     reason = REFUSED.get("" if stock is None else stock.__name__)
     if reason is not None:
         return UnsupportedPipelineError(f"{name} cannot be recorded: {reason}.")
+    close = difflib.get_close_matches(name[:200], PIPELINES, n=3, cutoff=0.5)
+    nearest = f" Nearest: {', '.join(close)}." if close else ""
     return UnsupportedPipelineError(
         f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
-        f"never guessed. Supported: {', '.join(PIPELINES)} and classes derived from them."
+        "never guessed. Supported: Stable Diffusion 1, 2 and XL and others whose UNet attends to "
+        f"text, {len(PIPELINES)} classes of diffusers and those derived from them; the command "
+        f"rdaam env lists all.{nearest}"
     )

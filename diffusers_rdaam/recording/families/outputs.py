@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import (
+    ImageMismatchWarning,
+    NoAttributionError,
+    PromptSwitchedWarning,
+)
 
 
 def images_of(result: Any) -> Any:
@@ -45,22 +49,24 @@ def check_arguments(pipe: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         The arguments, with one prompt where the pipeline encoded the same one several times.
 
     Raises:
-        InputError: the argument that makes them others, and what to do.
+        NoAttributionError: the argument that makes them others, and what to do.
     """
     if arguments.get("padding_mask_crop") is not None:
-        raise InputError(
+        raise NoAttributionError(
             "With padding_mask_crop the denoiser works on an enlarged crop that is pasted into the "
             "image afterwards, so its maps are not maps of the image. Leave padding_mask_crop out, "
-            "or crop the image yourself."
+            "or crop the image yourself.",
+            warning=ImageMismatchWarning,
         )
     prompt = arguments.get("prompt")
     if getattr(pipe, "free_noise_enabled", False) and isinstance(prompt, (list, dict)):
         texts = list(dict.fromkeys(prompt.values() if isinstance(prompt, dict) else prompt))
         if len(texts) > 1:
-            raise InputError(
+            raise NoAttributionError(
                 "FreeNoise blends the embeddings of its prompts from frame to frame, so a column "
                 f"stands for words of several of these {len(texts)}: "
-                f"{', '.join(repr(text) for text in texts)}. Give one prompt for all frames."
+                f"{', '.join(repr(text) for text in texts)}. Give one prompt for all frames.",
+                warning=PromptSwitchedWarning,
             )
         return arguments | {"prompt": texts[0]}
     return arguments

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from diffusers_rdaam.errors import InputError, RecordingError
 
 Parts = tuple[str, ...]
@@ -105,7 +107,7 @@ class GivenLayout:
 LayoutLike = Layout | str | Parts | PartsOf | None
 
 
-def as_layout(given: LayoutLike) -> Layout:
+def as_layout(given: Any) -> Layout:
     """A layout from what a user may give.
 
     Args:
@@ -165,3 +167,11 @@ def rows_of(parts: Parts, count: int) -> Rows | None:
     places = {part: (size * index, size * (index + 1)) for index, part in enumerate(parts)}
     start, stop = places.get(CONDITIONAL, (0, 0))
     return Rows(start, stop, places.get(UNCONDITIONAL))
+
+
+@runtime_checkable
+class RowsByText(Protocol):
+    """Finds the rows of each prompt by the text embedding that they carry."""
+
+    def rows(self, states: Tensor) -> Rows | None:
+        """The rows of a call with this embedding ``(rows, columns, width)``; None if unknown."""

@@ -6,13 +6,26 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from diffusers_rdaam.errors import RecordingError, UnsupportedPipelineError
+from diffusers_rdaam.errors import (
+    MaskedRowsWarning,
+    NoAttributionError,
+    RecordingError,
+    UnsupportedPipelineError,
+)
 from diffusers_rdaam.recording.families.base import DenoiserCall
 from diffusers_rdaam.recording.families.layouts import GUIDED
-from diffusers_rdaam.recording.families.rows import Layout, LayoutLike, as_layout, rows_of
+from diffusers_rdaam.recording.families.rows import (
+    Layout,
+    LayoutLike,
+    Rows,
+    RowsByText,
+    as_layout,
+    rows_of,
+)
 from diffusers_rdaam.recording.sites import Site
 
 _PLACE = re.compile(r"^(down_blocks|up_blocks|mid_block)(?:\.(\d+))?\.")
@@ -28,20 +41,41 @@ class UNetFamily:
         layout: of the rows of its calls, or what :func:`as_layout` takes for one.
     """
 
-    layout: LayoutLike = GUIDED
+    layout: LayoutLike | RowsByText = GUIDED
 
     def denoiser(self, pipe: Any) -> nn.Module:
-        """``pipe.unet``, or the UNet itself, without the wrapper of ``torch.compile``."""
-        unet = getattr(pipe, "unet", pipe)
-        return getattr(unet, "_orig_mod", unet)
+        """The UNet whose modules are recorded: ``pipe.unet``, or the UNet itself, without wrappers
+        such as those of ``torch.compile`` or of data parallelism. What has no blocks is returned
+        as it is; :meth:`sites` says so.
+        """
+        outer = self.entry(pipe)
+        inside = [module for module in _modules_of(outer) if _is_unet(module)]
+        # A wrapper has one; with several it is not known which makes the image.
+        outermost = [one for one in inside if not any(one in _below(other) for other in inside)]
+        return outermost[0] if len(outermost) == 1 else outer
+
+    def entry(self, pipe: Any) -> nn.Module:
+        """The module that the pipeline calls: the UNet, or a wrapper around it.
+
+        Its arguments are those of the pipeline; a wrapper may hand on others.
+        """
+        outer = getattr(pipe, "unet", pipe)
+        return getattr(outer, "_orig_mod", outer)
 
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Every attention of a spatial transformer that sees text: ``attn2``, and ``attn1`` of
         blocks that have cross-attention only.
 
         Raises:
-            UnsupportedPipelineError: its modules are called for a part of the rows at a time.
+            UnsupportedPipelineError: it has no modules that could be seen, or they are called for
+                a part of the rows at a time.
         """
+        if not _is_unet(denoiser):
+            raise UnsupportedPipelineError(
+                f"The denoiser is a {type(denoiser).__name__} without down and up blocks: it is "
+                "traced, or runs elsewhere, so that its attention cannot be seen. Put the UNet of "
+                "diffusers in its place to record."
+            )
         levels = _Levels(denoiser)
         modules = dict(denoiser.named_modules())
         if any(type(module).__name__ == "SplitInferenceModule" for module in modules.values()):
@@ -58,6 +92,8 @@ class UNetFamily:
 
     def self_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Every attention of a spatial transformer from the image to itself."""
+        if not _is_unet(denoiser):
+            return ()
         levels = _Levels(denoiser)
         modules = dict(denoiser.named_modules())
         return tuple(
@@ -75,12 +111,15 @@ class UNetFamily:
         rows, each row's frames side by side.
         """
         sample: Tensor = _argument(args, kwargs, 0, "sample")
-        layout: Layout = as_layout(self.layout)
-        rows = rows_of(layout.now(pipe, args, kwargs), sample.shape[0])
+        rows = self._rows(pipe, args, kwargs, sample.shape[0])
         if rows is None:
             return None
         text: Tensor = _argument(args, kwargs, 2, "encoder_hidden_states")
         height, width = sample.shape[-2:]
+        # Some pipelines repeat the text for every frame themselves, others leave it to the UNet.
+        times = text.shape[0] / sample.shape[0]
+        own_text = text[int(rows.start * times) : int(rows.stop * times)]
+        _check_mask(args, kwargs, rows)
         frames = sample.shape[2] if sample.ndim == 5 else 1
         negative = rows.negative and (rows.negative[0] * frames, rows.negative[1] * frames)
         return DenoiserCall(
@@ -92,7 +131,19 @@ class UNetFamily:
             negative=negative,
             timestep=_argument(args, kwargs, 1, "timestep"),
             frames=frames,
+            rows=sample.shape[0] * frames,
+            text=own_text,
+            states=text,
+            latents=sample[rows.start : rows.stop],
         )
+
+    def _rows(
+        self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any], count: int
+    ) -> Rows | None:
+        if isinstance(self.layout, RowsByText):
+            return self.layout.rows(_argument(args, kwargs, 2, "encoder_hidden_states"))
+        layout: Layout = as_layout(self.layout)
+        return rows_of(layout.now(pipe, args, kwargs), count)
 
     def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
         """The latent's size, halved ``level`` times and rounded up each time.
@@ -114,6 +165,42 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: s
             f"name or as argument {index}."
         )
     return value
+
+
+def _check_mask(args: tuple[Any, ...], kwargs: dict[str, Any], rows: Rows) -> None:
+    """Refuse a text of which every column is masked: no column can be attended to then."""
+    mask = kwargs.get("encoder_attention_mask")
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        return
+    own = mask[rows.start : rows.stop]
+    seen = own.bool() if own.dtype in (torch.bool, torch.int64, torch.int32) else own > -1000
+    if own.shape[0] and not bool(seen.any(dim=-1).all()):
+        raise NoAttributionError(
+            "The text's attention mask leaves no column of a prompt to attend to. Give a mask with "
+            "at least one column, or none.",
+            warning=MaskedRowsWarning,
+        )
+
+
+def _is_unet(module: Any) -> bool:
+    """Whether it has blocks whose attention runs in Python; a ControlNet has no way up."""
+    return (
+        isinstance(module, nn.Module)
+        and not isinstance(module, torch.jit.ScriptModule)
+        and hasattr(module, "down_blocks")
+        and hasattr(module, "up_blocks")
+    )
+
+
+def _modules_of(outer: Any) -> list[nn.Module]:
+    if not isinstance(outer, nn.Module) or isinstance(outer, torch.jit.ScriptModule):
+        return []
+    # Most are a UNet themselves, and then nobody looks further.
+    return [outer] if _is_unet(outer) else list(outer.modules())
+
+
+def _below(module: nn.Module) -> list[nn.Module]:
+    return [other for other in module.modules() if other is not module]
 
 
 def _sees_text(name: str, modules: dict[str, nn.Module]) -> bool:

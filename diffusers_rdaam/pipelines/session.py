@@ -1,0 +1,260 @@
+"""Session: one call of a recording pipeline, whatever its class does around the stock call."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.errors import (
+    ImageCountWarning,
+    NotRecordedWarning,
+)
+from diffusers_rdaam.explain.encode import encoded_vocabulary
+from diffusers_rdaam.pipelines.output import with_attributions
+from diffusers_rdaam.pipelines.pause import unrecorded
+from diffusers_rdaam.pipelines.run import Run, as_pictures, count_images
+from diffusers_rdaam.recording.encodings import Encodings
+from diffusers_rdaam.recording.families import Family, family_of
+from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.recording.recorder import Recorder
+from diffusers_rdaam.recording.tell import warn
+from diffusers_rdaam.recording.watched_scheduler import watch
+
+ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."
+# Above this, buffers are given back after each call: keeping them would cost the next pipeline's
+# room, and to allocate them anew costs nothing beside a run.
+KEPT_BUFFER_BYTES = 64 * 2**20
+
+
+class Outcome(NamedTuple):
+    """The attributions of a run, or why there are none."""
+
+    attributions: list[Attribution] | None
+    why: str | None
+
+
+class Session:
+    """What a pipeline's outermost call has recorded so far.
+
+    Its class may wrap the stock call, call it several times, or have a loop of its own: the last
+    stock call is what counts, and only without any the calls of the loop.
+
+    Args:
+        pipe: that is called.
+        family: of its class.
+        attribution_prompt: the text behind ``prompt_embeds``, where the user gave it.
+        rows: the layout that the user gave; None for that of the class.
+    """
+
+    def __init__(self, pipe: Any, family: Family, attribution_prompt: Any, rows: Any) -> None:
+        self.pipe = pipe
+        self.family = family
+        self.attribution_prompt = attribution_prompt
+        self.rows = rows
+        self.encodings = Encodings()
+        self.recorder: Recorder | None = None
+        self.run: Run | None = None
+        self.outcome: Outcome | None = None
+        self.guided: bool | None = None
+        self._depth = 0
+        self._thread = threading.get_ident()
+
+    def has_call(self) -> bool:
+        """Whether a call of the pipeline made now is a part of this one."""
+        is_paused = self.recorder is not None and self.recorder.is_paused
+        return threading.get_ident() == self._thread and not is_paused
+
+    def encode(
+        self,
+        encode: Any,
+        signature: inspect.Signature,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        is_stock: bool,
+    ) -> Any:
+        """Call a method that encodes a prompt, and note the text and the embedding."""
+        if threading.get_ident() != self._thread:
+            return encode(*args, **kwargs)
+        try:
+            arguments = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            # The method's own error says it better.
+            return encode(*args, **kwargs)
+        # A callback may encode a text, too, and put its embedding in the prompt's place.
+        is_of_the_run = self.has_call()
+        if self._depth == 0 and is_of_the_run:
+            # What the stock call says; a method that overrides it may say anything to it.
+            self.guided = arguments.get("do_classifier_free_guidance")
+        self._depth += 1
+        try:
+            result = encode(*args, **kwargs)
+        finally:
+            self._depth -= 1
+        self.encodings.note(arguments, result, is_certain=is_stock)
+        if self.run is not None and is_of_the_run:
+            self.run.note_encoding(arguments, is_certain=is_stock)
+        return result
+
+    def start(self, undo: ExitStack, arguments: dict[str, Any], vocabulary: Any) -> None:
+        """Follow the denoiser from now on; the calls of a loop of its own count until a stock one.
+
+        Args:
+            undo: gets an entry before each change.
+            arguments: of the outermost call, by name.
+            vocabulary: the value of ``attribution_vocabulary=``.
+        """
+        pipe = self.pipe
+        texts = encoded_vocabulary(pipe, vocabulary, clip_skip=arguments.get("clip_skip"))
+        self.recorder = recorder = Recorder(
+            pipe,
+            self.family,
+            pipe._rdaam_options,
+            pipe._rdaam_buffers,
+            announce=pipe._rdaam_announce,
+            vocabulary=texts,
+        )
+        recorder.arm(undo)
+        scheduler = getattr(pipe, "scheduler", None)
+        if scheduler is not None:
+            watch(scheduler, recorder, undo)
+        # The recorder has them, and lets go of those that do not fit this run.
+        pipe._rdaam_buffers = None
+        self._await_own_loop(arguments)
+
+    def _await_own_loop(self, arguments: dict[str, Any]) -> None:
+        assert self.recorder is not None
+        given = self.rows is not None
+        family = self.family if given else UNetFamily(self.encodings)
+        self.recorder.restart(family, waits=not given)
+        self.run = Run(self.pipe, self.recorder, arguments, self.attribution_prompt, self.encodings)
+        self.run.is_described = given
+
+    def call_stock(self, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The stock class's own call: a run of its own, and the last one so far."""
+        recorder = self.recorder
+        if recorder is None:
+            return call(self.pipe, *args, **kwargs)
+        prompt = kwargs.pop("attribution_prompt", self.attribution_prompt)
+        try:
+            bound = inspect.signature(call).bind(self.pipe, *args, **kwargs)
+        except TypeError:
+            return call(self.pipe, *args, **kwargs)
+        bound.apply_defaults()
+        recorder.restart(family_of(self.pipe, self.rows))
+        recorder.is_open = True
+        self.guided = None
+        self.outcome = Outcome(None, ENDED_EARLY)
+        self.run = Run(self.pipe, recorder, bound.arguments | kwargs, prompt, self.encodings)
+        try:
+            result = call(self.pipe, *args, **unrecorded(kwargs, recorder))
+        finally:
+            recorder.is_open = False
+        self.outcome = self._outcome(self.run, result)
+        return self._with_attributions(result)
+
+    def call_own(self, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of a class's own, which may call the stock one, or be a loop of its own."""
+        if self.recorder is None:
+            return call(self.pipe, *args, **kwargs)
+        result = call(self.pipe, *args, **unrecorded(kwargs, self.recorder))
+        if self.outcome is None:
+            self.recorder.is_open = False
+            self.recorder.settle_waiting()
+            assert self.run is not None
+            self.outcome = self._outcome(self.run, result)
+        elif self.outcome.attributions is not None:
+            self.outcome = _of_images(self.outcome.attributions, result)
+        return self._with_attributions(result)
+
+    def _outcome(self, run: Run, result: Any) -> Outcome:
+        """Read what was recorded; whatever goes wrong here, the image exists and is returned."""
+        try:
+            attributions = run.attributions(result)
+        except Exception as error:
+            why = f"The image was made, but not its attribution: {error}"
+            warn(why, getattr(error, "warning", NotRecordedWarning))
+            return Outcome(None, why)
+        for category, text in run.remarks():
+            warn(text, category)
+        return Outcome(attributions, None)
+
+    def _with_attributions(self, result: Any) -> Any:
+        assert self.outcome is not None
+        # return_dict=False keeps the stock tuple: whoever unpacks two values gets two.
+        if isinstance(result, tuple):
+            return result
+        return with_attributions(result, *self.outcome)
+
+
+def _of_images(attributions: list[Attribution], result: Any) -> Outcome:
+    """The attributions of a stock call, where the class's own call returns as many images."""
+    count = count_images(result)
+    if count in (None, len(attributions)):
+        return Outcome(_with_pictures(attributions, result), None)
+    why = (
+        f"The call returned {count} images, and its last stock run made {len(attributions)}: which "
+        "attribution belongs to which image is not known. Generate one batch a call, or record "
+        "each stock call with record_attention."
+    )
+    warn(why, ImageCountWarning)
+    return Outcome(None, why)
+
+
+def _with_pictures(attributions: list[Attribution], result: Any) -> list[Attribution]:
+    """The attributions with the images that a class has decoded itself from the stock latents."""
+    if any(attribution.image is not None for attribution in attributions):
+        return attributions
+    pictures = as_pictures(result)
+    sizes = [attribution.image_size[::-1] for attribution in attributions]
+    if [picture.size for picture in pictures] != sizes:
+        return attributions
+    return [one.with_image(picture) for one, picture in zip(attributions, pictures, strict=True)]
+
+
+def recorded_call(
+    pipe: Any, call: Any, is_stock: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """The outermost call of a recording pipeline."""
+    attribution_prompt = kwargs.pop("attribution_prompt", None)
+    vocabulary = kwargs.pop("attribution_vocabulary", None)
+    try:
+        bound = inspect.signature(call).bind(pipe, *args, **kwargs)
+    except TypeError:
+        # The stock call's own error says it better.
+        return call(pipe, *args, **kwargs)
+    pipe._rdaam_refuse_unknown(call, kwargs)
+    bound.apply_defaults()
+    rows, prompt = pipe._rdaam_rows, pipe._rdaam_prompt
+    family = family_of(pipe, rows)
+    session = Session(pipe, family, attribution_prompt or prompt, rows)
+    pipe._rdaam_attributions, pipe._rdaam_why = None, ENDED_EARLY
+    undo = ExitStack()
+    with undo:
+        try:
+            undo.callback(pipe.__dict__.pop, "_rdaam_session", None)
+            pipe._rdaam_session = session
+            why = pipe._rdaam_prepare(family, undo)
+            if why is None:
+                # Somebody's own __call__ may take **kwargs, which are not bound by name.
+                session.start(undo, bound.arguments | kwargs, vocabulary)
+            elif pipe._rdaam_options is not None:
+                warn(f"This run is not recorded. {why}", why.warning)
+            try:
+                run = session.call_stock if is_stock else session.call_own
+                result = run(call, args, kwargs)
+            finally:
+                pipe._rdaam_take_buffers(session.recorder)
+        finally:
+            undo.close()
+    if why is not None:
+        session.outcome = Outcome(None, str(why))
+        result = result if isinstance(result, tuple) else with_attributions(result, None, str(why))
+    assert session.outcome is not None
+    pipe._rdaam_attributions, pipe._rdaam_why = session.outcome
+    if pipe._rdaam_runs is not None:
+        pipe._rdaam_runs.append(session.outcome.attributions)
+    return result

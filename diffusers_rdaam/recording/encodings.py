@@ -1,0 +1,180 @@
+"""Encodings: which text each embedding of a run was made from, as ``encode_prompt`` was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusers_rdaam.recording.families.rows import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Rows of an embedding and the text of each.
+
+    Args:
+        rows: ``(rows, columns, width)``.
+        texts: one for each row.
+        is_negative: whether they came out as the negative prompt's.
+        is_certain: whether the stock method made them, which encodes exactly this text; a method
+            that overrides it may have changed the text or the embedding.
+    """
+
+    rows: Tensor = field(repr=False)
+    texts: tuple[str, ...]
+    is_negative: bool
+    is_certain: bool
+
+
+class Encodings:
+    """What was encoded during a run, in order; nothing is copied."""
+
+    def __init__(self) -> None:
+        self._found: list[Encoding] = []
+
+    def note(self, arguments: dict[str, Any], result: Any, *, is_certain: bool) -> None:
+        """Note what a method such as ``encode_prompt`` was given and returned.
+
+        Args:
+            arguments: of the method, by name.
+            result: ``(positive, negative, …)``; anything else says nothing about its rows.
+            is_certain: whether it was the stock method.
+        """
+        if not isinstance(result, (tuple, list)) or not result:
+            return
+        prompt = arguments.get("prompt")
+        negative = arguments.get("negative_prompt")
+        self._add(result[0], prompt, False, is_certain)
+        if len(result) > 1 and arguments.get("negative_prompt_embeds") is None:
+            count = 1 if not isinstance(prompt, list) else len(prompt)
+            given = [""] * count if negative is None else negative
+            self._add(result[1], given, True, is_certain)
+
+    def _add(self, rows: Any, given: Any, is_negative: bool, is_certain: bool) -> None:
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(rows, Tensor) or rows.ndim != 3 or not _are_texts(texts):
+            return
+        times, rest = divmod(rows.shape[0], len(texts))
+        if rest or not times:
+            return
+        # Rows of several images of one prompt lie side by side.
+        by_row = tuple(text for text in texts for _ in range(times))
+        self._found.append(Encoding(rows, by_row, is_negative, is_certain))
+
+    def of_rows(self, rows: Tensor) -> list[tuple[str, bool] | None]:
+        """The text that each row was made from, and whether that is certain; None if not known.
+
+        Args:
+            rows: ``(rows, columns, width)``, as the denoiser was given them. A text that came out
+                as the positive prompt's goes before the same embedding as a negative one.
+        """
+        texts: list[tuple[str, bool] | None] = [None] * rows.shape[0]
+        ordered = sorted(self._found, key=lambda one: (not one.is_certain, one.is_negative))
+        for encoding in ordered:
+            if None not in texts:
+                break
+            equal = _equal(rows, encoding.rows)
+            for index, matches in enumerate(() if equal is None else equal):
+                if texts[index] is None and any(matches):
+                    text = encoding.texts[matches.index(True)]
+                    texts[index] = (text, encoding.is_certain)
+        return texts
+
+    def rows(self, states: Tensor) -> Rows | None:
+        """Which rows of a denoiser call carry the prompt, and which the negative prompt.
+
+        For a loop that no class of diffusers describes: a row belongs to the prompt whose
+        embedding it has. Rows that have both, because the two texts are the same, are told apart
+        only by their half of the batch; the maps of both halves are the same then.
+
+        Args:
+            states: the text embedding of all rows, ``(rows, columns, width)``.
+
+        Returns:
+            The rows; None where no row carries the prompt or the rows are not side by side.
+        """
+        positive = self._rows_of(states, is_negative=False)
+        negative = self._rows_of(states, is_negative=True)
+        conditional = [i for i in positive if i not in negative]
+        both = [i for i in positive if i in negative]
+        if not conditional and len(both) == states.shape[0] and len(both) % 2 == 0:
+            conditional, both = both[len(both) // 2 :], both[: len(both) // 2]
+        other = [i for i in negative if i not in positive] or both
+        found, against = _range(conditional), _range(other)
+        if found is None:
+            return None
+        return Rows(*found, against)
+
+    def _rows_of(self, states: Tensor, *, is_negative: bool) -> list[int]:
+        found: set[int] = set()
+        for encoding in self._found:
+            if encoding.is_negative == is_negative:
+                for index, matches in enumerate(_equal(states, encoding.rows) or ()):
+                    if any(matches):
+                        found.add(index)
+        return sorted(found)
+
+
+def _equal(rows: Tensor, others: Tensor) -> list[list[bool]] | None:
+    """For each row whether it is equal to each of the others; None for other shapes."""
+    if rows.ndim != 3 or rows.shape[1:] != others.shape[1:]:
+        return None
+    others = others.to(device=rows.device, dtype=rows.dtype)
+    return [[bool(torch.equal(row, other)) for other in others] for row in rows]
+
+
+def _are_texts(texts: Any) -> bool:
+    return (
+        isinstance(texts, Sequence) and bool(texts) and all(isinstance(text, str) for text in texts)
+    )
+
+
+def _range(indices: Iterable[int]) -> tuple[int, int] | None:
+    """First and one past the last of indices without a gap; None for others."""
+    numbers = list(indices)
+    if not numbers or numbers != list(range(numbers[0], numbers[-1] + 1)):
+        return None
+    return (numbers[0], numbers[-1] + 1)
+
+
+class TextTracker:
+    """Tells from call to call whether the prompt's embedding is still the same one.
+
+    By identity first, because a pipeline hands over one tensor in every step; else by value, which
+    waits for the device.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[Tensor] = []
+        self._last: tuple[Any, ...] | None = None
+        self._index = 0
+
+    def index_of(self, states: Tensor, rows: Tensor) -> int:
+        """The number of the call's text, from 0 in the order of their first call.
+
+        Args:
+            states: the tensor that the denoiser was given.
+            rows: its conditional rows.
+        """
+        # Held, not only compared by id: an id is used again once its object is gone.
+        now = (states, _version(states), rows.shape)
+        last = self._last
+        if last is not None and last[0] is states and last[1:] == now[1:] and now[1] is not None:
+            return self._index
+        self._last = now
+        for index, known in enumerate(self.texts):
+            if known.shape == rows.shape and torch.equal(known, rows):
+                self._index = index
+                return index
+        self.texts.append(rows.detach().clone())
+        self._index = len(self.texts) - 1
+        return self._index
+
+
+def _version(tensor: Tensor) -> int | None:
+    """Counts the changes in place; None where torch does not count them."""
+    return None if tensor.is_inference() else tensor._version

@@ -1,0 +1,91 @@
+"""A scheduler that reports its steps to a recorded run."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from contextlib import ExitStack
+from functools import lru_cache
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+# By object: a copy of a scheduler, which some loops make, reports to nobody.
+_watchers: WeakKeyDictionary[Any, weakref.ref[Any]] = WeakKeyDictionary()
+
+
+class Watcher(Protocol):
+    """What wants to know of a scheduler's steps."""
+
+    def before_step(self, latents: Any) -> None:
+        """The scheduler is about to step from these latents."""
+
+    def on_new_timesteps(self) -> None:
+        """The scheduler was given its timesteps: a loop begins."""
+
+
+def watch(scheduler: Any, watcher: Watcher, undo: ExitStack) -> None:
+    """Report the steps of a scheduler; nothing where it has no ``step``.
+
+    Args:
+        scheduler: of a pipeline; its class becomes a subclass of the same name.
+        watcher: is held weakly.
+        undo: gets the entries that give the scheduler its class back.
+    """
+    cls: Any = type(scheduler)
+    if not callable(getattr(cls, "step", None)) or "_rdaam_stock" in cls.__dict__:
+        return
+    try:
+        watched = _watched_class(cls)
+        undo.callback(_watchers.pop, scheduler, None)
+        undo.callback(setattr, scheduler, "__class__", cls)
+        _watchers[scheduler] = weakref.ref(watcher)
+        scheduler.__class__ = watched
+    except TypeError:
+        # A class with a layout of its own: its steps are not seen, and nothing relies on them.
+        return
+
+
+def _watcher_of(scheduler: Any) -> Watcher | None:
+    reference = _watchers.get(scheduler)
+    return None if reference is None else reference()
+
+
+@lru_cache(maxsize=32)
+def _watched_class(cls: type) -> type:
+    # diffusers looks at the names and signatures of schedulers.
+    body: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+        "__qualname__": cls.__qualname__,
+        "_rdaam_stock": cls,
+        "__reduce_ex__": _as_stock,
+    }
+    stock_step: Any = cls.step  # type: ignore[attr-defined]  # it was asked for
+
+    @functools.wraps(stock_step)
+    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+        watcher = _watcher_of(self)
+        if watcher is not None:
+            latents = kwargs["sample"] if "sample" in kwargs else (*args, None, None, None)[2]
+            watcher.before_step(latents)
+        return stock_step(self, *args, **kwargs)
+
+    body["step"] = step
+    stock_set: Any = getattr(cls, "set_timesteps", None)
+    if stock_set is not None:
+
+        @functools.wraps(stock_set)
+        def set_timesteps(self: Any, *args: Any, **kwargs: Any) -> Any:
+            watcher = _watcher_of(self)
+            if watcher is not None:
+                watcher.on_new_timesteps()
+            return stock_set(self, *args, **kwargs)
+
+        body["set_timesteps"] = set_timesteps
+    return type(cls.__name__, (cls,), body)
+
+
+def _as_stock(self: Any, protocol: Any) -> Any:
+    # A copy is of the stock class: this one has no place in a module.
+    stock = type(self)._rdaam_stock
+    return (stock.__new__, (stock,), self.__dict__)
