@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from diffusers_rdaam.drawing.overlay import colour_table, colourise, overlay
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.writing import replacing
 from diffusers_rdaam.shapes import Column
 
 MARGIN = 6
@@ -98,26 +98,15 @@ def save_gif(
         [film_strip([image], [label]) for image, label in zip(images, labels, strict=True)]
     )
     milliseconds = round(duration * 100) * 10
-    try:
-        temporary = path.with_name(path.name + ".part")
-        try:
-            frames[0].save(
-                temporary,
-                format="GIF",
-                save_all=True,
-                append_images=frames[1:],
-                duration=milliseconds,
-                loop=0,
-            )
-            temporary.replace(path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The animation could not be written to {path}: {error}. Give a path in a folder that "
-            "exists and may be written."
-        ) from error
+    with replacing(path, "animation") as file:
+        frames[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=milliseconds,
+            loop=0,
+        )
     return path
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError, NotRecordedWarning, RDAAMError
 from diffusers_rdaam.explain.keywords import known_keywords
+from diffusers_rdaam.files.writing import write_text
 from diffusers_rdaam.pipelines.decode import decode_latents
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.pause import begin_run
@@ -222,13 +223,7 @@ class IntermediateImages(_AtSteps):
         from diffusers_rdaam.drawing.slider import slider_html
 
         page = slider_html(*self._of(image), title)
-        try:
-            Path(path).write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"The page could not be written to {path}: {error}. Give a path in a folder that "
-                "exists and may be written."
-            ) from error
+        write_text(Path(path), page, "page")
         return Path(path)
 
     def gif(self, path: str | Path, *, image: int = 0, duration: float = 0.4) -> Path:

@@ -141,7 +141,7 @@ def test_images_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().out == f"The slider is in {page}: open it in a browser.\n"
     assert page.read_text(encoding="utf-8") == images.html()
     assert images.gif(tmp_path / "steps.gif").exists()
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="could not be written"):
         images.gif(tmp_path / "none" / "steps.gif", show=False)
     with pytest.raises(InputError, match="no images on the way"):
         GeneratedImages([])

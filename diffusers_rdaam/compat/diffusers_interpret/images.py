@@ -13,6 +13,7 @@ from PIL import Image
 
 from diffusers_rdaam.drawing.slider import slider_html
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.writing import replacing
 
 
 class GeneratedImages(Sequence[Image.Image]):
@@ -80,17 +81,15 @@ class GeneratedImages(Sequence[Image.Image]):
         """
         path = Path(file_name or "diffusion_process.gif")
         first, *rest = (image.convert("RGB") for image in self.images)
-        try:
+        with replacing(path, "GIF") as file:
             first.save(
-                path,
+                file,
                 format="GIF",
                 save_all=True,
                 append_images=rest,
                 duration=duration,
                 loop=0,
             )
-        except OSError as error:
-            raise InputError(f"The GIF cannot be written to {path}: {error}.") from error
         notebook = _notebook() if show else None
         if notebook is not None:
             notebook.display(notebook.Image(data=path.read_bytes()))
