@@ -276,6 +276,12 @@ class Attribution(AttendsToItself, ReadsMaps):
             NoAttributionError: the run did not keep it.
         """
         if self.negative_attribution is None:
+            if self.run.get("keep_negative"):
+                raise NoAttributionError(
+                    "The run was asked to keep the negative prompt, but its denoiser never read "
+                    "it: without guidance there are no such rows. Generate with guidance_scale "
+                    "over 1."
+                )
             raise NoAttributionError(
                 "There is no attribution of a negative prompt. Record with "
                 "RDAAMProcessor(keep_negative=True), under guidance; a selection by layer, head or "

@@ -332,6 +332,12 @@ class Run:
         # The pipelines repeat the list of masks as a whole, not each for its prompt's images.
         return [masks[index % len(masks)] for index in range(images)]
 
+    def _unread_negative(self) -> dict[str, bool]:
+        """That a negative prompt was to be kept and had no rows; for who asks for it."""
+        recorder = self.recorder
+        asked = recorder.template.keep_negative and not recorder.progress.negative_calls
+        return {"keep_negative": True} if asked else {}
+
     def _facts(self, index: int) -> RunInfo:
         pipe, arguments = self.pipe, self.arguments
         generator = arguments.get("generator")
@@ -351,6 +357,7 @@ class Run:
             "denoiser_calls": self.recorder.calls,
             "dtype": str(self.recorder.denoiser.dtype).removeprefix("torch."),
             **{name: value for name, value in more.items() if isinstance(value, (str, int, float))},
+            **self._unread_negative(),
         }
 
 

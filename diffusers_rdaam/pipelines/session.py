@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from diffusers_rdaam.attribution.attribution import Attribution
@@ -94,7 +94,9 @@ class Session:
             result = encode(*args, **kwargs)
         finally:
             self._depth -= 1
-        self.encodings.note(arguments, result, is_certain=is_stock)
+        # Whatever a class of its own returns, it is its pipeline's business.
+        with suppress(Exception):
+            self.encodings.note(arguments, result, is_certain=is_stock)
         if self.run is not None and is_of_the_run:
             self.run.note_encoding(arguments, is_certain=is_stock)
         return result
@@ -173,12 +175,12 @@ class Session:
     def _outcome(self, run: Run, result: Any) -> Outcome:
         """Read what was recorded; whatever goes wrong here, the image exists and is returned."""
         try:
-            attributions = run.attributions(result)
+            attributions, remarks = run.attributions(result), run.remarks()
         except Exception as error:
             why = f"The image was made, but not its attribution: {error}"
             warn(why, getattr(error, "warning", NotRecordedWarning))
             return Outcome(None, why)
-        for category, text in run.remarks():
+        for category, text in remarks:
             warn(text, category)
         return Outcome(attributions, None)
 

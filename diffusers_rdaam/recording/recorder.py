@@ -218,6 +218,8 @@ class Recorder:
                 self.unread += 1
             else:
                 self._record(call)
+        except NoAttributionError as error:
+            self.fail(error)
         except (RDAAMError, Warning) as error:
             # Before the first step an error is told; a warning is one where the user wants it.
             if self.calls == 0 and not self.skipped and self._waiting is None:
@@ -337,24 +339,26 @@ class Recorder:
 
     def before_step(self, latents: Any) -> None:
         """The scheduler is about to step: see which of the waiting calls makes the image."""
-        if self.is_open and not self._paused and threading.get_ident() == self._thread:
+        if not self.is_open or self._paused or threading.get_ident() != self._thread:
+            return
+        try:
             self.progress.steps += 1
             if self.family.denoiser(self.pipe) is not self.denoiser:
                 self.was_replaced = True
-        waiting = self._waiting
-        if waiting is None or self._paused or self.failure is not None or not self.is_open:
-            return
-        try:
-            if not waiting.has_stepped and self.calls:
-                # Calls before the first step were another loop's, such as an inversion.
-                calls = waiting.calls
-                self._begin_afresh_in_place()
-                waiting.calls = calls
-            waiting.has_stepped = True
-            if waiting.calls:
-                self._confirm(waiting.chosen_by(latents))
+            if self._waiting is not None and self.failure is None:
+                self._choose(self._waiting, latents)
         except Exception as error:
             self.fail(error)
+
+    def _choose(self, waiting: Waiting, latents: Any) -> None:
+        if not waiting.has_stepped and self.calls:
+            # Calls before the first step were another loop's, such as an inversion.
+            calls = waiting.calls
+            self._begin_afresh_in_place()
+            waiting.calls = calls
+        waiting.has_stepped = True
+        if waiting.calls:
+            self._confirm(waiting.chosen_by(latents))
 
     def _begin_afresh_in_place(self) -> None:
         for frames in self.text.buffers.values():
@@ -366,8 +370,12 @@ class Recorder:
 
     def on_new_timesteps(self) -> None:
         """A loop begins: of a loop that nothing describes the last one makes the image."""
-        if self._waiting is not None and self.is_open and not self._paused:
+        if self._waiting is None or not self.is_open or self._paused:
+            return
+        try:
             self.restart(self.family, waits=True)
+        except Exception as error:
+            self.fail(error)
 
     def settle_waiting(self) -> None:
         """The run is over: the calls that still wait count if that is clear."""

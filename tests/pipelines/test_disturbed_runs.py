@@ -393,6 +393,18 @@ def test_numbers_that_are_none_are_told(ours, stock, generate):
     assert output.attributions is None
 
 
+def test_a_text_of_which_every_column_is_masked_is_told(stock):
+    text = torch.randn(2, 77, 32, generator=torch.manual_seed(0))
+    mask = torch.zeros(2, 77, dtype=torch.long)
+    call = {"encoder_hidden_states": text, "encoder_attention_mask": mask}
+    with torch.no_grad(), record_attention(stock.unet, rows="conditional") as recording:
+        made = stock.unet(torch.ones(2, 4, 8, 12), 500, **call).sample
+    with torch.no_grad():
+        assert torch.equal(made, stock.unet(torch.ones(2, 4, 8, 12), 500, **call).sample)
+    with pytest.raises(NoAttributionError, match="leaves no column of a prompt to attend to"):
+        _ = recording.attributions
+
+
 def test_large_buffers_are_given_back_and_small_ones_on_request(ours, generate, monkeypatch):
     assert ours.release_recording() == 0
     generate(ours)

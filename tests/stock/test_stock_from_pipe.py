@@ -13,7 +13,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from toys import CASES, Case, build, call, parts_of
+from toys import ALL_CASES, CASES, Case, build, call, parts_of
 
 ALL = [pytest.param(case, id=name) for name, case in CASES.items()]
 
@@ -177,3 +177,39 @@ def test_images_of_pipelines_that_share_modules(cls):
     same(call(case, ours), one)
     same(call(case, other), one)
     same(call(case, stock), one)
+
+
+def defaults(pipe: Any) -> None:
+    """What diffusers does to every part before it compares, and between two runs."""
+    for part in pipe.components.values():
+        if hasattr(part, "set_default_attn_processor"):
+            part.set_default_attn_processor()
+
+
+CONSISTENT = ["StableDiffusion", "StableDiffusionXL", "StableDiffusionPAG", "StableDiffusionXLPAG"]
+CONSISTENT += ["StableDiffusionAdapter", "StableDiffusionXLAdapter"]
+
+
+@pytest.mark.parametrize("name", CONSISTENT)
+def test_consistent_forward_pass(name):
+    """diffusers' own test of ``from_pipe``: there and back, with default processors each time."""
+    case = ALL_CASES[name]
+    stock, _, _ = bases(case)
+    first = first_of(case)
+    parts = parts_of(case, unet=stock.unet)
+    beside = {name: parts[name] for name in ("adapter",) if name in parts}
+    defaults(stock)
+    plain = call(first, stock, output_type="np").images
+    ours = case.ours.from_pipe(stock, **beside)
+    ours.set_progress_bar_config(disable=True)
+    defaults(ours)
+    wanted = call(case, case.stock(**parts), output_type="np").images
+    assert (call(case, ours, output_type="np").images == wanted).all()
+    assert len(ours.attributions) == 1
+    defaults(ours)
+    assert (call(case, ours, output_type="np").images == wanted).all()
+    defaults(stock)
+    assert (call(first, stock, output_type="np").images == plain).all()
+    back = first.ours.from_pipe(ours)
+    back.set_progress_bar_config(disable=True)
+    assert (call(first, back, output_type="np").images == plain).all()
