@@ -36,7 +36,7 @@ def watched(stock: Any) -> type:
         "__call__": _recorded(stock.__call__, is_stock=True),
     }
     for name in _ENCODES:
-        if hasattr(stock, name):
+        if _definitions(stock, name):
             body[name] = _noted(getattr(stock, name), is_stock=True)
     return type(stock.__name__, (stock,), body)
 
@@ -70,7 +70,8 @@ def _hides(cls: Any, stock: type, name: str) -> bool:
     What calls ``super()`` there would reach the stock method unseen.
     """
     found = _definitions(cls, name)
-    if not found or not hasattr(stock, name) or issubclass(stock, found[0][0]):
+    # Not by hasattr: every class can be called.
+    if not found or not _definitions(stock, name) or issubclass(stock, found[0][0]):
         return False
     return not any(getattr(method, "_rdaam_is_stock", False) for _, method in found)
 

@@ -338,7 +338,7 @@ class Wrapper(nn.Module):
     def __init__(self, module: Any) -> None:
         super().__init__()
         self.module = module
-        self.config, self.dtype = module.config, module.dtype
+        self.config, self.dtype, self.device = module.config, module.dtype, module.device
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
@@ -359,7 +359,7 @@ class Opaque(nn.Module):
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
-        self.config, self.dtype = unet.config, unet.dtype
+        self.config, self.dtype, self.device = unet.config, unet.dtype, unet.device
         self.call = [unet]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from oracle import watched
 from own_loops import (
     SIZE,
@@ -31,6 +31,7 @@ from diffusers_rdaam import (
     LayoutUnknownWarning,
     RDAAMPipelineMixin,
     RDAAMProcessor,
+    UnsupportedPipelineError,
     record_attention,
 )
 from diffusers_rdaam.errors import InputError, NoAttributionError, NotRecordedWarning
@@ -144,6 +145,41 @@ def test_rows_as_a_function_leave_calls_out(make):
     with record_attention(pipe, rows=rows) as recording, watched(pipe) as seen:
         pipe("a red cat", generator=torch.manual_seed(1))
     rows_of_calls(recording.attributions, seen, lambda number: [1] if number % 2 else [])
+    assert texts(recording.attribution) == WORDS
+
+
+def test_a_pipeline_of_nobodys_class(make):
+    """Derived from what all pipelines are, with parts of its own choice."""
+
+    class Bare(DiffusionPipeline):
+        def __init__(self, unet: Any, scheduler: Any, tokenizer: Any, text_encoder: Any) -> None:
+            super().__init__()
+            self.register_modules(
+                unet=unet, scheduler=scheduler, tokenizer=tokenizer, text_encoder=text_encoder
+            )
+
+        @torch.no_grad()
+        def __call__(self, prompt: str) -> Any:
+            ids = self.tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
+            text = self.text_encoder(ids)[0]
+            latents = torch.randn(1, 4, 8, 12, generator=torch.manual_seed(1))
+            self.scheduler.set_timesteps(2)
+            for t in self.scheduler.timesteps:
+                prediction = self.unet(latents, t, encoder_hidden_states=text)[0]
+                latents = self.scheduler.step(prediction, t, latents)[0]
+            return (latents,)
+
+    base = make(StableDiffusionPipeline)
+    pipe = Bare(base.unet, base.scheduler, base.tokenizer, base.text_encoder)
+    stock = pipe("a red cat")[0]
+    with pytest.raises(UnsupportedPipelineError, match="Bare"), record_attention(pipe):
+        pass
+    with (
+        record_attention(pipe, rows="conditional", prompt="a red cat") as recording,
+        watched(pipe) as seen,
+    ):
+        assert torch.equal(pipe("a red cat")[0], stock)
+    rows_of_calls(recording.attributions, seen, lambda number: [0])
     assert texts(recording.attribution) == WORDS
 
 
