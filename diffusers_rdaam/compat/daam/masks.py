@@ -62,7 +62,7 @@ def file_part(name: str) -> str:
     Raises:
         InputError: it has what would lead to another folder.
     """
-    if name != file_word(name) and name.lower() != file_word(name):
+    if name and name.lower() != file_word(name):
         raise InputError(f"{name!r} is a part of a file's name, so it may not hold a path.")
     return name
 
