@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks import interrupts
 from benchmarks.host_state import differences, state_of
-from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios import OURS, SCENARIOS, Scenario
 from benchmarks.toy_host import new_host, stock_image
 
 
@@ -28,7 +28,7 @@ def _run_of(change: Callable[[Any], object]) -> Scenario:
         change(pipe)
         SCENARIOS["query"].run(pipe, _)
 
-    return Scenario(run, ours=True, prepare=SCENARIOS["query"].prepare)
+    return Scenario(run, OURS, prepare=SCENARIOS["query"].prepare)
 
 
 _kept: list[Any] = []
