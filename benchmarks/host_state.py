@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def state_of(pipe: Any) -> State:
         state |= dict(_module(name, module))
     state |= {f"global {name}": value for name, value in _globals()}
     denoiser = pipe.unet
-    state["armed"] = [where for where, found in _registries() if denoiser in found]
+    state["armed"] = [where for where, found in _registries() if found.get(denoiser)]
     return state
 
 
@@ -162,5 +162,5 @@ def _registries() -> Iterator[tuple[str, Any]]:
     for name, module in list(sys.modules.items()):
         if name.startswith("diffusers_rdaam.recording"):
             for key, value in vars(module).items():
-                if "armed" in key and hasattr(value, "__contains__"):
+                if "armed" in key and isinstance(value, Mapping):
                     yield f"{name}.{key}", value

@@ -1,8 +1,9 @@
 """Whether hundreds of mixed runs, some of them broken off, leave anything: tensors, hooks, handles.
 
-Two pipelines live through all runs, a stock one and one of this package. Scenarios are drawn from a
-fixed seed; a share of them is interrupted, or gets an exception, at a line that is drawn too. At
-five moments both pipelines make a plain image, and what is alive is counted.
+Three pipelines live through all runs: a stock one, one of this package, and one of a class with a
+loop of its own. Scenarios are drawn from a fixed seed; a share of them is interrupted, or gets an
+exception, at a line that is drawn too. At five moments every pipeline makes a plain image, and what
+is alive is counted.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Alive:
         runs: how many there were.
         tensors: that Python knows.
         megabytes: of their storages, each counted once.
-        hooks: on all modules of both pipelines, and on their weights.
+        hooks: on all modules of the pipelines, and on their weights.
         files: open in the process.
         threads: of Python.
         resident: memory of the process in megabytes, which an allocator may keep.
@@ -96,7 +97,8 @@ def _resident() -> float:
 def measure(runs: int, names: Sequence[str] = tuple(SCENARIOS)) -> list[Alive]:
     """Make the runs, and count at the beginning, the end, and between."""
     draw = random.Random(SEED)
-    hosts = {ours: Scenario(lambda *_: None, ours=ours).host() for ours in (False, True)}
+    scenarios = [SCENARIOS[name] for name in names]
+    hosts = {one.host_class: one.host() for one in scenarios}
     pipes = list(hosts.values())
     # The first run of each kind imports and caches, and tells its lines.
     lines: dict[str, Counter[Line]] = {name: lines_of(SCENARIOS[name]) for name in names}
@@ -115,9 +117,9 @@ def measure(runs: int, names: Sequence[str] = tuple(SCENARIOS)) -> list[Alive]:
 
 
 def _run(
-    scenario: Scenario, hosts: dict[bool, Any], lines: list[Line] | None, draw: random.Random
+    scenario: Scenario, hosts: dict[type, Any], lines: list[Line] | None, draw: random.Random
 ) -> None:
-    pipe = hosts[scenario.ours]
+    pipe = hosts[scenario.host_class]
     needed = scenario.ready(pipe)
     number = draw.randrange(10)
     error = KeyboardInterrupt if number < INTERRUPTED else RuntimeError

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput
 
-from benchmarks.toy_host import PROMPT, SIZE, new_host, settings
+from benchmarks.toy_host import PROMPT, SIZE, STEPS, new_host, settings
 from diffusers_rdaam import (
     IntermediateImages,
     LivePreview,
@@ -28,6 +29,35 @@ from diffusers_rdaam import (
 from diffusers_rdaam.attribution.attribution import Attribution
 
 BOX = (0, 0, SIZE // 2, SIZE)
+REFERENCE = torch.linspace(-1.0, 1.0, 4 * 4 * 4).reshape(1, 4, 4, 4)
+
+
+class ReferenceLoop(StableDiffusionPipeline):
+    """A class with a loop of its own, and a denoiser call for a reference before each of its own.
+
+    It takes the arguments of :func:`settings`; the size is always theirs.
+    """
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str,
+        num_inference_steps: int = STEPS,
+        guidance_scale: float = 5.0,
+        generator: Any = None,
+        **size: Any,
+    ) -> Any:
+        positive, negative = self.encode_prompt(prompt, "cpu", 1, True)
+        text = torch.cat([negative, positive])
+        latents = torch.randn(REFERENCE.shape, generator=generator)
+        self.scheduler.set_timesteps(num_inference_steps)
+        for t in self.scheduler.timesteps:
+            self.unet(torch.cat([REFERENCE] * 2), t, text)
+            pair = self.scheduler.scale_model_input(torch.cat([latents] * 2), t)
+            one, two = self.unet(pair, t, text)[0].chunk(2)
+            latents = self.scheduler.step(one + guidance_scale * (two - one), t, latents)[0]
+        image = self.vae.decode(latents / self.vae.config.scaling_factor)[0]
+        return StableDiffusionPipelineOutput(self.image_processor.postprocess(image), None)
 
 
 @dataclass(frozen=True)
@@ -36,17 +66,22 @@ class Scenario:
 
     Args:
         run: is given the host, and what ``prepare`` has made.
-        ours: whether the host is of this package's pipeline class.
+        host_class: of the pipeline.
         prepare: is not interrupted.
     """
 
     run: Callable[[Any, Any], object]
-    ours: bool = False
+    host_class: type = StableDiffusionPipeline
     prepare: Callable[[Any], Any] | None = None
 
+    @property
+    def ours(self) -> bool:
+        """Whether the host is of this package's pipeline class."""
+        return self.host_class is StableDiffusionRDAAMPipeline
+
     def host(self) -> Any:
-        """A pipeline that has run before, as a stock one."""
-        return new_host(StableDiffusionRDAAMPipeline if self.ours else StableDiffusionPipeline)
+        """A pipeline of the class."""
+        return new_host(self.host_class)
 
     def ready(self, pipe: Any) -> Any:
         """What the run needs beside the host."""
@@ -75,6 +110,17 @@ def _recorded(pipe: Any, _: Any) -> object:
     with record_attention(pipe) as recording:
         pipe(PROMPT, **settings())
     return recording.attribution
+
+
+def _recorded_rows(pipe: Any, _: Any) -> object:
+    with record_attention(pipe, rows=_rows, prompt=PROMPT) as recording:
+        pipe(PROMPT, **settings())
+    return recording.attribution
+
+
+def _rows(args: Any, kwargs: Any) -> Any:
+    is_reference = torch.equal(args[0][:1], REFERENCE)
+    return () if is_reference else ("unconditional", "conditional")
 
 
 def _own_loop(pipe: Any, _: Any) -> object:
@@ -199,24 +245,28 @@ def _interpreted(pipe: Any, _: Any) -> object:
     return explainer(PROMPT, explanation_2d_bounding_box=((0, 0), (16, 16)), **settings())
 
 
+OURS = StableDiffusionRDAAMPipeline
+
 SCENARIOS = {
-    "plain": Scenario(_plain, ours=True),
-    "options": Scenario(_plain, ours=True, prepare=_with_options),
-    "callbacks": Scenario(_callbacks, ours=True),
-    "vocabulary": Scenario(_vocabulary, ours=True),
+    "plain": Scenario(_plain, OURS),
+    "options": Scenario(_plain, OURS, prepare=_with_options),
+    "callbacks": Scenario(_callbacks, OURS),
+    "vocabulary": Scenario(_vocabulary, OURS),
     "record_attention": Scenario(_recorded),
     "own_loop": Scenario(_own_loop),
-    "query": Scenario(_query, ours=True, prepare=_queries),
+    "own_class": Scenario(_recorded, ReferenceLoop),
+    "own_class_rows": Scenario(_recorded_rows, ReferenceLoop),
+    "query": Scenario(_query, OURS, prepare=_queries),
     "gradient": Scenario(_gradient),
     "integrated": Scenario(_integrated),
     "ablation": Scenario(_ablation),
     "save_attention": Scenario(_save),
     "inject_attention": Scenario(_inject, prepare=_saved),
-    "inject_into_ours": Scenario(_inject, ours=True, prepare=_saved),
-    "optimize_token": Scenario(_optimize, ours=True, prepare=_queries),
-    "files": Scenario(_files, ours=True, prepare=_queries),
+    "inject_into_ours": Scenario(_inject, OURS, prepare=_saved),
+    "optimize_token": Scenario(_optimize, OURS, prepare=_queries),
+    "files": Scenario(_files, OURS, prepare=_queries),
     "compat_daam": Scenario(_traced),
-    "compat_daam_of_ours": Scenario(_traced, ours=True),
+    "compat_daam_of_ours": Scenario(_traced, OURS),
     "compat_daami2i": Scenario(_traced_i2i),
     "compat_ovam": Scenario(_hooked),
     "compat_rdaam_hooks": Scenario(_managed),

@@ -71,6 +71,6 @@ class AblationTrial(Trial):
                 kwargs = kwargs | {"encoder_attention_mask": seen}
         return super().denoise(*args, **kwargs)
 
+    @torch.no_grad()
     def run(self, arguments: dict[str, Any]) -> Tensor:
-        with torch.no_grad():
-            return super().run(arguments)
+        return super().run(arguments)

@@ -59,6 +59,10 @@ def encoded(
     return EncodedText(Prompt.without_text(embedding.shape[0]), embedding)
 
 
+# A function of torch around it, and no ``with`` of ours, out of which an interrupt could fall.
+encoded_as_constant = torch.no_grad()(encoded)
+
+
 def _encode(pipe: Any, text: str, padding: bool, clip_skip: int | None) -> EncodedText:
     if not text.strip():
         raise InputError("The text is empty. Give a word or a sentence to look for.")
@@ -164,7 +168,6 @@ def encoded_vocabulary(
                 "attribution_vocabulary= is a list of texts, or of optimised tokens, each with a "
                 f"name to find it by; {text!r} has none."
             )
-        with torch.no_grad():
-            one = encoded(pipe, text, clip_skip=clip_skip)
+        one = encoded_as_constant(pipe, text, clip_skip=clip_skip)
         found[one.prompt.text or ""] = one
     return tuple(found.values())

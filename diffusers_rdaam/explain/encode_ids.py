@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -129,11 +129,20 @@ def _undisturbed(pipe: Any) -> Iterator[None]:
     encoders = loaded_encoders(pipe)
     places = [next(encoder.parameters()).device for encoder in encoders]
     cuda = sorted({place.index or 0 for place in places if place.type == "cuda"})
-    with torch.random.fork_rng(devices=cuda), torch.no_grad():
-        try:
-            yield
-        finally:
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the list unused.
+    try:
+        with undo:
+            undo.enter_context(torch.random.fork_rng(devices=cuda))
+            undo.enter_context(torch.no_grad())
             for encoder, place in zip(encoders, places, strict=True):
-                hook = getattr(encoder, "_hf_hook", None)
-                if hook is not None and next(encoder.parameters()).device != place:
-                    hook.init_hook(encoder)
+                undo.callback(_offload_again, encoder, place)
+            yield
+    finally:
+        undo.close()
+
+
+def _offload_again(encoder: nn.Module, place: torch.device) -> None:
+    hook: Any = getattr(encoder, "_hf_hook", None)
+    if hook is not None and next(encoder.parameters()).device != place:
+        hook.init_hook(encoder)

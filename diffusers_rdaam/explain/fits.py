@@ -62,13 +62,12 @@ class _Encoded(Fit):
 
 class _Vectors(Fit):
     def __init__(self, pipe: Any, text: str, clip_skip: int | None) -> None:
-        with torch.no_grad():
-            found = encoded(pipe, text, clip_skip=clip_skip)
+        found = encoded(pipe, text, clip_skip=clip_skip)
         self.prompt = found.prompt
         self.words = tuple(t.column for t in found.prompt.tokens if t.kind == "text")
         self._pipe, self._text, self._clip_skip = pipe, text, clip_skip
         self._encoders = encoders_of(pipe)
-        with torch.no_grad(), replaced_vectors(self._encoders, self.words, None) as seen:
+        with replaced_vectors(self._encoders, self.words, None) as seen:
             encoded(pipe, text, clip_skip=clip_skip)
         self.start = [seen[name].float() for name in self._encoders]
 
@@ -81,10 +80,10 @@ class _Vectors(Fit):
         return dict(zip(self._encoders, parameters, strict=True))
 
 
+@torch.no_grad()
 def fit_of(pipe: Any, initial: TextLike, space: str, clip_skip: int | None) -> Fit:
     if space == "encoded":
-        with torch.no_grad():
-            return _Encoded(pipe, encoded(pipe, initial, clip_skip=clip_skip))
+        return _Encoded(pipe, encoded(pipe, initial, clip_skip=clip_skip))
     if space != "token":
         raise InputError(f"space= is 'encoded' or 'token'; got {space!r}.")
     if not isinstance(initial, str):

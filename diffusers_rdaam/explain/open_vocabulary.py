@@ -18,7 +18,7 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.explain.encode import TextLike, encoded
+from diffusers_rdaam.explain.encode import TextLike, encoded, encoded_as_constant
 from diffusers_rdaam.explain.keywords import known_keywords
 from diffusers_rdaam.explain.recipe import (
     Activation,
@@ -43,6 +43,7 @@ Size = tuple[int, int]
 
 
 @known_keywords
+@torch.no_grad()
 def query(
     pipe: Any,
     attribution: Attribution,
@@ -75,14 +76,13 @@ def query(
     """
     recipe = MapRecipe(activation=activation, over_calls=aggregation, over_heads=aggregation)
     queries = queries_of(attribution)
-    with torch.no_grad():
-        asked = encoded(
-            pipe, text, context=context, padding=padding, clip_skip=clip_skip_of(attribution)
-        )
-        sums: dict[Size, Tensor] = {}
-        for stored, maps in _site_maps(pipe, queries, asked.embedding, recipe):
-            part = maps * len(stored.calls)
-            sums[stored.size] = sums[stored.size] + part if stored.size in sums else part
+    asked = encoded(
+        pipe, text, context=context, padding=padding, clip_skip=clip_skip_of(attribution)
+    )
+    sums: dict[Size, Tensor] = {}
+    for stored, maps in _site_maps(pipe, queries, asked.embedding, recipe):
+        part = maps * len(stored.calls)
+        sums[stored.size] = sums[stored.size] + part if stored.size in sums else part
     grids = []
     for size in queries.sizes:
         sites = [stored for stored in queries.sites if stored.size == size]
@@ -127,10 +127,9 @@ def query_maps(
     """
     recipe = recipe or MapRecipe()
     queries = queries_of(attribution)
-    with torch.no_grad():
-        asked = encoded(
-            pipe, text, context=context, padding=padding, clip_skip=clip_skip_of(attribution)
-        )
+    asked = encoded_as_constant(
+        pipe, text, context=context, padding=padding, clip_skip=clip_skip_of(attribution)
+    )
     return maps_of(pipe, queries, asked, recipe, size)
 
 
@@ -138,14 +137,20 @@ def maps_of(
     pipe: Any, queries: Queries, text: EncodedText, recipe: MapRecipe, size: Size | None = None
 ) -> Tensor:
     """As :func:`query_maps`, of what is encoded already."""
+    make = _maps_of if text.embedding.requires_grad else torch.no_grad()(_maps_of)
+    return make(pipe, queries, text.embedding, recipe, size)
+
+
+def _maps_of(
+    pipe: Any, queries: Queries, embedding: Tensor, recipe: MapRecipe, size: Size | None
+) -> Tensor:
     largest = queries.sizes[0]
-    with torch.set_grad_enabled(torch.is_grad_enabled() and text.embedding.requires_grad):
-        sites = [
-            resized(maps, largest, recipe.interpolation)
-            for _, maps in _site_maps(pipe, queries, text.embedding, recipe)
-        ]
-        maps = activate(recipe.map_activation, aggregate(recipe.over_sites, torch.stack(sites)))
-        return maps if size is None else resized(maps, size, recipe.enlargement)
+    sites = [
+        resized(maps, largest, recipe.interpolation)
+        for _, maps in _site_maps(pipe, queries, embedding, recipe)
+    ]
+    maps = activate(recipe.map_activation, aggregate(recipe.over_sites, torch.stack(sites)))
+    return maps if size is None else resized(maps, size, recipe.enlargement)
 
 
 def queries_of(attribution: Attribution) -> Queries:

@@ -123,8 +123,7 @@ class OptimizedToken(EncodedText):
 
     def _check_embedding(self, header: dict[str, Any], check: Check) -> None:
         """That a reader will find this embedding: in the header, or made of the vectors."""
-        with torch.no_grad():
-            there = _embedding(header, self.vectors)
+        there = torch.no_grad()(_embedding)(header, self.vectors)
         same = there.shape == self.embedding.shape
         same = same and torch.equal(there, self.embedding.detach().to("cpu", there.dtype))
         check(same, "its embedding is not that of its vectors")

@@ -93,6 +93,8 @@ class OptimizationStep:
 
 
 @known_keywords
+# What is made in inference mode has no gradients, whoever the caller is.
+@torch.inference_mode(False)
 def optimize_token(
     pipe: Any,
     attributions: Attribution | Sequence[Attribution],
@@ -132,25 +134,23 @@ def optimize_token(
             finite.
         RegionError: a mask is not of its image's size.
     """
-    # What is made in inference mode has no gradients, whoever the caller is.
-    with torch.inference_mode(False):
-        attributions, masks = _paired(attributions, masks)
-        rate = LEARNING_RATES.get(space, 1.0) if learning_rate is None else learning_rate
-        schedule = Schedule(iterations, rate, step_size, gamma)
-        queries = [queries_of(attribution) for attribution in attributions]
-        problem = _Problem(
-            pipe=pipe,
-            queries=queries,
-            targets=[
-                _target(attribution, mask, stored.sizes[0])
-                for attribution, mask, stored in zip(attributions, masks, queries, strict=True)
-            ],
-            fit=fit_of(pipe, initial, space, clip_skip_of(attributions[0])),
-            recipe=recipe or MapRecipe(),
-            scale=_scaling(scaling),
-        )
-        with torch.enable_grad(), _bar(pipe, iterations) as bar:
-            return _descend(problem, schedule, space, callback, bar)
+    attributions, masks = _paired(attributions, masks)
+    rate = LEARNING_RATES.get(space, 1.0) if learning_rate is None else learning_rate
+    schedule = Schedule(iterations, rate, step_size, gamma)
+    queries = [queries_of(attribution) for attribution in attributions]
+    problem = _Problem(
+        pipe=pipe,
+        queries=queries,
+        targets=[
+            _target(attribution, mask, stored.sizes[0])
+            for attribution, mask, stored in zip(attributions, masks, queries, strict=True)
+        ],
+        fit=fit_of(pipe, initial, space, clip_skip_of(attributions[0])),
+        recipe=recipe or MapRecipe(),
+        scale=_scaling(scaling),
+    )
+    with _bar(pipe, iterations) as bar:
+        return _descend(problem, schedule, space, callback, bar)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +189,7 @@ class _Problem:
         return total, [gradient / factor for gradient in gradients], both.detach()
 
 
+@torch.enable_grad()
 def _descend(
     problem: _Problem,
     schedule: Schedule,

@@ -36,26 +36,27 @@ def _kept(cells: int, pixels: int) -> Interpolation:
     return _matrix(cells, pixels)
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def _matrix(cells: int, pixels: int) -> Interpolation:
     """The matrix from the enlargement of :data:`COMBS` signals, in time linear in its size.
 
     A pixel depends on four neighbouring cells only, and of eight neighbours each is one in another
     signal. What is made under inference mode could not be used outside of it with gradients.
     """
-    with torch.inference_mode(False), torch.no_grad():
-        cell = torch.arange(cells, device="cpu")
-        pixel = torch.arange(pixels, device="cpu")
-        combs = torch.stack([cell % COMBS == i for i in range(min(COMBS, cells))]).double()
-        size = (pixels, 1)
-        weights = F.interpolate(combs[:, None, :, None], size, mode="bicubic", align_corners=False)
-        centre = ((pixel.double() + 0.5) * cells / pixels - 0.5).floor().long()
-        matrix = torch.zeros(pixels, cells, dtype=torch.float32, device="cpu")
-        for i in range(COMBS):
-            near = centre + i - COMBS // 2 + 1
-            rows = pixel[(near >= 0) & (near < cells)]
-            columns = near[rows]
-            matrix[rows, columns] = weights[columns % COMBS, 0, rows, 0].float()
-        return matrix
+    cell = torch.arange(cells, device="cpu")
+    pixel = torch.arange(pixels, device="cpu")
+    combs = torch.stack([cell % COMBS == i for i in range(min(COMBS, cells))]).double()
+    size = (pixels, 1)
+    weights = F.interpolate(combs[:, None, :, None], size, mode="bicubic", align_corners=False)
+    centre = ((pixel.double() + 0.5) * cells / pixels - 0.5).floor().long()
+    matrix = torch.zeros(pixels, cells, dtype=torch.float32, device="cpu")
+    for i in range(COMBS):
+        near = centre + i - COMBS // 2 + 1
+        rows = pixel[(near >= 0) & (near < cells)]
+        columns = near[rows]
+        matrix[rows, columns] = weights[columns % COMBS, 0, rows, 0].float()
+    return matrix
 
 
 @in_full_precision

@@ -208,10 +208,9 @@ def _recorded_block(
             pipe._rdaam_template, pipe._rdaam_installed = template, id(denoiser)
             pipe._rdaam_rows, pipe._rdaam_prompt = given.rows, given.prompt
             pipe._rdaam_runs = recording._runs
-            try:
-                yield recording
-            finally:
-                recording._close()
+            # Not in a ``try`` of its own: no handler covers that line of bytecode.
+            undo.callback(recording._close)
+            yield recording
         finally:
             undo.close()
 

@@ -245,11 +245,10 @@ def recorded_call(
                 session.start(undo, bound.arguments | kwargs, vocabulary)
             elif pipe._rdaam_options is not None:
                 warn(f"This run is not recorded. {why}", why.warning)
-            try:
-                run = session.call_stock if is_stock else session.call_own
-                result = run(call, args, kwargs)
-            finally:
-                pipe._rdaam_take_buffers(session.recorder)
+            # Not in a ``try`` of its own: no handler covers that line of bytecode.
+            undo.callback(pipe._rdaam_take_buffers, session.recorder)
+            run = session.call_stock if is_stock else session.call_own
+            result = run(call, args, kwargs)
         finally:
             undo.close()
     if why is not None:

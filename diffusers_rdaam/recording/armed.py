@@ -11,9 +11,11 @@ from torch import nn
 
 from diffusers_rdaam.errors import AlreadyRecordingError
 
-# By a weak reference to the run: one that nothing holds any more cannot keep a denoiser busy,
-# whatever became of its undo list.
-_armed: WeakKeyDictionary[nn.Module, weakref.ref[Any]] = WeakKeyDictionary()
+# Of each denoiser the runs that want it, in order; the first that lives has it. By a weak reference
+# to the run: one that nothing holds any more cannot keep a denoiser busy, whatever became of its
+# undo list.
+_Runs = dict[int, weakref.ref[Any]]
+_armed: WeakKeyDictionary[nn.Module, _Runs] = WeakKeyDictionary()
 
 
 def claim(denoiser: nn.Module, run: Any, undo: ExitStack) -> None:
@@ -28,21 +30,24 @@ def claim(denoiser: nn.Module, run: Any, undo: ExitStack) -> None:
         AlreadyRecordingError: another living run has the denoiser.
     """
     ours = weakref.ref(run)
-    # One atomic step in place of a lock: an interrupt could leave that locked for ever.
-    while (holder := _armed.setdefault(denoiser, ours)) is not ours:
+    # Every step is atomic, in place of a lock: an interrupt could leave that locked for ever.
+    runs = _armed.setdefault(denoiser, {})
+    # By a number of its own: where the claim fails, this ends no other run's.
+    undo.callback(runs.pop, id(ours), None)
+    runs[id(ours)] = ours
+    for holder in list(runs.values()):
+        if holder is ours:
+            return
         if holder() is not None:
+            runs.pop(id(ours), None)
             raise AlreadyRecordingError(
                 f"This {type(denoiser).__name__} is being recorded already, by another "
                 "call, pipeline or thread that shares it. Wait for that run to end, or give "
                 "each thread a pipeline with a denoiser of its own."
             )
-        if _armed.get(denoiser) is holder:
-            _armed.pop(denoiser, None)
-    # After the change, unlike other entries: it would end another run's claim where ours failed.
-    undo.callback(_armed.pop, denoiser, None)
+        runs.pop(id(holder), None)
 
 
 def is_claimed(denoiser: nn.Module) -> bool:
     """Whether a living run has the denoiser."""
-    holder = _armed.get(denoiser)
-    return holder is not None and holder() is not None
+    return any(holder() is not None for holder in list(_armed.get(denoiser, {}).values()))

@@ -43,16 +43,16 @@ class QueryTarget:
     parts: tuple[tuple[Tensor, Tensor, int, int], ...]
     failure: Exception | None = None
 
+    @torch.no_grad()
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """Copy, so that logits are products over the root of the width, whatever the scale is."""
-        with torch.no_grad():
-            for buffer, count, start, stop in self.parts:
-                rows = query[start:stop]
-                if rows.shape != buffer.shape:
-                    return
-                usual = query.shape[-1] ** -0.5
-                buffer.copy_(rows if scale == usual else rows * (scale / usual))
-                count.add_(1)
+        for buffer, count, start, stop in self.parts:
+            rows = query[start:stop]
+            if rows.shape != buffer.shape:
+                return
+            usual = query.shape[-1] ** -0.5
+            buffer.copy_(rows if scale == usual else rows * (scale / usual))
+            count.add_(1)
 
     def wants(self, context: object) -> bool:
         """A call with a text."""

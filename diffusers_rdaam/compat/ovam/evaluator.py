@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.compat.ovam.utils import expand_as
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.explain.encode import encoded
+from diffusers_rdaam.explain.encode import encoded, encoded_as_constant
 from diffusers_rdaam.explain.open_vocabulary import maps_of
 from diffusers_rdaam.explain.recipe import Activation, Aggregation, MapRecipe, activate, aggregate
 
@@ -95,14 +95,13 @@ class StableDiffusionDAAM(nn.Module):
                 "padding=True goes with remove_special_tokens=False and no context_sentence=: "
                 "padding is end tokens."
             )
-        with torch.no_grad():
-            found = encoded(
-                self._pipe,
-                text,
-                context=context_sentence,
-                padding=padding,
-                clip_skip=self._clip_skip,
-            )
+        found = encoded_as_constant(
+            self._pipe,
+            text,
+            context=context_sentence,
+            padding=padding,
+            clip_skip=self._clip_skip,
+        )
         return found.embedding[1:-1] if remove_special_tokens else found.embedding
 
     def expand_as(
