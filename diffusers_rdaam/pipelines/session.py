@@ -60,6 +60,8 @@ class Session:
         self.outcome: Outcome | None = None
         self.guided: bool | None = None
         self._depth = 0
+        # Whether the recorder is as it was made: its first run needs no new beginning.
+        self._is_untouched = False
         self._thread = threading.get_ident()
 
     def has_call(self) -> bool:
@@ -101,13 +103,16 @@ class Session:
             self.run.note_encoding(arguments, is_certain=is_stock)
         return result
 
-    def start(self, undo: ExitStack, arguments: dict[str, Any], vocabulary: Any) -> None:
+    def start(
+        self, undo: ExitStack, arguments: dict[str, Any], vocabulary: Any, *, is_stock: bool
+    ) -> None:
         """Follow the denoiser from now on; the calls of a loop of its own count until a stock one.
 
         Args:
             undo: gets an entry before each change.
             arguments: of the outermost call, by name.
             vocabulary: the value of ``attribution_vocabulary=``.
+            is_stock: whether the outermost call is the stock one, so that no loop comes before it.
         """
         pipe = self.pipe
         texts = encoded_vocabulary(pipe, vocabulary, clip_skip=arguments.get("clip_skip"))
@@ -125,7 +130,9 @@ class Session:
             watch(scheduler, recorder, undo)
         # The recorder has them, and lets go of those that do not fit this run.
         pipe._rdaam_buffers = None
-        self._await_own_loop(arguments)
+        self._is_untouched = is_stock
+        if not is_stock:
+            self._await_own_loop(arguments)
 
     def _await_own_loop(self, arguments: dict[str, Any]) -> None:
         assert self.recorder is not None
@@ -146,7 +153,9 @@ class Session:
         except TypeError:
             return call(self.pipe, *args, **kwargs)
         bound.apply_defaults()
-        recorder.restart(family_of(self.pipe, self.rows))
+        if not self._is_untouched:
+            recorder.restart(family_of(self.pipe, self.rows))
+        self._is_untouched = False
         recorder.is_open = True
         self.guided = None
         self.outcome = Outcome(None, ENDED_EARLY)
@@ -242,7 +251,7 @@ def recorded_call(
             why = pipe._rdaam_prepare(family, undo)
             if why is None:
                 # Somebody's own __call__ may take **kwargs, which are not bound by name.
-                session.start(undo, bound.arguments | kwargs, vocabulary)
+                session.start(undo, bound.arguments | kwargs, vocabulary, is_stock=is_stock)
             elif pipe._rdaam_options is not None:
                 warn(f"This run is not recorded. {why}", why.warning)
             # Not in a ``try`` of its own: no handler covers that line of bytecode.
