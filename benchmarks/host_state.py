@@ -18,8 +18,9 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-# Of a pipeline of ours: its last run's answers, and the buffers for the next one.
+# Of a pipeline of ours: its last run's answers, and what every run leaves to the next one.
 ANSWERS = ("_rdaam_attributions", "_rdaam_why", "_rdaam_buffers", "_rdaam_runs", "_rdaam_warnings")
+ANSWERS += ("_rdaam_default", "_rdaam_replacements")
 # What the stock call writes into its pipeline.
 OF_THE_CALL = {
     "_guidance_scale",
