@@ -161,7 +161,7 @@ def check_device(device: str) -> None:
         found = torch.device(device)
         if found.type == "meta":
             raise RuntimeError("it holds no numbers.")
-        torch.zeros((), device=found)
+        torch.zeros((), device=found, dtype=torch.float32)
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import json
@@ -46,6 +45,7 @@ from diffusers_rdaam.recording.sites import (
 )
 from diffusers_rdaam.recording.target import Bound
 from diffusers_rdaam.recording.tell import tell, warn
+from diffusers_rdaam.suggestions import nearest
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _SWITCHED_OFF = (
@@ -54,6 +54,8 @@ _SWITCHED_OFF = (
 )
 
 _AS_IT_IS = object()
+# What people call an argument of diffusers otherwise.
+_IN_PLACE_OF = {"seed": "generator"}
 _DEFAULT = "the default options"
 
 
@@ -110,12 +112,8 @@ class RDAAMPipelineMixin:
     @property
     def _rdaam_options(self) -> RDAAMProcessor | None:
         """The template with the options of the next run; None where recording is off."""
-        if self._rdaam_template is _DEFAULT:
-            # Of each pipeline: an option set on one is no other's.
-            if "_rdaam_default" not in self.__dict__:
-                self._rdaam_default = RDAAMProcessor()
-            return self._rdaam_default
-        return self._rdaam_template
+        # Made anew: an option that somebody sets on one is no other pipeline's.
+        return RDAAMProcessor() if self._rdaam_template is _DEFAULT else self._rdaam_template
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is in no run, and makes buffers of its own.
@@ -348,10 +346,10 @@ class RDAAMPipelineMixin:
         return call(self, *args, **kwargs)
 
     def _rdaam_refuse_unknown(self, call: Any, kwargs: dict[str, Any]) -> None:
-        """Refuse keywords that the stock call would swallow in silence.
+        """Refuse misspelt keywords that the stock call would swallow in silence.
 
         Raises:
-            InputError: one is no argument of the call, and its code does not name it.
+            InputError: one is not an argument of the call, but is near to one.
         """
         parameters = inspect.signature(call).parameters
         if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
@@ -359,9 +357,10 @@ class RDAAMPipelineMixin:
         known = {*parameters, *_named_in(call), "attribution_prompt", "attribution_vocabulary"}
         is_stock = getattr(call, "__module__", "").startswith("diffusers.")
         for name in kwargs:
-            if name not in known and (is_stock or name.startswith("attribution")):
-                close = difflib.get_close_matches(name, sorted(known), n=1)
-                hint = f" Did you mean {close[0]}=?" if close else ""
+            close = _IN_PLACE_OF.get(name) or nearest(name, known - {"self", "args", "kwargs"})
+            ours = name.startswith("attribution")
+            if name not in known and (ours or (is_stock and close is not None)):
+                hint = f" Did you mean {close}=?" if close else ""
                 raise InputError(
                     f"{name}= is not an argument of {type(self).__name__}'s call.{hint}"
                 )

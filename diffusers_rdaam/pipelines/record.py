@@ -247,6 +247,5 @@ def _check_pipeline(pipe: Any, given: Given) -> None:
 
 _ATTRIBUTES = (
     *(name for name in RDAAMPipelineMixin.__annotations__ if name.startswith("_rdaam_")),
-    "_rdaam_default",
     "_rdaam_replacements",
 )

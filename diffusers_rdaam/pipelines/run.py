@@ -181,11 +181,12 @@ class Run:
             return [found]
         seen = recorder.calls
         expected = max(recorder.progress.steps, getattr(self.pipe, "_num_timesteps", None) or 0)
-        if not self.is_described or seen >= expected:
+        if not self.is_described or seen >= expected or getattr(self.pipe, "_interrupt", False):
+            # Who has interrupted the run knows; its facts say so.
             return []
         text = (
-            f"The denoiser was called {seen} times in a run of {expected} steps: it was "
-            "interrupted, or something skips calls. The attribution is that of these calls."
+            f"The denoiser was called {seen} times in a run of {expected} steps: something skips "
+            "calls. The attribution is that of the calls that were made."
         )
         return [(PartialRunWarning, text)]
 
@@ -358,6 +359,7 @@ class Run:
             "dtype": str(self.recorder.denoiser.dtype).removeprefix("torch."),
             **{name: value for name, value in more.items() if isinstance(value, (str, int, float))},
             **self._unread_negative(),
+            **({"interrupted": True} if getattr(pipe, "_interrupt", False) else {}),
         }
 
 

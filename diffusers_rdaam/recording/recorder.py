@@ -172,7 +172,7 @@ class Recorder:
         self._undo = undo
         # Disarmed between calls: gradient checkpointing calls the sites again on the way back.
         hook = _Hook(self)
-        entry = self.family.entry(self.pipe)
+        entry = entry_of(self.family, self.pipe)
         undo.callback(entry.register_forward_pre_hook(hook.before, with_kwargs=True).remove)
         undo.callback(entry.register_forward_hook(hook.after, always_call=True).remove)
 
@@ -553,12 +553,17 @@ class Recorder:
             raise error
 
 
+def entry_of(family: Family, pipe: Any) -> nn.Module:
+    """The module that the pipeline calls: the denoiser, or where there is one a wrapper of it."""
+    return getattr(family, "entry", family.denoiser)(pipe)
+
+
 class _Hook:
     """Hooks of a denoiser that hold their run weakly, and do nothing for a copy of the denoiser."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = weakref.ref(recorder)
-        self._module = weakref.ref(recorder.family.entry(recorder.pipe))
+        self._module = weakref.ref(entry_of(recorder.family, recorder.pipe))
 
     def _living(self, module: nn.Module) -> Recorder | None:
         return self._recorder() if self._module() is module else None

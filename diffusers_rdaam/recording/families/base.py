@@ -53,9 +53,6 @@ class Family(Protocol):
     def denoiser(self, pipe: Any) -> nn.Module:
         """The module whose attention is recorded."""
 
-    def entry(self, pipe: Any) -> nn.Module:
-        """The module that the pipeline calls: the denoiser, or a wrapper around it."""
-
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Its text cross-attention modules, in the order of ``named_modules``."""
 

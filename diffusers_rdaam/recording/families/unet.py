@@ -48,7 +48,7 @@ class UNetFamily:
         such as those of ``torch.compile`` or of data parallelism. What has no blocks is returned
         as it is; :meth:`sites` says so.
         """
-        outer = self.entry(pipe)
+        outer = _called(pipe)
         inside = [module for module in _modules_of(outer) if _is_unet(module)]
         # A wrapper has one; with several it is not known which makes the image.
         outermost = [one for one in inside if not any(one in _below(other) for other in inside)]
@@ -59,8 +59,8 @@ class UNetFamily:
 
         Its arguments are those of the pipeline; a wrapper may hand on others.
         """
-        outer = getattr(pipe, "unet", pipe)
-        return getattr(outer, "_orig_mod", outer)
+        outer = _called(pipe)
+        return outer if isinstance(outer, nn.Module) else self.denoiser(pipe)
 
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Every attention of a spatial transformer that sees text: ``attn2``, and ``attn1`` of
@@ -192,9 +192,18 @@ def _is_unet(module: Any) -> bool:
     )
 
 
+def _called(pipe: Any) -> Any:
+    outer = getattr(pipe, "unet", pipe)
+    return getattr(outer, "_orig_mod", outer)
+
+
 def _modules_of(outer: Any) -> list[nn.Module]:
-    if not isinstance(outer, nn.Module) or isinstance(outer, torch.jit.ScriptModule):
+    if isinstance(outer, torch.jit.ScriptModule):
         return []
+    if not isinstance(outer, nn.Module):
+        # A wrapper that is no module has what it wraps among its attributes.
+        parts = list(getattr(outer, "__dict__", {}).values())
+        return [m for part in parts if isinstance(part, nn.Module) for m in _modules_of(part)]
     # Most are a UNet themselves, and then nobody looks further.
     return [outer] if _is_unet(outer) else list(outer.modules())
 
