@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import stat
 from collections.abc import Iterator
@@ -96,8 +97,10 @@ def replacing(path: Path, noun: str = "file") -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        cure = "Make room on the disk, or give" if full else "Give"
         raise InputError(
-            f"The {noun} could not be written to {path}: {error}. Give a path in a folder that "
+            f"The {noun} could not be written to {path}: {error}. {cure} a path in a folder that "
             "exists and may be written."
         ) from error
 

@@ -146,6 +146,14 @@ def arguments(name: str, found: dict[str, Any], folder: Path) -> list[tuple[Any,
         "RegionWords.share": [("cat",)],
         "RegionWords.lift": [("cat",)],
         "RegionWords.top": [(2,)],
+        **{f"{kind}.index": [("cat",)] for kind in ("RegionWords", "InsideWords")},
+        **{f"{kind}.score_of": [("cat",)] for kind in ("RegionWords", "InsideWords")},
+        **{
+            f"{kind}.count": [(attribution.region(BOX)[0],)]
+            for kind in ("RegionWords", "InsideWords")
+        },
+        "Box.index": [(9,)],
+        "Box.count": [(9,)],
         "RegionWords.ranked_by": [("score",)],
         "SelfAttention.region": regions,
         "SelfAttention.box": [(BOX,)],

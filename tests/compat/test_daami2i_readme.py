@@ -99,7 +99,7 @@ def test_the_readme() -> None:
         name: isinstance(processor, RDAAMProcessor)
         for name, processor in model.unet.attn_processors.items()
     }
-    assert all(recorded == ("attn2" in name) for name, recorded in kinds.items())
+    assert not any(kinds.values())
 
 
 def test_a_word_guides(demo: Any) -> None:

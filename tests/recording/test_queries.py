@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from diffusers_rdaam import Queries, RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.attribution.queries import StoredTensor
@@ -340,26 +339,21 @@ def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
     record = QueryRecord.__new__(QueryRecord)
     record._buffers = {"conditional": {"site": torch.zeros(1, 2, 3, 4)}}
     record._folder = tmp_path / "gone"
-    with pytest.raises(InputError, match=r"could not be written to .*\. Give queries_on= a") as one:
+    with pytest.raises(InputError, match=r"could not be written to .*\. Give a path in a") as one:
         record._put("conditional", 0)
-    assert "The disk is full" not in str(one.value)
+    assert "Make room" not in str(one.value)
     record._folder = tmp_path
 
-    for error in (
-        OSError(errno.ENOSPC, "No space left on device"),
-        SafetensorError("I/O error: No space left on device (os error 28) at path"),
-    ):
+    def full(*unused):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        def full(*unused, error=error):
-            raise error
-
-        monkeypatch.setattr("diffusers_rdaam.recording.queries.save_file", full)
-        with pytest.raises(InputError, match=r"The disk is full; give queries_on= a folder"):
-            record._put("conditional", 0)
+    monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", full)
+    with pytest.raises(InputError, match=r"No space left on device\. Make room on the disk, or"):
+        record._put("conditional", 0)
 
     def memory(*unused):
         raise MemoryError("of something else")
 
-    monkeypatch.setattr("diffusers_rdaam.recording.queries.save_file", memory)
+    monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", memory)
     with pytest.raises(MemoryError):
         record._put("conditional", 0)

@@ -24,7 +24,7 @@ from toys import Case, build, parts_of
 
 Pair = tuple[Any, Any]
 OWN = ("attn_processors", "attribution", "attributions", "attributions_so_far")
-OWN += ("query", "query_maps", "recording_bytes", "set_attn_processor")
+OWN += ("query", "query_maps", "recording_bytes", "release_recording", "set_attn_processor")
 
 
 @dataclass(frozen=True)
