@@ -7,9 +7,10 @@ import inspect
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import lru_cache
 from typing import Any
 
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.models.attention_processor import AttentionProcessor
 from torch import Tensor, nn
 
@@ -355,6 +356,8 @@ class RDAAMPipelineMixin:
         if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
             return
         known = {*parameters, *_named_in(call), "attribution_prompt", "attribution_vocabulary"}
+        # What other classes take is not misspelt; the stock call ignores it.
+        known |= _arguments_elsewhere()
         is_stock = getattr(call, "__module__", "").startswith("diffusers.")
         for name in kwargs:
             close = _IN_PLACE_OF.get(name) or nearest(name, known - {"self", "args", "kwargs"})
@@ -387,6 +390,13 @@ def _by_module(denoiser: Any) -> list[tuple[Any, Any]]:
     """Every module with a processor, and the processor."""
     found = [(module, getattr(module, "processor", None)) for module in denoiser.modules()]
     return [(module, processor) for module, processor in found if processor is not None]
+
+
+@lru_cache(maxsize=1)
+def _arguments_elsewhere() -> frozenset[str]:
+    """The arguments of the calls that others are modelled on."""
+    calls = (StableDiffusionPipeline.__call__, StableDiffusionXLPipeline.__call__)
+    return frozenset(name for call in calls for name in inspect.signature(call).parameters)
 
 
 def _named_in(call: Any) -> set[str]:
