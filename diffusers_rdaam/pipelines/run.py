@@ -401,7 +401,10 @@ def _repeats(result: Any, count: int) -> bool:
     Inpainting does so where a callback ends the guidance: its mask still has both halves.
     """
     images = images_of(result)
-    parts = [np.asarray(image) for image in images]
+    parts = [
+        np.asarray(image.detach().float().cpu() if isinstance(image, torch.Tensor) else image)
+        for image in images
+    ]
     return len(parts) % count == 0 and all(
         np.array_equal(part, parts[index % count]) for index, part in enumerate(parts)
     )
