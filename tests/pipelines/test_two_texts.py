@@ -55,11 +55,11 @@ def test_the_second_tokenizer_decides_the_second_words_columns():
     """Another tokenizer than the first, so that reading the first by mistake shows."""
     parts = parts_of(XL)
     other = parts["tokenizer"].from_pretrained(parts["tokenizer"].name_or_path)
-    other.add_tokens(["dogs"])
+    other.add_tokens(["two"])
     pipe = build(XL.ours, parts | {"tokenizer_2": other})
     pipe.text_encoder_2 = type(pipe.text_encoder_2)(pipe.text_encoder_2.config).eval()
-    pipe.text_encoder_2.resize_token_embeddings(len(other))
-    text = "dogs on dogs"
+    pipe.text_encoder_2.resize_token_embeddings(len(other), mean_resizing=False)
+    text = "two on two"
     attribution = call(XL, pipe, FIRST, prompt_2=text).attribution
     wanted = align(other, text, len(attribution.prompt.tokens))
     assert attribution.prompt.second == wanted
