@@ -84,6 +84,14 @@ def _kept(whole: Attribution, axes: tuple[str, ...]) -> Attribution:
     return replace(whole, kept=Kept(axes, tuple(details), timesteps))  # type: ignore[arg-type]
 
 
+def _with_second(prompt: Prompt, text: str) -> Prompt:
+    """The prompt with another text for the second text encoder, over as many columns."""
+    tokens = prompt_of(text).tokens
+    more = range(len(tokens), len(prompt.tokens))
+    padding = tuple(Token(column, "<pad>", "padding") for column in more)
+    return replace(prompt, second=Prompt(text, (*tokens, *padding)))
+
+
 def make_seeds(folder: Path) -> list[Seed]:
     """Write the valid files; the same in every run."""
     state = torch.random.get_rng_state()
@@ -112,6 +120,7 @@ def _attributions(folder: Path) -> list[Seed]:
         "negative": replace(plain, negative_attribution=negative),
         "vocabulary": replace(plain, vocabulary={"a hat": _plain("a hat"), "x": _plain("dog")}),
         "self": replace(plain, self_grids=own),
+        "two-texts": replace(plain, prompt=_with_second(plain.prompt, "a hat")),
         "mask": replace(plain, mask=Mask(torch.linspace(0, 1, 32 * 48).view(SIZE))),
     }
     return [

@@ -83,7 +83,11 @@ class Attribution(AttendsToItself, ReadsMaps):
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """The words of the prompt, in order."""
+        """The words of the prompt, in order.
+
+        Where ``prompt_2`` is another text the words of both, the first's first; ``word.encoder``
+        says whose a word is.
+        """
         return self.prompt.words
 
     @property
@@ -151,7 +155,9 @@ class Attribution(AttendsToItself, ReadsMaps):
         """
         return select(self, layers=layers, heads=heads, resolutions=resolutions, steps=steps)
 
-    def word(self, query: WordQuery, *, occurrence: int | None = None) -> HeatMap:
+    def word(
+        self, query: WordQuery, *, occurrence: int | None = None, encoder: int | None = None
+    ) -> HeatMap:
         """Where a word or phrase is: its heat map at the image's size.
 
         Args:
@@ -159,32 +165,49 @@ class Attribution(AttendsToItself, ReadsMaps):
                 ``(start, end)`` character span of the prompt.
             occurrence: which one (from 0) where it stands more than once; all added if not given,
                 with a warning that says which.
+            encoder: where ``prompt_2`` is another text, 1 for a word of ``prompt``, 2 for one of
+                ``prompt_2``. Without it a word or phrase of both has the columns of both, and a
+                span is one of ``prompt``.
 
         Raises:
             WordError: the prompt does not have it.
         """
-        return self._word(query, occurrence)
+        return self._word(query, occurrence, encoder)
 
-    def _word(self, query: WordQuery, occurrence: int | None) -> HeatMap:
-        match = self.prompt.find(query, occurrence=occurrence)
-        if len(match.spans) > 1:
+    def _word(
+        self, query: WordQuery, occurrence: int | None, encoder: int | None = None
+    ) -> HeatMap:
+        match = self.prompt.find(query, occurrence=occurrence, encoder=encoder)
+        if show.is_sum(self.prompt, match):
             # The caller of word() or of the brackets, both one call above.
             warnings.warn(show.repeat_text(match), RepeatedWordWarning, stacklevel=3)
         return self.match(match)
 
     def match(self, match: Match) -> HeatMap:
         """The heat map of what ``attribution.prompt.find`` found."""
-        return self._heat_map(match.columns, match.text, match.spans)
+        return self._heat_map(match.columns, match.text, match.spans, match.encoders)
 
     def column(self, index: SupportsIndex) -> HeatMap:
         """The heat map of one token column, special tokens included.
 
+        Where ``prompt_2`` is another text, it is called by the tokens of both.
+
         Raises:
             InputError: there is no such column.
         """
-        token = self.prompt.tokens[chosen_column(index, len(self.prompt.tokens))]
-        span = () if token.start is None or token.end is None else ((token.start, token.end),)
-        return self._heat_map((token.column,), token.text, span)
+        column = chosen_column(index, len(self.prompt.tokens))
+        tokens = [text.tokens[column] for text in self.prompt.texts]
+        spans = {
+            number: (token.start, token.end)
+            for number, token in enumerate(tokens, 1)
+            if token.start is not None and token.end is not None
+        }
+        return self._heat_map(
+            (tokens[0].column,),
+            " and ".join(token.text for token in tokens),
+            tuple(spans.values()),
+            () if self.prompt.second is None else tuple(spans),
+        )
 
     def __getitem__(self, query: WordQuery) -> HeatMap:
         """``attribution["cat"]`` is ``attribution.word("cat")``."""

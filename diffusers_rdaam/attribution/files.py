@@ -27,7 +27,7 @@ from diffusers_rdaam.attribution.file_header import (
     name_of,
     tensor_names,
 )
-from diffusers_rdaam.attribution.prompt_fields import build_prompt, token_fields
+from diffusers_rdaam.attribution.prompt_fields import build_prompt, second_fields, token_fields
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AttributionFileError, InputError, RDAAMError
 from diffusers_rdaam.files.fields import Check
@@ -144,6 +144,7 @@ def _part(
     header: dict[str, Any] = {
         "prompt": attribution.prompt.text,
         "tokens": token_fields(attribution.prompt),
+        **second_fields(attribution.prompt),
         "grids": [
             {"additions": grid.additions, "sites": list(grid.sites), "weight": grid.weight}
             for grid in attribution.grids

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.refinement import (
     DEFAULT_REFINEMENT,
     Refinement,
@@ -44,6 +45,8 @@ class HeatMap:
         columns: the columns that were summed.
         image: the image, where the attribution has one.
         attribution: that it is of, where it is of one.
+        encoders: for each span the text encoder whose text it is a span of, 1 or 2; empty where
+            the prompt has one text.
     """
 
     values: Column = field(repr=False)
@@ -52,6 +55,7 @@ class HeatMap:
     columns: tuple[int, ...] = ()
     image: Image.Image | None = field(default=None, repr=False)
     attribution: Attribution | None = field(default=None, repr=False)
+    encoders: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.numel() == 0:
@@ -59,16 +63,17 @@ class HeatMap:
             raise InputError(f"A heat map's values are (height, width), these are {shape}.")
 
     @classmethod
-    def read_from(
-        cls,
-        attribution: Attribution,
-        values: Column,
-        text: str,
-        spans: tuple[tuple[int, int], ...],
-        columns: tuple[int, ...],
-    ) -> HeatMap:
+    def read_from(cls, attribution: Attribution, values: Column, match: Match) -> HeatMap:
         """The map of some columns of an attribution, which its masses are then read from too."""
-        heat_map = cls(values, text, spans, columns, attribution.image, attribution)
+        heat_map = cls(
+            values,
+            match.text,
+            match.spans,
+            match.columns,
+            attribution.image,
+            attribution,
+            match.encoders,
+        )
         # Not a field: a map that replace() makes of this one has values of its own.
         object.__setattr__(heat_map, "_read", _version(values))
         return heat_map

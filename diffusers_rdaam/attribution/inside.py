@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from diffusers_rdaam.attribution.prompt import Word, WordQuery
+from diffusers_rdaam.attribution.prompt import Word, WordQuery, encoders_of, labelled
 from diffusers_rdaam.attribution.ranked import RankedSequence
 from diffusers_rdaam.attribution.region_words import RegionWords, sum_columns
 
@@ -25,6 +25,16 @@ class WordInside:
     text: str
     inside: float
     occurrences: tuple[Word, ...] = field(repr=False)
+
+    @property
+    def encoders(self) -> tuple[int, ...]:
+        """Whose text the word is of where the prompt has two: ``(1,)``, ``(2,)`` or ``(1, 2)``."""
+        return encoders_of(self.occurrences)
+
+    @property
+    def label(self) -> str:
+        """The word and, where the prompt has two texts, which it is of."""
+        return labelled(self.text, self.encoders)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,24 +79,28 @@ class InsideWords(RankedSequence[WordInside]):
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers and texts, for JSON."""
-        words = [{"word": word.text, "inside": word.inside} for word in self.words]
+        words = [
+            {"word": word.text, "inside": word.inside}
+            | ({"encoders": list(word.encoders)} if word.encoders else {})
+            for word in self.words
+        ]
         return {"area": self.area, "words": words}
 
     def __str__(self) -> str:
         """A small table, one bar a word, the region's share of the area below."""
         if not self.words:
             return "(no words)"
-        width = max(len(word.text) for word in self.words)
+        width = max(len(word.label) for word in self.words)
         lines = [f"{'word':<{width}}  {'inside':>6}"]
         for word in self.words:
             bar = "█" * round(_BAR * min(max(word.inside, 0.0), 1.0))
-            lines.append(f"{word.text:<{width}}  {word.inside:>6.1%}  {bar}")
+            lines.append(f"{word.label:<{width}}  {word.inside:>6.1%}  {bar}")
         return "\n".join([*lines, f"the region is {self.area:.1%} of the image"])
 
     def _repr_html_(self) -> str:
         from diffusers_rdaam.drawing.html import table
 
-        rows = [[word.text, f"{word.inside:.1%}"] for word in self.words]
+        rows = [[word.label, f"{word.inside:.1%}"] for word in self.words]
         return (
             f"{table(['word', 'inside'], rows)}<p>The region is {self.area:.1%} of the image.</p>"
         )

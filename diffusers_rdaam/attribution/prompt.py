@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from operator import index
@@ -60,7 +60,13 @@ class Token:
 class Word:
     """A run of characters of the prompt and the columns of the tokens that overlap it.
 
-    ``columns`` is empty where the text encoder did not see the word.
+    Args:
+        index: its number in ``prompt.words``.
+        text: its characters.
+        start, end: where it stands in its text.
+        columns: of its tokens; empty where the text encoder did not see the word.
+        encoder: the text encoder whose text it is of, where the prompt has two texts: 1 for
+            ``prompt``, 2 for ``prompt_2``.
     """
 
     index: int
@@ -68,31 +74,56 @@ class Word:
     start: int
     end: int
     columns: tuple[int, ...]
+    encoder: int | None = None
+
+    def __repr__(self) -> str:
+        # As ever where there is one text.
+        encoder = "" if self.encoder is None else f", encoder={self.encoder}"
+        return (
+            f"Word(index={self.index}, text={self.text!r}, start={self.start}, end={self.end}, "
+            f"columns={self.columns}{encoder})"
+        )
 
 
 @dataclass(frozen=True)
 class Match:
-    """What a query found: the spans in the prompt and the columns of all of them."""
+    """What a query found: the spans in the prompt and the columns of all of them.
+
+    Args:
+        text: what was found, as the prompt writes it.
+        spans: where, as character spans.
+        columns: of the tokens there, without repetition.
+        encoders: for each span the text encoder whose text it is a span of, 1 or 2; empty where
+            the prompt has one text.
+    """
 
     text: str
     spans: tuple[tuple[int, int], ...]
     columns: tuple[int, ...]
+    encoders: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prompt:
     """A prompt, its tokens (one per column, specials and padding included) and its words.
 
+    Stable Diffusion XL has two text encoders and puts their channels side by side, so a column
+    stands for a token of ``prompt`` and, where it is another text, for one of ``prompt_2`` at the
+    same time. Its words are those of both texts; attention cannot tell the two apart in one column.
+
     Args:
         text: the text that was tokenized, or None for embeddings without a text.
         tokens: one per column, in order.
         cut: characters of the tokens that the text encoder was not given, because the prompt is too
             long; known where the text was tokenized, not in a file.
+        second: the text that the second text encoder was given and its tokens over the same
+            columns, where it is another text than the first's.
     """
 
     text: str | None
     tokens: tuple[Token, ...]
     cut: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    second: Prompt | None = None
 
     def __post_init__(self) -> None:
         if [token.column for token in self.tokens] != list(range(len(self.tokens))):
@@ -101,20 +132,51 @@ class Prompt:
         for token in self.tokens:
             if token.kind == "text" and not 0 <= token.start <= token.end <= length:  # type: ignore[operator]  # text has a span
                 raise InputError(f"{token!r} lies outside the prompt of {length} characters.")
+        if self.second is not None:
+            self._check_second(self.second)
+
+    def _check_second(self, second: Prompt) -> None:
+        if self.text is None or second.text is None or second.second is not None:
+            raise InputError("A prompt has one text or two, each of them known.")
+        if len(second.tokens) != len(self.tokens):
+            raise InputError(
+                f"The two texts of a prompt have the same columns; these have {len(self.tokens)} "
+                f"and {len(second.tokens)} tokens."
+            )
+
+    def __repr__(self) -> str:
+        second = "" if self.second is None else f", second={self.second!r}"
+        return f"Prompt(text={self.text!r}, tokens={self.tokens!r}{second})"
 
     @classmethod
     def without_text(cls, columns: int) -> Prompt:
         """Columns of an embedding whose text is not known: no words."""
         return cls(None, tuple(Token(i, f"[{i}]", "unknown") for i in range(columns)))
 
+    @property
+    def texts(self) -> tuple[Prompt, ...]:
+        """Each text separately: this prompt, or the first text encoder's and the second's."""
+        return (self,) if self.second is None else (self._first, self.second)
+
+    @cached_property
+    def _first(self) -> Prompt:
+        return replace(self, second=None)
+
     @cached_property
     def words(self) -> tuple[Word, ...]:
-        """All words in order, those without a column included.
+        """All words in order, those without a column included; of two texts the first's first.
 
         A token that stands for several words, such as ``<cat-toy>`` of textual inversion, is one. A
         sentence of a script without spaces is divided where its tokens are: a token of several
         characters is one word, and so are the byte tokens of one character.
         """
+        if self.second is not None:
+            of_both = [
+                replace(word, encoder=number)
+                for number, text in enumerate(self.texts, 1)
+                for word in text.words
+            ]
+            return tuple(replace(word, index=index) for index, word in enumerate(of_both))
         text = self.text or ""
         spans = joined_spans(text, self._runs, self._spans, self._placeholders)
         columns = _columns_by_span(self.tokens, spans)
@@ -143,59 +205,122 @@ class Prompt:
     @property
     def partly_seen_words(self) -> tuple[Word, ...]:
         """Words that the prompt's end was cut in; their columns are those of the part seen."""
-        cut = _union(self.cut)
-        starts, ends = [start for start, _ in cut], [end for _, end in cut]
-        return tuple(
-            word
-            for word in self.words
-            if word.columns and bisect_right(ends, word.start) < bisect_left(starts, word.end)
-        )
+        found: list[Word] = []
+        for number, text in enumerate(self.texts, 1):
+            cut = _union(text.cut)
+            starts, ends = [start for start, _ in cut], [end for _, end in cut]
+            found += (
+                word
+                for word in self.words
+                if word.encoder in (None, number)
+                and word.columns
+                and bisect_right(ends, word.start) < bisect_left(starts, word.end)
+            )
+        return tuple(found)
 
     def columns_of(self, spans: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-        """Columns of the tokens that overlap any of the character spans, sorted."""
+        """Columns of the tokens that overlap any of the text's character spans, sorted.
+
+        Of two texts the first's; ``prompt.texts[1].columns_of(spans)`` are the second's.
+        """
         found = _columns_by_span(self.tokens, _union(spans))
         return tuple(sorted({column for columns in found for column in columns}))
 
     def columns_of_kind(self) -> dict[str, tuple[int, ...]]:
-        """Columns that belong to no word: specials, punctuation, and unknown ones, by kind."""
+        """Columns that belong to no word: specials, punctuation, and unknown ones, by kind.
+
+        Of two texts neither has a word there. The kind is punctuation where one of them has text,
+        else that of the first's token.
+        """
         in_words = {column for word in self.words for column in word.columns}
         kinds: dict[str, list[int]] = {}
         for token in self.tokens:
             if token.column not in in_words:
-                kind = "punctuation" if token.kind == "text" else token.kind
+                same = [text.tokens[token.column].kind for text in self.texts]
+                kind = "punctuation" if "text" in same else token.kind
                 kinds.setdefault(kind, []).append(token.column)
         return {kind: tuple(columns) for kind, columns in kinds.items()}
 
-    def find(self, query: WordQuery, *, occurrence: int | None = None) -> Match:
+    def find(
+        self, query: WordQuery, *, occurrence: int | None = None, encoder: int | None = None
+    ) -> Match:
         """The columns that a query means.
 
         Args:
             query: a word or phrase; the index of a word; a ``(start, end)`` character span; or a
                 :class:`Word`.
-            occurrence: which one (from 0) where a word or phrase repeats; all if not given.
+            occurrence: which one (from 0) where a word or phrase repeats; all if not given. Of two
+                texts the first's are counted first.
+            encoder: 1 or 2, where the prompt has two texts: the one in which a word, phrase or span
+                is looked up. Without it a word or phrase is looked up in both, and a span in the
+                first; an index and a :class:`Word` are of one text already.
 
         Raises:
-            WordError: the prompt has no such word, occurrence, index or span, or its end was cut
-                off before it.
+            WordError: the prompt has no such word, occurrence, index, span or second text, or its
+                end was cut off before it.
         """
         if self.text is None:
             raise WordError(
                 "This image was made from prompt_embeds, so its columns have no words. Pass "
                 "attribution_prompt='…' to the pipeline, or ask for attribution.column(index)."
             )
+        self._check_encoder(encoder)
         if isinstance(query, str):
-            spans = self._find_text(query, occurrence)
+            places = self._find_text(query, occurrence, encoder)
         elif occurrence is not None:
             raise WordError(f"occurrence= goes with a word or phrase, not with {query!r}.")
         else:
-            spans = [self._find_span(query)]
-        columns = self.columns_of(spans)
-        label = self.text[spans[0][0] : spans[0][1]]
+            places = self._find_span(query, encoder)
+        columns: set[int] = set()
+        for number, text in enumerate(self.texts, 1):
+            columns.update(text.columns_of(span for where, span in places if where == number))
+        number, (start, end) = places[0]
+        first = self.texts[number - 1]
+        label = (first.text or "")[start:end]
         if not columns:
-            raise WordError(self._why_no_column(label, spans[0][1]))
-        return Match(label, tuple(spans), columns)
+            raise WordError(first._why_no_column(label, end))
+        encoders = () if self.second is None else tuple(number for number, _ in places)
+        return Match(label, tuple(span for _, span in places), tuple(sorted(columns)), encoders)
 
-    def _find_text(self, query: str, occurrence: int | None) -> list[tuple[int, int]]:
+    def _check_encoder(self, encoder: int | None) -> None:
+        if encoder is None:
+            return
+        if isinstance(encoder, bool) or encoder not in (1, 2):
+            raise WordError(f"encoder is 1 or 2, a text encoder's number; got {encoder!r}.")
+        if encoder > len(self.texts):
+            raise WordError(
+                f"The prompt {self._shown} is one text for every text encoder, so there is no "
+                "second one to ask for. Leave out encoder=."
+            )
+
+    def _find_text(
+        self, query: str, occurrence: int | None, encoder: int | None
+    ) -> list[tuple[int, Span]]:
+        """Where the word or phrase stands: the number of the text, and the span in it."""
+        places: list[tuple[int, Span]] = []
+        refused: list[str] = []
+        for number, text in enumerate(self.texts, 1):
+            if encoder in (None, number):
+                try:
+                    places += [(number, span) for span in text._spans_of(query)]
+                except WordError as error:
+                    refused.append(str(error))
+        if not places:
+            raise WordError(" In the second text encoder's: ".join(refused))
+        if occurrence is None:
+            return places
+        if isinstance(occurrence, bool) or not isinstance(occurrence, int):
+            raise WordError(f"occurrence must be a whole number from 0, not {occurrence!r}.")
+        if not 0 <= occurrence < len(places):
+            times = "once" if len(places) == 1 else f"{len(places)} times"
+            shown = self._shown if encoder is None else self.texts[encoder - 1]._shown
+            raise WordError(
+                f"{query!r} stands {times} in the prompt {shown}, so occurrence must lie "
+                f"in 0 to {len(places) - 1}; got {occurrence}."
+            )
+        return [places[occurrence]]
+
+    def _spans_of(self, query: str) -> list[Span]:
         borders = {place for span in self._placeholders for place in span}
         everywhere = find_phrase(self.text or "", query, borders)
         spans = [span for span in everywhere if self._placeholder_around(span) is None]
@@ -204,23 +329,23 @@ class Prompt:
             raise WordError(
                 self._not_found(query) if around is None else self._in_placeholder(query, around)
             )
-        if occurrence is None:
-            return spans
-        if isinstance(occurrence, bool) or not isinstance(occurrence, int):
-            raise WordError(f"occurrence must be a whole number from 0, not {occurrence!r}.")
-        if not 0 <= occurrence < len(spans):
-            times = "once" if len(spans) == 1 else f"{len(spans)} times"
-            raise WordError(
-                f"{query!r} stands {times} in the prompt {self._shown}, so occurrence must lie "
-                f"in 0 to {len(spans) - 1}; got {occurrence}."
-            )
-        return [spans[occurrence]]
+        return spans
 
-    def _find_span(self, query: int | tuple[int, int] | Word) -> tuple[int, int]:
+    def _find_span(
+        self, query: int | tuple[int, int] | Word, encoder: int | None
+    ) -> list[tuple[int, Span]]:
+        """The same for what is no text: one place, or a word that both texts have there."""
         if isinstance(query, Word):
-            if (self.text or "")[query.start : query.end] != query.text:
+            places = [
+                (number, (query.start, query.end))
+                for number, text in enumerate(self.texts, 1)
+                if query.encoder in (None, number)
+                and encoder in (None, number)
+                and (text.text or "")[query.start : query.end] == query.text
+            ]
+            if not places:
                 raise WordError(f"{query!r} is a word of another prompt, not of {self._shown}.")
-            return (query.start, query.end)
+            return places
         # By __index__, so that numpy's integers are numbers too.
         if hasattr(query, "__index__") and not isinstance(query, bool):
             query = index(query)  # type: ignore[arg-type]  # it was just asked for
@@ -229,10 +354,18 @@ class Prompt:
                     f"The prompt {self._shown} has {len(self.words)} words; "
                     f"{query} is not the index of one."
                 )
-            return (self.words[query].start, self.words[query].end)
+            word = self.words[query]
+            if encoder is not None and word.encoder not in (None, encoder):
+                raise WordError(
+                    f"Word {query} is of the text of encoder {word.encoder}, not of {encoder}: an "
+                    "index counts the words of both. Leave out encoder=."
+                )
+            return [(word.encoder or 1, (word.start, word.end))]
+        number = encoder or 1
+        length = len(self.texts[number - 1].text or "")
         try:
             start, end = map(index, query)  # type: ignore[arg-type]  # a bool: the error below
-            valid = 0 <= start < end <= len(self.text or "")
+            valid = 0 <= start < end <= length
         except (TypeError, ValueError):
             raise WordError(
                 f"{query!r} is no word. Give a word or phrase, the index of a word, or a "
@@ -240,10 +373,10 @@ class Prompt:
             ) from None
         if not valid:
             raise WordError(
-                f"The span ({start}, {end}) is not inside the prompt's {len(self.text or '')} "
+                f"The span ({start}, {end}) is not inside the prompt's {length} "
                 "characters, or is empty."
             )
-        return (start, end)
+        return [(number, (start, end))]
 
     def _placeholder_around(self, span: Span) -> Span | None:
         """The placeholder that the span is a part of, or has a part of."""
@@ -258,9 +391,9 @@ class Prompt:
 
     @property
     def _shown(self) -> str:
-        text = self.text or ""
-        cut = len(text) > _SHOWN_CHARACTERS
-        return repr(text[:_SHOWN_CHARACTERS] + "…" if cut else text)
+        texts = [one.text or "" for one in self.texts]
+        cut = [text[:_SHOWN_CHARACTERS] + "…" * (len(text) > _SHOWN_CHARACTERS) for text in texts]
+        return " and ".join(map(repr, cut))
 
     def _in_placeholder(self, query: str, around: Span) -> str:
         placeholder = (self.text or "")[slice(*around)]
@@ -289,6 +422,19 @@ class Prompt:
                 "the word forward."
             )
         return f"No token stands for {label!r} in the prompt {self._shown}."
+
+
+def encoders_of(words: Iterable[Word]) -> tuple[int, ...]:
+    """The text encoders whose texts the words are of; none where a prompt has one text."""
+    return tuple(sorted({word.encoder for word in words if word.encoder is not None}))
+
+
+def labelled(text: str, encoders: Iterable[int]) -> str:
+    """A word and, where a prompt has two texts, which of them it is of: ``cat (encoder 2)``."""
+    numbers = [str(number) for number in encoders]
+    if not numbers:
+        return text
+    return f"{text} (encoder{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)})"
 
 
 def _union(spans: Iterable[Span]) -> list[Span]:

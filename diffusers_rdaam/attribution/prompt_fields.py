@@ -19,11 +19,20 @@ def token_fields(prompt: Prompt) -> list[list[Any]]:
     return [[token.text, token.kind, token.start, token.end] for token in prompt.tokens]
 
 
+def second_fields(prompt: Prompt) -> dict[str, Any]:
+    """The field of the second text encoder's text, where it is another than the prompt."""
+    second = prompt.second
+    if second is None:
+        return {}
+    return {"second": {"prompt": second.text, "tokens": token_fields(second)}}
+
+
 def check_prompt(part: Mapping[str, Any], check: Check, *, text: str = "prompt") -> None:
     """Check the fields of a prompt.
 
     Args:
-        part: of the header, with the text and ``"tokens"``.
+        part: of the header, with the text and ``"tokens"``, and ``"second"`` where there are two
+            texts.
         check: what raises.
         text: the name of the field that has the text.
     """
@@ -35,6 +44,15 @@ def check_prompt(part: Mapping[str, Any], check: Check, *, text: str = "prompt")
     check(len(tokens) <= MAX_TOKENS, f"it has {len(tokens)} tokens, over {MAX_TOKENS}")
     for token in tokens:
         check(is_token(token), f"{shown(token)} is no token")
+    second = part.get("second")
+    if second is not None:
+        check(isinstance(second, dict), "the second text of its prompt is no object")
+        check(second.get("second") is None, "its prompt has over two texts")
+        both = prompt is not None and second.get("prompt") is not None
+        check(both, "its prompt has two texts, and one of them is not known")
+        check_prompt(second, check)
+        count = len(second["tokens"])
+        check(count == len(tokens), f"its second text has {count} tokens for {len(tokens)} columns")
 
 
 def build_prompt(part: Mapping[str, Any], *, text: str = "prompt") -> Prompt:
@@ -43,7 +61,9 @@ def build_prompt(part: Mapping[str, Any], *, text: str = "prompt") -> Prompt:
     Raises:
         InputError: a token lies outside the text.
     """
-    return Prompt(part[text], tuple(Token(i, *token) for i, token in enumerate(part["tokens"])))
+    tokens = tuple(Token(i, *token) for i, token in enumerate(part["tokens"]))
+    second = part.get("second")
+    return Prompt(part[text], tokens, second=None if second is None else build_prompt(second))
 
 
 def read_prompt(part: Mapping[str, Any], check: Check, *, text: str = "prompt") -> Prompt:

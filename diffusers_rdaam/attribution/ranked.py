@@ -103,7 +103,7 @@ class RankedSequence(Generic[Entry]):
     def _repr_of(self, about: str, attribute: str) -> str:
         """One line with the first words and one of their numbers."""
         first = [
-            f"{getattr(word, 'text', '')} {getattr(word, attribute):.3g}"
+            f"{getattr(word, 'label', getattr(word, 'text', ''))} {getattr(word, attribute):.3g}"
             for word in self.words[:_SHOWN]
         ]
         more = len(self) - len(first)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.prompt import Match, Prompt
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, Region
@@ -25,13 +25,18 @@ class ReadsMaps:
     image: Image.Image | None
 
     def _heat_map(
-        self, columns: tuple[int, ...], text: str, spans: tuple[tuple[int, int], ...]
+        self,
+        columns: tuple[int, ...],
+        text: str,
+        spans: tuple[tuple[int, int], ...],
+        encoders: tuple[int, ...] = (),
     ) -> HeatMap:
         height, width = self.image_size
         values = torch.zeros(height, width, dtype=torch.float32, device="cpu")
         for grid, part in zip(self.grids, self._parts, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * part, height, width)
-        return HeatMap.read_from(self, values, text, spans, columns)  # type: ignore[arg-type]  # it is one
+        match = Match(text, spans, columns, encoders)
+        return HeatMap.read_from(self, values, match)  # type: ignore[arg-type]  # it is one
 
     @cached_property
     def _parts(self) -> list[float]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from PIL import Image
 
-from diffusers_rdaam.attribution.prompt import Prompt, Word, WordQuery
+from diffusers_rdaam.attribution.prompt import Prompt, Word, WordQuery, encoders_of, labelled
 from diffusers_rdaam.attribution.ranked import RankedSequence
+from diffusers_rdaam.attribution.show import coloured_prompt
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.region import Box, Region
 from diffusers_rdaam.shapes import TokenScores
@@ -32,7 +33,8 @@ class WordScore:
     Args:
         text: the word, as it is first written in the prompt.
         score: mean attention probability over the region, summed over the word's tokens.
-        share: ``score`` over the sum of all words' scores; the shares sum to 1.
+        share: ``score`` over the sum of all words' scores; the shares sum to 1. A column in which
+            each of two texts has a word counts for both words there.
         lift: ``score`` over the word's score in the whole image; 1 is "as everywhere".
         occurrences: the words of the prompt it stands for.
     """
@@ -42,6 +44,16 @@ class WordScore:
     share: float
     lift: float
     occurrences: tuple[Word, ...] = field(repr=False)
+
+    @property
+    def encoders(self) -> tuple[int, ...]:
+        """Whose text the word is of where the prompt has two: ``(1,)``, ``(2,)`` or ``(1, 2)``."""
+        return encoders_of(self.occurrences)
+
+    @property
+    def label(self) -> str:
+        """The word and, where the prompt has two texts, which it is of."""
+        return labelled(self.text, self.encoders)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +65,10 @@ class RegionWords(RankedSequence[WordScore]):
 
     Attention has a large level that a word has everywhere and that differs from word to word; a
     region is told by what rises above it. That is why ``lift`` ranks, unless asked otherwise.
+
+    Where ``prompt_2`` is another text, the words of both are ranked together; ``encoders`` of an
+    entry says whose it is. A column stands for a word of each text then, so that words of the two
+    may have the same columns and the same numbers.
 
     Args:
         prompt: the prompt whose words are ranked.
@@ -104,7 +120,8 @@ class RegionWords(RankedSequence[WordScore]):
         """Scores of the columns that belong to no word, by kind.
 
         Kinds are ``start``, ``end``, ``padding``, ``punctuation``, and ``unknown`` for embeddings
-        without a text. The words' scores and these sum to 1.
+        without a text. The words' scores and these sum to 1; of two texts, the scores of all
+        different columns of words and these.
         """
         return {
             kind: sum_columns(self.scores, columns)
@@ -135,17 +152,21 @@ class RegionWords(RankedSequence[WordScore]):
         """A matplotlib figure: the region in the image, and the words as bars (extra ``plot``)."""
         from diffusers_rdaam.drawing.figure import bars_figure
 
-        bars = [(word.text, getattr(word, self.ranking)) for word in self.words]
+        bars = [(word.label, getattr(word, self.ranking)) for word in self.words]
         level = 1.0 if self.ranking == "lift" else None
         return bars_figure(bars, self.ranking, self.image, self.region.edges(), level=level)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain numbers and texts, for JSON; ``"negative"`` only where the run kept it."""
+        """Plain numbers and texts, for JSON.
+
+        ``"negative"`` only where the run kept it, ``"encoders"`` only where there are two texts.
+        """
         negative = {} if self.negative is None else {"negative": self.negative.to_dict()}
         return {
             "ranking": self.ranking,
             "words": [
                 {"word": w.text, "score": w.score, "share": w.share, "lift": w.lift}
+                | ({"encoders": list(w.encoders)} if w.encoders else {})
                 for w in self.words
             ],
             "special": self.special,
@@ -158,27 +179,27 @@ class RegionWords(RankedSequence[WordScore]):
             return f"{replace(self, negative=None)}\n\nthe negative prompt:\n{self.negative}"
         if not self.words:
             return "(no words)"
-        width = max(len(word.text) for word in self.words)
+        width = max(len(word.label) for word in self.words)
         highest = max(getattr(word, self.ranking) for word in self.words) or 1.0
         lines = [f"{'word':<{width}}  {'lift':>6}  {'score':>7}  {'share':>6}"]
         for word in self.words:
             bar = "█" * round(_BAR * max(getattr(word, self.ranking), 0.0) / highest)
             lines.append(
-                f"{word.text:<{width}}  {word.lift:>6.2f}  {word.score:>7.4f}  "
+                f"{word.label:<{width}}  {word.lift:>6.2f}  {word.score:>7.4f}  "
                 f"{word.share:>6.1%}  {bar}"
             )
         rest = ", ".join(f"{kind} {score:.4f}" for kind, score in self.special.items())
         return "\n".join([*lines, f"apart from the words: {rest}"])
 
     def _repr_html_(self) -> str:
-        from diffusers_rdaam.drawing.html import coloured_text, picture, table
+        from diffusers_rdaam.drawing.html import picture, table
         from diffusers_rdaam.drawing.overlay import outline
 
         # Colour is what rises above the level of no interest: a lift of 1 says "as everywhere".
         level = 1.0 if self.ranking == "lift" else 0.0
         highest = max([getattr(entry, self.ranking) - level for entry in self.words] + [1e-12])
         spans = [
-            (word.start, word.end, (value - level) / highest, f"{self.ranking} {value:.3g}")
+            (word, (value - level) / highest, f"{self.ranking} {value:.3g}")
             for entry in self.words
             for value in [getattr(entry, self.ranking)]
             for word in entry.occurrences
@@ -186,9 +207,9 @@ class RegionWords(RankedSequence[WordScore]):
         parts = []
         if self.image is not None:
             parts.append(picture(outline(self.image, self.region.edges()), "the region"))
-        parts.append(coloured_text(self.prompt.text or "", sorted(spans)))
+        parts.append(coloured_prompt(self.prompt, spans))
         rows = [
-            [word.text, f"{word.lift:.2f}", f"{word.score:.4f}", f"{word.share:.1%}"]
+            [word.label, f"{word.lift:.2f}", f"{word.score:.4f}", f"{word.share:.1%}"]
             for word in self.words
         ]
         parts.append(table(["word", "lift", "score", "share"], rows))

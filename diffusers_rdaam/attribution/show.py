@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, encoders_of, labelled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.prompt import Match
 
 
 def attribution_text(attribution: Attribution) -> str:
     """One line: the prompt, the sizes, what was kept."""
     height, width = attribution.image_size
     grids = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in attribution.grids)
-    prompt = attribution.prompt.text
-    text = "no text" if prompt is None else repr(textwrap.shorten(prompt, 80, placeholder="…"))
+    prompts = [one.text for one in attribution.prompt.texts]
+    text = " and ".join(
+        "no text" if prompt is None else repr(textwrap.shorten(prompt, 80, placeholder="…"))
+        for prompt in prompts
+    )
     kept = "" if attribution.kept is None else f"kept {' and '.join(attribution.kept.axes)}, "
     negative = "" if attribution.negative_attribution is None else "negative prompt too, "
     own = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in attribution.self_grids)
@@ -30,42 +35,80 @@ def attribution_text(attribution: Attribution) -> str:
 
 def attribution_html(attribution: Attribution) -> str:
     """The image, and the prompt with its words coloured by their level in the whole image."""
-    from diffusers_rdaam.drawing.html import coloured_text, picture
+    from diffusers_rdaam.drawing.html import picture
 
     levels = attribution._levels.tolist()
     values = {word: sum(levels[i] for i in word.columns) for word in attribution.words}
     highest = max([*values.values(), 1e-12])
     spans = [
-        (word.start, word.end, value / highest, f"mean probability {value:.4f}")
-        for word, value in values.items()
+        (word, value / highest, f"mean probability {value:.4f}") for word, value in values.items()
     ]
     image = attribution.image
     shown = "" if image is None else picture(image, repr(attribution))
-    text = coloured_text(attribution.prompt.text or "", spans)
-    return f"<div>{shown}{text}</div>"
+    return f"<div>{shown}{coloured_prompt(attribution.prompt, spans)}</div>"
+
+
+def coloured_prompt(prompt: Prompt, words: Iterable[tuple[Word, float, str]]) -> str:
+    """The prompt's text as HTML, or its two texts, its words on coloured grounds.
+
+    Args:
+        prompt: the prompt.
+        words: words of it in any order, each with its strength from 0 to 1 and a hint.
+    """
+    from diffusers_rdaam.drawing.html import coloured_text
+
+    by_text: dict[int, list[tuple[int, int, float, str]]] = {}
+    for word, strength, hint in words:
+        by_text.setdefault(word.encoder or 1, []).append((word.start, word.end, strength, hint))
+    return "".join(
+        coloured_text(text.text or "", sorted(by_text.get(number, [])))
+        for number, text in enumerate(prompt.texts, 1)
+    )
 
 
 def attribution_figure(attribution: Attribution) -> Figure:
     """The image and every word's heat map, all occurrences of a word together."""
     from diffusers_rdaam.drawing.figure import heat_maps_figure
 
-    columns: dict[str, set[int]] = {}
-    texts: dict[str, str] = {}
+    groups: dict[str, list[Word]] = {}
     for word in attribution.words:
         if word.columns:
-            key = word.text.casefold()
-            columns.setdefault(key, set()).update(word.columns)
-            texts[key] = word.text
-    maps = [
-        (texts[key], attribution._heat_map(tuple(sorted(same)), texts[key], ()).values)
-        for key, same in columns.items()
-    ]
-    return heat_maps_figure(maps, attribution.image, attribution.prompt.text or "")
+            groups.setdefault(word.text.casefold(), []).append(word)
+    maps = []
+    for words in groups.values():
+        columns = tuple(sorted({column for word in words for column in word.columns}))
+        text = labelled(words[-1].text, encoders_of(words))
+        maps.append((text, attribution._heat_map(columns, text, ()).values))
+    title = "\n".join(text.text or "" for text in attribution.prompt.texts)
+    return heat_maps_figure(maps, attribution.image, title)
+
+
+def is_sum(prompt: Prompt, match: Match) -> bool:
+    """Whether a match's map is the sum of several maps, which are of one occurrence each.
+
+    A word that both texts have at the same columns has one map.
+    """
+    if len(match.spans) < 2 or len(match.encoders) != 2 or len(set(match.encoders)) == 1:
+        return len(match.spans) > 1
+    one, other = (
+        prompt.texts[encoder - 1].columns_of([span])
+        for encoder, span in zip(match.encoders, match.spans, strict=True)
+    )
+    return one != other
 
 
 def repeat_text(match: Match) -> str:
     """What to say where a word stands more than once."""
     places = " and ".join(f"{start}-{end}" for start, end in match.spans)
+    if len(set(match.encoders)) > 1:
+        places = " and ".join(
+            f"encoder {encoder}: characters {start}-{end}"
+            for encoder, (start, end) in zip(match.encoders, match.spans, strict=True)
+        )
+        return (
+            f"{match.text!r} stands in the texts of both text encoders ({places}); their maps were "
+            "added. Pass encoder=1 for that of prompt alone, encoder=2 for that of prompt_2."
+        )
     return (
         f"{match.text!r} stands {len(match.spans)} times in the prompt (characters {places}); "
         "their maps were added. Pass occurrence=0 for the first alone."

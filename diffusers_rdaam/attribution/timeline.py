@@ -37,7 +37,7 @@ class Timeline:
     on their grids; one of the image's size is made when it is asked for.
 
     Args:
-        text, spans, columns: what the maps are of, as in :class:`HeatMap`.
+        text, spans, columns, encoders: what the maps are of, as in :class:`HeatMap`.
         image_size: height and width in pixels.
         image: the image, where there is one.
         steps: the number of each step in the run, from 0.
@@ -59,6 +59,7 @@ class Timeline:
     maps: tuple[StepMaps, ...] = field(repr=False)
     weights: StepWeights = field(repr=False)
     since: int | None = None
+    encoders: tuple[int, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -77,7 +78,9 @@ class Timeline:
         if isinstance(which, slice):
             return self._take(numbers)
         values = self._values(numbers[0], self.image_size)
-        return HeatMap(values, self.text, self.spans, self.columns, self.image)
+        return HeatMap(
+            values, self.text, self.spans, self.columns, self.image, encoders=self.encoders
+        )
 
     def __iter__(self) -> Iterator[HeatMap]:
         return (self[i] for i in range(len(self)))
@@ -249,6 +252,7 @@ def timeline_of(attribution: Attribution, heat: HeatMap) -> Timeline:
         timesteps=tuple(kept.timesteps[step] for step in steps) if kept.timesteps else (),
         maps=tuple(grid[steps] for grid in maps),
         weights=weights[steps],
+        encoders=heat.encoders,
     )
 
 

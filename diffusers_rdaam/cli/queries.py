@@ -60,6 +60,7 @@ def ask_word(
     report.add(
         word=heat_map.text,
         spans=[list(span) for span in heat_map.spans],
+        **({"encoders": list(heat_map.encoders)} if heat_map.encoders else {}),
         box=list(box.as_tuple()),
         threshold=threshold,
         score_in_box=inside,

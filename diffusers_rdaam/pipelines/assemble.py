@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
-from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.prompt import Prompt, Word, encoders_of, labelled
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
@@ -90,12 +90,16 @@ def _warn_of_lost_words(prompt: Prompt) -> None:
         return
     parts = [f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens;"]
     if lost:
-        names = ", ".join(word.text for word in lost[:20]) + (", …" if len(lost) > 20 else "")
+        names = ", ".join(map(_named, lost[:20])) + (", …" if len(lost) > 20 else "")
         parts.append(f"these words were not seen and have no heat map: {names}.")
     if partly:
-        names = ", ".join(repr(word.text) for word in partly)
+        names = ", ".join(labelled(repr(word.text), encoders_of([word])) for word in partly)
         parts.append(
             f"{'O' if lost else 'o'}f {names} only a part was seen, and the heat map is that "
             "part's. Shorten the prompt or move the word forward."
         )
     warn(" ".join(parts), PromptTruncatedWarning)
+
+
+def _named(word: Word) -> str:
+    return labelled(word.text, encoders_of([word]))

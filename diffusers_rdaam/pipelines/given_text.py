@@ -72,7 +72,8 @@ def prompts_for(
     """The prompts of an embedding whose texts the user gives, each held against the embedding.
 
     A text that differs gives columns without words, and a warning. One that cannot be checked is
-    taken, with a warning.
+    taken, with a warning. Of two text encoders both must have been given the same text: each half
+    of the embedding is held against it, and a text of one half alone differs.
 
     Args:
         pipe: whose text encoders made the embedding.

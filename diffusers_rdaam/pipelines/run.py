@@ -25,7 +25,7 @@ from diffusers_rdaam.errors import (
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import assemble
 from diffusers_rdaam.pipelines.given_text import prompts_for
-from diffusers_rdaam.recording.encodings import Encodings
+from diffusers_rdaam.recording.encodings import Encodings, Texts, second_texts
 from diffusers_rdaam.recording.families import check_arguments, images_of
 from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
@@ -133,9 +133,12 @@ class Run:
         for text in dict.fromkeys(texts[1:]):
             if text not in prompts:
                 found = self.encodings.of_rows(self.recorder.texts.texts[text])
+                rows = [found[i * len(found) // len(first)] for i in range(len(first))]
                 prompts[text] = [
-                    self._prompt(None if row is None else row[0], columns)
-                    for row in (found[i * len(found) // len(first)] for i in range(len(first)))
+                    self._prompt(None, None, columns)
+                    if row is None
+                    else self._prompt(*row[0], columns)
+                    for row in rows
                 ]
         return prompts
 
@@ -223,17 +226,17 @@ class Run:
         return [prompts[index // per_prompt] for index in range(images)]
 
     def _found_prompts(
-        self, found: list[tuple[str, bool] | None], rows: torch.Tensor
+        self, found: list[tuple[Texts, bool] | None], rows: torch.Tensor
     ) -> list[Prompt]:
         """The prompt of each row; a text is compared where the stock method has not encoded it."""
         columns = rows.shape[1]
-        prompts: dict[tuple[str, bool] | None, Prompt] = {}
+        prompts: dict[tuple[Texts, bool] | None, Prompt] = {}
         for row, one in zip(rows, found, strict=True):
             if one not in prompts:
                 assert one is not None
-                text, is_certain = one
+                (text, second), is_certain = one
                 prompts[one] = (
-                    self._prompt(text, columns)
+                    self._prompt(text, second, columns)
                     if is_certain
                     else self._compared([text], row.unsqueeze(0))[0]
                 )
@@ -256,7 +259,8 @@ class Run:
         own = getattr(getattr(type(self.pipe), "encode_prompt", None), "_rdaam_is_stock", True)
         if None not in texts and (not own or not self.is_described):
             return self._compared(texts, by_prompt, prompts=len(texts), what="prompts")
-        return [self._prompt(text, columns) for text in texts]
+        both = zip(texts, second_texts(texts, arguments.get("prompt_2")), strict=True)
+        return [self._prompt(text, second, columns) for text, second in both]
 
     def _compared(
         self,
@@ -282,13 +286,18 @@ class Run:
         columns = self.recorder.shape.tokens
         given = self._as_encoded().get("prompt")
         count = len(given) if isinstance(given, list) and images % len(given) == 0 else 1
-        prompts = [self._prompt(text, columns) for text in self._negative_texts(count)]
+        texts = self._negative_texts(count)
+        both = zip(texts, second_texts(texts, self._negative_second()), strict=True)
+        prompts = [self._prompt(text, second, columns) for text, second in both]
         return [prompts[index * count // images] for index in range(images)]
 
     def _as_encoded(self) -> dict[str, Any]:
-        """The arguments with the prompt that was really encoded."""
-        prompt = (self._encoded or {}).get("prompt")
-        return self.arguments if prompt is None else self.arguments | {"prompt": prompt}
+        """The arguments with the prompt that was really encoded, in both text encoders."""
+        encoded = self._encoded or {}
+        if encoded.get("prompt") is None:
+            return self.arguments
+        names = ("prompt", "prompt_2")
+        return self.arguments | {name: encoded.get(name) for name in names}
 
     def _texts(self, arguments: dict[str, Any]) -> list[str | None]:
         prompt = arguments.get("prompt")
@@ -316,10 +325,19 @@ class Run:
         texts = list(text)
         return texts if len(texts) == prompts else texts[:1] * prompts
 
-    def _prompt(self, text: str | None, columns: int) -> Prompt:
+    def _negative_second(self) -> Any:
+        """What the second text encoder was given as the negative prompt, as an argument."""
+        given = self.arguments if self._encoded is None else self._encoded
+        config = getattr(self.pipe, "config", {})
+        if given.get("negative_prompt") is None and config.get("force_zeros_for_empty_prompt"):
+            # The embedding is zeros then, whatever the second text is.
+            return None
+        return given.get("negative_prompt_2")
+
+    def _prompt(self, text: str | None, second: str | None, columns: int) -> Prompt:
         if text is None:
             return Prompt.without_text(columns)
-        return prompt_of(self.pipe, text, columns)
+        return prompt_of(self.pipe, text, columns, second)
 
     def _masks(self, images: int, size: tuple[int, int]) -> list[Mask | None] | None:
         """What each image was painted anew in, as the pipeline sees it; None where nothing was."""

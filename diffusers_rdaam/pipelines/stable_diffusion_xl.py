@@ -1,8 +1,9 @@
 """Stable Diffusion XL: text to image, image to image (also the refiner), inpainting.
 
 Two text encoders share one axis of columns: column ``j`` is token ``j`` of ``prompt`` in the first
-and of ``prompt_2`` in the second. Words are those of ``prompt``; a different ``prompt_2`` stands
-beside them in ``attribution.run``. The refiner has the second encoder only, which reads ``prompt``.
+and of ``prompt_2`` in the second. Where ``prompt_2`` is another text, the words are those of both,
+and ``word.encoder`` says whose a word is. The refiner has the second encoder only, which reads
+``prompt``.
 """
 
 from __future__ import annotations

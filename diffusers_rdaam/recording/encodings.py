@@ -11,6 +11,9 @@ from torch import Tensor
 
 from diffusers_rdaam.recording.families.rows import Rows
 
+# What the first text encoder was given, and the second where that is another text, else None.
+Texts = tuple[str, str | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
@@ -18,14 +21,14 @@ class Encoding:
 
     Args:
         rows: ``(rows, columns, width)``.
-        texts: one for each row.
+        texts: one for each row, and the second text encoder's where it was given another.
         is_negative: whether they came out as the negative prompt's.
         is_certain: whether the stock method made them, which encodes exactly this text; a method
             that overrides it may have changed the text or the embedding.
     """
 
     rows: Tensor = field(repr=False)
-    texts: tuple[str, ...]
+    texts: tuple[Texts, ...]
     is_negative: bool
     is_certain: bool
 
@@ -48,13 +51,17 @@ class Encodings:
             return
         prompt = arguments.get("prompt")
         negative = arguments.get("negative_prompt")
-        self._add(result[0], prompt, False, is_certain)
+        self._add(result[0], prompt, arguments.get("prompt_2"), False, is_certain)
         if len(result) > 1 and arguments.get("negative_prompt_embeds") is None:
             count = 1 if not isinstance(prompt, list) else len(prompt)
             given = [""] * count if negative is None else negative
-            self._add(result[1], given, True, is_certain)
+            other = arguments.get("negative_prompt_2")
+            # Without a negative prompt most models have zeros there, whatever the second is.
+            if negative is None and other and isinstance(result[1], Tensor) and not result[1].any():
+                other = None
+            self._add(result[1], given, other, True, is_certain)
 
-    def _add(self, rows: Any, given: Any, is_negative: bool, is_certain: bool) -> None:
+    def _add(self, rows: Any, given: Any, second: Any, is_negative: bool, is_certain: bool) -> None:
         texts = [given] if isinstance(given, str) else given
         if not isinstance(rows, Tensor) or rows.ndim != 3 or not _are_texts(texts):
             return
@@ -62,17 +69,18 @@ class Encodings:
         if rest or not times:
             return
         # Rows of several images of one prompt lie side by side.
-        by_row = tuple(text for text in texts for _ in range(times))
+        both = zip(texts, second_texts(texts, second), strict=True)
+        by_row = tuple(text for text in both for _ in range(times))
         self._found.append(Encoding(rows, by_row, is_negative, is_certain))
 
-    def of_rows(self, rows: Tensor) -> list[tuple[str, bool] | None]:
-        """The text that each row was made from, and whether that is certain; None if not known.
+    def of_rows(self, rows: Tensor) -> list[tuple[Texts, bool] | None]:
+        """The texts that each row was made from, and whether they are certain; None if not known.
 
         Args:
             rows: ``(rows, columns, width)``, as the denoiser was given them. A text that came out
                 as the positive prompt's goes before the same embedding as a negative one.
         """
-        texts: list[tuple[str, bool] | None] = [None] * rows.shape[0]
+        texts: list[tuple[Texts, bool] | None] = [None] * rows.shape[0]
         ordered = sorted(self._found, key=lambda one: (not one.is_certain, one.is_negative))
         for encoding in ordered:
             if None not in texts:
@@ -125,6 +133,25 @@ def _equal(rows: Tensor, others: Tensor) -> list[list[bool]] | None:
         return None
     others = others.to(device=rows.device, dtype=rows.dtype)
     return [[bool(torch.equal(row, other)) for other in others] for row in rows]
+
+
+def second_texts(texts: Sequence[Any], second: Any) -> list[str | None]:
+    """For each text that of the second text encoder, where it is another.
+
+    As the stock methods read their arguments: without a ``prompt_2``, or with an empty one, both
+    text encoders have the same text.
+
+    Args:
+        texts: of the first text encoder; None for an embedding without a text.
+        second: ``prompt_2`` or ``negative_prompt_2`` as it was given.
+    """
+    given = [second] * len(texts) if isinstance(second, str) else second
+    if not second or not _are_texts(given) or len(given) != len(texts):
+        return [None] * len(texts)
+    return [
+        None if text is None or other == text else other
+        for text, other in zip(texts, given, strict=True)
+    ]
 
 
 def _are_texts(texts: Any) -> bool:

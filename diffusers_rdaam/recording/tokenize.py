@@ -28,18 +28,29 @@ def align(tokenizer: Any, text: str, columns: int) -> Prompt:
     return align_written(tokenizer, text, text, columns)
 
 
-def prompt_of(pipe: Any, text: str, columns: int) -> Prompt:
+def prompt_of(pipe: Any, text: str, columns: int, second: str | None = None) -> Prompt:
     """The prompt as a pipeline tokenizes it: textual inversion writes one token as several.
 
     Args:
         pipe: with two text encoders the first one's tokenizer, unless there is only the second.
         text, columns: as in :func:`align`.
+        second: another text that the second text encoder was given; without a first one the
+            stock pipelines give it ``text``, and this is not read.
 
     Raises:
         InputError: as :func:`align`.
     """
+    tokenizer, other = pipe.tokenizer, getattr(pipe, "tokenizer_2", None)
+    if tokenizer is None or other is None or second is None:
+        return _as_converted(pipe, other if tokenizer is None else tokenizer, text, columns)
+    return replace(
+        _as_converted(pipe, tokenizer, text, columns),
+        second=_as_converted(pipe, other, second, columns),
+    )
+
+
+def _as_converted(pipe: Any, tokenizer: Any, text: str, columns: int) -> Prompt:
     convert = getattr(pipe, "maybe_convert_prompt", None)
-    tokenizer = pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
     converted = text if convert is None else convert(text, tokenizer)
     return align_written(tokenizer, text, converted, columns)
 

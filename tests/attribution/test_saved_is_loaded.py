@@ -50,7 +50,20 @@ def prompts(draw: Any) -> Prompt:
         else:
             kind = draw(st.sampled_from(["start", "end", "padding", "unknown"]))
             tokens.append(Token(column, draw(ANY_TEXTS), kind))
-    return Prompt(text, tuple(tokens))
+    second = None
+    if text is not None and draw(st.booleans()):
+        other = draw(TEXTS)
+        kinds = st.sampled_from(["start", "padding"])
+        second = Prompt(
+            other,
+            tuple(
+                Token(i, draw(TEXTS), "text", 0, len(other))
+                if draw(st.booleans())
+                else Token(i, draw(ANY_TEXTS), draw(kinds))
+                for i in range(len(tokens))
+            ),
+        )
+    return Prompt(text, tuple(tokens), second=second)
 
 
 def tensor(draw: Any, *shape: int, dtypes: Any = (torch.float32,)) -> torch.Tensor:

@@ -23,14 +23,15 @@ def same_maps(one, other) -> bool:
     return all(torch.equal(a.maps, b.maps) for a, b in zip(one.grids, other.grids, strict=True))
 
 
-def test_words_are_those_of_the_first_prompt():
+def test_one_text_in_both_encoders_is_one_prompt():
     _, ours = toy(XL)
     plain = call(XL, ours).attribution
     assert "prompt_2" not in plain.run
     twice = call(XL, ours, prompt_2=PROMPT).attribution
     assert twice.prompt == plain.prompt and same_maps(twice, plain)
+    assert twice.prompt.second is None and all(word.encoder is None for word in twice.words)
     other = call(XL, ours, prompt_2="two blue dogs").attribution
-    assert other.prompt == plain.prompt and not same_maps(other, plain)
+    assert other.prompt.texts[0] == plain.prompt and not same_maps(other, plain)
     assert other.run["prompt_2"] == "two blue dogs"
 
 

@@ -105,7 +105,8 @@ class DiffusionHeatMapHooker(Trace):
             InputError: there is no such image, or the prompt is not known.
         """
         attribution = self._attribution(image_index)
-        tokens = attribution.prompt
+        # DAAM knows the first text encoder's text only.
+        tokens = attribution.prompt.texts[0]
         if prompt is not None:
             tokens = align(self._tokenizer, prompt, len(tokens.tokens))
         text = need_text(tokens)
