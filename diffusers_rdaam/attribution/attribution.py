@@ -203,7 +203,7 @@ class Attribution(AttendsToItself, ReadsMaps):
             if token.start is not None and token.end is not None
         }
         return self._heat_map(
-            (column,),
+            (tokens[0].column,),
             " and ".join(token.text for token in tokens),
             tuple(spans.values()),
             () if self.prompt.second is None else tuple(spans),
