@@ -458,7 +458,7 @@ class Recorder:
                 processor.arm(target, self._thread)
 
     def _targets(
-        self, rows: RowsOf, of_call: int, scratch: int | None
+        self, rows: RowsOf, of_call: int | None, scratch: int | None
     ) -> Iterator[Mapping[str, Observer]]:
         yield self.text.targets(rows, self.progress, of_call=of_call, scratch=scratch)
         if self.own is not None:

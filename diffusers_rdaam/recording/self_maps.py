@@ -105,7 +105,7 @@ class SelfMaps:
         return {site.name: self.family.grid(site, call.latent_size) for site in sites}
 
     def targets(
-        self, rows: RowsOf, *, of_call: int, scratch: int | None = None
+        self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
     ) -> dict[str, Target]:
         """Where each site of a chosen grid adds its maps during this call; as TextMaps does."""
         if CONDITIONAL not in rows:
@@ -129,7 +129,7 @@ class SelfMaps:
         self,
         buffers: Iterable[HeatMapAccumulator],
         parts: tuple[tuple[int, int], ...],
-        of_call: int,
+        of_call: int | None,
     ) -> Iterable[tuple[str, Target]]:
         for buffer in buffers:
             for name, _ in buffer.shape.grids:

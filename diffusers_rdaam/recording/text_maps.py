@@ -111,7 +111,7 @@ class TextMaps:
             check_single_plane(self.shape, progress.calls + 1)
 
     def targets(
-        self, rows: RowsOf, progress: Progress, *, of_call: int, scratch: int | None = None
+        self, rows: RowsOf, progress: Progress, *, of_call: int | None, scratch: int | None = None
     ) -> dict[str, Target]:
         """Where each site adds its maps during this call.
 
@@ -142,7 +142,7 @@ class TextMaps:
         return {branch: HeatMapAccumulator(self.shape) for branch in self.buffers}
 
     def _make_targets(
-        self, places: tuple[Any, ...], of_call: int, scratch: int | None
+        self, places: tuple[Any, ...], of_call: int | None, scratch: int | None
     ) -> dict[str, Target]:
         assert self.shape is not None
         accumulators = [

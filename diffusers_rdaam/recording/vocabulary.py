@@ -179,7 +179,7 @@ class VocabularyMaps:
         return sum(buffer.shape.nbytes for buffer in self.buffers)
 
     def targets(
-        self, rows: RowsOf, *, of_call: int, scratch: int | None = None
+        self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
     ) -> dict[str, Several]:
         """Where each site adds the maps of every text during this call; as :class:`TextMaps`."""
         if CONDITIONAL not in rows:

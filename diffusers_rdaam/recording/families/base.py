@@ -26,7 +26,7 @@ class DenoiserCall:
         timestep: of the scheduler, as the denoiser is given it; read after the run.
         frames: of a video; each image's are side by side, and ``start``, ``stop`` and ``negative``
             count them.
-        rows: all rows of the call, counted in the same way.
+        rows: all rows of the call, counted in the same way; None where they are not checked.
         text: the conditional rows of the text embedding, ``(rows, columns, width)``.
         states: the whole embedding that they are a part of.
         latents: the conditional rows of the denoiser's input.
@@ -40,7 +40,7 @@ class DenoiserCall:
     negative: tuple[int, int] | None = None
     timestep: torch.Tensor | float | int | None = None
     frames: int = 1
-    rows: int = 0
+    rows: int | None = None
     text: torch.Tensor | None = None
     states: torch.Tensor | None = None
     latents: torch.Tensor | None = None
