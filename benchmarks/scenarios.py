@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -226,9 +225,10 @@ def _managed(pipe: Any, _: Any) -> object:
         pipe(PROMPT, **settings())
     finally:
         # As a careful user would: what an interrupt took from the first try, a second one does.
-        for _attempt in range(2):
-            with suppress(Exception):
-                remove_hooks(handles)
+        try:
+            remove_hooks(handles)
+        finally:
+            remove_hooks(handles)
     return manager.attention_maps
 
 
