@@ -98,7 +98,7 @@ def _pipeline(pipe: Any) -> Iterator[tuple[str, Any]]:
         name
         for cls in type(pipe).__mro__
         for name, value in vars(cls).items()
-        if name.startswith("_rdaam_") and not callable(value)
+        if name.startswith("_rdaam_") and not callable(value) and not isinstance(value, property)
     }
     for name in {*vars(pipe), *defaults} - {*ANSWERS, *OF_THE_CALL}:
         yield f"pipe.{name}", getattr(pipe, name)
