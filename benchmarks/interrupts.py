@@ -96,8 +96,14 @@ class _Interrupter:
         return self._local
 
 
-def lines_of(scenario: Scenario) -> Counter[Line]:
-    """Every line of the package that a scenario executes, and how often."""
+def lines_of(scenario: Scenario, *, again: bool = True) -> Counter[Line]:
+    """Every line of the package that a scenario executes, and how often.
+
+    Args:
+        scenario: to run.
+        again: see the second run: what is imported, compiled or cached in the first is not run
+            again.
+    """
     found: Counter[Line] = Counter()
 
     def local(frame: FrameType, event: str, argument: Any) -> Any:
@@ -108,8 +114,7 @@ def lines_of(scenario: Scenario) -> Counter[Line]:
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         return local if frame.f_code.co_filename.startswith(PACKAGE) else None
 
-    # Twice: what is imported, compiled or cached in the first run is not run again.
-    for traced in (False, True):
+    for traced in (False, True) if again else (True,):
         pipe = scenario.host()
         needed = scenario.ready(pipe)
         before = sys.gettrace()
