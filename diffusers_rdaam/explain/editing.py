@@ -232,6 +232,8 @@ def _follow(pipe: Any, state: State, begin: Any, make: Any, undo: ExitStack) -> 
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
+    # First: another run's processors are no reason of the user's doing.
+    claim(denoiser, state, undo)
     sites = family.sites(denoiser)
     foreign = [site for site in sites if not is_stock(site)]
     if foreign:
@@ -239,7 +241,6 @@ def _follow(pipe: Any, state: State, begin: Any, make: Any, undo: ExitStack) -> 
             f"{foreign[0].name} has a {type(foreign[0].processor).__name__}; attention is edited "
             "with stock processors only. Set them with AttnProcessor2_0()."
         )
-    claim(denoiser, state, undo)
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = family.read_call(pipe, args, kwargs)
