@@ -30,7 +30,7 @@ class VerbGroup(TyperGroup):
         for stream in (sys.stdout, sys.stderr):
             # A terminal that lacks a character is no reason to lose the answer.
             with suppress(AttributeError, ValueError, OSError):
-                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # or not
         try:
             status = super().main(
                 args=given,
