@@ -125,7 +125,8 @@ def _field(table: dict[str, Any], body: bytes, rng: random.Random) -> bytes:
         elif action < 0.3 and raw is None:
             parent[key], raw = PLACE, rng.choice(RAW)
         else:
-            parent[key] = _replacement(parent[key], rng)
+            # A copy: the next field may be within it, and lists of choices stay as they are.
+            parent[key] = _copy(_replacement(parent[key], rng))
     text = json.dumps(header)
     if raw is not None:
         text = text.replace(f'"{PLACE}"', raw)
