@@ -133,12 +133,9 @@ def _in_one_pass(
         scale=scale,
         count=first.count,
     )
+    told = choice.used.name, choice.used.reason
     target.add_from(1, query, key, mask, scale)
     if not torch.compiler.is_compiling():
-        # A kernel that could not be launched is among those that are not served from now on.
-        why = unserved(query, key, value=value)
-        if why is None:
-            choice.used.tell(choice.name, choice.reason)
-        else:
-            choice.used.tell("portable", why)
+        # Of the branches after it the maps alone are made.
+        choice.used.tell(*told)
     return attended

@@ -102,21 +102,22 @@ class Target:
                 self.add_from(index, query, key, mask, scale, lse)
             return
         for branch in self.branches[index:]:
-            queries, keys, part, sums = query, key, mask, lse
+            queries, keys, masks, sums = query, key, mask, lse
             start, rows = branch.start, branch.stop - branch.start
             if rows != query.shape[0]:
-                queries, keys = query.narrow(0, start, rows), key.narrow(0, start, rows)
+                part = slice(start, start + rows)
+                queries, keys = query[part], key[part]
                 # One row of a mask is of all.
                 if mask is not None and mask.shape[0] > 1:
-                    part = mask.narrow(0, start, rows)
+                    masks = mask[part]
                 if lse is not None:
-                    sums = lse.narrow(0, start, rows)
+                    sums = lse[part]
             self.accumulate(
                 queries,
                 keys,
                 branch.high,
                 branch.low,
-                mask=part,
+                mask=masks,
                 scale=scale,
                 lse=sums,
                 count=branch.count,
