@@ -165,6 +165,18 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
     return _with_triton(backend, f"asked for{where}")
 
 
+def trial_bytes(choice: Choice) -> int:
+    """What the first calls of a choice's kernels take at most, for a moment, to be tried.
+
+    Of Triton's; see :mod:`diffusers_rdaam.kernels.fused_trial`.
+    """
+    if choice.name not in ("beside", "fused"):
+        return 0
+    from diffusers_rdaam.kernels.fused_trial import MOST_BYTES
+
+    return MOST_BYTES
+
+
 def warn_of_another(backend: Backend, choice: Choice) -> None:
     """Tell the user where a backend that was asked for by name cannot run."""
     if backend not in ("auto", choice.name):

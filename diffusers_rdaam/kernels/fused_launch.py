@@ -132,7 +132,8 @@ def launch_text(
     values = key if value is None else value
     alike = (
         query.shape, query.stride(), key.shape, key.stride(), high.shape, high.stride(),
-        query.dtype, query.device, low is None, first, scale, count is None, cut,
+        None if low is None else low.stride(), query.dtype, query.device, first, scale,
+        count is None, cut,
         None if value is None else value.stride(), _mask_facts(mask),
         (query.data_ptr() | key.data_ptr() | values.data_ptr()) & 15,
     )  # fmt: skip
@@ -185,7 +186,7 @@ def _text_plan(
     numbers = (
         positions, columns, heads, heads // key.shape[1], first, first + images,
         _factor(scale, mask), 1.0 / heads,
-        *query.stride()[:3], *key.stride()[:3], *values.stride()[:3], *_plane_strides(high),
+        *query.stride()[:3], *key.stride()[:3], *values.stride()[:3], *_plane_strides(high, low),
         *_mask_strides(mask, query, columns),
     )  # fmt: skip
     options = {
@@ -269,8 +270,8 @@ def launch_columns(
     query, key = _ready(query), _ready(key)
     alike = (
         query.shape, query.stride(), key.shape, key.stride(), lse.stride(), high.shape,
-        high.stride(), query.dtype, query.device, low is None, scale, count is None, cut,
-        _mask_facts(mask), (query.data_ptr() | key.data_ptr()) & 15,
+        high.stride(), None if low is None else low.stride(), query.dtype, query.device, scale,
+        count is None, cut, _mask_facts(mask), (query.data_ptr() | key.data_ptr()) & 15,
     )  # fmt: skip
     plan = _plans.get(alike)
     if plan is None:
@@ -310,7 +311,7 @@ def _columns_plan(
     numbers = (
         positions, columns, heads, heads // key.shape[1], _factor(scale, mask),
         1.0 if apart else 1.0 / heads,
-        *query.stride()[:3], *key.stride()[:3], *lse.stride(), *_plane_strides(high),
+        *query.stride()[:3], *key.stride()[:3], *lse.stride(), *_plane_strides(high, low),
         *_mask_strides(mask, query, columns),
     )  # fmt: skip
     options = {
@@ -343,8 +344,16 @@ def _sizes(query: Tensor, mask: Tensor | None, cut: Blocks) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _plane_strides(high: Tensor) -> tuple[int, int, int]:
-    """Of rows, heads and columns; 0 for heads where planes are of their mean."""
+def _plane_strides(high: Tensor, low: Tensor | None) -> tuple[int, int, int]:
+    """Of rows, heads and columns; 0 for heads where planes are of their mean.
+
+    Raises:
+        NotServedError: positions that are no neighbours, or a pair that is not laid out alike.
+    """
+    if high.stride(-1) != 1 or (low is not None and low.stride() != high.stride()):
+        raise NotServedError(
+            "Triton's kernels add to planes whose positions are neighbours, both of a pair alike"
+        )
     return high.stride(0), high.stride(1) if high.ndim == 4 else 0, high.stride(-2)
 
 

@@ -42,13 +42,12 @@ def kind_of(
     key: Tensor,
     high: Tensor,
     low: Tensor | None,
-    *,
-    mask: Tensor | None = None,
+    mask: Tensor | None,
     scale: float,
-    lse: Tensor | None = None,
-    value: Tensor | None = None,
-    first: int = 0,
-    count: Tensor | None = None,
+    lse: Tensor | None,
+    value: Tensor | None,
+    first: int,
+    count: Tensor | None,
 ) -> Kind:
     """What calls have in common that are one kind: all that decides which binary runs, and how.
 
@@ -105,10 +104,7 @@ def prove(
     # A recorded call counts. Without a number the trial still has to run what does.
     if count is None:
         count = torch.zeros(1, dtype=torch.int32, device=query.device)
-    kind = kind_of(
-        query, key, high, low, mask=mask, scale=scale, lse=lse, value=value, first=first,
-        count=count,
-    )  # fmt: skip
+    kind = kind_of(query, key, high, low, mask, scale, lse, value, first, count)
     if kind in _proved or 0 in high.shape:
         return None
     if _capturing(query):

@@ -107,7 +107,7 @@ def attend_or_why(
     """
     fused, trial = _triton()
     call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
-    kind = trial.kind_of(query, key, high, low, value=value, **call)
+    kind = trial.kind_of(query, key, high, low, mask, scale, None, value, first, count)
     proved = trial.is_proved(kind) and not fused.refused
     why = None if proved else fused.unserved(query, key, value=value)
     try:
@@ -164,7 +164,8 @@ def _run_beside(
     fused, trial = _triton()
     call: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
     # What was proved has been checked and is served, unless something was refused since.
-    proved = trial.is_proved(trial.kind_of(query, key, high, low, **call)) and not fused.refused
+    kind = trial.kind_of(query, key, high, low, mask, scale, lse, None, 0, count)
+    proved = trial.is_proved(kind) and not fused.refused
     why = None if proved else fused.unserved(query, key, lse=lse)
     try:
         if not proved and why is None:
