@@ -68,8 +68,11 @@ def refuse(query: Tensor, key: Tensor, why: str) -> NotServedError:
 
 
 def kind_of(query: Tensor, key: Tensor) -> tuple[object, ...]:
-    """What the kernels that a call takes are compiled for, as far as a refusal goes."""
-    return query.device, query.dtype, query.shape[3], key.shape[2]
+    """Whom a refusal is of: calls of one size, because each size is cut into blocks of its own.
+
+    Not of a number of rows: the maps alone are made of some of those that one pass attends with.
+    """
+    return query.device, query.dtype, query.shape[1:], key.shape[2]
 
 
 def launched(launch: Callable[[], Found], query: Tensor, key: Tensor) -> Found:
