@@ -21,6 +21,8 @@ Probabilities = Float[Tensor, "rows heads pixels tokens"]
 # Means over the heads; or each head's own, with one axis more.
 HeadMeans = Float[Tensor, "rows *apart tokens pixels"]
 Plane = Float16[Tensor, "rows *apart tokens pixels"]
+# Of the recorded rows alone.
+RecordedPlane = Float16[Tensor, "images *apart tokens pixels"]
 
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
 DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]

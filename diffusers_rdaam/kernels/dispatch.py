@@ -14,7 +14,8 @@ from diffusers_rdaam.errors import BackendWarning, InputError
 from diffusers_rdaam.kernels import operator, reference
 from diffusers_rdaam.kernels.checks import check
 from diffusers_rdaam.kernels.planes import add_to_planes
-from diffusers_rdaam.shapes import AttentionMask, Key, LogSums, Plane, Query
+from diffusers_rdaam.kernels.rows import recorded_rows
+from diffusers_rdaam.shapes import AttentionMask, Key, LogSums, Query, RecordedPlane
 
 Backend = Literal["auto", "portable", "beside", "fused", "reference"]
 
@@ -74,8 +75,11 @@ class _Beside:
         scale: float,
         lse: Tensor | None = None,
         count: Tensor | None = None,
+        first: int | None = None,
     ) -> None:
-        why = operator.beside(query, key, high, low, mask=mask, scale=scale, lse=lse, count=count)
+        why = operator.beside(
+            query, key, high, low, mask=mask, scale=scale, lse=lse, count=count, first=first
+        )
         # Compiled code keeps to tensors: an attribute that it sets would be one more guard.
         if torch.compiler.is_compiling():
             return
@@ -106,16 +110,18 @@ class _InOnePass:
 def _accumulate_reference(
     query: Query,
     key: Key,
-    high: Plane,
-    low: Plane | None,
+    high: RecordedPlane,
+    low: RecordedPlane | None,
     *,
     mask: AttentionMask | None = None,
     scale: float,
     lse: LogSums | None = None,
     count: Tensor | None = None,
+    first: int | None = None,
 ) -> None:
-    if not check(query, key, high, low, mask=mask, lse=lse):
+    if not check(query, key, high, low, mask=mask, lse=lse, first=first):
         return
+    query, key, mask, lse = recorded_rows(query, key, mask, lse, first=first, images=high.shape[0])
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.double()
     lse = None if lse is None else lse.double()

@@ -27,6 +27,7 @@ from diffusers_rdaam.kernels.fused_launch import (
     launch_text,
     refused,
 )
+from diffusers_rdaam.kernels.rows import recorded_rows
 
 __all__ = [
     "NotServedError",
@@ -113,9 +114,10 @@ def accumulate(
     scale: float,
     lse: Tensor | None = None,
     count: Tensor | None = None,
+    first: int | None = None,
     cut: Blocks | None = None,
 ) -> None:
-    """Add every row's probabilities to the planes, beside the stock attention.
+    """Add the recorded rows' probabilities to the planes, beside the stock attention.
 
     Args:
         query: ``(rows, heads, positions, channels)``.
@@ -128,13 +130,16 @@ def accumulate(
         lse: ``(rows, heads, positions)``, the natural logarithm of the sum over *all* columns of
             ``exp(scale * q.k + mask)``, where ``key`` has some of them only.
         count: one int32 element that becomes one more.
+        first: the row whose maps go to the planes' first, and those after it to the others; None
+            where the planes have all rows.
         cut: how the work is cut; by the shapes if not given.
     """
-    if query.shape[0] == 0:
+    if query.shape[0] == 0 or high.shape[0] == 0:
         return
     if lse is None and _one_tile(query, key, attends=False):
-        launch_text(query, key, None, high, low, 0, mask, scale, count, cut)
+        launch_text(query, key, None, high, low, first or 0, mask, scale, count, cut)
         return
+    query, key, mask, lse = recorded_rows(query, key, mask, lse, first=first, images=high.shape[0])
     if lse is None:
         _, lse = launch_forward(query, key, None, mask, scale)
     launch_columns(query, key, lse, high, low, mask, scale, count, cut)
@@ -170,12 +175,10 @@ def attend(
         return empty_output(query)
     if _one_tile(query, key, attends=True):
         return launch_text(query, key, value, high, low, first, mask, scale, count, cut)
-    output, lse = launch_forward(query, key, value, mask, scale)
-    rows = slice(first, first + high.shape[0])
-    part = None
-    if mask is not None:
-        part = mask.expand(*query.shape[:3], key.shape[2])[rows]
-    launch_columns(query[rows], key[rows], lse[rows], high, low, part, scale, count, cut)
+    output, sums = launch_forward(query, key, value, mask, scale)
+    query, key, mask, lse = recorded_rows(query, key, mask, sums, first=first, images=high.shape[0])
+    assert lse is not None
+    launch_columns(query, key, lse, high, low, mask, scale, count, cut)
     return output
 
 

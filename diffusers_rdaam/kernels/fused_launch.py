@@ -180,6 +180,8 @@ def _text_plan(
     values = key if value is None else value
     rows, heads, positions, channels = query.shape
     columns, images, apart = key.shape[2], high.shape[0], high.ndim == 4
+    # Without output there is nothing to do for the other rows.
+    rows = images if value is None else rows
     cut = cut or blocks.for_text(
         rows, positions, columns, heads, channels, query.element_size(),
         _processors(query.device), attends=value is not None, apart=apart,

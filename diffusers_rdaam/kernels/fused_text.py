@@ -68,6 +68,9 @@ def attend_to_text(
     at a multiple of 16, and without being told the compiler would load element by element.
     """
     row = tl.program_id(1) // SPLITS
+    if not ATTENDS:
+        # The recorded rows alone have programs.
+        row += first
     share = tl.program_id(1) % SPLITS
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     main = tl.arange(0, COLUMNS_MAIN)

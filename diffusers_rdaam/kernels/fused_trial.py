@@ -46,7 +46,7 @@ def kind_of(
     scale: float,
     lse: Tensor | None,
     value: Tensor | None,
-    first: int,
+    first: int | None,
     count: Tensor | None,
 ) -> Kind:
     """What calls have in common that are one kind: all that decides which binary runs, and how.
@@ -84,7 +84,7 @@ def prove(
     scale: float,
     lse: Tensor | None = None,
     value: Tensor | None = None,
-    first: int = 0,
+    first: int | None = None,
     count: Tensor | None = None,
 ) -> str | None:
     """See that the kernels are right for calls of this kind.
@@ -109,7 +109,7 @@ def prove(
         return None
     if _capturing(query):
         return CAPTURING
-    call = TriedCall(query, key, high, low, count, mask, scale, lse, value, first)
+    call = TriedCall(query, key, high, low, count, mask, scale, lse, value, first or 0)
     try:
         if not _is_finite(query, key):
             return NOT_FINITE
@@ -140,12 +140,11 @@ def _is_right(call: TriedCall) -> bool:
     with torch.autocast(call.query.device.type, enabled=False), _emptied(call):
         output = None
         added: dict[str, Any] = {"mask": call.mask, "scale": call.scale, "count": call.count}
+        added["first"] = call.first
         if call.value is None:
             fused.accumulate(call.query, call.key, call.high, call.low, lse=call.lse, **added)
         else:
-            output = fused.attend(
-                call.query, call.key, call.value, call.high, call.low, first=call.first, **added
-            )
+            output = fused.attend(call.query, call.key, call.value, call.high, call.low, **added)
         if int(call.count) != 1:
             return False
         return call.maps_agree() and (output is None or call.output_agrees(output))

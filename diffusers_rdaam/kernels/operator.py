@@ -20,7 +20,7 @@ from diffusers_rdaam.kernels.checks import check
 
 _ACCUMULATE = (
     "(Tensor query, Tensor key, Tensor(a!) high, Tensor(b!)? low, Tensor? mask, float scale, "
-    "Tensor? lse, Tensor(c!)? count) -> ()"
+    "Tensor? lse, Tensor(c!)? count, int? first=None) -> ()"
 )
 
 
@@ -34,12 +34,11 @@ def accumulate(
     scale: float,
     lse: Tensor | None = None,
     count: Tensor | None = None,
+    first: int | None = None,
 ) -> None:
     """:func:`diffusers_rdaam.kernels.portable.accumulate`, opaque where it is being compiled."""
-    if torch.compiler.is_compiling():
-        _portable(query, key, high, low, mask, scale, lse, count)
-    else:
-        portable.accumulate(query, key, high, low, mask=mask, scale=scale, lse=lse, count=count)
+    arguments = (query, key, high, low, mask, scale, lse, count, first)
+    _portable(*arguments) if torch.compiler.is_compiling() else _run_portable(*arguments)
 
 
 def beside(
@@ -52,16 +51,18 @@ def beside(
     scale: float,
     lse: Tensor | None = None,
     count: Tensor | None = None,
+    first: int | None = None,
 ) -> str | None:
     """Triton's kernel for the maps alone; where it does not serve the call, the portable one.
 
     Returns:
         Why it did not, in eager calls; None where it did.
     """
+    arguments = (query, key, high, low, mask, scale, lse, count, first)
     if torch.compiler.is_compiling():
-        _beside(query, key, high, low, mask, scale, lse, count)
+        _beside(*arguments)
         return None
-    return _run_beside(query, key, high, low, mask, scale, lse, count)
+    return _run_beside(*arguments)
 
 
 def attend(
@@ -124,10 +125,7 @@ def attend_or_why(
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, scale=scale, **grouped
     )
-    rows = slice(first, first + high.shape[0])
-    if mask is not None and mask.shape[0] > 1:
-        mask = mask[rows]
-    _run_beside(query[rows], key[rows], high, low, mask, scale, None, count)
+    _run_beside(query, key, high, low, mask, scale, None, count, first)
     return output.transpose(1, 2).contiguous().transpose(1, 2), why
 
 
@@ -147,8 +145,11 @@ def _run_portable(
     scale: float,
     lse: Tensor | None,
     count: Tensor | None,
+    first: int | None = None,
 ) -> None:
-    portable.accumulate(query, key, high, low, mask=mask, scale=scale, lse=lse, count=count)
+    portable.accumulate(
+        query, key, high, low, mask=mask, scale=scale, lse=lse, count=count, first=first
+    )
 
 
 def _run_beside(
@@ -160,16 +161,18 @@ def _run_beside(
     scale: float,
     lse: Tensor | None,
     count: Tensor | None,
+    first: int | None = None,
 ) -> str | None:
     fused, trial = _triton()
     call: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
+    call["first"] = first
     # What was proved has been checked and is served, unless something was refused since.
-    kind = trial.kind_of(query, key, high, low, mask, scale, lse, None, 0, count)
+    kind = trial.kind_of(query, key, high, low, mask, scale, lse, None, first, count)
     proved = trial.is_proved(kind) and not fused.refused
     why = None if proved else fused.unserved(query, key, lse=lse)
     try:
         if not proved and why is None:
-            if not check(query, key, high, low, mask=mask, lse=lse):
+            if not check(query, key, high, low, mask=mask, lse=lse, first=first):
                 return None
             why = trial.prove(query, key, high, low, **call)
         if why is None:

@@ -16,7 +16,8 @@ from diffusers_rdaam import float32_products
 from diffusers_rdaam.kernels.checks import check
 from diffusers_rdaam.kernels.logits import Logits
 from diffusers_rdaam.kernels.planes import add_to_planes
-from diffusers_rdaam.shapes import AttentionMask, HeadMeans, Key, LogSums, Plane, Query
+from diffusers_rdaam.kernels.rows import recorded_rows
+from diffusers_rdaam.shapes import AttentionMask, HeadMeans, Key, LogSums, Query, RecordedPlane
 
 # Logits in a tile. On a processor 1 MiB of float32, which stays in its second-level cache: whole
 # grids cost up to a third more. Elsewhere a tile costs a dozen kernel launches, so few are made.
@@ -31,13 +32,14 @@ _LOG2_E = math.log2(math.e)
 def accumulate(
     query: Query,
     key: Key,
-    high: Plane,
-    low: Plane | None,
+    high: RecordedPlane,
+    low: RecordedPlane | None,
     *,
     mask: AttentionMask | None = None,
     scale: float,
     lse: LogSums | None = None,
     count: Tensor | None = None,
+    first: int | None = None,
     tile: int | None = None,
 ) -> None:
     """Add the head-mean probabilities of every row to the planes ``(rows, tokens, pixels)``.
@@ -54,13 +56,16 @@ def accumulate(
             a mask that is to hide a column from a position is ``-inf`` there: next to the finite
             minimum of a type nothing is left of a logit.
         count: one integer, the number of additions; one is added.
+        first: the row whose maps go to the planes' first, and those after it to the others; None
+            where the planes have all rows.
         tile: image positions at a time; by the device's cache if not given.
 
     Raises:
         InputError: shapes, types or devices that do not fit.
     """
-    if not check(query, key, high, low, mask=mask, lse=lse):
+    if not check(query, key, high, low, mask=mask, lse=lse, first=first):
         return
+    query, key, mask, lse = recorded_rows(query, key, mask, lse, first=first, images=high.shape[0])
     if count is not None:
         count.add_(1)
     rows, heads, pixels, _ = query.shape
@@ -79,8 +84,8 @@ def accumulate(
     softmax = _softmax_elsewhere if together else _softmax
     with _without_autocast(query.device.type):
         logits = Logits.of(query, key, scale if together or mask is not None else scale * _LOG2_E)
-        for first in range(0, rows, step):
-            row = slice(first, first + step)
+        for begin in range(0, rows, step):
+            row = slice(begin, begin + step)
             for start in range(0, pixels, positions):
                 part = slice(start, start + positions)
                 cut = None if mask is None else _cut(mask[row], part)

@@ -42,7 +42,8 @@ class TriedCall:
     Args:
         query, key, high, low, count, mask, scale, lse: as of
             :func:`diffusers_rdaam.kernels.fused.accumulate`.
-        value, first: as of :func:`diffusers_rdaam.kernels.fused.attend`; None and 0 without output.
+        value, first: as of :func:`diffusers_rdaam.kernels.fused.attend`; ``value`` is None where no
+            output is made.
     """
 
     query: Tensor

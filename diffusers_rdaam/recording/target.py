@@ -108,25 +108,17 @@ class Target:
                 self.add_from(index, query, key, mask, scale, lse)
             return
         for branch in self.branches if index == 0 else self.branches[index:]:
-            queries, keys, masks, sums = query, key, mask, lse
-            start, rows = branch.start, branch.stop - branch.start
-            if rows != query.shape[0]:
-                part = slice(start, start + rows)
-                queries, keys = query[part], key[part]
-                # One row of a mask is of all.
-                if mask is not None and mask.shape[0] > 1:
-                    masks = mask[part]
-                if lse is not None:
-                    sums = lse[part]
+            whole = branch.stop - branch.start == query.shape[0]
             self.accumulate(
-                queries,
-                keys,
+                query,
+                key,
                 branch.high,
                 branch.low,
-                mask=masks,
+                mask=mask,
                 scale=scale,
-                lse=sums,
+                lse=lse,
                 count=branch.count,
+                first=None if whole else branch.start,
             )
 
     def fits(self, query: Tensor, key: Tensor) -> bool:
