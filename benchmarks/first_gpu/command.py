@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ STATUS = {"passed": "PASS", "skipped": "SKIP", "not reached": "SKIP"}
 
 def run(*, full: bool = False, device: str = "cpu") -> list[Row]:
     """A row for each step, reported in ``out/first_gpu``."""
-    steps = Runner(STEPS, OUT, budget=60 * MINUTES, device=device).run()
+    facts = {"device": "cpu"} if device == "cpu" else None
+    steps = Runner(STEPS, OUT, budget=60 * MINUTES, facts=facts).run()
     return [_row(step) for step in steps]
 
 
@@ -35,12 +36,18 @@ def _row(step: StepOutcome) -> Row:
     return Row("first_gpu", f"{step.number}. {step.title}", measured, "passed", status, True)
 
 
-def main(arguments: list[str], *, steps: Sequence[Step] = STEPS) -> int:
+def main(
+    arguments: list[str],
+    *,
+    steps: Sequence[Step] = STEPS,
+    facts: Mapping[str, str] | None = None,
+) -> int:
     """The command; exit status 1 where a step failed or was ended, else 0.
 
     Args:
         arguments: of the command line.
         steps: what is run.
+        facts: of the machine; found out if not given.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks first_gpu", description=__doc__)
     parser.add_argument(
@@ -77,6 +84,7 @@ def main(arguments: list[str], *, steps: Sequence[Step] = STEPS) -> int:
         steps,
         given.out,
         budget=60 * given.budget,
+        facts=facts,
         inference_steps=given.inference_steps,
         chosen=chosen,
     )

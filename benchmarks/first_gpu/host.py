@@ -52,11 +52,11 @@ class Host:
 
     def stock(self, dtype: torch.dtype = torch.float32) -> Any:
         """Diffusers' own pipeline, still on the processor."""
-        return self._quiet(self.load(StableDiffusionPipeline)).to(dtype)
+        return self._made(StableDiffusionPipeline, dtype)
 
     def recorded(self, backend: str, dtype: torch.dtype = torch.float32) -> Any:
         """This package's pipeline with a backend, still on the processor."""
-        pipe = self._quiet(self.load(StableDiffusionRDAAMPipeline)).to(dtype)
+        pipe = self._made(StableDiffusionRDAAMPipeline, dtype)
         pipe.set_attn_processor(RDAAMProcessor(backend=backend))  # type: ignore[arg-type]
         return pipe
 
@@ -88,10 +88,10 @@ class Host:
         pipe.enable_model_cpu_offload(device=self.device)
         return pipe
 
-    @staticmethod
-    def _quiet(pipe: Any) -> Any:
+    def _made(self, cls: type, dtype: torch.dtype) -> Any:
+        pipe = self.load(cls)
         pipe.set_progress_bar_config(disable=True)
-        return pipe
+        return pipe if pipe.dtype == dtype else pipe.to(dtype)
 
 
 def embedded_host(device: str, steps: int = STEPS) -> Host:

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.first_gpu.host import Host, told, used
 from benchmarks.first_gpu.steps import SECOND_RUN
 from benchmarks.report import Row, equality, judged
+from diffusers_rdaam.errors import NoAttributionError
 from diffusers_rdaam.kernels import fused
 
 NAME = "end to end"
@@ -91,6 +92,10 @@ def check_processors(host: Host) -> Iterator[Row]:
 
 def maps_row(what: str, output: Any, reference: Any, goal: float = GOAL_MAPS) -> Row:
     """How far maps of all images are from the reference's, over all cells, and their counts."""
+    text, wanted = f"maps, {what} against reference", f"at most {goal:g}"
+    if not output.attributions or not reference.attributions:
+        why = next(_why_none(run) for run in (output, reference) if not run.attributions)
+        return judged(NAME, text, f"not recorded: {why}", wanted, False)
     pairs = [
         (one, other)
         for ours, theirs in zip(output.attributions, reference.attributions, strict=True)
@@ -101,7 +106,14 @@ def maps_row(what: str, output: Any, reference: Any, goal: float = GOAL_MAPS) ->
     finite = all(bool(one.maps.isfinite().all()) for one, _ in pairs)
     measured = f"{apart:.1e} at most" if counted else f"{apart:.1e} at most; additions differ"
     met = apart <= goal and counted and finite
-    return judged(NAME, f"maps, {what} against reference", measured, f"at most {goal:g}", met)
+    return judged(NAME, text, measured, wanted, met)
+
+
+def _why_none(output: Any) -> str:
+    try:
+        return f"{len(output.attribution.grids)} grids"
+    except NoAttributionError as error:
+        return str(error)
 
 
 def against_stock(

@@ -20,7 +20,7 @@ SHOWN = 5
 REPLAYS = 3
 GOAL_REPLAYED = 1e-4
 # Of no model, so that no other check has had these kernels proved.
-HEADS, DIM, TOKENS, POSITIONS = 3, 40, 61, 333
+HEADS, DIM, TOKENS, POSITIONS = 3, 40, 61, 75
 
 
 def check_synchronisation(host: Host) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from benchmarks.first_gpu.steps import Command
 
 # Of pytest: no test was collected.
 NOTHING_COLLECTED = 5
-COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?|deselected|xfailed)")
+COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)")
 SUMMARY = re.compile(r"^=*\s*(?:\d+ \w+, )*\d+ \w+ in \d.*$", re.MULTILINE)
 SHOWN = 3
 

@@ -34,7 +34,7 @@ class Runner:
         steps: in order.
         folder: of the reports, the output of every command, and Triton's cache.
         budget: seconds for all.
-        device: ``"cuda"`` or ``"cpu"``; what torch sees if not given.
+        facts: of the machine; a process of its own finds them if not given.
         inference_steps: of the pipeline's runs.
         chosen: the numbers of the steps to run; all if not given.
         clock: seconds.
@@ -46,12 +46,12 @@ class Runner:
         folder: Path,
         *,
         budget: float,
-        device: str | None = None,
+        facts: Mapping[str, str] | None = None,
         inference_steps: int = 20,
         chosen: Sequence[int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.steps, self.folder, self.device = steps, folder.resolve(), device
+        self.steps, self.folder, self.facts = steps, folder.resolve(), facts
         self.inference_steps, self.chosen, self.clock = inference_steps, chosen, clock
         self.end = clock() + budget
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class Runner:
         """What became of each step. After an interruption both reports say what was at work."""
         self.report.write()
         try:
-            self._find_facts()
+            self.report.facts.update(self._find_facts() if self.facts is None else self.facts)
             pairs = [
                 (step, command, outcome)
                 for step, result in zip(self.steps, self.report.steps, strict=True)
@@ -78,7 +78,7 @@ class Runner:
             self.report.write()
         return list(self.report.steps)
 
-    def _find_facts(self) -> None:
+    def _find_facts(self) -> Mapping[str, str]:
         """Versions and the device, in a process of their own; without them steps show the fault."""
         file, log = self.folder / "facts.json", self.folder / "facts.txt"
         file.unlink(missing_ok=True)
@@ -90,9 +90,7 @@ class Runner:
             found: Mapping[str, str] = json.loads(file.read_text())
         except (OSError, ValueError):
             found = {"machine": f"unknown, {log.name} tells why ({ended.text})"}
-        self.report.facts.update(found)
-        if self.device is not None:
-            self.report.facts["device"] = self.device
+        return found
 
     def _run_one(
         self,
@@ -122,7 +120,7 @@ class Runner:
         log, rows = self.folder / outcome.log, self.folder / f"{command.name}.json"
         # Of an earlier run into the same folder.
         rows.unlink(missing_ok=True)
-        arguments = [self._filled(text, limit) for text in command.arguments]
+        arguments = [self._filled(text, limit) for text in self._arguments(command)]
         environment = self._environment(command.environment)
         ended = run(arguments, folder=ROOT, log=log, environment=environment, limit=limit)
         read(outcome, command, ended, log, rows)
@@ -141,6 +139,11 @@ class Runner:
 
     def _left(self) -> float:
         return self.end - self.clock()
+
+    def _arguments(self, command: Command) -> tuple[str, ...]:
+        results = {c.name: c.result for step in self.report.steps for c in step.commands}
+        guarded = all(results.get(name) == "passed" for name in command.guards)
+        return (*command.arguments, *(["--no-guards"] if command.guards and guarded else []))
 
     def _filled(self, text: str, limit: float) -> str:
         values = {
@@ -179,7 +182,7 @@ class Runner:
             **{f"{{{name}}}": value for name, value in self.report.facts.items()},
         }
         words = [f"{name}={value}" for name, value in command.environment.items() if value]
-        for text in command.arguments:
+        for text in self._arguments(command):
             for placeholder, name in names.items():
                 text = text.replace(placeholder, name)
             words.append(shlex.quote(text))

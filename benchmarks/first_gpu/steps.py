@@ -32,6 +32,8 @@ class Command:
         wanted: patterns that the output must show, each with what it says.
         unwanted: patterns that it must not show, likewise.
         after: a line; patterns that are unwanted are looked for behind its last occurrence.
+        guards: of a benchmark, commands that run the tests which guard its times. Where all of them
+            have passed it is told not to run these.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Command:
     wanted: Mapping[str, str] = field(default_factory=dict)
     unwanted: Mapping[str, str] = field(default_factory=dict)
     after: str = ""
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,17 @@ def sanitized(tool: str, chosen: str) -> tuple[str, ...]:
     return tests("-x", "tests/kernels/test_fused.py", "-k", chosen, before=before)
 
 
-def benchmark(name: str, *others: str) -> tuple[str, ...]:
-    """A command that runs benchmarks on the device and writes what the first is called."""
+def timed(name: str, seconds: float, *benchmarks: str) -> Command:
+    """Benchmarks on the device. Tests that guard them are not run again where they have passed."""
     files = ("--json", f"{{out}}/{name}.json", "--markdown", f"{{out}}/{name}.md")
-    return (PYTHON, "-m", "benchmarks", name, *others, "--device", "cuda", *files)
+    return Command(
+        name,
+        (PYTHON, "-m", "benchmarks", *benchmarks, "--device", "cuda", *files),
+        seconds,
+        "rows",
+        ("cuda", "diffusers"),
+        guards=("kernels_on_device", "kernels", "others"),
+    )
 
 
 def script(module: str, name: str, *options: str) -> tuple[str, ...]:
@@ -126,7 +136,7 @@ STEPS = (
             Command(
                 "env",
                 (PYTHON, "-m", "diffusers_rdaam", "env"),
-                30,
+                20,
                 needs=PIPELINE,
             ),
         ),
@@ -138,7 +148,7 @@ STEPS = (
             Command(
                 "compilation",
                 (PYTHON, "-m", "tests.kernels.compilation", "{capability}"),
-                120,
+                75,
                 needs=("cuda", "triton"),
                 wanted={r'"(wgmma|mma|tcgen05)": [1-9]': "products of the matrix units"},
             ),
@@ -151,7 +161,7 @@ STEPS = (
             Command(
                 "kernels_on_device",
                 tests("tests/kernels/test_fused_gpu.py", "tests/kernels/test_fused_trial.py"),
-                120,
+                90,
                 "tests",
                 TESTS,
                 none_skipped=True,
@@ -165,11 +175,19 @@ STEPS = (
             Command(
                 "kernels",
                 tests("--durations=10", "tests/kernels/test_fused.py"),
-                240,
+                200,
                 "tests",
                 TESTS,
             ),
-            Command("sdpa", tests("tests/kernels/test_sdpa.py"), 45, "tests", TESTS),
+            Command(
+                "others",
+                tests(
+                    *("tests/kernels/test_sdpa.py", "tests/kernels/test_portable.py"),
+                    *("tests/kernels/test_planes.py", "tests/recording/test_processor.py"),
+                    "tests/recording/test_accumulator.py",
+                ),
+                *(30, "tests", TESTS),
+            ),
         ),
     ),
     Step(
@@ -179,7 +197,7 @@ STEPS = (
             Command(
                 tool,
                 sanitized(tool, chosen),
-                90,
+                seconds,
                 "tests",
                 (*TESTS, "compute-sanitizer"),
                 # PyTorch's caching would hide what lies beside a tensor.
@@ -187,9 +205,9 @@ STEPS = (
                 wanted={r"(ERROR|RACECHECK) SUMMARY: 0 ": "that nothing was found"},
                 unwanted={r"(ERROR|RACECHECK) SUMMARY: [1-9]": "errors were found"},
             )
-            for tool, chosen in (
-                ("memcheck", "output_and_maps or odd_addresses or masks"),
-                ("racecheck", "heads_shared or sums"),
+            for tool, chosen, seconds in (
+                ("memcheck", "output_and_maps or odd_addresses or masks", 120),
+                ("racecheck", "heads_shared or additions", 75),
             )
         ),
     ),
@@ -197,13 +215,14 @@ STEPS = (
         6,
         "the embedded pipeline from end to end",
         (
-            end_to_end("backends", 60, "backends", "processors"),
-            end_to_end("conditions", 90, "offload", "inference_mode", "bfloat16", "four_images"),
+            end_to_end("backends", 45, "backends", "processors"),
+            end_to_end("conditions", 60, "offload", "inference_mode", "four_images"),
             end_to_end(
-                "devices", 45, "synchronisation", "second_device", "graph_capture", on_device=True
+                *("devices", 40, "bfloat16", "synchronisation", "second_device", "graph_capture"),
+                on_device=True,
             ),
-            end_to_end("compiled", 90, "compiled", compiled=True, on_device=True),
-            end_to_end("reduce_overhead", 120, "reduce_overhead", compiled=True, on_device=True),
+            end_to_end("compiled", 65, "compiled", compiled=True, on_device=True),
+            end_to_end("reduce_overhead", 70, "reduce_overhead", compiled=True, on_device=True),
         ),
     ),
     Step(
@@ -212,7 +231,10 @@ STEPS = (
         (
             Command(
                 "gpu_tests",
-                tests("-m", "gpu", "tests/kernels", "tests/benchmarks/test_timing.py"),
+                tests(
+                    *("-m", "gpu", "tests/kernels", "tests/recording"),
+                    "tests/benchmarks/test_timing.py",
+                ),
                 120,
                 "tests",
                 TESTS,
@@ -222,25 +244,25 @@ STEPS = (
             Command(
                 "gpu_pipelines",
                 tests("-m", "gpu", "tests/gpu"),
-                90,
+                60,
                 "tests",
                 (*TESTS, "accelerate"),
             ),
-            Command("portable", script("portable_checks", "portable"), 30, "rows", PIPELINE),
+            Command("portable", script("portable_checks", "portable"), 20, "rows", PIPELINE),
         ),
     ),
     Step(
         8,
         "the kernels against the device's ceilings",
         (
-            Command("roofline", benchmark("roofline"), 90, "rows", ("cuda", "diffusers")),
+            timed("roofline", 75, "roofline"),
             Command(
                 "sweep",
                 (
                     *(PYTHON, "-m", "benchmarks", "sweep", "--device", "cuda"),
-                    *("--budget", "{minutes}", "--out", "{out}/sweep.md"),
+                    *("--budget", "{minutes}", "--out", "{out}/sweep"),
                 ),
-                120,
+                75,
                 needs=("cuda", "triton", "diffusers", "benchmark sweep"),
             ),
         ),
@@ -248,18 +270,18 @@ STEPS = (
     Step(
         9,
         "whole UNets, recorded against stock",
-        (Command("gpu", benchmark("gpu"), 150, "rows", ("cuda", "diffusers")),),
+        (timed("gpu", 130, "gpu"),),
     ),
     Step(
         10,
         "what recording costs the host, and one profiled call",
         (
-            Command("overhead", benchmark("overhead", "growth"), 60, "rows", ("cuda", "diffusers")),
-            Command("cost", benchmark("cost"), 120, "rows", ("cuda", "diffusers")),
+            timed("overhead", 40, "overhead", "growth"),
+            timed("cost", 60, "cost"),
             Command(
                 "profile",
                 script("profiled_call", "profile", *PROFILE_MODELS),
-                60,
+                30,
                 "rows",
                 ("cuda", "diffusers"),
             ),
