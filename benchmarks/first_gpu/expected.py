@@ -15,7 +15,7 @@ from typing import Any
 
 DEVICE = "H100"
 RATIO = r"ratio (\d+(?:\.\d+)?)"
-NUMBER = r"(\d[\d,]*(?:\.\d+)?)"
+NUMBER = r"(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)"
 GRAPHS = "graph"
 
 

@@ -216,9 +216,12 @@ STEPS = (
         "the embedded pipeline from end to end",
         (
             end_to_end("backends", 45, "backends", "processors"),
-            end_to_end("conditions", 60, "offload", "inference_mode", "four_images"),
             end_to_end(
-                *("devices", 40, "bfloat16", "synchronisation", "second_device", "graph_capture"),
+                *("conditions", 70, "offload", "inference_mode", "bfloat16", "four_images"),
+                on_device=True,
+            ),
+            end_to_end(
+                *("devices", 30, "synchronisation", "second_device", "graph_capture"),
                 on_device=True,
             ),
             end_to_end("compiled", 65, "compiled", compiled=True, on_device=True),
