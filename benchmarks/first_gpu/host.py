@@ -40,7 +40,7 @@ class Host:
 
     Args:
         device: of the denoiser.
-        load: makes a pipeline of a class with modules of its own.
+        load: makes a pipeline of a class in float32, with modules of its own.
         arguments: of the pipeline's call, the seed apart.
         seed: of every run.
     """
@@ -91,7 +91,8 @@ class Host:
     def _made(self, cls: type, dtype: torch.dtype) -> Any:
         pipe = self.load(cls)
         pipe.set_progress_bar_config(disable=True)
-        return pipe if pipe.dtype == dtype else pipe.to(dtype)
+        # Models are loaded in float32; a cast warns even where it changes nothing.
+        return pipe if dtype == torch.float32 else pipe.to(dtype)
 
 
 def embedded_host(device: str, steps: int = STEPS) -> Host:

@@ -6,6 +6,7 @@ there is a GPU; what only a device has is then skipped, and named here.
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -40,8 +41,8 @@ NOT_ON_A_PROCESSOR = {
 
 
 def toy_pipeline(cls: type) -> Any:
-    """The tests' smallest pipeline as one of a class."""
-    return build(cls, parts_of(CASES["StableDiffusion"]))
+    """The tests' smallest pipeline as one of a class, with modules of its own."""
+    return build(cls, copy.deepcopy(parts_of(CASES["StableDiffusion"])))
 
 
 def toy_host(device: str) -> Host:
