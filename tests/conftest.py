@@ -37,7 +37,7 @@ def _checked() -> list[str]:
 
 
 CHECKED = _checked()
-# A machine that is lent for its GPU may not have it; the kernels' tests run there all the same.
+# A machine with a GPU may not have it; the kernels' tests run there all the same.
 TYPE_CHECKER = "beartype.beartype" if find_spec("beartype") is not None else None
 
 with jaxtyping.install_import_hook(CHECKED, TYPE_CHECKER):

@@ -63,7 +63,9 @@ class Expectation:
         return f"{side}: {meaning}" if meaning else side
 
 
-def _run(model: str, backend: str, eager: tuple[float, float], graphs: tuple[float, float] | None):
+def _run(
+    model: str, backend: str, eager: tuple[float, float], graphs: tuple[float, float] | None
+) -> list[Expectation]:
     """A whole run's ratio to stock, launched call by call, and from CUDA graphs."""
     words = (model, f"backend {backend!r}")
     drift = "the clock drifted, or nothing was recorded"
