@@ -21,7 +21,7 @@ class Benchmark:
     its times are worth nothing, with ``GUARDS_ON``, more of them by device.
 
     Args:
-        module: in this package; imported only when it is run.
+        module: in this package or a folder of it; imported only when it is run.
         quick: runs when no name is given.
         command: has options of its own, read by its ``main(arguments)`` where its name comes first.
     """
@@ -57,6 +57,7 @@ BENCHMARKS = {
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),
     "leaks": Benchmark("leaks", quick=False, command=True),
+    "first_gpu": Benchmark("first_gpu.command", quick=False, command=True),
 }
 
 
@@ -144,7 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 def _description(benchmark: Benchmark) -> str:
     import ast
 
-    source = (Path(__file__).parent / f"{benchmark.module}.py").read_text()
+    path = Path(__file__).parent.joinpath(*benchmark.module.split(".")).with_suffix(".py")
+    source = path.read_text()
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 

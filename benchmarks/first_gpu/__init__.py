@@ -1,0 +1,1 @@
+"""The first run on a GPU that nobody has tried: ten steps, one report."""
