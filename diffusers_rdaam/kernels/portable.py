@@ -108,6 +108,18 @@ def tile_positions(cells_per_position: int, device: torch.device) -> int:
     return 1 << (most.bit_length() - 1)
 
 
+def product_type(dtype: torch.dtype, device: torch.device, *, soft: bool = True) -> torch.dtype:
+    """The type in which queries are multiplied with keys; the products are float32 in any case.
+
+    Args:
+        dtype: of queries and keys.
+        device: where they are.
+        soft: whether the softmax is made here; False where its log-sum-exp is given.
+    """
+    halves = dtype in _HALVES and device.type == "cuda" and _MULTIPLIES_HALVES
+    return dtype if soft and halves else torch.float32
+
+
 def _prepare(key: Key, heads: int, scale: float, *, masked: bool, soft: bool) -> Tensor:
     """The keys, one head for each of the queries', as the products below take them.
 
@@ -117,8 +129,7 @@ def _prepare(key: Key, heads: int, scale: float, *, masked: bool, soft: bool) ->
     multiplies halves into float32, no copy.
     """
     together = soft and key.device.type != "cpu"
-    halves = key.device.type == "cuda" and key.dtype in _HALVES and _MULTIPLIES_HALVES
-    if not (together and halves):
+    if product_type(key.dtype, key.device, soft=soft) == torch.float32:
         key = key.float() * (scale if masked or together else scale * _LOG2_E)
     if key.shape[1] != heads:
         key = key.repeat_interleave(heads // key.shape[1], dim=1)
