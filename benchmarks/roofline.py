@@ -89,7 +89,7 @@ def run(*, full: bool = False, device: str = "cpu") -> list[Row]:
     ceilings = measure(device, sorted({dtype, torch.float32}, key=str), clock)
     fused, reason = _fused(device)
     found: list[tuple[Site, dict[str, Sample]]] = []
-    for site in (*_sites(SD15), *_sites(SDXL)):
+    for site in (*sites_of(SD15), *sites_of(SDXL)):
         calls = dict(_calls(site, device, dtype, fused))
         with torch.no_grad():
             found.append((site, interleaved(calls, rounds=ROUNDS[device], clock=clock)))
@@ -104,7 +104,8 @@ def tables() -> list[Table]:
     return list(_found)
 
 
-def _sites(model: Model) -> list[Site]:
+def sites_of(model: Model) -> list[Site]:
+    """The kinds of site of a model, the largest first."""
     family, unet = UNetFamily(), unet_without_memory(model)
     kinds: Counter[tuple[int, int, int]] = Counter()
     for site in family.sites(unet):

@@ -23,14 +23,14 @@ NO_TRITON = importlib.util.find_spec("triton") is None
 
 
 def test_the_sites_are_those_of_the_models() -> None:
-    sites = roofline._sites(SD15)
+    sites = roofline.sites_of(SD15)
     assert [(s.positions, s.heads, s.dim, s.count) for s in sites] == [
         (4096, 8, 40, 5),
         (1024, 8, 80, 5),
         (256, 8, 160, 5),
         (64, 8, 160, 1),
     ]
-    sites = roofline._sites(SDXL)
+    sites = roofline.sites_of(SDXL)
     assert [(s.positions, s.heads, s.dim, s.count) for s in sites] == [
         (4096, 10, 64, 10),
         (1024, 20, 64, 60),
