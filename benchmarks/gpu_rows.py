@@ -27,10 +27,10 @@ class Goal:
 
 
 # Kernels are judged under graphs, where the processor's time is not in the figure: the maps alone
-# in one pass ("beside", the default on a GPU) by 1.03; the fused kernel, which takes the place of the
-# stock one, by 1.01; and by 1.08 the portable one, whose operators write each tile of logits to
+# in one pass ("beside", the default on a GPU) by 1.03; the fused kernel, which takes the place of
+# the stock one, by 1.01; and by 1.08 the portable one, whose operators write each tile of logits to
 # memory and read it again. By arithmetic for an H100 that one comes to 1.06 to 1.08 with SDXL, and
-# to 1.09 to 1.13 with SD1.5, whose sites are a larger part of it: there the goal may well be missed.
+# to 1.09 to 1.13 with SD1.5, whose sites are a larger part of it: it may well miss the goal.
 # An eager run pays for launches too. The portable kernel has a dozen at a site, 100 to 150 us of
 # the processor: 6 to 15 % of a run that waits for it, whatever the kernels do. So 1.03, which was
 # its goal before, cannot be met without graphs; 1.15 is what launches leave.
