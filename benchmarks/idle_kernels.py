@@ -76,7 +76,7 @@ def _taken_for_proved() -> Iterator[None]:
     with (
         mock.patch.object(fused, "unavailable", lambda device: None),
         mock.patch.object(fused_trial, "_proved", set()),
-        mock.patch.object(fused_trial, "_agrees", lambda *arguments: True),
+        mock.patch.object(fused_trial, "_is_right", lambda call: True),
     ):
         yield
 

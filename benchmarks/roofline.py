@@ -23,6 +23,7 @@ from benchmarks.sizes import SD15, SDXL, TOKENS, Model, unet_without_memory
 from benchmarks.table import Table
 from benchmarks.timing import UNITS, Clock, DeviceClock, Sample, ThreadClock, interleaved
 from diffusers_rdaam.kernels import portable
+from diffusers_rdaam.kernels.logits import product_type
 from diffusers_rdaam.recording.families.unet import UNetFamily
 
 GUARDS = (
@@ -75,7 +76,7 @@ class Site:
             rows = ROWS - FIRST
             product = dtype
             if kernel.startswith("portable"):
-                product = portable.product_type(dtype, torch.device(device))
+                product = product_type(dtype, torch.device(device))
             nbytes = rows * (query + key) * size + planes
             return Work(nbytes, 2 * rows * cells * self.dim, rows * cells, product)
         nbytes = ROWS * 2 * (query + key) * size + (planes if kernel.endswith("attend") else 0)

@@ -36,12 +36,13 @@ def of_text(
     """
     depth = cover(channels).total * element_bytes
     width = cover(columns).total * (2 if attends else 1)
-    splits = [number for number in range(1, heads + 1) if heads % number == 0]
+    # Shares need not be of one size; those of 3 and 5 are among the defaults.
+    splits = [n for n in range(1, heads + 1) if heads % n == 0 or n in (3, 5)]
 
     def all_of_them() -> Iterator[Blocks]:
         for block, shares, warps, stages in product(_blocks(positions), splits, WARPS, STAGES):
             # Heads are loaded ahead, so one head alone has nothing to load ahead.
-            if stages > max(1, heads // shares):
+            if stages > -(-heads // shares):
                 continue
             if stages * (width + block) * depth <= SHARED_BYTES:
                 yield Blocks(block, 0, shares, warps, stages)

@@ -16,6 +16,7 @@ import torch
 
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.shapes import CellMap, SelfSums
 
@@ -97,7 +98,7 @@ def mean_of_cells(maps: SelfSums, cells: Sequence[int], guide: CellMap | None = 
     total = weights.sum()
     if not float(total):
         raise InputError("The guide sums to 0 in these cells, so there is no weighted mean.")
-    return weights @ maps[index] / total
+    return multiply(weights, maps[index]) / total
 
 
 def guided(maps: SelfSums, guide: CellMap) -> CellMap:
@@ -126,7 +127,7 @@ def diffuse_all(maps: SelfSums, *, iterations: int, threshold: float) -> SelfSum
     """
     rows = _cut(maps, threshold)
     for _ in range(iterations):
-        rows = _cut(rows / rows.sum(dim=1, keepdim=True) @ maps, threshold)
+        rows = _cut(multiply(rows / rows.sum(dim=1, keepdim=True), maps), threshold)
     return rows
 
 

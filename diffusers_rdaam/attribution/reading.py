@@ -10,6 +10,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Match, Prompt
+from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, Region
@@ -54,5 +55,5 @@ class ReadsMaps:
         weights = region.grid_weights(self.image_size, [grid.size for grid in self.grids])
         scores = torch.zeros(len(self.prompt.tokens), dtype=torch.float32, device="cpu")
         for grid, part, cells in zip(self.grids, self._parts, weights, strict=True):
-            scores += part * (grid.maps.flatten(1) @ cells.flatten())
+            scores += part * multiply(grid.maps.flatten(1), cells.flatten())
         return scores

@@ -10,6 +10,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.diffusion import diffuse
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Mask
@@ -115,7 +116,7 @@ def segment(grid: SelfGrid, *, iterations: int, threshold: float) -> Weights:
     """
     maps = diffuse(grid, _points(grid.size), iterations=iterations, threshold=threshold)
     unit = maps / maps.norm(dim=1, keepdim=True).clamp(min=1e-30)
-    alike = unit @ unit.T >= ALIKE
+    alike = multiply(unit, unit.T) >= ALIKE
     left = torch.ones(len(maps), dtype=torch.bool, device=maps.device)
     found = []
     while bool(left.any()):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.shapes import SelfSums, Weights
 
@@ -64,7 +65,7 @@ class SelfGrid:
         """
         result = torch.zeros_like(weights)
         for part, sums in self._blocks(weights):
-            result += weights[:, part] @ sums
+            result += multiply(weights[:, part], sums)
         return result / self.additions
 
     @in_full_precision
@@ -75,7 +76,7 @@ class SelfGrid:
         """
         result = torch.zeros_like(weights)
         for part, sums in self._blocks():
-            result[:, part] = weights @ sums.T
+            result[:, part] = multiply(weights, sums.T)
         return result / self.additions
 
     def _blocks(self, weights: Weights | None = None) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -28,6 +28,7 @@ from diffusers_rdaam.explain.recipe import (
     aggregate,
     resized,
 )
+from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.projection import split
@@ -217,7 +218,7 @@ def _key(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
         if linear is not None:
             with torch.no_grad():
                 matrix, bias = _matrix(linear, denoiser.dtype, embedding.device)
-            states = states @ matrix + bias
+            states = multiply(states, matrix) + bias
     return split(module, states.unsqueeze(0))[0]
 
 
@@ -254,7 +255,7 @@ def _activated(stored: SiteQueries, calls: slice, key: Tensor, recipe: MapRecipe
     """``(calls, heads, tokens, height, width)`` of some calls."""
     parts = [stored.read(index) for index in range(len(stored.calls))[calls]]
     query = torch.stack([part.to(key.device) for part in parts]).float()
-    logits = key @ query.transpose(-1, -2) * stored.dim**-0.5
+    logits = multiply(key, query.transpose(-1, -2)) * stored.dim**-0.5
     return activate(recipe.activation, logits.unflatten(-1, stored.size))
 
 

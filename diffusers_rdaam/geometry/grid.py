@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
+from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.shapes import Column, GridWeights, Interpolation, PixelShares
 
@@ -64,7 +65,7 @@ def enlarge(grid: GridWeights, height: int, width: int) -> Column:
     """A grid map as an image-sized one."""
     rows = interpolation_matrix(grid.shape[0], height)
     columns = interpolation_matrix(grid.shape[1], width)
-    return rows @ grid @ columns.T
+    return multiply(multiply(rows, grid), columns.T)
 
 
 @in_full_precision
@@ -72,7 +73,7 @@ def pull_back(weights: Column, grid_height: int, grid_width: int) -> GridWeights
     """The adjoint of :func:`enlarge`: pixel weights as weights of a grid's cells."""
     rows = interpolation_matrix(grid_height, weights.shape[0])
     columns = interpolation_matrix(grid_width, weights.shape[1])
-    return rows.T @ weights @ columns
+    return multiply(multiply(rows.T, weights), columns)
 
 
 @in_full_precision
@@ -105,4 +106,4 @@ def _mean_row(matrix: Interpolation, first: int | float, last: int | float) -> P
     if isinstance(first, int) and isinstance(last, int):
         return matrix[first:last].mean(dim=0)
     shares = pixel_shares(first, last, matrix.shape[0])
-    return (shares / shares.sum()) @ matrix
+    return multiply(shares / shares.sum(), matrix)

@@ -13,6 +13,12 @@ SHARED_BYTES = 88 * 1024
 # More would spill registers with the smallest block, of logits and as many sums.
 MOST_COLUMNS = 256
 _DEEPEST, _DEEPEST_FLOAT32 = 160, 64
+# A float32 product is three of the tensor cores' own; more columns of those spill by the kilobyte.
+_MOST_COLUMNS_FLOAT32 = 128
+# Of one multiprocessor at a time: registers and shared memory hold two or three.
+PROGRAMS = 2
+# Shares of heads whose sums meet in memory, before blocks are made smaller.
+MOST_SHARES = 5
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,15 @@ def cover(size: int) -> Split:
     return Split(whole, 0) if main + rest >= whole else Split(main, rest)
 
 
+@lru_cache(maxsize=256)
 def fits_one_tile(columns: int, channels: int, element_bytes: int, *, attends: bool) -> bool:
     """Whether all columns of a head can be at hand at once, in registers and shared memory."""
     depth = cover(channels).total
-    if columns > MOST_COLUMNS or depth > (_DEEPEST_FLOAT32 if element_bytes == 4 else _DEEPEST):
+    if element_bytes == 4:
+        most_columns, deepest = _MOST_COLUMNS_FLOAT32, _DEEPEST_FLOAT32
+    else:
+        most_columns, deepest = MOST_COLUMNS, _DEEPEST
+    if columns > most_columns or depth > deepest:
         return False
     loaded = cover(columns).total * (2 if attends else 1) + SMALLEST
     return loaded * depth * element_bytes <= SHARED_BYTES
@@ -80,25 +91,39 @@ def for_text(
     processors: int,
     *,
     attends: bool,
+    apart: bool = False,
 ) -> Blocks:
     """For columns that fit one tile.
 
     The largest block that the compiler keeps in registers: 64 positions feed Hopper's matrix unit.
-    Where there are fewer blocks than multiprocessors, programs share the heads; the sums of shares
-    meet in memory, so there are no more of them than that takes.
+    One program on a multiprocessor hides none of the time that its loads take, so programs share
+    the heads until there are :data:`PROGRAMS` of them for each. The sums of shares meet in memory:
+    beyond :data:`MOST_SHARES` these would be most of what is moved, and blocks are halved first.
+
+    No device has shown yet that these choices are the best; ``python -m benchmarks sweep`` tries
+    the others on one.
+
+    Args:
+        rows, positions, columns, heads, channels: of the call.
+        element_bytes: of a query's element.
+        processors: multiprocessors of the device.
+        attends: whether the output is made too.
+        apart: whether each head has planes of its own, so that no sums meet.
     """
     width, depth = cover(columns).total, cover(channels).total
     if element_bytes == 4 or width > 160:
-        block = 16
+        block = SMALLEST
     elif width > 128 or depth > 128:
         block = 32
     else:
         block = 64
+    wanted = PROGRAMS * processors
+    while block > SMALLEST and not apart:
+        if rows * -(-positions // block) * min(heads, MOST_SHARES) >= wanted:
+            break
+        block //= 2
     programs = rows * -(-positions // block)
-    splits = 1
-    # Three quarters: twice as many programs for the last quarter would cost more than it brings.
-    while splits < heads and 4 * programs * splits < 3 * processors:
-        splits = _next_divisor(heads, splits)
+    splits = min(heads, max(1, -(-wanted // programs)))
     loaded = (width * (2 if attends else 1) + block) * depth * element_bytes
     stages = 2 if 2 * loaded <= SHARED_BYTES and heads > splits else 1
     return Blocks(block, 0, splits, 4, stages)
@@ -120,8 +145,3 @@ def for_columns(columns: int, channels: int, element_bytes: int) -> Blocks:
 def _loop_bytes(block: int, tile: int, depth: int, stages: int) -> int:
     """Of queries, which stay, and of the keys and values of tiles that are being loaded."""
     return (block + 2 * stages * tile) * depth
-
-
-def _next_divisor(heads: int, splits: int) -> int:
-    """The next larger number of shares of one size."""
-    return next(number for number in range(splits + 1, heads + 1) if heads % number == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -77,11 +77,30 @@ class _Beside:
     ) -> None:
         why = operator.beside(query, key, high, low, mask=mask, scale=scale, lse=lse, count=count)
         # Compiled code keeps to tensors: an attribute that it sets would be one more guard.
-        if not torch.compiler.is_compiling():
-            if why is None:
-                self.used.tell("beside", self.reason)
-            else:
-                self.used.tell("portable", why)
+        if torch.compiler.is_compiling():
+            return
+        if why is not None:
+            self.used.tell("portable", why)
+        elif self.used.name != "beside" or self.used.reason != self.reason:
+            self.used.tell("beside", self.reason)
+
+
+@dataclass(frozen=True)
+class _InOnePass:
+    """Triton's kernel for output and maps, call by call where it serves; else the stock output."""
+
+    used: Used
+    reason: str
+
+    def __call__(self, *arguments: Any, **named: Any) -> Tensor:
+        if torch.compiler.is_compiling():
+            return operator.attend(*arguments, **named)
+        output, why = operator.attend_or_why(*arguments, **named)
+        if why is None:
+            self.used.tell("fused", self.reason)
+        else:
+            self.used.tell("portable", why)
+        return output
 
 
 def _accumulate_reference(
@@ -146,6 +165,18 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
     return _with_triton(backend, f"asked for{where}")
 
 
+def trial_bytes(choice: Choice) -> int:
+    """What the first calls of a choice's kernels take at most, for a moment, to be tried.
+
+    Of Triton's; see :mod:`diffusers_rdaam.kernels.fused_trial`.
+    """
+    if choice.name not in ("beside", "fused"):
+        return 0
+    from diffusers_rdaam.kernels.fused_trial import MOST_BYTES
+
+    return MOST_BYTES
+
+
 def warn_of_another(backend: Backend, choice: Choice) -> None:
     """Tell the user where a backend that was asked for by name cannot run."""
     if backend not in ("auto", choice.name):
@@ -159,7 +190,7 @@ def warn_of_another(backend: Backend, choice: Choice) -> None:
 
 def _with_triton(name: str, reason: str) -> Choice:
     used = Used(name, reason)
-    attend = operator.attend if name == "fused" else None
+    attend = _InOnePass(used, reason) if name == "fused" else None
     return Choice(name, _Beside(used, reason), reason, attend, wants_lse=True, used=used)
 
 

@@ -1,14 +1,18 @@
 """Launches of the Triton kernels: shapes, strides and addresses become their arguments.
 
-Importing this module does not import Triton.
+All that is the same for calls that are alike is worked out once and kept as a :class:`Plan`: a
+recorded site is called in every step, and what a call costs the processor is then a look into a
+table and the launch. Importing this module does not import Triton.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import lru_cache
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +24,11 @@ from diffusers_rdaam.kernels.blocks import Blocks, cover
 _PROCESSORS = 108
 # What the kernels turned out not to serve here, and why.
 refused: dict[tuple[object, ...], str] = {}
+_MOST_PLANS = 4096
+# Cells of a program that adds shares of heads.
+_FOLDED = 1024
+
+Found = TypeVar("Found")
 
 
 class NotServedError(RuntimeError):
@@ -31,6 +40,27 @@ class NotServedError(RuntimeError):
     """
 
 
+class Plan(NamedTuple):
+    """How calls that are alike are launched.
+
+    Args:
+        grid: of programs.
+        numbers: the kernel's arguments after its tensors, in order.
+        options: its constants, and the compiler's options.
+        shares: shape of the sums of shares of heads, where these meet in memory.
+        fold: of the kernel that adds them: grid, numbers and constants.
+    """
+
+    grid: tuple[int, ...]
+    numbers: tuple[float, ...]
+    options: dict[str, Any]
+    shares: tuple[int, ...] | None = None
+    fold: tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]] | None = None
+
+
+_plans: dict[tuple[object, ...], Plan] = {}
+
+
 def refuse(query: Tensor, key: Tensor, why: str) -> NotServedError:
     """Remember why calls of a kind are not served; what to raise."""
     refused[kind_of(query, key)] = why
@@ -38,27 +68,47 @@ def refuse(query: Tensor, key: Tensor, why: str) -> NotServedError:
 
 
 def kind_of(query: Tensor, key: Tensor) -> tuple[object, ...]:
-    """What the kernels that a call takes are compiled for, as far as a refusal goes."""
-    return query.device, query.dtype, query.shape[3], key.shape[2]
+    """Whom a refusal is of: calls of one size, because each size is cut into blocks of its own.
+
+    Not of a number of rows: the maps alone are made of some of those that one pass attends with.
+    """
+    return query.device, query.dtype, query.shape[1:], key.shape[2]
 
 
-@contextmanager
-def launching(query: Tensor, key: Tensor) -> Iterator[None]:
-    """On the tensors' device, where Triton launches on the current one.
+def launched(launch: Callable[[], Found], query: Tensor, key: Tensor) -> Found:
+    """What ``launch`` returns, on the tensors' device: Triton launches on the current one.
+
+    A failure may be of a moment, where another process writes to the same cache folder or a folder
+    cannot be written to; so it is tried once more before the kernels refuse calls like it. Until a
+    launch succeeds nothing is added to the planes.
 
     Raises:
-        NotServedError: a kernel could not be compiled or launched.
+        NotServedError: a kernel could not be compiled or launched, twice.
+        torch.OutOfMemoryError: for want of memory, which says nothing about the kernel.
     """
-    elsewhere = query.device.type == "cuda" and query.device.index != torch.cuda.current_device()
+    device = query.device
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            return launched(launch, query, key)
     try:
-        with torch.cuda.device(query.device) if elsewhere else nullcontext():
-            yield
-    except torch.OutOfMemoryError:
-        raise
+        return launch()
     except Exception as error:
+        _raise_for_memory(error)
+    try:
+        return launch()
+    except Exception as error:
+        _raise_for_memory(error)
         first, *_ = str(error).strip().splitlines() or [""]
         why = f"Triton could not launch its kernel ({type(error).__name__}: {first})"
         raise refuse(query, key, why) from error
+
+
+def _raise_for_memory(error: Exception) -> None:
+    """The driver's own is a RuntimeError of Triton's."""
+    if isinstance(error, torch.OutOfMemoryError):
+        raise error
+    if "out of memory" in str(error).lower():
+        raise torch.OutOfMemoryError(str(error)) from error
 
 
 def empty_output(query: Tensor) -> Tensor:
@@ -80,75 +130,132 @@ def launch_text(
     cut: Blocks | None,
 ) -> Tensor:
     """The kernel whose columns fit one tile; without a value its output means nothing."""
-    from diffusers_rdaam.kernels.fused_text import attend_to_text, fold_shares
-
     query, key = _ready(query), _ready(key)
-    values = key if value is None else _ready(value)
+    value = None if value is None else _ready(value)
+    values = key if value is None else value
+    alike = (
+        query.shape, query.stride(), key.shape, key.stride(), high.shape, high.stride(),
+        None if low is None else low.stride(), query.dtype, query.device, first, scale,
+        count is None, cut,
+        None if value is None else value.stride(), _mask_facts(mask),
+        (query.data_ptr() | key.data_ptr() | values.data_ptr()) & 15,
+    )  # fmt: skip
+    plan = _plans.get(alike)
+    if plan is None:
+        arguments = (query, key, value, high, low, first, mask, scale, count, cut)
+        plan = _keep(alike, _text_plan(*arguments))
+    output = query if value is None else empty_output(query)
+    other = high if low is None else low
+    counted = high if count is None else count
+    kernels = _kernels("fused_text")
+
+    def launch() -> None:
+        partial = high
+        if plan.shares is not None:
+            partial = torch.empty(plan.shares, dtype=torch.float32, device=query.device)
+        kernels.attend_to_text[plan.grid](
+            query, key, values, output, high, other, partial, counted,
+            query if mask is None else mask, *plan.numbers, **plan.options,
+        )  # fmt: skip
+        if plan.fold is not None:
+            grid, numbers, options = plan.fold
+            kernels.fold_shares[grid](partial, high, other, counted, *numbers, **options)
+
+    launched(launch, query, key)
+    return output
+
+
+def _text_plan(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    high: Tensor,
+    low: Tensor | None,
+    first: int,
+    mask: Tensor | None,
+    scale: float,
+    count: Tensor | None,
+    cut: Blocks | None,
+) -> Plan:
+    values = key if value is None else value
     rows, heads, positions, channels = query.shape
     columns, images, apart = key.shape[2], high.shape[0], high.ndim == 4
     cut = cut or blocks.for_text(
         rows, positions, columns, heads, channels, query.element_size(),
-        _processors(query.device), attends=value is not None,
+        _processors(query.device), attends=value is not None, apart=apart,
     )  # fmt: skip
-    output = query if value is None else empty_output(query)
     meet = cut.splits > 1 and not apart
-    partial = high
-    if meet:
-        shape = (cut.splits, images, columns, positions)
-        partial = torch.empty(shape, dtype=torch.float32, device=query.device)
-    depth, width = cover(channels), cover(columns)
-    planes = (high.stride(0), high.stride(1) if apart else 0, high.stride(-2))
+    width = cover(columns)
+    numbers = (
+        positions, columns, heads, heads // key.shape[1], first, first + images,
+        _factor(scale, mask), 1.0 / heads,
+        *query.stride()[:3], *key.stride()[:3], *values.stride()[:3], *_plane_strides(high, low),
+        *_mask_strides(mask, query, columns),
+    )  # fmt: skip
+    options = {
+        **_sizes(query, mask, cut), "COLUMNS_MAIN": width.main, "COLUMNS_REST": width.rest,
+        "SPLITS": cut.splits, "VECTOR": _vector(query, key, values),
+        "ATTENDS": value is not None, "APART": apart, "PAIR": low is not None,
+        "COUNTS": count is not None and not meet,
+    }  # fmt: skip
     grid = (-(-positions // cut.positions), rows * cut.splits)
-    with launching(query, key):
-        attend_to_text[grid](
-            query, key, values, output, high, high if low is None else low, partial,
-            high if count is None else count, query if mask is None else mask,
-            positions, columns, heads, heads // key.shape[1], first, first + images,
-            _factor(scale, mask), 1.0 / heads,
-            *query.stride()[:3], *key.stride()[:3], *values.stride()[:3], *planes,
-            *_mask_strides(mask, query, columns),
-            DIM=channels, DIM_MAIN=depth.main, DIM_REST=depth.rest,
-            COLUMNS_MAIN=width.main, COLUMNS_REST=width.rest, BLOCK=cut.positions,
-            SPLITS=cut.splits, VECTOR=_vector(query, key, values), ATTENDS=value is not None,
-            MASK=_mask_kind(mask), APART=apart, PAIR=low is not None,
-            COUNTS=count is not None and not meet,
-            PRECISION=_precision(query), num_warps=cut.warps, num_stages=cut.stages,
-        )  # fmt: skip
-        if meet:
-            cells = 1024
-            fold_shares[(-(-columns * positions // cells), images)](
-                partial, high, high if low is None else low, high if count is None else count,
-                positions, columns, high.stride(0), high.stride(1),
-                SPLITS=cut.splits, PAIR=low is not None, COUNTS=count is not None, BLOCK=cells,
-            )  # fmt: skip
-    return output
+    if not meet:
+        return Plan(grid, numbers, options)
+    fold = (
+        (-(-columns * positions // _FOLDED), images),
+        (positions, columns, high.stride(0), high.stride(1)),
+        {
+            "SPLITS": cut.splits, "PAIR": low is not None, "COUNTS": count is not None,
+            "BLOCK": _FOLDED,
+        },
+    )  # fmt: skip
+    return Plan(grid, numbers, options, (cut.splits, images, columns, positions), fold)
 
 
 def launch_forward(
     query: Tensor, key: Tensor, value: Tensor | None, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """First pass: output, meaningless without a value, and lse ``(rows, heads, positions)``."""
-    from diffusers_rdaam.kernels.fused_long import attend_and_sum
-
     query, key = _ready(query), _ready(key)
-    values = key if value is None else _ready(value)
-    rows, heads, positions, channels = query.shape
+    value = None if value is None else _ready(value)
+    values = key if value is None else value
+    alike = (
+        query.shape, query.stride(), key.shape, key.stride(), query.dtype, query.device, scale,
+        None if value is None else value.stride(), _mask_facts(mask),
+        (query.data_ptr() | key.data_ptr() | values.data_ptr()) & 15,
+    )  # fmt: skip
+    plan = _plans.get(alike) or _keep(alike, _forward_plan(query, key, value, mask, scale))
     output = query if value is None else empty_output(query)
-    lse = torch.empty(rows, heads, positions, dtype=torch.float32, device=query.device)
-    depth = cover(channels)
-    cut = blocks.for_columns(key.shape[2], channels, query.element_size())
-    with launching(query, key):
-        attend_and_sum[(-(-positions // cut.positions), heads, rows)](
+    lse = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
+    kernels = _kernels("fused_long")
+
+    def launch() -> None:
+        kernels.attend_and_sum[plan.grid](
             query, key, values, output, lse, query if mask is None else mask,
-            positions, key.shape[2], heads, heads // key.shape[1], _factor(scale, mask),
-            *query.stride()[:3], *key.stride()[:3], *values.stride()[:3],
-            *_mask_strides(mask, query, key.shape[2]),
-            DIM=channels, DIM_MAIN=depth.main, DIM_REST=depth.rest, BLOCK=cut.positions,
-            TILE=cut.columns, VECTOR=_vector(query, key, values), ATTENDS=value is not None,
-            MASK=_mask_kind(mask), PRECISION=_precision(query),
-            num_warps=cut.warps, num_stages=cut.stages,
+            *plan.numbers, **plan.options,
         )  # fmt: skip
+
+    launched(launch, query, key)
     return output, lse
+
+
+def _forward_plan(
+    query: Tensor, key: Tensor, value: Tensor | None, mask: Tensor | None, scale: float
+) -> Plan:
+    values = key if value is None else value
+    rows, heads, positions, channels = query.shape
+    columns = key.shape[2]
+    cut = blocks.for_columns(columns, channels, query.element_size())
+    numbers = (
+        positions, columns, heads, heads // key.shape[1], _factor(scale, mask),
+        *query.stride()[:3], *key.stride()[:3], *values.stride()[:3],
+        *_mask_strides(mask, query, columns),
+    )  # fmt: skip
+    options = {
+        **_sizes(query, mask, cut), "TILE": cut.columns, "VECTOR": _vector(query, key, values),
+        "ATTENDS": value is not None,
+    }  # fmt: skip
+    return Plan((-(-positions // cut.positions), heads, rows), numbers, options)
 
 
 def launch_columns(
@@ -163,32 +270,98 @@ def launch_columns(
     cut: Blocks | None,
 ) -> None:
     """Second pass: the maps of columns whose positions' log-sum-exp is known."""
-    from diffusers_rdaam.kernels.fused_long import add_columns
-
     query, key = _ready(query), _ready(key)
+    alike = (
+        query.shape, query.stride(), key.shape, key.stride(), lse.stride(), high.shape,
+        high.stride(), None if low is None else low.stride(), query.dtype, query.device, scale,
+        count is None, cut, _mask_facts(mask), (query.data_ptr() | key.data_ptr()) & 15,
+    )  # fmt: skip
+    plan = _plans.get(alike)
+    if plan is None:
+        arguments = (query, key, lse, high, low, mask, scale, count, cut)
+        plan = _keep(alike, _columns_plan(*arguments))
+    kernels = _kernels("fused_long")
+
+    def launch() -> None:
+        kernels.add_columns[plan.grid](
+            query, key, lse, high, high if low is None else low,
+            high if count is None else count, query if mask is None else mask,
+            *plan.numbers, **plan.options,
+        )  # fmt: skip
+
+    launched(launch, query, key)
+
+
+def _columns_plan(
+    query: Tensor,
+    key: Tensor,
+    lse: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+    count: Tensor | None,
+    cut: Blocks | None,
+) -> Plan:
     rows, heads, positions, channels = query.shape
     columns, apart = key.shape[2], high.ndim == 4
-    depth = cover(channels)
     cut = cut or blocks.for_columns(columns, channels, query.element_size())
-    planes = (high.stride(0), high.stride(1) if apart else 0, high.stride(-2))
     grid = (
         -(-positions // cut.positions),
         -(-columns // cut.columns),
         rows * heads if apart else rows,
     )
-    with launching(query, key):
-        add_columns[grid](
-            query, key, lse, high, high if low is None else low,
-            high if count is None else count, query if mask is None else mask,
-            positions, columns, heads, heads // key.shape[1], _factor(scale, mask),
-            1.0 if apart else 1.0 / heads,
-            *query.stride()[:3], *key.stride()[:3], *lse.stride(), *planes,
-            *_mask_strides(mask, query, columns),
-            DIM=channels, DIM_MAIN=depth.main, DIM_REST=depth.rest, BLOCK=cut.positions,
-            TILE=cut.columns, VECTOR=_vector(query, key), MASK=_mask_kind(mask), APART=apart,
-            PAIR=low is not None, COUNTS=count is not None, PRECISION=_precision(query),
-            num_warps=cut.warps, num_stages=cut.stages,
-        )  # fmt: skip
+    numbers = (
+        positions, columns, heads, heads // key.shape[1], _factor(scale, mask),
+        1.0 if apart else 1.0 / heads,
+        *query.stride()[:3], *key.stride()[:3], *lse.stride(), *_plane_strides(high, low),
+        *_mask_strides(mask, query, columns),
+    )  # fmt: skip
+    options = {
+        **_sizes(query, mask, cut), "TILE": cut.columns, "VECTOR": _vector(query, key),
+        "APART": apart, "PAIR": low is not None, "COUNTS": count is not None,
+    }  # fmt: skip
+    return Plan(grid, numbers, options)
+
+
+@lru_cache(maxsize=4)
+def _kernels(name: str) -> ModuleType:
+    """A module of kernels, by its name; importing it imports Triton."""
+    return importlib.import_module(f"diffusers_rdaam.kernels.{name}")
+
+
+def _keep(alike: tuple[object, ...], plan: Plan) -> Plan:
+    if len(_plans) >= _MOST_PLANS:
+        _plans.clear()
+    _plans[alike] = plan
+    return plan
+
+
+def _sizes(query: Tensor, mask: Tensor | None, cut: Blocks) -> dict[str, Any]:
+    """Constants that all kernels of attention take."""
+    depth = cover(query.shape[3])
+    return {
+        "DIM": query.shape[3], "DIM_MAIN": depth.main, "DIM_REST": depth.rest,
+        "BLOCK": cut.positions, "MASK": _mask_kind(mask), "PRECISION": _precision(query),
+        "num_warps": cut.warps, "num_stages": cut.stages,
+    }  # fmt: skip
+
+
+def _plane_strides(high: Tensor, low: Tensor | None) -> tuple[int, int, int]:
+    """Of rows, heads and columns; 0 for heads where planes are of their mean.
+
+    Raises:
+        NotServedError: positions that are no neighbours, or a pair that is not laid out alike.
+    """
+    if high.stride(-1) != 1 or (low is not None and low.stride() != high.stride()):
+        raise NotServedError(
+            "Triton's kernels add to planes whose positions are neighbours, both of a pair alike"
+        )
+    return high.stride(0), high.stride(1) if high.ndim == 4 else 0, high.stride(-2)
+
+
+def _mask_facts(mask: Tensor | None) -> object:
+    return None if mask is None else (mask.shape, mask.stride(), mask.dtype)
 
 
 def _ready(tensor: Tensor) -> Tensor:

@@ -1,33 +1,77 @@
-"""The Triton kernels on trial: the first call of each kind is held against the definition.
+"""The Triton kernels on trial: the first call of each kind is held against two other kernels.
 
 Nobody may have run what a compiler makes of a kernel for this GPU, this driver and these sizes. So
-the first call of each kind runs once more into planes of its own, and some of its positions are
-computed in float64 beside. Where they differ, the kernels refuse calls like it from then on. That
-waits for the device once a kind; afterwards a call costs a look into a table.
+the first call of each kind is made once more before it counts: the same arguments, so that the same
+binary runs, into the same planes, whose sums wait on the host meanwhile. Every cell of every
+recorded row is then compared with the portable kernel, every output with torch's own attention, and
+some positions with the definition in float64. Where they differ, the kernels refuse calls like it
+from then on. That waits for the device once a kind; afterwards a call costs a look into a table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.kernels import fused, reference
+from diffusers_rdaam.kernels import fused
 from diffusers_rdaam.kernels.fused_launch import refuse
-from diffusers_rdaam.kernels.planes import read_planes
+from diffusers_rdaam.kernels.trial_call import TriedCall
 
-# Positions at either end of the grid that are looked at: the last block is seldom a whole one.
-LOOKED_AT = 16
-# Columns that are recorded for it, where the log-sum-exp allows a choice.
-COLUMNS = 256
-# A wrong kernel is off by far more, and rounding by far less: of probabilities, and of outputs by
-# their type, relative to the largest value.
-_MAPS = 1e-4
-# One plane alone rounds what is added to it.
-_SINGLE = 1e-3
-_OUTPUT = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# What a trial allocates on the device at most beyond what the call itself does, which are its
+# output and the sums of its shares of heads. It works in parts of a size that keeps to it.
+MOST_BYTES = 8 * 2**20
 
-_proved: set[tuple[object, ...]] = set()
+Kind = tuple[object, ...]
+_proved: set[Kind] = set()
 _MOST = 4096
+
+NOT_FINITE = "Triton's kernel has not been tried yet, and these queries or keys are not finite"
+CAPTURING = (
+    "Triton's kernel has not been tried at this size, and cannot be while a CUDA graph is being "
+    "captured: make one call outside of the capture first"
+)
+NO_MEMORY = "there was no memory to try Triton's kernel"
+
+
+def kind_of(
+    query: Tensor,
+    key: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    mask: Tensor | None,
+    scale: float,
+    lse: Tensor | None,
+    value: Tensor | None,
+    first: int,
+    count: Tensor | None,
+) -> Kind:
+    """What calls have in common that are one kind: all that decides which binary runs, and how.
+
+    Shapes and strides decide blocks and shares; Triton compiles anew where an address or a stride
+    is a multiple of 16, and where a number is 1.
+    """
+    return (
+        query.device, query.dtype, key.dtype, first, scale,
+        query.shape, query.stride(), query.data_ptr() & 15,
+        key.shape, key.stride(), key.data_ptr() & 15,
+        high.shape, high.stride(), high.data_ptr() & 15, high.dtype,
+        low if low is None else (low.shape, low.stride(), low.data_ptr() & 15, low.dtype),
+        count if count is None else count.data_ptr() & 15,
+        mask if mask is None else (mask.shape, mask.stride(), mask.dtype, mask.data_ptr() & 15),
+        lse if lse is None else (lse.shape, lse.stride(), lse.dtype, lse.data_ptr() & 15),
+        value if value is None else (
+            value.shape, value.stride(), value.dtype, value.data_ptr() & 15
+        ),
+    )  # fmt: skip
+
+
+def is_proved(kind: Kind) -> bool:
+    """Whether the kernels were right for calls of this kind."""
+    return kind in _proved
 
 
 def prove(
@@ -41,99 +85,81 @@ def prove(
     lse: Tensor | None = None,
     value: Tensor | None = None,
     first: int = 0,
-) -> None:
+    count: Tensor | None = None,
+) -> str | None:
     """See that the kernels are right for calls of this kind.
 
     Args:
         query, key, mask, scale, lse, value, first: of the call, see
             :mod:`diffusers_rdaam.kernels.fused`; with ``value`` it is one that attends.
-        high, low: its planes, which are not touched.
+        high, low, count: its planes and its number of additions. The trial works in them, and
+            leaves them with the numbers that they came with.
+
+    Returns:
+        None where they are right; else why that cannot be said now. The next call is asked again.
 
     Raises:
-        NotServedError: they are not, or could not be launched.
+        NotServedError: they are wrong, or could not be launched.
     """
-    kind = (
-        query.device, query.dtype, query.shape, key.shape, high.shape, low is None,
-        None if mask is None else (mask.dtype, mask.shape), lse is None, value is None,
-    )  # fmt: skip
-    if kind in _proved or 0 in high.shape or _cannot_wait(query):
-        return
-    if not (bool(query.isfinite().all()) and bool(key.isfinite().all())):
-        # Nothing can be said about these; the next call is asked again.
-        return
-    if not _agrees(query, key, high, low, mask, scale, lse, value, first):
+    # A recorded call counts. Without a number the trial still has to run what does.
+    if count is None:
+        count = torch.zeros(1, dtype=torch.int32, device=query.device)
+    kind = kind_of(query, key, high, low, mask, scale, lse, value, first, count)
+    if kind in _proved or 0 in high.shape:
+        return None
+    if _capturing(query):
+        return CAPTURING
+    call = TriedCall(query, key, high, low, count, mask, scale, lse, value, first)
+    try:
+        if not _is_finite(query, key):
+            return NOT_FINITE
+        right = _is_right(call)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return f"{NO_MEMORY} ({type(error).__name__})"
+    if not right:
         why = "Triton's kernel was tried on this device and did not agree with the definition"
         raise refuse(query, key, why)
     if len(_proved) >= _MOST:
         _proved.clear()
     _proved.add(kind)
+    return None
 
 
-def _cannot_wait(query: Tensor) -> bool:
+def _capturing(query: Tensor) -> bool:
     return query.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def _agrees(
-    query: Tensor,
-    key: Tensor,
-    high: Tensor,
-    low: Tensor | None,
-    mask: Tensor | None,
-    scale: float,
-    lse: Tensor | None,
-    value: Tensor | None,
-    first: int,
-) -> bool:
-    if lse is not None and key.shape[2] > COLUMNS:
-        key = key[:, :, :COLUMNS]
-        mask = None if mask is None or mask.shape[3] == 1 else mask[..., :COLUMNS]
-    shape = (*high.shape[:-2], key.shape[2], high.shape[-1])
-    sums = high.new_zeros(shape)
-    remainders = None if low is None else low.new_zeros(shape)
-    output = None
-    if value is None:
-        fused.accumulate(query, key, sums, remainders, mask=mask, scale=scale, lse=lse)
-    else:
-        output = fused.attend(
-            query, key, value, sums, remainders, first=first, mask=mask, scale=scale
-        )
-    at = torch.arange(query.shape[2], device=query.device)
-    at = torch.cat((at[:LOOKED_AT], at[-LOOKED_AT:]))
-    probabilities = _definition(query, key, mask, scale, lse, first, at)
-    maps = probabilities if high.ndim == 4 else probabilities.mean(dim=1)
-    found = read_planes(sums, remainders)[:1, ..., at].mT
-    # NaN is no more than nothing, so it does not agree.
-    if not (found - maps).abs().max() <= (_MAPS if low is not None else _SINGLE):
-        return False
-    if output is None or value is None:
-        return True
-    values = _of_row(value, first).repeat_interleave(query.shape[1] // value.shape[1], dim=1)
-    difference = (_of_row(output, first)[:, :, at] - probabilities @ values).abs().max()
-    return bool(difference <= _OUTPUT[query.dtype] * values.abs().max())
+def _is_finite(*tensors: Tensor) -> bool:
+    # Their extremes are not numbers where one element is none; no tensor of their size is made.
+    return all(bool(end.isfinite()) for tensor in tensors for end in torch.aminmax(tensor))
 
 
-def _definition(
-    query: Tensor,
-    key: Tensor,
-    mask: Tensor | None,
-    scale: float,
-    lse: Tensor | None,
-    first: int,
-    at: Tensor,
-) -> Tensor:
-    """Probabilities ``(1, heads, positions, columns)`` of one row at some positions, in float64."""
-    if mask is not None:
-        mask = mask if mask.shape[0] == 1 else mask[first : first + 1]
-        mask = mask if mask.shape[2] == 1 else mask[:, :, at]
-        mask = mask if mask.dtype == torch.bool else mask.double()
-    return reference.attention_probabilities(
-        _of_row(query, first)[:, :, at],
-        _of_row(key, first),
-        mask=mask,
-        scale=scale,
-        lse=None if lse is None else _of_row(lse, first)[:, :, at],
-    )
+@torch.no_grad()
+def _is_right(call: TriedCall) -> bool:
+    # The kernels compute as if there were no autocast, and so does what they are held against.
+    with torch.autocast(call.query.device.type, enabled=False), _emptied(call):
+        output = None
+        added: dict[str, Any] = {"mask": call.mask, "scale": call.scale, "count": call.count}
+        if call.value is None:
+            fused.accumulate(call.query, call.key, call.high, call.low, lse=call.lse, **added)
+        else:
+            output = fused.attend(
+                call.query, call.key, call.value, call.high, call.low, first=call.first, **added
+            )
+        if int(call.count) != 1:
+            return False
+        return call.maps_agree() and (output is None or call.output_agrees(output))
 
 
-def _of_row(tensor: Tensor, row: int) -> Tensor:
-    return tensor[row : row + 1].double()
+@contextmanager
+def _emptied(call: TriedCall) -> Iterator[None]:
+    """Planes and count at 0; afterwards as they were. Meanwhile they wait on the host."""
+    tensors = [tensor for tensor in (call.high, call.low, call.count) if tensor is not None]
+    kept = [tensor.to("cpu", copy=True) for tensor in tensors]
+    try:
+        for tensor in tensors:
+            tensor.zero_()
+        yield
+    finally:
+        for tensor, before in zip(tensors, kept, strict=True):
+            tensor.copy_(before)

@@ -7,6 +7,8 @@ change their planes; which kernel serves a call is found out when it runs.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -87,6 +89,48 @@ def attend(
     return _attend(*arguments) if torch.compiler.is_compiling() else _run_attend(*arguments)
 
 
+def attend_or_why(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    *,
+    first: int,
+    mask: Tensor | None = None,
+    scale: float,
+    count: Tensor | None = None,
+) -> tuple[Tensor, str | None]:
+    """:func:`attend` of eager calls, and why the fused kernel did not serve it; None where it did.
+
+    Then torch's own attention makes the output, and the maps are made beside it.
+    """
+    fused, trial = _triton()
+    call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
+    kind = trial.kind_of(query, key, high, low, mask, scale, None, value, first, count)
+    proved = trial.is_proved(kind) and not fused.refused
+    why = None if proved else fused.unserved(query, key, value=value)
+    try:
+        if not proved and why is None:
+            check(query, key, high, low, mask=mask, value=value, first=first)
+            why = trial.prove(query, key, high, low, value=value, **call)
+        if why is None:
+            return fused.attend(query, key, value, high, low, **call), None
+    except (fused.NotServedError, torch.OutOfMemoryError) as error:
+        # Nothing was added.
+        why = _first_line(error)
+    # Compiled code has promised the fused kernel's strides. Eager callers ask before they call.
+    grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
+    output = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scale, **grouped
+    )
+    rows = slice(first, first + high.shape[0])
+    if mask is not None and mask.shape[0] > 1:
+        mask = mask[rows]
+    _run_beside(query[rows], key[rows], high, low, mask, scale, None, count)
+    return output.transpose(1, 2).contiguous().transpose(1, 2), why
+
+
 def unserved(query: Tensor, key: Tensor, *, value: Tensor) -> str | None:
     """Why the fused kernel does not serve a call; None where it does."""
     from diffusers_rdaam.kernels import fused
@@ -117,22 +161,24 @@ def _run_beside(
     lse: Tensor | None,
     count: Tensor | None,
 ) -> str | None:
-    # Not above: where no kernel of Triton's is asked for, nothing of it is loaded.
-    from diffusers_rdaam.kernels import fused, fused_trial
-
-    why = fused.unserved(query, key, lse=lse)
-    added: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
-    if why is None:
-        if not check(query, key, high, low, mask=mask, lse=lse):
+    fused, trial = _triton()
+    call: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
+    # What was proved has been checked and is served, unless something was refused since.
+    kind = trial.kind_of(query, key, high, low, mask, scale, lse, None, 0, count)
+    proved = trial.is_proved(kind) and not fused.refused
+    why = None if proved else fused.unserved(query, key, lse=lse)
+    try:
+        if not proved and why is None:
+            if not check(query, key, high, low, mask=mask, lse=lse):
+                return None
+            why = trial.prove(query, key, high, low, **call)
+        if why is None:
+            fused.accumulate(query, key, high, low, **call)
             return None
-        tried: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse}
-        try:
-            fused_trial.prove(query, key, high, low, **tried)
-            fused.accumulate(query, key, high, low, **added)
-            return None
-        except fused.NotServedError as error:
-            why = str(error)
-    portable.accumulate(query, key, high, low, **added)
+    except (fused.NotServedError, torch.OutOfMemoryError) as error:
+        # Nothing was added.
+        why = _first_line(error)
+    portable.accumulate(query, key, high, low, **call)
     return why
 
 
@@ -147,27 +193,21 @@ def _run_attend(
     mask: Tensor | None,
     scale: float,
 ) -> Tensor:
+    call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
+    return attend_or_why(query, key, value, high, low, **call)[0]
+
+
+@lru_cache(maxsize=1)
+def _triton() -> tuple[ModuleType, ModuleType]:
+    """The modules of Triton's kernels: loaded where one is asked for, and looked up once."""
     from diffusers_rdaam.kernels import fused, fused_trial
 
-    if fused.unserved(query, key, value=value) is None:
-        check(query, key, high, low, mask=mask, value=value, first=first)
-        added: dict[str, Any] = {"first": first, "mask": mask, "scale": scale}
-        try:
-            fused_trial.prove(query, key, high, low, value=value, **added)
-            return fused.attend(query, key, value, high, low, count=count, **added)
-        except fused.NotServedError:
-            # Nothing was added; from now on it is among the calls that are not served.
-            pass
-    # Compiled code has promised the fused kernel's strides. Eager callers ask before they call.
-    grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-    output = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, **grouped
-    )
-    rows = slice(first, first + high.shape[0])
-    if mask is not None and mask.shape[0] > 1:
-        mask = mask[rows]
-    _run_beside(query[rows], key[rows], high, low, mask, scale, None, count)
-    return output.transpose(1, 2).contiguous().transpose(1, 2)
+    return fused, fused_trial
+
+
+def _first_line(error: Exception) -> str:
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return first
 
 
 def _run_beside_silently(*arguments: Any) -> None:

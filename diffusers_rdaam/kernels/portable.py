@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from diffusers_rdaam import float32_products
 from diffusers_rdaam.kernels.checks import check
+from diffusers_rdaam.kernels.logits import Logits
 from diffusers_rdaam.kernels.planes import add_to_planes
 from diffusers_rdaam.shapes import AttentionMask, HeadMeans, Key, LogSums, Plane, Query
 
@@ -23,9 +25,6 @@ CELLS_ELSEWHERE = 2**22
 # Shorter tiles would cost more in calls than in arithmetic.
 SHORTEST_TILE = 64
 
-_HALVES = (torch.float16, torch.bfloat16)
-# Products of halves come as float32, unrounded, on CUDA devices of torch 2.8 and later.
-_MULTIPLIES_HALVES = "dtype" in torch.ops.aten.bmm.overloads() and torch.version.hip is None
 _LOG2_E = math.log2(math.e)
 
 
@@ -45,9 +44,9 @@ def accumulate(
 
     Planes ``(rows, heads, tokens, pixels)`` take each head's own probabilities instead.
 
-    Logits are float32 whatever the inputs' type, and autocast is off: bf16 logits would put the
-    probabilities off by up to 3 %. Only in-place tensor operations, so that a compiled denoiser
-    neither breaks its graph nor recompiles.
+    Logits are float32 whatever the inputs' type and the host's settings, and autocast is off: bf16
+    logits would put the probabilities off by up to 3 %. Only in-place tensor operations, so that a
+    compiled denoiser neither breaks its graph nor recompiles.
 
     Args:
         query, key, high, low, mask, scale, lse: see :mod:`diffusers_rdaam.kernels.reference`. With
@@ -73,8 +72,13 @@ def accumulate(
         mask = _added(mask, rows)
     if lse is not None:
         lse = _shift(lse, heads=1 if apart else heads, masked=mask is not None)
+    # One operator makes the softmax where each is a launch. Elsewhere, and of a log-sum-exp, powers
+    # of 2 do: a quarter of the price of e's on a processor. A mask is not multiplied with their
+    # factor, because its finite minimum would overflow.
+    together = lse is None and float32_products.device_type(query.device) != "cpu"
+    softmax = _softmax_elsewhere if together else _softmax
     with _without_autocast(query.device.type):
-        keys = _prepare(key, heads, scale, masked=mask is not None, soft=lse is None)
+        logits = Logits.of(query, key, scale if together or mask is not None else scale * _LOG2_E)
         for first in range(0, rows, step):
             row = slice(first, first + step)
             for start in range(0, pixels, positions):
@@ -82,11 +86,10 @@ def accumulate(
                 cut = None if mask is None else _cut(mask[row], part)
                 queries = query[row, :, part]
                 if lse is not None:
-                    maps = _exponentials(queries, keys[row], cut, lse[row, :, part], apart=apart)
-                elif query.device.type == "cpu":
-                    maps = _softmax(queries, keys[row], cut, apart=apart)
+                    powers = logits[row](queries, lse[row, :, part])
+                    maps = _exponentials(powers, cut, apart=apart)
                 else:
-                    maps = _softmax_elsewhere(queries, keys[row], cut, scale, apart=apart)
+                    maps = softmax(logits[row](queries), cut, apart=apart)
                 remainder = None if low is None else low[row, ..., part]
                 add_to_planes(maps, high[row, ..., part], remainder)
 
@@ -103,44 +106,18 @@ def tile_positions(cells_per_position: int, device: torch.device) -> int:
 
     A power of two: a tenth is lost where the rows of logits end within a vector register.
     """
-    cells = CELLS_ON_CPU if device.type == "cpu" else CELLS_ELSEWHERE
+    cells = CELLS_ON_CPU if float32_products.device_type(device) == "cpu" else CELLS_ELSEWHERE
     most = max(SHORTEST_TILE, cells // cells_per_position)
     return 1 << (most.bit_length() - 1)
 
 
-def product_type(dtype: torch.dtype, device: torch.device, *, soft: bool = True) -> torch.dtype:
-    """The type in which queries are multiplied with keys; the products are float32 in any case.
+def _softmax(powers: Tensor, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
+    """One tile's softmax over the tokens: mean over the heads, or the heads ``apart``.
 
     Args:
-        dtype: of queries and keys.
-        device: where they are.
-        soft: whether the softmax is made here; False where its log-sum-exp is given.
+        powers: the logits, times log2(e) where there is no mask; overwritten.
+        mask: of the tile, as what is added.
     """
-    halves = dtype in _HALVES and device.type == "cuda" and _MULTIPLIES_HALVES
-    return dtype if soft and halves else torch.float32
-
-
-def _prepare(key: Key, heads: int, scale: float, *, masked: bool, soft: bool) -> Tensor:
-    """The keys, one head for each of the queries', as the products below take them.
-
-    Scaled float32; without a mask also multiplied by log2(e): ``2 ** x`` is a quarter of the price
-    of ``e ** x`` on a processor. A mask is not scaled with them, because its finite minimum would
-    overflow. Where one operator makes the softmax there is no such factor, and where the device
-    multiplies halves into float32, no copy.
-    """
-    together = soft and key.device.type != "cpu"
-    if product_type(key.dtype, key.device, soft=soft) == torch.float32:
-        key = key.float() * (scale if masked or together else scale * _LOG2_E)
-    if key.shape[1] != heads:
-        key = key.repeat_interleave(heads // key.shape[1], dim=1)
-    return key
-
-
-def _softmax(query: Query, keys: Key, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
-    """One tile's softmax over the tokens: mean over the heads, or the heads ``apart``."""
-    # Tokens before pixels: the sums then run along rows of neighbours, and a tile is added to the
-    # planes without a transposition.
-    powers = keys @ query.float().transpose(-1, -2)
     if mask is not None:
         powers += mask.transpose(-1, -2)
     powers -= powers.amax(dim=-2, keepdim=True)
@@ -155,17 +132,8 @@ def _softmax(query: Query, keys: Key, mask: AttentionMask | None, *, apart: bool
     return powers if apart else powers.sum(dim=1)
 
 
-def _softmax_elsewhere(
-    query: Query, keys: Key, mask: AttentionMask | None, scale: float, *, apart: bool
-) -> HeadMeans:
+def _softmax_elsewhere(logits: Tensor, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
     """The same in as few calls as there are operators for it: each is a launch."""
-    if keys.dtype == torch.float32:
-        logits = keys @ query.float().transpose(-1, -2)
-    else:
-        # Halves: `_prepare` has left them as they are.
-        columns = query.to(keys.dtype).flatten(0, 1).transpose(-1, -2)
-        products = torch.bmm(keys.flatten(0, 1), columns, out_dtype=torch.float32)
-        logits = products.unflatten(0, query.shape[:2]).mul_(scale)
     if mask is not None:
         logits += mask.transpose(-1, -2)
     maps = logits.softmax(dim=-2)
@@ -181,14 +149,8 @@ def _shift(lse: LogSums, *, heads: int, masked: bool) -> Tensor:
     return shift if masked else shift.mul_(_LOG2_E)
 
 
-def _exponentials(
-    query: Query, keys: Key, mask: AttentionMask | None, shift: LogSums, *, apart: bool
-) -> HeadMeans:
-    """One tile's probabilities where the sum over all columns is known."""
-    (rows, heads), tokens = query.shape[:2], keys.shape[2]
-    columns = query.float().flatten(0, 1).transpose(-1, -2)
-    added = shift.flatten(0, 1).unsqueeze(1).expand(-1, tokens, -1)
-    powers = torch.baddbmm(added, keys.flatten(0, 1), columns).unflatten(0, (rows, heads))
+def _exponentials(powers: Tensor, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
+    """One tile's probabilities from logits whose log-sum-exp has been taken off."""
     if mask is not None:
         powers += mask.transpose(-1, -2)
         powers *= _LOG2_E

@@ -250,7 +250,8 @@ class RDAAMPipelineMixin:
         self, *, height: int, width: int, steps: int, images: int = 1, columns: int = 77
     ) -> int:
         """Bytes that a run's maps and queries will take on the denoiser's device, with the options
-        set. Queries that are kept elsewhere take those of one step there.
+        set. Queries that are kept elsewhere take those of one step there. Where Triton's kernels
+        record, the most that it takes to try them in the first call is counted too.
 
         Args:
             height, width: of the images, in pixels.

@@ -32,6 +32,10 @@ def attend(
     """
     # The stock call passes no scale, so attention used this one, whatever attn.scale says.
     scale = key.shape[-1] ** -0.5
+    if isinstance(observer, Target) and observer.plain:
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        observe(observer, query, key, mask, scale)
+        return attended
     target, others = (
         (observer.observers[0], observer.observers[1:])
         if isinstance(observer, Several)
@@ -133,12 +137,9 @@ def _in_one_pass(
         scale=scale,
         count=first.count,
     )
+    told = choice.used.name, choice.used.reason
     target.add_from(1, query, key, mask, scale)
     if not torch.compiler.is_compiling():
-        # A kernel that could not be launched is among those that are not served from now on.
-        why = unserved(query, key, value=value)
-        if why is None:
-            choice.used.tell(choice.name, choice.reason)
-        else:
-            choice.used.tell("portable", why)
+        # Of the branches after it the maps alone are made.
+        choice.used.tell(*told)
     return attended

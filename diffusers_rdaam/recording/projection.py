@@ -75,8 +75,10 @@ def _key(attn: Attention, context: Tensor, normalize: bool) -> Tensor:
 
 def split(attn: Attention, states: Tensor) -> Tensor:
     """``(rows, n, heads * dim)`` by heads, ``(rows, heads, n, dim)``."""
-    # einops would take longer than everything else that a recorded call does in Python.
-    return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+    # einops would take longer than everything else that a recorded call does in Python, and
+    # unflatten is written in it.
+    rows, count, width = states.shape
+    return states.view(rows, count, attn.heads, width // attn.heads).transpose(1, 2)
 
 
 def finish(attn: Attention, attended: Tensor, residual: Tensor) -> Tensor:

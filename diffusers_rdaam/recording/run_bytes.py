@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffusers_rdaam.kernels.dispatch import choose, trial_bytes
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.expected import shape_for
 from diffusers_rdaam.recording.families import family_of
@@ -23,6 +24,8 @@ def run_bytes(
 ) -> int:
     """Bytes of the text maps, of self-attention, and of queries as far as they are kept there.
 
+    With Triton's kernels also what it takes at most to try them, in the first denoiser call.
+
     Args:
         pipe: a pipeline of a known family.
         template: with its options.
@@ -38,4 +41,5 @@ def run_bytes(
         sizes = {site.name: family.grid(site, latent_size) for site in sites}
         own = own_shapes(template, sizes, images, steps, wanted, device="meta")
         wanted += sum(shape.nbytes for shape in own)
-    return wanted + device_bytes(template, family, denoiser, latent_size, images, steps)
+    wanted += device_bytes(template, family, denoiser, latent_size, images, steps)
+    return wanted + trial_bytes(choose(template.backend, device=pipe._execution_device))

@@ -55,6 +55,12 @@ class Target:
     own: bool = False
     choice: Choice | None = None
 
+    def __post_init__(self) -> None:
+        # Asked in every call, so worked out once: whether the maps of a text are added beside an
+        # attention of its own; and how many columns and positions a call has.
+        self.plain = not self.own and (self.choice is None or self.choice.attend is None)
+        self._columns, self._positions = self.branches[0].high.shape[-2:]
+
     @classmethod
     def of(
         cls,
@@ -101,22 +107,23 @@ class Target:
             with torch.no_grad():
                 self.add_from(index, query, key, mask, scale, lse)
             return
-        for branch in self.branches[index:]:
-            queries, keys, part, sums = query, key, mask, lse
+        for branch in self.branches if index == 0 else self.branches[index:]:
+            queries, keys, masks, sums = query, key, mask, lse
             start, rows = branch.start, branch.stop - branch.start
             if rows != query.shape[0]:
-                queries, keys = query.narrow(0, start, rows), key.narrow(0, start, rows)
+                part = slice(start, start + rows)
+                queries, keys = query[part], key[part]
                 # One row of a mask is of all.
                 if mask is not None and mask.shape[0] > 1:
-                    part = mask.narrow(0, start, rows)
+                    masks = mask[part]
                 if lse is not None:
-                    sums = lse.narrow(0, start, rows)
+                    sums = lse[part]
             self.accumulate(
                 queries,
                 keys,
                 branch.high,
                 branch.low,
-                mask=part,
+                mask=masks,
                 scale=scale,
                 lse=sums,
                 count=branch.count,
@@ -124,33 +131,35 @@ class Target:
 
     def fits(self, query: Tensor, key: Tensor) -> bool:
         """Whether a call has the rows, positions and columns expected; noted where it has not."""
-        columns, positions = self.branches[0].high.shape[-2:]
-        if self.rows is not None and query.shape[0] != self.rows:
-            self._misfits(
-                f"with {query.shape[0]} rows, where its denoiser call has {self.rows}: something "
+        rows, _, positions, _ = query.shape
+        columns = key.shape[2]
+        right = positions == self._positions and columns == self._columns
+        if right and (self.rows is None or rows == self.rows):
+            return True
+        self._misfits(self._difference(rows, positions, columns))
+        return False
+
+    def _difference(self, rows: int, positions: int, columns: int) -> str:
+        if self.rows is not None and rows != self.rows:
+            return (
+                f"with {rows} rows, where its denoiser call has {self.rows}: something "
                 "splits the batch inside of the denoiser, or multiplies it"
             )
-            return False
-        if query.shape[2] != positions:
-            self._misfits(
-                f"from {query.shape[2]} image positions, where {positions} were expected of its "
+        if positions != self._positions:
+            return (
+                f"from {positions} image positions, where {self._positions} were expected of its "
                 "level and the latent's size: this denoiser's samplers are not known, or something "
                 "cuts its input into tiles"
             )
-            return False
-        if key.shape[2] == columns:
-            return True
         if self.own:
-            self._misfits(
-                f"to {key.shape[2]} image positions, where {columns} were expected: something adds "
-                "positions, or merges some"
+            return (
+                f"to {columns} image positions, where {self._columns} were expected: something "
+                "adds positions, or merges some"
             )
-        else:
-            self._misfits(
-                f"to {key.shape[2]} columns, where {columns} were expected of the text: something "
-                "adds columns to it, or leaves some out"
-            )
-        return False
+        return (
+            f"to {columns} columns, where {self._columns} were expected of the text: something "
+            "adds columns to it, or leaves some out"
+        )
 
     def _misfits(self, what: str) -> None:
         self.misfit = (

@@ -9,13 +9,13 @@ from diffusers_rdaam.errors import (
     NoAttributionError,
     SiteMisfitWarning,
 )
-from diffusers_rdaam.kernels.dispatch import choose, warn_of_another
+from diffusers_rdaam.kernels.dispatch import choose, trial_bytes, warn_of_another
 from diffusers_rdaam.recording.accumulator import (
     AccumulatorShape,
     HeatMapAccumulator,
     check_single_plane,
 )
-from diffusers_rdaam.recording.budget import check_budget, price_text
+from diffusers_rdaam.recording.budget import check_budget, megabytes, price_text
 from diffusers_rdaam.recording.expected import shape_for
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.frames import Frames, ImageMaps
@@ -59,7 +59,8 @@ class TextMaps:
             InputError: over the budget, or a single plane would stagnate.
         """
         template = self.template
-        warn_of_another(template.backend, choose(template.backend, device=call.device))
+        choice = choose(template.backend, device=call.device)
+        warn_of_another(template.backend, choice)
         shape = shape_for(
             template,
             self.family,
@@ -88,7 +89,10 @@ class TextMaps:
         if not (template.keep or template.keep_negative):
             return None
         open_ended = "steps" in template.keep and calls is None
-        return price_text(template, shape, count, open_ended=open_ended)
+        told = price_text(template, shape, count, open_ended=open_ended)
+        if trial := trial_bytes(choice):
+            told += f" To try the kernels, the first call takes up to {megabytes(trial)} more."
+        return told
 
     def check(self, call: DenoiserCall, images: set[int], progress: Progress) -> None:
         """See that a call is like the first one.

@@ -15,7 +15,7 @@ from benchmarks.ceilings import Ceilings, Work
 from benchmarks.roofline import Site
 from benchmarks.sizes import SD15, SDXL
 from benchmarks.timing import Sample
-from diffusers_rdaam.kernels import portable
+from diffusers_rdaam.kernels import logits
 
 SITE = Site("toy", 48, 2, 16, 3)
 CEILINGS = Ceilings(1e9, {torch.float32: 4e9, torch.float16: 8e9}, 2e9)
@@ -54,10 +54,10 @@ def test_the_portable_kernel_is_held_against_the_products_that_it_makes(
     def product(dtype: torch.dtype, device: str) -> torch.dtype:
         return SITE.work("portable.accumulate", dtype, device).dtype
 
-    monkeypatch.setattr(portable, "_MULTIPLIES_HALVES", True)
+    monkeypatch.setattr(logits, "_MULTIPLIES_HALVES", True)
     assert product(torch.float16, "cuda") == torch.float16
     assert product(torch.float32, "cuda") == product(torch.float16, "cpu") == torch.float32
-    monkeypatch.setattr(portable, "_MULTIPLIES_HALVES", False)
+    monkeypatch.setattr(logits, "_MULTIPLIES_HALVES", False)
     assert product(torch.float16, "cuda") == torch.float32
 
 

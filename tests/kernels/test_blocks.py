@@ -49,26 +49,39 @@ def test_a_cover_is_of_powers_of_two_and_holds_the_size(size):
     size=st.sampled_from([2, 4]),
     attends=st.booleans(),
 )
-def test_shares_of_heads_are_equal_and_fill_the_device(
+def test_programs_fill_the_device_as_far_as_there_are_heads(
     rows, positions, columns, heads, channels, size, attends
 ):
     processors = 132
     cut = blocks.for_text(
         rows, positions, columns, heads, channels, size, processors, attends=attends
     )
-    assert heads % cut.splits == 0
-    programs = rows * -(-positions // cut.positions) * cut.splits
-    assert cut.splits == heads or 4 * programs >= 3 * processors
+    assert 1 <= cut.splits <= heads
+    programs = rows * -(-positions // cut.positions)
+    assert cut.splits == heads or programs * cut.splits >= blocks.PROGRAMS * processors
     # One share fewer would not have been enough.
-    fewer = [n for n in range(1, cut.splits) if heads % n == 0]
-    assert not fewer or 4 * programs // cut.splits * fewer[-1] < 3 * processors
+    assert cut.splits == 1 or programs * (cut.splits - 1) < blocks.PROGRAMS * processors
+    # Blocks are halved before sums of many shares meet.
+    assert cut.splits <= blocks.MOST_SHARES or cut.positions == blocks.SMALLEST
 
 
-def test_sizes_of_released_models():
-    """Of a guided call on 132 multiprocessors: one program a multiprocessor, nothing shared."""
-    largest = blocks.for_text(2, 4096, 77, 8, 40, 2, 132, attends=True)
-    assert (largest.positions, largest.splits, largest.stages) == (64, 1, 2)
-    assert blocks.for_text(2, 1024, 77, 20, 64, 2, 132, attends=True).splits == 4
+def test_no_sums_meet_where_heads_are_apart():
+    """So the blocks stay large, whatever number of shares that takes."""
+    cut = blocks.for_text(1, 1024, 77, 20, 64, 2, 132, attends=False, apart=True)
+    assert (cut.positions, cut.splits) == (64, 17)
+
+
+@pytest.mark.parametrize("processors", [108, 132])
+@pytest.mark.parametrize(("rows", "attends"), [(1, False), (2, True), (2, False)])
+@pytest.mark.parametrize(
+    ("positions", "heads", "channels"),
+    [(4096, 8, 40), (1024, 8, 80), (4096, 10, 64), (1024, 20, 64)],
+)
+def test_sizes_of_released_models(positions, heads, channels, rows, attends, processors):
+    """At 64x64 and 32x32 of Stable Diffusion 1.5 and SDXL: two programs a multiprocessor."""
+    cut = blocks.for_text(rows, positions, 77, heads, channels, 2, processors, attends=attends)
+    assert rows * -(-positions // cut.positions) * cut.splits >= 2 * processors
+    assert cut.splits <= 5
 
 
 @pytest.mark.parametrize(
@@ -82,6 +95,8 @@ def test_sizes_of_released_models():
         (256, 160, 2, False),
         (77, 64, 4, True),
         (77, 80, 4, False),
+        (128, 40, 4, True),
+        (154, 40, 4, False),
     ],
 )
 def test_what_fits_one_tile(columns, channels, size, fits):

@@ -49,7 +49,7 @@ def test_kernels_of_triton_where_they_run(backend):
     # As everywhere in the tests, by Triton's interpreter.
     choice = choose(backend, device=CPU)
     assert (choice.name, choice.reason, choice.wants_lse) == (backend, "asked for on cpu", True)
-    assert (choice.attend is operator.attend) == (backend == "fused")
+    assert (choice.attend is not None) == (backend == "fused")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_another(backend, choice)

@@ -1,12 +1,23 @@
-"""The first call of each kind is held against the definition; a wrong kernel records nothing."""
+"""The first call of each kind is held against other kernels; a wrong one records nothing."""
 
 from __future__ import annotations
+
+import weakref
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from diffusers_rdaam.kernels import fused, fused_launch, fused_trial, operator, portable
+from diffusers_rdaam.kernels import (
+    fused,
+    fused_launch,
+    fused_trial,
+    operator,
+    portable,
+    trial_call,
+)
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
@@ -43,10 +54,37 @@ def spoiled(monkeypatch, name, spoil):
 
     def wrong(query, key, *others, **options):
         result = right(query, key, *others, **options)
-        spoil(others, result)
+        spoil(others, result, options)
         return result
 
     monkeypatch.setattr(fused, name, wrong)
+
+
+def planes_of(others):
+    """High and low, whether it attends or not."""
+    return [plane for plane in others if plane is not None and plane.dtype == torch.float16]
+
+
+def nothing_with_a_count(others, options):
+    for plane in planes_of(others):
+        plane.mul_(0.0 if options["count"] is not None else 1.0)
+
+
+WRONG_MAPS = {
+    "a percent too much": lambda others, options: planes_of(others)[0].mul_(1.01),
+    "nothing": lambda others, options: planes_of(others)[0].zero_(),
+    "no number at the end": lambda others, options: planes_of(others)[0][..., -1].fill_(torch.nan),
+    "turned round": lambda others, options: planes_of(others)[0].copy_(
+        planes_of(others)[0].flip(-1)
+    ),
+    "nothing between the ends": lambda others, options: planes_of(others)[0][..., 16:-16].zero_(),
+    "one cell": lambda others, options: planes_of(others)[0][-1, 7, 23].add_(0.01),
+    "the first row alone": lambda others, options: planes_of(others)[0][1:].zero_(),
+    "a row twice": lambda others, options: planes_of(others)[0][-1].mul_(2.0),
+    "nothing where it counts": nothing_with_a_count,
+    "counted twice": lambda others, options: options["count"].add_(1),
+    "not counted": lambda others, options: options["count"].zero_(),
+}
 
 
 @pytest.mark.parametrize("kind", ["none", "added", "chosen", "by position"])
@@ -77,20 +115,11 @@ def test_columns_of_a_longer_sequence(columns):
     assert not fused_launch.refused
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda others, result: others[0].mul_(1.01),
-        lambda others, result: others[0].zero_(),
-        lambda others, result: others[0][..., -1].fill_(torch.nan),
-        lambda others, result: others[0].copy_(others[0].flip(-1)),
-    ],
-    ids=["a percent too much", "nothing", "no number at the end", "turned round"],
-)
+@pytest.mark.parametrize("spoil", WRONG_MAPS.values(), ids=WRONG_MAPS)
 def test_wrong_maps_are_found_and_the_portable_kernel_records(monkeypatch, spoil):
-    query, key, _ = inputs()
-    spoiled(monkeypatch, "accumulate", spoil)
-    wanted, found = planes(2, 20, 37), planes(2, 20, 37)
+    query, key, _ = inputs(rows=3)
+    spoiled(monkeypatch, "accumulate", lambda others, result, options: spoil(others, options))
+    wanted, found = planes(3, 20, 37), planes(3, 20, 37)
     portable.accumulate(query, key, *wanted, scale=SCALE)
     count = torch.zeros(1, dtype=torch.int32, device=DEVICE)
     why = operator.beside(query, key, *found, scale=SCALE, count=count)
@@ -102,22 +131,58 @@ def test_wrong_maps_are_found_and_the_portable_kernel_records(monkeypatch, spoil
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda others, result: result.mul_(1.01),
-        lambda others, result: result[:, :, -1].fill_(torch.nan),
-        lambda others, result: others[1].mul_(1.01),
+        lambda others, result, options: result.mul_(1.01),
+        lambda others, result, options: result[:, :, -1].fill_(torch.nan),
+        lambda others, result, options: result[:, :, 16:-16].zero_(),
+        lambda others, result, options: result[1:-1].zero_(),
+        lambda others, result, options: result[0, 1, 20].add_(0.5),
     ],
-    ids=["output", "its end", "maps"],
+    ids=["too much", "its end", "its middle", "rows between", "one position"],
 )
-def test_wrong_attention_is_found_and_the_stock_one_makes_the_image(monkeypatch, spoil):
-    query, key, value = inputs()
+def test_wrong_output_is_found_and_the_stock_one_makes_the_image(monkeypatch, spoil):
+    query, key, value = inputs(rows=3)
     spoiled(monkeypatch, "attend", spoil)
-    high, low = planes(1, 20, 37)
-    output = operator.attend(query, key, value, high, low, first=1, scale=SCALE)
+    check_stock_takes_over(query, key, value)
+
+
+@pytest.mark.parametrize("spoil", WRONG_MAPS.values(), ids=WRONG_MAPS)
+def test_wrong_maps_of_one_pass_are_found(monkeypatch, spoil):
+    query, key, value = inputs(rows=3)
+    spoiled(monkeypatch, "attend", lambda others, result, options: spoil(others[1:], options))
+    check_stock_takes_over(query, key, value)
+
+
+def check_stock_takes_over(query, key, value):
+    high, low = planes(2, 20, 37)
+    count = torch.full((1,), 5, dtype=torch.int32, device=DEVICE)
+    output = operator.attend(query, key, value, high, low, first=1, scale=SCALE, count=count)
     assert torch.equal(output, F.scaled_dot_product_attention(query, key, value, scale=SCALE))
-    wanted = planes(1, 20, 37)
+    wanted = planes(2, 20, 37)
     portable.accumulate(query[1:], key[1:], *wanted, scale=SCALE)
-    assert torch.equal(high, wanted[0]) and torch.equal(low, wanted[1])
+    assert torch.equal(high, wanted[0]) and torch.equal(low, wanted[1]) and int(count) == 6
     assert "did not agree" in fused.unserved(query, key, value=value)
+
+
+def test_a_trial_leaves_planes_and_count_as_they_were():
+    query, key, value = inputs()
+    high, low = (torch.rand_like(plane) for plane in planes(2, 20, 37))
+    count = torch.full((1,), 7, dtype=torch.int32, device=DEVICE)
+    before = high.clone(), low.clone()
+    fused_trial.prove(query, key, high, low, scale=SCALE, count=count)
+    fused_trial.prove(query, key, high, low, value=value, scale=SCALE, count=count)
+    assert len(fused_trial._proved) == 2
+    assert torch.equal(high, before[0]) and torch.equal(low, before[1]) and int(count) == 7
+
+
+def test_a_recorded_call_adds_the_same_sums_whether_it_was_tried_before_it_or_not():
+    query, key, _ = inputs()
+    start = torch.rand(2, 20, 37, device=DEVICE).half()
+    sums = []
+    for _ in range(2):
+        high, low = start.clone(), torch.zeros_like(start)
+        assert operator.beside(query, key, high, low, scale=SCALE) is None
+        sums.append((high, low))
+    assert torch.equal(sums[0][0], sums[1][0]) and torch.equal(sums[0][1], sums[1][1])
 
 
 def test_only_the_first_call_of_a_kind_is_tried(monkeypatch):
@@ -131,6 +196,200 @@ def test_only_the_first_call_of_a_kind_is_tried(monkeypatch):
     assert len(calls) == 4
     operator.beside(query[:, :, :30], key, high[..., :30], low[..., :30], scale=SCALE)
     assert len(calls) == 6
+
+
+def other_strides(query, key, high):
+    return query.transpose(1, 2).contiguous().transpose(1, 2), key, high
+
+
+def other_address(query, key, high):
+    storage = torch.empty(query.numel() + 1, dtype=query.dtype, device=DEVICE)
+    return storage[1:].view(query.shape).copy_(query), key, high
+
+
+def planes_within_others(query, key, high):
+    wide = high.new_zeros(*high.shape[:-1], high.shape[-1] + 3)
+    return query, key, wide[..., : high.shape[-1]]
+
+
+@pytest.mark.parametrize("change", [other_strides, other_address, planes_within_others])
+def test_what_compiles_or_addresses_otherwise_is_another_kind(change):
+    query, key, _ = inputs()
+    high, low = planes(2, 20, 37)
+    fused_trial.prove(query, key, high, low, scale=SCALE)
+    fused_trial.prove(query, key, high, low, scale=SCALE)
+    assert len(fused_trial._proved) == 1
+    query, key, high = change(query, key, high)
+    if high.stride() != low.stride():
+        _, _, low = change(query, key, low)
+    fused_trial.prove(query, key, high, low, scale=SCALE)
+    assert len(fused_trial._proved) == 2
+
+
+def test_planes_that_are_not_laid_out_alike_are_the_portable_kernels():
+    query, key, _ = inputs()
+    wanted = planes(2, 20, 37)
+    portable.accumulate(query, key, *wanted, scale=SCALE)
+    high, low = planes(2, 20, 37)
+    apart = high.new_zeros(2, 20, 40)[..., :37], low
+    turned = high.new_zeros(2, 37, 20).mT, low.new_zeros(2, 37, 20).mT
+    for found in (apart, turned):
+        assert "neighbours" in operator.beside(query, key, *found, scale=SCALE)
+        assert all(map(torch.equal, found, wanted))
+    assert not fused_launch.refused
+
+
+def test_the_first_recorded_row_and_the_count_are_part_of_a_kind():
+    query, key, value = inputs(rows=3)
+    high, low = planes(1, 20, 37)
+    for first in (0, 1):
+        for count in (None, torch.zeros(3, dtype=torch.int32, device=DEVICE)[1:2]):
+            fused_trial.prove(
+                query, key, high, low, value=value, scale=SCALE, first=first, count=count
+            )
+    assert len(fused_trial._proved) == 4
+
+
+def failing(monkeypatch, times, error):
+    """Triton's kernel whose first launches fail."""
+    from diffusers_rdaam.kernels import fused_text
+
+    right, left = fused_text.attend_to_text, [times]
+
+    class Fails:
+        def __getitem__(self, grid):
+            def launch(*arguments, **named):
+                if left[0]:
+                    left[0] -= 1
+                    raise error
+                return right[grid](*arguments, **named)
+
+            return launch
+
+    monkeypatch.setattr(fused_text, "attend_to_text", Fails())
+
+
+def test_a_launch_that_fails_for_a_moment_is_tried_again(monkeypatch):
+    failing(monkeypatch, 1, PermissionError("the cache folder cannot be written to"))
+    query, key, _ = inputs()
+    assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+    assert not fused_launch.refused
+
+
+def test_a_launch_that_fails_twice_is_refused(monkeypatch):
+    failing(monkeypatch, 2, RuntimeError("no C compiler\nfound"))
+    query, key, _ = inputs()
+    found, wanted = planes(2, 20, 37), planes(2, 20, 37)
+    why = operator.beside(query, key, *found, scale=SCALE)
+    assert why == "Triton could not launch its kernel (RuntimeError: no C compiler)"
+    portable.accumulate(query, key, *wanted, scale=SCALE)
+    assert all(map(torch.equal, found, wanted))
+    assert operator.beside(query, key, *found, scale=SCALE) == why
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("none left"), RuntimeError("Triton Error [CUDA]: out of memory")],
+    ids=["torch's", "the driver's"],
+)
+@pytest.mark.parametrize("proved", [False, True])
+def test_without_memory_the_portable_kernel_takes_this_call_alone(monkeypatch, error, proved):
+    query, key, value = inputs()
+    if proved:
+        assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+    failing(monkeypatch, 1, error)
+    found, wanted = planes(2, 20, 37), planes(2, 20, 37)
+    why = operator.beside(query, key, *found, scale=SCALE)
+    assert "memory" in why or "none left" in why
+    portable.accumulate(query, key, *wanted, scale=SCALE)
+    assert all(map(torch.equal, found, wanted)) and not fused_launch.refused
+    assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+    failing(monkeypatch, 1, error)
+    high, low = planes(1, 20, 37)
+    output = operator.attend(query, key, value, high, low, first=1, scale=SCALE)
+    assert torch.equal(output, F.scaled_dot_product_attention(query, key, value, scale=SCALE))
+    assert not fused_launch.refused
+
+
+def test_no_memory_for_the_comparison_is_no_verdict(monkeypatch):
+    def full(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    query, key, _ = inputs()
+    high, low = planes(2, 20, 37)
+    high += 1.0
+    monkeypatch.setattr(trial_call.reference, "attention_probabilities", full)
+    why = fused_trial.prove(query, key, high, low, scale=SCALE)
+    assert why.startswith("there was no memory to try Triton's kernel")
+    assert not fused_launch.refused and not fused_trial._proved
+    assert bool((high == 1.0).all()) and not low.any()
+
+
+def test_an_untried_kernel_is_not_used_while_a_graph_is_captured(monkeypatch):
+    query, key, value = inputs()
+    monkeypatch.setattr(fused_trial, "_capturing", lambda query: True)
+    found, wanted = planes(2, 20, 37), planes(2, 20, 37)
+    why = operator.beside(query, key, *found, scale=SCALE)
+    assert "CUDA graph" in why and "one call outside of the capture" in why
+    portable.accumulate(query, key, *wanted, scale=SCALE)
+    assert all(map(torch.equal, found, wanted)) and not fused_launch.refused
+    high, low = planes(1, 20, 37)
+    output, why = operator.attend_or_why(query, key, value, high, low, first=1, scale=SCALE)
+    assert "CUDA graph" in why
+    assert torch.equal(output, F.scaled_dot_product_attention(query, key, value, scale=SCALE))
+    monkeypatch.undo()
+    fused_trial.prove(query, key, *planes(2, 20, 37), scale=SCALE)
+    monkeypatch.setattr(fused_trial, "_capturing", lambda query: True)
+    assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+
+
+class Peak(TorchDispatchMode):
+    """Bytes of storages that are made while it is on and still there, at most."""
+
+    def __init__(self):
+        super().__init__()
+        self.known, self.most = weakref.WeakKeyDictionary(), 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {
+            leaf.untyped_storage().data_ptr()
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, torch.Tensor)
+        }
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().data_ptr() not in given:
+                self.known[leaf] = leaf.untyped_storage().nbytes()
+        self.most = max(self.most, sum(self.known.values()))
+        return result
+
+
+SIZES = {
+    "SD1.5 64x64": (2, 8, 4096, 77, 40, False),
+    "SD1.5 16x16": (2, 8, 256, 77, 160, False),
+    "SDXL 64x64": (2, 10, 4096, 77, 64, False),
+    "SDXL 32x32": (2, 20, 1024, 77, 64, False),
+    "SDXL 64x64, heads apart": (2, 10, 4096, 77, 64, True),
+    "SDXL 64x64, four images": (8, 10, 4096, 77, 64, False),
+}
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_what_a_trial_allocates_on_the_device(monkeypatch, size):
+    """The portable kernel stands in Triton's place: what is counted is the comparison."""
+    rows, heads, positions, columns, dim, apart = size
+    images = rows // 2
+    query, key, _ = inputs(columns, rows=rows, heads=heads, key_heads=heads, positions=positions,
+                           dim=dim)  # fmt: skip
+    query, key = query.half()[images:], key.half()[images:]
+    high, low = planes(images, *([heads] if apart else []), columns, positions)
+    monkeypatch.setattr(fused, "accumulate", portable.accumulate)
+    on_host = high.nbytes + low.nbytes + 4
+    with Peak() as peak:
+        assert fused_trial.prove(query, key, high, low, scale=SCALE) is None
+    print(f"{peak.most - on_host:,} bytes")
+    assert len(fused_trial._proved) == 1
+    assert peak.most - on_host <= fused_trial.MOST_BYTES
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusers_rdaam.kernels import portable
+from diffusers_rdaam import float32_products
+from diffusers_rdaam.kernels import logits
 from diffusers_rdaam.kernels.planes import read_planes
 from diffusers_rdaam.kernels.portable import accumulate
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
@@ -179,19 +180,13 @@ def test_transposed_inputs_as_an_attention_processor_makes_them():
     assert_same(run(query, key), definition(query, key))
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda", "xpu"])
+@pytest.mark.parametrize("multiplies", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-@pytest.mark.parametrize("soft", [True, False])
-def test_keys_are_multiplied_in_the_type_that_is_told(dtype, device, soft):
-    key = torch.empty(1, 2, 7, 8, dtype=dtype, device=device)
-    told = portable.product_type(dtype, key.device, soft=soft)
-    assert portable._prepare(key, 2, 0.5, masked=False, soft=soft).dtype == told
-
-
-def test_halves_are_multiplied_as_they_are_where_the_device_can(monkeypatch):
-    device = torch.device("cuda")
-    monkeypatch.setattr(portable, "_MULTIPLIES_HALVES", True)
-    assert portable.product_type(torch.bfloat16, device) == torch.bfloat16
-    assert portable.product_type(torch.bfloat16, device, soft=False) == torch.float32
-    monkeypatch.setattr(portable, "_MULTIPLIES_HALVES", False)
-    assert portable.product_type(torch.bfloat16, device) == torch.float32
+def test_keys_are_multiplied_in_the_type_that_is_told(monkeypatch, dtype, multiplies, device):
+    monkeypatch.setattr(float32_products, "device_type", lambda unused: device)
+    monkeypatch.setattr(logits, "_MULTIPLIES_HALVES", multiplies)
+    query, key = inputs(dtype=dtype)
+    told = logits.product_type(dtype, key.device)
+    assert logits.Logits.of(query, key, 0.5).keys.dtype == told
+    assert told == (dtype if device == "cuda" and multiplies else torch.float32)

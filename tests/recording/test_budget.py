@@ -13,6 +13,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 
 from diffusers_rdaam import RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.kernels import fused, portable
 from diffusers_rdaam.recording.accumulator import AccumulatorShape
 from diffusers_rdaam.recording.budget import check_budget, price, price_text
 
@@ -198,3 +199,16 @@ def test_axes_are_taken_in_any_order_and_once():
         assert RDAAMProcessor(keep=keep).keep == ("steps", "heads")
     assert RDAAMProcessor(keep="layers").keep == ("layers",)
     assert "keep=('layers',)" in repr(RDAAMProcessor(keep="layers"))
+
+
+def test_what_trying_kernels_takes_is_told_before(pipe, capsys, monkeypatch):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    pipe.set_attn_processor(RDAAMProcessor(keep="layers"))
+    without = pipe.recording_bytes(**SIZE, steps=2)
+    pipe.set_attn_processor(RDAAMProcessor(keep="layers", backend="beside"))
+    assert pipe.recording_bytes(**SIZE, steps=2) == without + 8 * 2**20
+    # Triton's interpreter would take ten seconds.
+    monkeypatch.setattr(fused, "accumulate", portable.accumulate)
+    run(pipe)
+    told = "To try the kernels, the first call takes up to 8.39 MB more."
+    assert told in capsys.readouterr().err

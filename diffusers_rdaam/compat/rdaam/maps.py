@@ -9,6 +9,7 @@ import torch
 
 from diffusers_rdaam.compat.rdaam.hooks import ConditionalMaps
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.grid import interpolation_matrix
 from diffusers_rdaam.geometry.region import Box
 
@@ -57,7 +58,7 @@ def process_attention_maps(
 def _enlarged(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
     rows = interpolation_matrix(maps.shape[1], height)
     columns = interpolation_matrix(maps.shape[2], width)
-    return rows @ maps @ columns.T
+    return multiply(multiply(rows, maps), columns.T)
 
 
 def _grid(places: int, height: int, width: int, name: str) -> tuple[int, int]:

@@ -1,0 +1,214 @@
+"""A call that is on trial: its planes and output against other kernels, part by part.
+
+Parts are of few cells, so that what is compared takes a few megabytes whatever the sizes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusers_rdaam.kernels import portable, reference
+from diffusers_rdaam.kernels.planes import read_planes
+
+# Logits of a part; in float32 a megabyte, of which the portable kernel holds three.
+CELLS = 2**18
+# Columns of a part, where the log-sum-exp allows a choice.
+COLUMNS = 256
+# Positions that are held against float64: these spread over the grid, and these at either end.
+SPREAD, ENDS = 32, 8
+# Of outputs, which are held against torch's own in parts.
+OUTPUT_CELLS = 2**18
+# A wrong kernel is off by far more, and rounding by far less: of probabilities, and of outputs by
+# their type, relative to the largest value.
+_MAPS = 1e-4
+# One plane alone rounds what is added to it.
+_SINGLE = 1e-3
+_OUTPUT = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+# Positions or columns: a slice, or the indices themselves.
+Part = slice | Tensor
+ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class TriedCall:
+    """Arguments of a call, and what its planes hold after it was made on empty ones.
+
+    Args:
+        query, key, high, low, count, mask, scale, lse: as of
+            :func:`diffusers_rdaam.kernels.fused.accumulate`.
+        value, first: as of :func:`diffusers_rdaam.kernels.fused.attend`; None and 0 without output.
+    """
+
+    query: Tensor
+    key: Tensor
+    high: Tensor
+    low: Tensor | None
+    count: Tensor
+    mask: Tensor | None
+    scale: float
+    lse: Tensor | None
+    value: Tensor | None
+    first: int
+
+    def maps_agree(self) -> bool:
+        """All cells with the portable kernel; the first and last row's spread with float64."""
+        images = self.high.shape[0]
+        worst = self.high.new_zeros((), dtype=torch.float32)
+        for image in range(images):
+            for columns, part in self._parts():
+                wanted = self._portable_maps(image, columns, part)
+                worst = self._worst(worst, image, columns, part, wanted)
+        spread = self._spread()
+        for image in {0, images - 1}:
+            for columns in self._columns():
+                wanted = self._exact_maps(image, columns, spread).float()
+                worst = self._worst(worst, image, columns, spread, wanted)
+        # What is not a number is no more than nothing, so it does not agree.
+        return bool(worst <= (_SINGLE if self.low is None else _MAPS))
+
+    def output_agrees(self, output: Tensor) -> bool:
+        """All of it with torch's attention; the first and last recorded row's spread with float64.
+
+        Args:
+            output: ``(rows, heads, positions, dim)``.
+        """
+        assert self.value is not None
+        rows, heads, positions, dim = output.shape
+        limit = _OUTPUT[output.dtype] * self.value.abs().amax().float()
+        grouped = {"enable_gqa": True} if heads != self.key.shape[1] else {}
+        worst = torch.zeros((), dtype=torch.float32, device=output.device)
+        for row in range(rows):
+            for part in _slices(positions, max(1, OUTPUT_CELLS // (heads * dim))):
+                query, key, mask, _ = self._cut(row, ALL, ALL, part)
+                value = self.value[row : row + 1]
+                wanted = F.scaled_dot_product_attention(
+                    query, key, value, attn_mask=mask, scale=self.scale, **grouped
+                )
+                # Where nothing may be attended to, some kernels of torch's have no number.
+                wanted = wanted.float().nan_to_num_(0.0)
+                difference = (output[row : row + 1, :, part].float() - wanted).abs().max()
+                worst = torch.maximum(worst, difference)
+        spread = self._spread()
+        for row in {self.first, self.first + self.high.shape[0] - 1}:
+            for heads_of in self._heads(self.key.shape[2]):
+                exact = self._exact_output(row, heads_of, spread).float()
+                found = output[row : row + 1, heads_of][:, :, spread].float()
+                worst = torch.maximum(worst, (found - exact).abs().max())
+        return bool(worst <= limit)
+
+    def _worst(
+        self, worst: Tensor, image: int, columns: slice, part: Part, wanted: Tensor
+    ) -> Tensor:
+        # Indexed before they are converted: a plane in float32 would be the largest of all.
+        high = self.high[image : image + 1][..., columns, :][..., part]
+        low = None if self.low is None else self.low[image : image + 1][..., columns, :][..., part]
+        return torch.maximum(worst, (read_planes(high, low) - wanted).abs().max())
+
+    def _portable_maps(self, image: int, columns: slice, part: slice) -> Tensor:
+        """``([heads,] columns, positions)`` of one image by the portable kernel."""
+        found = []
+        for heads in self._heads(_length(columns, self.key.shape[2])):
+            query, key, mask, lse = self._cut(self.first + image, heads, columns, part)
+            apart = (query.shape[1],) if self.high.ndim == 4 else ()
+            shape = (1, *apart, key.shape[2], query.shape[2])
+            high, low = (torch.zeros(shape, dtype=torch.float16, device=key.device) for _ in "ab")
+            portable.accumulate(query, key, high, low, mask=mask, scale=self.scale, lse=lse)
+            found.append(read_planes(high, low))
+        return self._together(found)
+
+    def _exact_maps(self, image: int, columns: slice, part: Tensor) -> Tensor:
+        """The same in float64, by the definition."""
+        found = []
+        for heads in self._heads(_length(columns, self.key.shape[2])):
+            maps = self._probabilities(self.first + image, heads, columns, part).mT
+            found.append(maps if self.high.ndim == 4 else maps.mean(dim=1))
+        return self._together(found)
+
+    def _together(self, found: list[Tensor]) -> Tensor:
+        """Of groups of heads: side by side where heads are apart, else their mean."""
+        if self.high.ndim == 4:
+            return torch.cat(found, dim=1)
+        return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
+
+    def _exact_output(self, row: int, heads: slice, part: Tensor) -> Tensor:
+        assert self.value is not None
+        values = self.value[row : row + 1, self._key_heads(heads)].double()
+        group = self.query.shape[1] // self.key.shape[1]
+        if _length(heads, self.query.shape[1]) > 1:
+            values = values.repeat_interleave(group, dim=1)
+        return self._probabilities(row, heads, ALL, part) @ values
+
+    def _probabilities(self, row: int, heads: slice, columns: slice, part: Tensor) -> Tensor:
+        query, key, mask, lse = self._cut(row, heads, columns, part)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.double()
+        return reference.attention_probabilities(
+            query.double(),
+            key.double(),
+            mask=mask,
+            scale=self.scale,
+            lse=None if lse is None else lse.double(),
+        )
+
+    def _cut(
+        self, row: int, heads: slice, columns: slice, part: Part
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Query, key, mask and log-sum-exp of one row, some heads, columns and positions."""
+        query = self.query[row : row + 1, heads][:, :, part]
+        key = self.key[row : row + 1, self._key_heads(heads)][:, :, columns]
+        lse = None if self.lse is None else self.lse[row : row + 1, heads][:, :, part]
+        mask = self.mask
+        if mask is not None:
+            # An axis of one is of all.
+            mask = mask if mask.shape[0] == 1 else mask[row : row + 1]
+            mask = mask if mask.shape[1] == 1 else mask[:, heads]
+            mask = mask if mask.shape[2] == 1 else mask[:, :, part]
+            mask = mask if mask.shape[3] == 1 else mask[..., columns]
+        return query, key, mask, lse
+
+    def _key_heads(self, heads: slice) -> slice:
+        """Of all heads, or of a single one."""
+        if heads == ALL:
+            return ALL
+        at = heads.start * self.key.shape[1] // self.query.shape[1]
+        return slice(at, at + 1)
+
+    def _heads(self, columns: int) -> list[slice]:
+        """All at once, or one after another where even the smallest part would be large."""
+        heads = self.query.shape[1]
+        if heads * columns * portable.SHORTEST_TILE <= CELLS:
+            return [ALL]
+        return [slice(head, head + 1) for head in range(heads)]
+
+    def _columns(self) -> list[slice]:
+        """Parts of them; all where a softmax needs all."""
+        return [ALL] if self.lse is None else _slices(self.key.shape[2], COLUMNS)
+
+    def _parts(self) -> Iterator[tuple[slice, slice]]:
+        """Parts of columns and positions, of up to :data:`CELLS` logits each."""
+        for columns in self._columns():
+            length = _length(columns, self.key.shape[2])
+            heads = _length(self._heads(length)[0], self.query.shape[1])
+            for part in _slices(self.query.shape[2], max(1, CELLS // (heads * length))):
+                yield columns, part
+
+    def _spread(self) -> Tensor:
+        """Positions over the whole grid and at both of its ends, where blocks are seldom whole."""
+        positions = self.query.shape[2]
+        spread = torch.linspace(0, positions - 1, min(SPREAD, positions)).round().long()
+        ends = torch.arange(min(ENDS, positions))
+        return torch.cat((spread, ends, positions - 1 - ends)).unique().to(self.query.device)
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def _length(part: slice, whole: int) -> int:
+    return len(range(whole)[part])
