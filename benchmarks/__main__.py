@@ -41,6 +41,7 @@ BENCHMARKS = {
     "overhead": Benchmark("overhead"),
     "growth": Benchmark("growth"),
     "roofline": Benchmark("roofline"),
+    "sweep": Benchmark("sweep", quick=False, command=True),
     "gpu": Benchmark("gpu"),
     "cost": Benchmark("cost", quick=False),
     "sdxl": Benchmark("sdxl"),

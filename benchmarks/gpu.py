@@ -1,12 +1,17 @@
 """Runs of whole UNets on a CUDA device in fp16, stock against recorded: time and peak memory.
 
 One measurement is a run: ten guided calls of the UNet, recorded from its first to its last as a
-pipeline does it. All kinds of runs are measured in one process, in interleaved rounds.
+pipeline does it. All kinds of runs are measured in one process, in interleaved rounds, twice: as
+they are, where a call may wait for the processor that queues its kernels, and with the UNet's call
+captured as a CUDA graph, where what is measured is the device's work. The first recorded run, in
+which kernels are compiled and proved, is measured by itself.
 """
 
 from __future__ import annotations
 
 import gc
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,10 +19,20 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.report import Row, equality, judged
+from benchmarks.gpu_rows import (
+    GOALS,
+    Use,
+    distance,
+    rows_of_first_runs,
+    rows_of_graphs,
+    rows_of_runs,
+    skipped_rows,
+)
+from benchmarks.graphed_unet import CudaGraph, Graph, GraphedUNet
+from benchmarks.report import Row
 from benchmarks.sizes import SD15, SDXL, Model, unet_without_memory
-from benchmarks.timing import DeviceClock, Sample, interleaved
-from benchmarks.whole_unet import STOCK, WholeUNet, against_stock, memory_missing, size_text
+from benchmarks.timing import Clock, DeviceClock, interleaved
+from benchmarks.whole_unet import STOCK, WholeUNet, memory_missing, size_text
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.processor import RDAAMProcessor
@@ -34,9 +49,6 @@ NO_DEVICE = "not measured: no CUDA device"
 DTYPE = torch.float16
 CALLS = 10
 ROUNDS, FULL_ROUNDS = 9, 25
-# Of a recorded run over a stock one, by backend; the second is the default on a GPU.
-GOALS: dict[str, float | None] = {"portable": 1.03, "beside": None, "fused": 1.01}
-GOAL_BYTES = 4_000_000
 
 
 def run(*, full: bool = False, device: str = "cpu") -> list[Row]:
@@ -54,17 +66,56 @@ def _model(model: Model, device: str, rounds: int) -> list[Row]:
         for name in GOALS
         if name not in reasons
     }
-    rows = [row for name, reason in reasons.items() for row in _skipped(what, name, reason)]
+    rows = [row for name, reason in reasons.items() for row in skipped_rows(what, name, reason)]
     if not templates:
         return rows
     whole = WholeUNet(unet, model, templates, device=device, dtype=DTYPE, calls=CALLS)
-    # Kernels are chosen and compiled, and their memory is taken, by the first run of each kind.
-    for call in whole.runs().values():
-        call()
-    peaks = {name: _peak(whole, name) for name in whole.runs()}
-    taken = interleaved(whole.runs(), rounds=rounds, warm_up=False, clock=DeviceClock(device))
+    return rows + rows_of_model(what, whole, rounds=rounds, clock=DeviceClock(device))
+
+
+def rows_of_model(
+    what: str,
+    whole: WholeUNet,
+    *,
+    rounds: int,
+    clock: Clock,
+    use_of: Callable[[Callable[[], object]], Use] | None = None,
+    make_graph: Callable[[], Graph] = CudaGraph,
+) -> list[Row]:
+    """All that is measured of a model.
+
+    Args:
+        what: which model and runs.
+        whole: of which nothing has run yet.
+        rounds: of each kind of run.
+        clock: of a run.
+        use_of: what measures memory; the CUDA device's if not given.
+        make_graph: what captures a call.
+    """
+    use_of = use_of or device_use
+    first = first_runs(whole, use_of)
+    # Kernels are chosen and compiled, and their memory is taken.
+    uses = {name: use_of(call) for name, call in whole.runs().items()}
+    taken = interleaved(whole.runs(), rounds=rounds, warm_up=False, clock=clock)
     apart = stock_kernels_apart(whole)
-    return rows + rows_of_runs(what, taken, peaks, whole.outputs, apart)
+    peaks = {name: use.nbytes for name, use in uses.items()}
+    rows = rows_of_first_runs(what, first, whole.kept)
+    rows += rows_of_runs(what, taken, peaks, whole.outputs, apart)
+    graphed = GraphedUNet(whole, make_graph)
+    graphed.prepare()
+    calls = graphed.runs()
+    replayed = interleaved(calls, rounds=rounds, clock=clock) if calls else {}
+    return rows + rows_of_graphs(what, list(whole.templates), replayed, graphed)
+
+
+def first_runs(whole: WholeUNet, use_of: Callable[[Callable[[], object]], Use]) -> dict[str, Use]:
+    """Of each kind of recorded run the very first, with what only that one takes; stock's second.
+
+    What libraries take at their first call is not recording's: stock runs once before.
+    """
+    runs = whole.runs()
+    runs[STOCK]()
+    return {name: use_of(call) for name, call in runs.items()}
 
 
 def stock_kernels_apart(
@@ -85,7 +136,7 @@ def stock_kernels_apart(
         except RuntimeError:
             return None
     one, other = (whole.outputs[kernel.name] for kernel in kernels)
-    return _apart(one, other)
+    return distance(one, other)
 
 
 class _Under(AttnProcessor2_0):
@@ -98,31 +149,6 @@ class _Under(AttnProcessor2_0):
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         with sdpa_kernel(self.kernel):
             return super().__call__(*args, **kwargs)
-
-
-def rows_of_runs(
-    what: str,
-    taken: dict[str, Sample],
-    peaks: dict[str, int],
-    outputs: dict[str, Tensor],
-    apart: float | None,
-) -> list[Row]:
-    """Time, memory and output of each recorded kind of run, against stock.
-
-    Args:
-        what: which model and runs.
-        taken: a run's time, by kind.
-        peaks: bytes at most, by kind.
-        outputs: of the last UNet call, by kind.
-        apart: two stock kernels' outputs, where there are two: the fused one's goal.
-    """
-    rows = []
-    for name in taken:
-        if name != STOCK:
-            rows.append(against_stock("gpu", _time(what, name), taken, name, GOALS[name]))
-            rows.append(_memory_row(what, name, peaks))
-            rows.append(_output_row(what, name, outputs[STOCK], outputs[name], apart))
-    return rows
 
 
 def _reasons(unet: torch.nn.Module, device: str) -> dict[str, str]:
@@ -144,54 +170,12 @@ def _reasons(unet: torch.nn.Module, device: str) -> dict[str, str]:
     return reasons
 
 
-def _time(what: str, name: str) -> str:
-    return f"{what}, device time, backend {name!r}"
-
-
-def _memory(what: str, name: str) -> str:
-    return f"{what}, peak memory over stock, backend {name!r}"
-
-
-def _goal(name: str) -> str:
-    goal = GOALS[name]
-    return "" if goal is None else f"at most {goal:g}"
-
-
-def _skipped(what: str, name: str, reason: str) -> list[Row]:
-    return [
-        Row("gpu", _time(what, name), reason, _goal(name), "SKIP"),
-        Row("gpu", _memory(what, name), reason, f"at most {GOAL_BYTES / 1e6:g} MB", "SKIP"),
-    ]
-
-
-def _peak(whole: WholeUNet, name: str) -> int:
-    """Bytes that tensors take at most during a run, the weights and the run's buffers included."""
+def device_use(call: Callable[[], object]) -> Use:
+    """Of a call on the CUDA device; the weights and the run's buffers are among its bytes."""
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
-    whole.run(name)
+    start = time.perf_counter()
+    call()
     torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated()
-
-
-def _memory_row(what: str, name: str, peaks: dict[str, int]) -> Row:
-    extra = peaks[name] - peaks[STOCK]
-    measured = f"{extra / 1e6:.2f} MB on {peaks[STOCK] / 1e6:,.0f} MB"
-    goal = f"at most {GOAL_BYTES / 1e6:g} MB"
-    return judged("gpu", _memory(what, name), measured, goal, extra <= GOAL_BYTES)
-
-
-def _output_row(what: str, name: str, stock: Tensor, recorded: Tensor, apart: float | None) -> Row:
-    text = f"{what}, output against stock, backend {name!r}"
-    if name != "fused":
-        return equality("gpu", text, torch.equal(stock, recorded))
-    found = _apart(stock, recorded)
-    measured = f"{found:.1e} of the largest value apart"
-    if apart is None:
-        return Row("gpu", text, measured)
-    goal = f"at most {apart:.1e}, as two stock kernels are"
-    return judged("gpu", text, measured, goal, found <= apart)
-
-
-def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one.float() - other.float()).abs().max() / one.float().abs().max())
+    return Use(torch.cuda.max_memory_allocated(), time.perf_counter() - start)

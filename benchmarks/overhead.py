@@ -2,7 +2,8 @@
 
 On a GPU calls are queued, so the processor's time for a recorded site matters only where the device
 waits for it; then this is what a recorded run costs. Measured on a site of 2 rows, 4 positions and
-1 head; the operators are counted as torch dispatches them.
+1 head; the operators are counted as torch dispatches them. With kernels that do nothing, what is
+left is the package's own work on the way to them.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.idle_kernels import KINDS, missing
 from benchmarks.one_site import Pair, recorded_pair
-from benchmarks.report import Row
+from benchmarks.report import Row, judged
 from benchmarks.table import Table
 from benchmarks.timing import Sample, interleaved
+from diffusers_rdaam.recording.processor import RDAAMProcessor
 
 GUARDS = ("tests/kernels/test_operator.py", "tests/recording/test_processor.py")
 
 ROUNDS = 15
 REPEATS = 100
+# With kernels that do nothing: many short rounds, because the quickest one counts.
+IDLE_ROUNDS, IDLE_REPEATS = 60, 20
+# Microseconds of the processor that a recorded site may add, its kernel apart: a third of a
+# millisecond in a denoiser call of 16 sites.
+GOAL = 20
 ROWS, GRID, HEADS, DIM, TOKENS = 2, (2, 2), 1, 8, 7
 # Of Stable Diffusion 1.5, for what a denoiser call costs beside its sites.
 SITES = 16
@@ -60,6 +68,10 @@ def run(*, full: bool = False, device: str = "cpu") -> list[Row]:
             f"processor's time that it adds to a denoiser call beside its {SITES} sites",
             more.text("us"),
         ),
+        *(
+            _idle_row(attention, backend, instead, f"{size}, {device}")
+            for backend, instead in KINDS
+        ),
     ]
 
 
@@ -68,13 +80,35 @@ def tables() -> list[Table]:
     return list(_found)
 
 
-def _times(pair: Pair, device: str, repeats: int) -> dict[str, Sample]:
+def _idle_row(attention: Attention, backend: str, instead: str, size: str) -> Row:
+    """What a site adds where its kernel, or also the launcher of it, does nothing.
+
+    The least of all rounds: Python's work is the same in each, and what other processes add is not.
+    """
+    what = f"processor's time of a recorded site beside stock, {instead}, {backend!r} ({size})"
+    goal = f"at most {GOAL} us" if "kernel" in instead else ""
+    why = missing(backend)
+    if why is not None:
+        return Row("overhead", what, why, goal, "SKIP")
+    template = RDAAMProcessor(backend=backend)  # type: ignore[arg-type]  # one of KINDS
+    options: Any = {"rows": ROWS, "images": 1, "tokens": TOKENS, "template": template}
+    with KINDS[backend, instead](), recorded_pair(attention, GRID, **options) as pair:
+        taken = _times(pair, str(pair.states.device.type), IDLE_REPEATS, IDLE_ROUNDS)
+    stock, recorded = (1e6 * min(taken[name].seconds) for name in ("stock", "recorded"))
+    extra = recorded - stock
+    measured = f"{extra:.3g} us on {stock:.3g} us stock, {extra / stock:.2f} of it"
+    if not goal:
+        return Row("overhead", what, measured)
+    return judged("overhead", what, measured, goal, extra <= GOAL)
+
+
+def _times(pair: Pair, device: str, repeats: int, rounds: int | None = None) -> dict[str, Sample]:
     """Of one site call, or with no repeats of one denoiser call that calls no site."""
     calls: dict[str, Any] = {
         "stock": partial(pair.call_stock, repeats),
         "recorded": partial(pair.call_recorded, repeats),
     }
-    taken = interleaved(calls, rounds=ROUNDS, repeats=1 if repeats else REPEATS)
+    taken = interleaved(calls, rounds=rounds or ROUNDS, repeats=1 if repeats else REPEATS)
     _wait(device)
     return {name: sample.times(1 / max(repeats, 1)) for name, sample in taken.items()}
 

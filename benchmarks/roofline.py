@@ -23,6 +23,7 @@ from benchmarks.sizes import SD15, SDXL, TOKENS, Model, unet_without_memory
 from benchmarks.table import Table
 from benchmarks.timing import UNITS, Clock, DeviceClock, Sample, ThreadClock, interleaved
 from diffusers_rdaam.kernels import portable
+from diffusers_rdaam.kernels.logits import product_type
 from diffusers_rdaam.recording.families.unet import UNetFamily
 
 GUARDS = (
@@ -57,13 +58,14 @@ class Site:
     def __str__(self) -> str:
         return f"{self.model}: {self.positions} positions, {self.heads} heads of {self.dim}"
 
-    def work(self, kernel: str, dtype: torch.dtype) -> Work:
+    def work(self, kernel: str, dtype: torch.dtype, device: str) -> Work:
         """The least that one of the kernels must do here.
 
         Args:
             kernel: ``"stock SDPA"``, or one that ends in ``"accumulate"`` (maps alone, of the
                 recorded row) or ``"attend"`` (all rows' output, and the maps of the recorded one).
             dtype: of the inputs.
+            device: where it runs: ``"cpu"`` or ``"cuda"``.
         """
         size = dtype.itemsize
         query, key = (self.heads * length * self.dim for length in (self.positions, TOKENS))
@@ -72,8 +74,9 @@ class Site:
         planes = (ROWS - FIRST) * self.positions * TOKENS * 2 * 2 * 2
         if kernel.endswith("accumulate"):
             rows = ROWS - FIRST
-            # The portable one computes its logits in float32, whatever the inputs are.
-            product = torch.float32 if kernel.startswith("portable") else dtype
+            product = dtype
+            if kernel.startswith("portable"):
+                product = product_type(dtype, torch.device(device))
             nbytes = rows * (query + key) * size + planes
             return Work(nbytes, 2 * rows * cells * self.dim, rows * cells, product)
         nbytes = ROWS * 2 * (query + key) * size + (planes if kernel.endswith("attend") else 0)
@@ -87,13 +90,13 @@ def run(*, full: bool = False, device: str = "cpu") -> list[Row]:
     ceilings = measure(device, sorted({dtype, torch.float32}, key=str), clock)
     fused, reason = _fused(device)
     found: list[tuple[Site, dict[str, Sample]]] = []
-    for site in (*_sites(SD15), *_sites(SDXL)):
+    for site in (*sites_of(SD15), *sites_of(SDXL)):
         calls = dict(_calls(site, device, dtype, fused))
         with torch.no_grad():
             found.append((site, interleaved(calls, rounds=ROUNDS[device], clock=clock)))
     how = f"{clock.name}, {device}, {_short(dtype)}"
-    _found[:] = [_table(found, ceilings, dtype, how=how, unit=UNIT[device])]
-    rows = [*_ceiling_rows(ceilings, device), *_model_rows(found, ceilings, dtype)]
+    _found[:] = [_table(found, ceilings, dtype, device, how=how)]
+    rows = [*_ceiling_rows(ceilings, device), *_model_rows(found, ceilings, dtype, device)]
     return rows + _goal_rows(found, ceilings, dtype, None if fused else reason)
 
 
@@ -102,7 +105,8 @@ def tables() -> list[Table]:
     return list(_found)
 
 
-def _sites(model: Model) -> list[Site]:
+def sites_of(model: Model) -> list[Site]:
+    """The kinds of site of a model, the largest first."""
     family, unet = UNetFamily(), unet_without_memory(model)
     kinds: Counter[tuple[int, int, int]] = Counter()
     for site in family.sites(unet):
@@ -152,14 +156,14 @@ def _table(
     found: list[tuple[Site, dict[str, Sample]]],
     ceilings: Ceilings,
     dtype: torch.dtype,
+    device: str,
     *,
     how: str,
-    unit: str,
 ) -> Table:
-    rows = []
+    rows, unit = [], UNIT[device]
     for site, taken in found:
         for kernel, sample in taken.items():
-            work, seconds = site.work(kernel, dtype), sample.median
+            work, seconds = site.work(kernel, dtype, device), sample.median
             floors = work.floors(ceilings)
             longest = max(floors, key=lambda name: floors[name])
             rows.append(
@@ -193,7 +197,10 @@ def _ceiling_rows(ceilings: Ceilings, device: str) -> list[Row]:
 
 
 def _model_rows(
-    found: list[tuple[Site, dict[str, Sample]]], ceilings: Ceilings, dtype: torch.dtype
+    found: list[tuple[Site, dict[str, Sample]]],
+    ceilings: Ceilings,
+    dtype: torch.dtype,
+    device: str,
 ) -> list[Row]:
     """Each kernel over all sites of a model: time of a UNet call, and its ratio to the floor."""
     rows = []
@@ -202,7 +209,7 @@ def _model_rows(
         for kernel in of_model[0][1]:
             seconds = sum(site.count * taken[kernel].median for site, taken in of_model)
             floor = sum(
-                site.count * max(site.work(kernel, dtype).floors(ceilings).values())
+                site.count * max(site.work(kernel, dtype, device).floors(ceilings).values())
                 for site, _ in of_model
             )
             what = f"{kernel}, all {sum(site.count for site, _ in of_model)} sites of {model}"
@@ -230,7 +237,7 @@ def _goal_rows(
             rows += [Row("roofline", what, missing, goal, "SKIP") for what, goal in pairs]
             continue
         ratio, low, high = taken["fused.attend"].over(taken["stock SDPA"])
-        floor = max(site.work("fused.attend", dtype).floors(ceilings).values())
+        floor = max(site.work("fused.attend", dtype, "cuda").floors(ceilings).values())
         above = taken["fused.attend"].median / floor
         text = f"{ratio:.3f} ({low:.3f} to {high:.3f})"
         rows.append(judged("roofline", whats[0], text, goals[0], ratio <= GOAL_CALL))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -69,6 +69,8 @@ class WholeUNet:
         self.outputs: dict[str, Tensor] = {}
         # CPU seconds inside of the text attention, of every run.
         self.inside: dict[str, list[float]] = {}
+        # Bytes of the planes and counts of a recorded run, by name.
+        self.kept: dict[str, int] = {}
 
     def runs(self) -> dict[str, Callable[[], None]]:
         """What makes one run, by name; the first is the stock one."""
@@ -79,7 +81,7 @@ class WholeUNet:
 
         Those without a template do not record.
         """
-        self._install(self.processors[name])
+        self.install(name)
         with torch.no_grad(), _clocked(self.sites, self.inside.setdefault(name, [])):
             if name not in self.templates:
                 self._call(name)
@@ -88,13 +90,15 @@ class WholeUNet:
                 self._call(name)
             if recorder.calls != self.calls:
                 raise RuntimeError(f"{recorder.calls} of {self.calls} calls were recorded.")
+            self.kept[name] = recorder.buffers.nbytes
 
     def _call(self, name: str) -> None:
         for _ in range(self.calls):
             self.outputs[name] = self.unet(**self.inputs).sample
 
-    def _install(self, processors: Sequence[Any]) -> None:
-        for site, processor in zip(self.sites, processors, strict=True):
+    def install(self, name: str) -> None:
+        """Give the sites the processors of that name."""
+        for site, processor in zip(self.sites, self.processors[name], strict=True):
             site.module.processor = processor
 
 

@@ -79,16 +79,24 @@ class Logits:
         return products if self.after is None else products.mul_(self.after)
 
 
-def _multiplies(query: Query, key: Key) -> bool:
-    """Whether the device multiplies halves into float32, and with these settings and types."""
-    if (
-        float32_products.device_type(key.device) != "cuda"
-        or not _MULTIPLIES_HALVES
-        or query.dtype != key.dtype
-    ):
-        return False
+def product_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type in which queries are multiplied with keys of the same type: halves where the device
+    multiplies these into float32, else float32.
+
+    Args:
+        dtype: of both.
+        device: where they are.
+    """
+    on_cuda = float32_products.device_type(device) == "cuda"
+    if dtype not in _HALVES or not on_cuda or not _MULTIPLIES_HALVES:
+        return torch.float32
     # With this setting torch refuses such products of float16.
-    refused = key.dtype == torch.float16 and getattr(
+    refused = dtype == torch.float16 and getattr(
         torch.backends.cuda.matmul, "allow_fp16_accumulation", False
     )
-    return _MULTIPLIES_HALVES and not refused
+    return torch.float32 if refused else dtype
+
+
+def _multiplies(query: Query, key: Key) -> bool:
+    """Whether the device multiplies halves into float32, and with these settings and types."""
+    return query.dtype == key.dtype == product_type(key.dtype, key.device)

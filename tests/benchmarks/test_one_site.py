@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 
-from benchmarks import growth, overhead
+from benchmarks import growth, idle_kernels, overhead
 from benchmarks.growth import Case, Found
 from benchmarks.one_site import recorded_pair
 from benchmarks.timing import Sample
+from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam.kernels import dispatch, fused_trial
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
+
+NO_TRITON = importlib.util.find_spec("triton") is None
 
 
 @pytest.fixture
@@ -104,6 +109,7 @@ def test_exponents_and_bytes_that_do_not_grow_as_told() -> None:
 def test_overhead_counts_what_a_recorded_call_adds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overhead, "ROUNDS", 1)
     monkeypatch.setattr(overhead, "REPEATS", 2)
+    monkeypatch.setattr(overhead, "IDLE_ROUNDS", 2)
     rows = overhead.run()
     (table,) = overhead.tables()
     counts = {name: (int(stock), int(recorded)) for name, stock, recorded in table.rows}
@@ -118,3 +124,52 @@ def test_the_count_is_of_one_call_without_arming_or_buffers(attention: Attention
     with recorded_pair(attention, (2, 2), rows=2, images=1, tokens=7) as pair:
         first: Any = overhead._operators(pair, "cpu")
         assert overhead._operators(pair, "cpu") == first
+
+
+def test_a_site_with_a_kernel_that_does_nothing_has_a_goal(
+    attention: Attention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = {"stock": Sample((9e-5, 5e-5, 7e-5)), "recorded": Sample((7e-5, 9e-5, 8e-5))}
+
+    def times(pair: Any, *unused: Any) -> dict[str, Sample]:
+        pair.call_recorded()
+        return taken
+
+    monkeypatch.setattr(overhead, "_times", times)
+    row = overhead._idle_row(attention, "portable", "a kernel that does nothing", "toy")
+    assert (row.measured, row.status) == ("20 us on 50 us stock, 0.40 of it", "PASS")
+    taken["recorded"] = Sample((7.2e-5,))
+    row = overhead._idle_row(attention, "portable", "a kernel that does nothing", "toy")
+    assert row.status == "FAIL"
+
+
+@pytest.mark.skipif(NO_TRITON, reason="Triton is not installed")
+@pytest.mark.parametrize("kind", idle_kernels.KINDS, ids=" ".join)
+def test_a_kernel_that_does_nothing_is_reached_and_leaves_nothing(
+    attention: Attention, kind: tuple[str, str]
+) -> None:
+    backend, _ = kind
+    template = RDAAMProcessor(backend=backend)  # type: ignore[arg-type]
+    proved, options = set(fused_trial._proved), {"rows": 2, "images": 1, "tokens": 7}
+    with (
+        idle_kernels.KINDS[kind]() as idle,
+        recorded_pair(attention, (3, 5), **options, template=template) as pair,
+    ):
+        # The first call may be a trial of the kernel, and does not count.
+        pair.call_recorded()
+        before = idle.calls
+        assert torch.equal(pair.call_recorded(), pair.call_stock())
+        assert idle.calls > before
+        (frames,) = pair.recorder.buffers.text.values()
+        assert not any(plane.any() for plane in frames.accumulators[0]._high.values())
+        assert pair.recorded.sites[0].processor.used.name == backend
+    assert fused_trial._proved == proved
+    assert dispatch.choose("beside", device=torch.device("cuda")).name == "portable"
+
+
+def test_a_kernel_that_does_nothing_and_is_not_called_is_an_error() -> None:
+    with (
+        pytest.raises(RuntimeError, match="accumulate was replaced by what does nothing, and was"),
+        idle_kernels.idle_portable(),
+    ):
+        pass

@@ -15,6 +15,7 @@ from benchmarks.ceilings import Ceilings, Work
 from benchmarks.roofline import Site
 from benchmarks.sizes import SD15, SDXL
 from benchmarks.timing import Sample
+from diffusers_rdaam.kernels import logits
 
 SITE = Site("toy", 48, 2, 16, 3)
 CEILINGS = Ceilings(1e9, {torch.float32: 4e9, torch.float16: 8e9}, 2e9)
@@ -22,14 +23,14 @@ NO_TRITON = importlib.util.find_spec("triton") is None
 
 
 def test_the_sites_are_those_of_the_models() -> None:
-    sites = roofline._sites(SD15)
+    sites = roofline.sites_of(SD15)
     assert [(s.positions, s.heads, s.dim, s.count) for s in sites] == [
         (4096, 8, 40, 5),
         (1024, 8, 80, 5),
         (256, 8, 160, 5),
         (64, 8, 160, 1),
     ]
-    sites = roofline._sites(SDXL)
+    sites = roofline.sites_of(SDXL)
     assert [(s.positions, s.heads, s.dim, s.count) for s in sites] == [
         (4096, 10, 64, 10),
         (1024, 20, 64, 60),
@@ -39,13 +40,25 @@ def test_the_sites_are_those_of_the_models() -> None:
 def test_the_least_work_of_each_kernel() -> None:
     # 2 heads x 48 positions x 16 channels; 77 columns; two planes of 2 bytes, read and written.
     query, key, cells, planes = 1536, 2464, 2 * 48 * 77, 48 * 77 * 8
-    stock = SITE.work("stock SDPA", torch.float16)
+    stock = SITE.work("stock SDPA", torch.float16, "cpu")
     assert stock == Work(2 * 2 * (query + key) * 2, 2 * 4 * cells * 16, 2 * cells, torch.float16)
-    fused = SITE.work("fused.attend", torch.float16)
+    fused = SITE.work("fused.attend", torch.float16, "cpu")
     assert fused == Work(stock.nbytes + planes, stock.flops, stock.exps, torch.float16)
-    maps = SITE.work("fused.accumulate", torch.float16)
+    maps = SITE.work("fused.accumulate", torch.float16, "cpu")
     assert maps == Work((query + key) * 2 + planes, 2 * cells * 16, cells, torch.float16)
-    assert SITE.work("portable.accumulate", torch.float16).dtype == torch.float32
+
+
+def test_the_portable_kernel_is_held_against_the_products_that_it_makes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def product(dtype: torch.dtype, device: str) -> torch.dtype:
+        return SITE.work("portable.accumulate", dtype, device).dtype
+
+    monkeypatch.setattr(logits, "_MULTIPLIES_HALVES", True)
+    assert product(torch.float16, "cuda") == torch.float16
+    assert product(torch.float32, "cuda") == product(torch.float16, "cpu") == torch.float32
+    monkeypatch.setattr(logits, "_MULTIPLIES_HALVES", False)
+    assert product(torch.float16, "cuda") == torch.float32
 
 
 def test_a_floor_is_what_each_kind_of_work_takes() -> None:
@@ -54,15 +67,15 @@ def test_a_floor_is_what_each_kind_of_work_takes() -> None:
 
 
 def test_the_table_has_shares_of_the_ceilings() -> None:
-    work = SITE.work("portable.accumulate", torch.float32)
+    work = SITE.work("portable.accumulate", torch.float32, "cpu")
     floors = work.floors(CEILINGS)
     assert max(floors.values()) == floors["matrix"]
     taken = {"portable.accumulate": Sample((4 * floors["matrix"],))}
-    table = roofline._table([(SITE, taken)], CEILINGS, torch.float32, how="here", unit="us")
+    table = roofline._table([(SITE, taken)], CEILINGS, torch.float32, "cpu", how="here")
     row = dict(zip(table.columns, table.rows[0], strict=True))
     assert row["time / floor"] == "4.00"
     assert row["GFLOP/s (of ceiling)"] == "1 (25.0%)"
-    assert row["floor"].endswith("us (matrix)")
+    assert row["floor"].endswith("ms (matrix)")
 
 
 def test_goals_of_a_gpu_are_skipped_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +90,7 @@ def test_goals_of_a_gpu_are_skipped_without_one(monkeypatch: pytest.MonkeyPatch)
 
 def test_goals_are_judged_by_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "LARGE", SITE.positions)
-    floor = max(SITE.work("fused.attend", torch.float16).floors(CEILINGS).values())
+    floor = max(SITE.work("fused.attend", torch.float16, "cpu").floors(CEILINGS).values())
     taken = {"stock SDPA": Sample((1.0, 2.0, 3.0)), "fused.attend": Sample((1.1, 2.2, 9.0))}
     call, kernel = roofline._goal_rows([(SITE, taken)], CEILINGS, torch.float16, None)
     assert (call.measured, call.status) == ("1.100 (1.100 to 3.000)", "PASS")

@@ -2,9 +2,11 @@
 
 Tensors on the ``meta`` device go through the launchers; in place of a launch the kernel is compiled
 with the argument types, alignments and options of that launch, as Triton's own launcher would.
-``python -m tests.kernels.compilation`` prints one line of JSON for each kernel: registers, stack
-(spilled registers) and shared memory in bytes, how many instructions of the matrix units there are,
-and how many that load or store two bytes.
+``python -m tests.kernels.compilation 80 90`` prints one line of JSON for each kernel: registers,
+stack (spilled registers) and shared memory in bytes, how many instructions of the matrix units
+there are, how many that load or store two bytes, which arguments are compiled in because they are
+1, and whether it counts. With ``--one-row`` it is the calls that are used most alone: a guided one
+of one image, whose second row is recorded.
 """
 
 from __future__ import annotations
@@ -60,10 +62,12 @@ class Compiles:
         signature: dict[str, str] = {}
         constants: dict[tuple[int], Any] = {}
         attributes: dict[tuple[int], list[list[Any]]] = {}
+        ones = []
         for index, name in enumerate(self._kernel.arg_names):
             value = named[name] if name in named else arguments[index]
             if name in named or (isinstance(value, int) and value == 1):
                 signature[name], constants[(index,)] = "constexpr", value
+                ones += [] if name in named else [name]
                 continue
             if isinstance(value, torch.Tensor):
                 signature[name] = f"*{_TYPES[value.dtype]}"
@@ -83,8 +87,11 @@ class Compiles:
             "shared": compiled.metadata.shared,
             **_usage(compiled.asm["cubin"]),
             "wgmma": code.count("wgmma.mma_async"),
+            "tcgen05": code.count("tcgen05.mma"),
             "mma": code.count("mma.sync"),
             "narrow": len(re.findall(r"[ls][dt]\.global(?:\.\w+)*\.[bu]16\b", code)),
+            "ones": ones,
+            "counts": named.get("COUNTS", False),
         }
         print(json.dumps(self._facts | found), flush=True)
 
@@ -128,14 +135,26 @@ def _planes(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return high, torch.empty_like(high)
 
 
+WAYS = ("attend", "beside", "apart", "masked", "chosen")
+ONE_ROW = ("attend one row", "beside one row", "uncounted")
+UNCOUNTED = (CASES[0], "uncounted")
+
+
 def compile_case(case: tuple[Any, ...], way: str) -> None:
-    """Launch one case in one way: ``attend``, ``beside``, ``apart``, ``masked`` or ``chosen``."""
+    """Launch one case in one way, one of :data:`WAYS` or :data:`ONE_ROW`."""
     rows, heads, positions, columns, channels, dtype = case
     query = _vectors(rows, heads, positions, channels, dtype)
     key = _vectors(rows, heads, columns, channels, dtype)
     count = torch.empty(1, dtype=torch.int32, device="meta")
     high, low = _planes(rows, columns, positions)
-    if way == "attend":
+    if way in ONE_ROW:
+        planes = _planes(1, columns, positions)
+        if way == "beside one row":
+            fused.accumulate(query[1:], key[1:], *planes, scale=0.1, count=count)
+        else:
+            counted = None if way == "uncounted" else count
+            fused.attend(query, key, key, *planes, first=1, scale=0.1, count=counted)
+    elif way == "attend":
         fused.attend(query, key, key, high, low, first=0, scale=0.1, count=count)
     elif way == "beside":
         fused.accumulate(query, key, high, low, scale=0.1, count=count)
@@ -148,13 +167,23 @@ def compile_case(case: tuple[Any, ...], way: str) -> None:
         fused.attend(query, key, key, high, None, first=0, mask=mask, scale=0.1)
 
 
-def main(capabilities: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Compile every case for the compute capabilities, written ``80`` for 8.0."""
     kernels = {name: getattr(module, name) for name, module in KERNELS.items()}
-    ways = ("attend", "beside", "apart", "masked", "chosen")
-    # The first cases in every way, the others as they are used most.
-    chosen = [(case, way) for case in CASES for way in (ways if case in CASES[:2] else ways[:2])]
-    for capability, (case, way) in itertools.product(map(int, capabilities), chosen):
+    if "--one-row" in arguments:
+        # The largest sites of SD1.5 and SDXL.
+        chosen = [(case, way) for case in (CASES[0], CASES[3]) for way in ONE_ROW[:2]]
+        chosen.append(UNCOUNTED)
+    else:
+        # The first cases in every way, the others as they are used most.
+        chosen = [
+            (case, way) for case in CASES for way in (WAYS if case in CASES[:2] else WAYS[:2])
+        ]
+    capabilities = [int(number) for number in arguments if number != "--one-row"]
+    for capability, (case, way) in itertools.product(capabilities or [80, 90], chosen):
+        # What it shows is the same everywhere, and each takes seconds.
+        if (case, way) == UNCOUNTED and capability != 90:
+            continue
         for name, module in KERNELS.items():
             facts = {"case": case, "way": way}
             setattr(module, name, Compiles(kernels[name], capability, facts))
@@ -162,4 +191,4 @@ def main(capabilities: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["80", "90"])
+    main(sys.argv[1:])

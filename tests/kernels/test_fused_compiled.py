@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,20 @@ pytest.importorskip("triton", reason="Triton is not installed")
 SHARED_BYTES = 99 * 1024
 
 
-@pytest.fixture(scope="module", params=[80, 90], ids=["sm_80", "sm_90"])
-def compiled(request, tmp_path_factory):
-    """Every kernel of every case, compiled in a process without the interpreter."""
+# By compute capability, the instructions of its matrix units.
+MATRIX = {89: "mma", 90: "wgmma", 100: "tcgen05", 120: "mma"}
+
+
+def compile_in_a_process(folder, *arguments):
+    """What was compiled there, without the interpreter."""
     root = Path(__file__).parents[2]
     environment = os.environ | {
         "TRITON_INTERPRET": "0",
-        "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton")),
+        "TRITON_CACHE_DIR": str(folder),
         "PYTHONPATH": str(root),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.compilation", str(request.param)],
+        [sys.executable, "-m", "tests.kernels.compilation", *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -34,6 +38,19 @@ def compiled(request, tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module", params=[80, 90], ids=["sm_80", "sm_90"])
+def compiled(request, tmp_path_factory):
+    """Every kernel of every case."""
+    return compile_in_a_process(tmp_path_factory.mktemp("triton"), str(request.param))
+
+
+@pytest.fixture(scope="module")
+def most_used(tmp_path_factory):
+    """A guided call of one image at the largest sites, for every other kind of matrix unit too."""
+    folder = tmp_path_factory.mktemp("triton")
+    return compile_in_a_process(folder, "--one-row", *map(str, MATRIX))
 
 
 def test_every_kernel_is_compiled(compiled):
@@ -85,3 +102,36 @@ def test_no_element_is_loaded_or_stored_alone(compiled):
         *_, channels, dtype = found["case"]
         if dtype != "float32" and channels % 8 == 0 and found["way"] in ("attend", "beside"):
             assert found["narrow"] == 0, found
+
+
+def test_the_most_used_call_is_compiled_for_every_architecture(most_used):
+    found = {(one["capability"], one["case"][1], one["way"]) for one in most_used}
+    wanted = set(product(MATRIX, (8, 10), ("attend one row", "beside one row")))
+    assert found == wanted | {(90, 8, "uncounted")}
+
+
+def test_the_most_used_call_fits_and_runs_on_the_matrix_units(most_used):
+    for found in most_used:
+        assert found["shared"] <= SHARED_BYTES and found["stack"] == found["narrow"] == 0, found
+        if found["kernel"] == "attend_to_text":
+            used = {unit for unit in ("mma", "wgmma", "tcgen05") if found[unit] > 0}
+            assert used == {MATRIX[found["capability"]]}, found
+
+
+def test_numbers_that_are_one_are_compiled_in(most_used):
+    """Another binary than where several rows are recorded."""
+    for found in most_used:
+        if found["kernel"] == "attend_to_text":
+            one = "stop" if found["way"] == "beside one row" else "first"
+            assert one in found["ones"], found
+
+
+def test_kernels_are_compiled_with_a_count_and_without(most_used):
+    """Where shares of the heads meet, the kernel that adds them counts."""
+    calls = {}
+    for found in most_used:
+        call = (found["capability"], tuple(found["case"]), found["way"])
+        calls[call] = calls.get(call, 0) + found["counts"]
+    assert len(calls) == 4 * len(MATRIX) + 1
+    for (*_, way), counts in calls.items():
+        assert counts == (0 if way == "uncounted" else 1), way

@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffusers_rdaam import float32_products
+from diffusers_rdaam.kernels import logits
 from diffusers_rdaam.kernels.planes import read_planes
 from diffusers_rdaam.kernels.portable import accumulate
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
@@ -176,3 +178,15 @@ def test_transposed_inputs_as_an_attention_processor_makes_them():
     assert not query.is_contiguous()
     assert torch.equal(run(query, key), run(query.contiguous(), key.contiguous()))
     assert_same(run(query, key), definition(query, key))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "xpu"])
+@pytest.mark.parametrize("multiplies", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_keys_are_multiplied_in_the_type_that_is_told(monkeypatch, dtype, multiplies, device):
+    monkeypatch.setattr(float32_products, "device_type", lambda unused: device)
+    monkeypatch.setattr(logits, "_MULTIPLIES_HALVES", multiplies)
+    query, key = inputs(dtype=dtype)
+    told = logits.product_type(dtype, key.device)
+    assert logits.Logits.of(query, key, 0.5).keys.dtype == told
+    assert told == (dtype if device == "cuda" and multiplies else torch.float32)
