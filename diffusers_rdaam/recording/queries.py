@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import InputError, NoAttributionError, RecordingFailedWarning
 from diffusers_rdaam.files.tensor_file import write_tensors
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.host_copy import HostCopy, host_buffers
@@ -25,6 +25,7 @@ from diffusers_rdaam.recording.query_price import (
     query_bytes,
     query_price_text,
 )
+from diffusers_rdaam.recording.site_devices import devices_of
 from diffusers_rdaam.recording.sites import Site
 
 Size = tuple[int, int]
@@ -76,7 +77,8 @@ class QueryRecord:
         self.family = family
         self.template = template
         self.options: QueryOptions = template.queries
-        self.sites: tuple[Site, ...] = family.sites(family.denoiser(pipe))
+        self.denoiser = family.denoiser(pipe)
+        self.sites: tuple[Site, ...] = family.sites(self.denoiser)
         self._sizes: dict[str, Size] = {}
         # Of each branch the sites' buffers, which are parts of one.
         self._buffers: dict[str, dict[str, Tensor]] = {}
@@ -114,12 +116,31 @@ class QueryRecord:
         branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
         step = images * len(branches) * query_bytes(self.template, self.sites, self._sizes)
         self._spent = spent
-        self._places = 1 if self.options.place == "device" else 1 + host_buffers(call.device)
+        device = self._device(call.device)
+        self._places = 1 if self.options.place == "device" else 1 + host_buffers(device)
         self._check(step, count or 1)
         self._make_folder()
-        self._allocate(branches, images, call.device)
+        self._allocate(branches, images, device)
         where = self._folder or self.options.place
         return query_price_text(step, count, str(where), self._places)
+
+    def _device(self, sample: torch.device) -> torch.device:
+        """The device of all sites.
+
+        Raises:
+            NoAttributionError: they are on several.
+        """
+        places = devices_of(self.denoiser, self.sites, sample)
+        devices = list(dict.fromkeys(places[name] for name in self._sizes))
+        if len(devices) > 1:
+            names = ", ".join(str(device) for device in devices)
+            raise NoAttributionError(
+                f"keep='queries' needs a denoiser on one device, and this "
+                f"{type(self.denoiser).__name__} is spread over {names}. Put it on one device, or "
+                "choose query_grids= whose sites are on one; maps are recorded on several.",
+                warning=RecordingFailedWarning,
+            )
+        return devices[0]
 
     def _allocate(self, branches: list[str], images: int, device: torch.device) -> None:
         """One buffer for each branch, and of each the sites' parts."""
