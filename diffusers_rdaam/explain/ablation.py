@@ -194,7 +194,7 @@ def explain_ablation(
         trial = AblationTrial(pipe, match.columns, mode)
         after = trial.run(noise.again(arguments))
         images.append(trial.picture(after))
-        change = (after - before).abs().mean(dim=0).double().cpu()
+        change = (after - before).abs().mean(dim=0).cpu().double()
         changes.append([measure(change, one) for one in asked])
     image = plain.picture(before)
     found = [

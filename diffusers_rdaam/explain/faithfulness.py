@@ -78,7 +78,7 @@ class Deletion:
         if columns not in self._changes:
             trial = AblationTrial(self._pipe, tuple(sorted(columns)), self._mode)
             image = trial.run(self._noise.again(self._arguments))
-            self._changes[columns] = (image - self._plain).abs().mean(dim=0).double().cpu()
+            self._changes[columns] = (image - self._plain).abs().mean(dim=0).cpu().double()
         return self._changes[columns]
 
     def curve(self, region: RegionLike, order: Sequence[str]) -> DeletionCurve:

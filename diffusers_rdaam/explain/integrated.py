@@ -80,7 +80,7 @@ def integrate(
             for name, length in _lengths(baseline, prompt, total["text"].dtype).items()
         }
         difference = float(end.value(region) - start.value(region))
-        whole = sum(float(score.double().sum()) for score in scores.values())
+        whole = sum(float(score.cpu().double().sum()) for score in scores.values())
         more: dict[str, Any] = {
             "delta": (whole - difference) / difference if difference else float("inf"),
             "difference": difference,

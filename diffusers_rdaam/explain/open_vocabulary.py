@@ -194,7 +194,8 @@ def _site_maps(
                 f"{type(denoiser).__name__} has no {stored.site} with {stored.heads} heads, of "
                 "which the queries are. Ask the pipeline that made the image."
             )
-        key = _key(denoiser, site, embedding)
+        # A denoiser may be spread over several devices, and the sites' maps come together.
+        key = _key(denoiser, site, embedding).to(embedding.device)
         if key.shape[-1] != stored.dim:
             raise InputError(
                 f"{stored.site} has keys of width {key.shape[-1]}, the queries are of width "

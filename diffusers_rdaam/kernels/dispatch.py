@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -149,13 +150,19 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
             are taken for ones that cannot run.
 
     Raises:
-        InputError: ``backend`` is none of the known ones.
+        InputError: ``backend`` is none of the known ones; or it is ``"reference"``, and the device
+            has no float64.
     """
     if backend not in get_args(Backend):
         choices = ", ".join(repr(name) for name in get_args(Backend))
         raise InputError(f"{backend!r} is not a backend. Backends: {choices}.")
     where = f" on {device.type}" if device is not None else ""
     if backend == "reference":
+        if device is not None and not _has_float64(device):
+            raise InputError(
+                f"backend='reference' computes in float64, which {device} does not have. Ask for "
+                "backend='portable', which keeps float32's accuracy there, or run on a CPU."
+            )
         return Choice("reference", _accumulate_reference, "asked for: float64, materialised")
     if backend == "portable":
         return Choice("portable", operator.accumulate, f"asked for{where}")
@@ -181,6 +188,18 @@ def trial_bytes(choice: Choice) -> int:
     from diffusers_rdaam.kernels.fused_trial import MOST_BYTES
 
     return MOST_BYTES
+
+
+@lru_cache(maxsize=16)
+def _has_float64(device: torch.device) -> bool:
+    """Whether numbers of float64 can be added there; Apple's GPUs and some of Intel's have none."""
+    if device.type in ("cpu", "cuda", "meta"):
+        return True
+    try:
+        torch.ones((), dtype=torch.float64, device=device).add(1.0)
+    except (TypeError, RuntimeError, AssertionError):  # The last of a build without it.
+        return False
+    return True
 
 
 def warn_of_another(backend: Backend, choice: Choice) -> None:

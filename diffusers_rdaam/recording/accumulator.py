@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ SINGLE_PLANE_ADDITIONS = 500
 _MOST_ADDITIONS = 8192
 
 
+Size = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class AccumulatorShape:
     """What a set of buffers is allocated for.
@@ -31,9 +34,11 @@ class AccumulatorShape:
         images, tokens: rows and columns that are recorded.
         grids: height and width of each site's grid, by the site's name.
         pair: half-precision pair (4 bytes a cell), or a single plane (2 bytes).
-        device: where the denoiser runs.
+        device: where the denoiser runs; of several the first.
         heads: of each site, where heads are kept apart; empty for their mean.
         layers: whether each site has planes of its own.
+        devices: of each site, where the denoiser is spread over several; empty for ``device``. Each
+            has planes of its own, and the sums are added on the CPU.
     """
 
     images: int
@@ -43,6 +48,35 @@ class AccumulatorShape:
     device: torch.device
     heads: tuple[int, ...] = ()
     layers: bool = False
+    devices: tuple[torch.device, ...] = ()
+
+    @classmethod
+    def spread(
+        cls, places: Mapping[str, torch.device], *, grids: Sequence[tuple[str, Size]], **others: Any
+    ) -> AccumulatorShape:
+        """With each site's device.
+
+        Args:
+            places: by the site's name.
+            grids, others: as of the class.
+        """
+        devices = tuple(places[name] for name, _ in grids)
+        several = devices if len(set(devices)) > 1 else ()
+        device = devices[0] if devices else torch.device("cpu")
+        return cls(grids=tuple(grids), device=device, devices=several, **others)
+
+    def places(self) -> dict[str, torch.device]:
+        """Each site's device."""
+        devices = self.devices or (self.device,) * len(self.grids)
+        return {name: device for (name, _), device in zip(self.grids, devices, strict=True)}
+
+    def planes(self) -> dict[Bank, tuple[torch.device, ...]]:
+        """The devices of each set of planes, each once."""
+        places = self.places()
+        return {
+            bank: tuple(dict.fromkeys(places[site] for site in sites))
+            for bank, sites in self.banks().items()
+        }
 
     def banks(self) -> dict[Bank, list[str]]:
         """The sites of each set of planes, largest grid first."""
@@ -55,7 +89,10 @@ class AccumulatorShape:
     @property
     def nbytes(self) -> int:
         """Bytes of the planes: known before anything is allocated."""
-        cells = sum(math.prod(bank.grid) * max(bank.heads, 1) for bank in self.banks())
+        cells = sum(
+            math.prod(bank.grid) * max(bank.heads, 1) * len(devices)
+            for bank, devices in self.planes().items()
+        )
         return self.images * self.tokens * cells * (4 if self.pair else 2)
 
 
@@ -84,6 +121,8 @@ class HeatMapAccumulator:
     def __init__(self, shape: AccumulatorShape) -> None:
         self.shape = shape
         self.banks = shape.banks()
+        self._devices = shape.planes()
+        self._place_of = shape.places()
         self._bank_of = {site: bank for bank, sites in self.banks.items() for site in sites}
         self._index_of = {site: index for index, (site, _) in enumerate(shape.grids)}
         # Additions to a bank's planes since they were last empty, and what was moved out of them.
@@ -91,27 +130,44 @@ class HeatMapAccumulator:
         self._moved: dict[Bank, Tensor] = {}
         # A tensor that is made under inference mode could not be updated outside of it.
         with torch.inference_mode(False):
-            self._high = {bank: self._plane(bank) for bank in self.banks}
-            self._low = {bank: self._plane(bank) for bank in self.banks} if shape.pair else {}
-            self.counts = torch.zeros(len(shape.grids), dtype=torch.int32, device=shape.device)
+            # By bank and device, and by device.
+            self._high = self._planes()
+            self._low = self._planes() if shape.pair else {}
+            self._counts = {
+                device: torch.zeros(len(shape.grids), dtype=torch.int32, device=device)
+                for device in dict.fromkeys(self._place_of.values())
+            }
 
-    def _plane(self, bank: Bank) -> Tensor:
+    def _planes(self) -> dict[tuple[Bank, torch.device], Tensor]:
+        return {
+            (bank, device): self._plane(bank, device)
+            for bank, devices in self._devices.items()
+            for device in devices
+        }
+
+    def _plane(self, bank: Bank, device: torch.device) -> Tensor:
         heads = (bank.heads,) if bank.heads else ()
         size = (self.shape.images, *heads, self.shape.tokens, math.prod(bank.grid))
-        return torch.zeros(size, dtype=torch.float16, device=self.shape.device)
+        return torch.zeros(size, dtype=torch.float16, device=device)
+
+    @property
+    def counts(self) -> Tensor:
+        """How often each site has added, on the device; of several devices summed on the CPU."""
+        counts = list(self._counts.values())
+        return counts[0] if len(counts) == 1 else torch.stack([one.cpu() for one in counts]).sum(0)
 
     def planes(self, site: str) -> tuple[Tensor, Tensor | None]:
         """The pair that the site adds to; the second may be None.
 
         ``(images, tokens, pixels)``, or ``(images, heads, tokens, pixels)`` with heads apart.
         """
-        bank = self._bank_of[site]
-        return self._high[bank], self._low.get(bank)
+        place = self._bank_of[site], self._place_of[site]
+        return self._high[place], self._low.get(place)
 
     def count(self, site: str) -> Tensor:
         """A view of one element: how often the site has added."""
         index = self._index_of[site]
-        return self.counts[index : index + 1]
+        return self._counts[self._place_of[site]][index : index + 1]
 
     def add(self, site: str, maps: HeadMeans) -> None:
         """Add one denoiser call's maps of a site."""
@@ -131,24 +187,26 @@ class HeatMapAccumulator:
     def _make_room_in(self, bank: Bank, additions: int) -> None:
         if self._since[bank] + additions > _MOST_ADDITIONS:
             self._moved[bank] = self._sums(bank)
-            self._high[bank].zero_()
-            if bank in self._low:
-                self._low[bank].zero_()
+            for device in self._devices[bank]:
+                self._high[bank, device].zero_()
+                if self._low:
+                    self._low[bank, device].zero_()
             self._since[bank] = 0
         self._since[bank] += additions
 
     def absorb(self, other: HeatMapAccumulator) -> None:
         """Add the sums and counts of another accumulator of the same shape, and empty that one."""
         self.make_room()
-        for bank in self.banks:
-            addend = read_planes(other._high[bank], other._low.get(bank))
-            add_to_planes(addend, self._high[bank], self._low.get(bank))
-        self.counts.add_(other.counts)
+        for place, high in self._high.items():
+            addend = read_planes(other._high[place], other._low.get(place))
+            add_to_planes(addend, high, self._low.get(place))
+        for device, counts in self._counts.items():
+            counts.add_(other._counts[device])
         other.zero_()
 
     def zero_(self) -> None:
         """Forget everything; keep the memory."""
-        for plane in (*self._high.values(), *self._low.values(), self.counts):
+        for plane in (*self._high.values(), *self._low.values(), *self._counts.values()):
             plane.zero_()
         self._since = dict.fromkeys(self.banks, 0)
         self._moved = {}
@@ -156,7 +214,7 @@ class HeatMapAccumulator:
     @property
     def nbytes(self) -> int:
         """Bytes allocated."""
-        planes = (*self._high.values(), *self._low.values(), self.counts)
+        planes = (*self._high.values(), *self._low.values(), *self._counts.values())
         return sum(plane.numel() * plane.element_size() for plane in planes)
 
     def additions(self, counts: list[int]) -> dict[Bank, int]:
@@ -173,10 +231,15 @@ class HeatMapAccumulator:
 
     def _sums(self, bank: Bank) -> Tensor:
         """Its sums as float32 on the CPU, in the shape of its planes."""
-        high, low = self._high[bank].cpu(), self._low.get(bank)
-        sums = read_planes(high, None if low is None else low.cpu())
+        sums, *others = [self._sums_on(bank, device) for device in self._devices[bank]]
+        for other in others:
+            sums += other
         moved = self._moved.get(bank)
         return sums if moved is None else sums.add_(moved)
+
+    def _sums_on(self, bank: Bank, device: torch.device) -> Tensor:
+        high, low = self._high[bank, device].cpu(), self._low.get((bank, device))
+        return read_planes(high, None if low is None else low.cpu())
 
     def stored(self) -> list[Tensor]:
         """Each image's sums of the only bank, on the CPU, as they are kept: ``(tokens, pixels)``.
@@ -184,9 +247,10 @@ class HeatMapAccumulator:
         float16 from a single plane, float32 from a pair. Copies: the planes are used again.
         """
         (bank,) = self.banks
-        high, low = self._high[bank], self._low.get(bank)
-        if bank in self._moved:
-            return list(self._sums(bank))
+        device, *others = self._devices[bank]
+        if bank in self._moved or others:
+            return [part.clone() for part in self._sums(bank)]
+        high, low = self._high[bank, device], self._low.get((bank, device))
         if low is None:
             return [part.to("cpu", copy=True) for part in high]
         pairs = zip(high.split(1), low.split(1), strict=True)

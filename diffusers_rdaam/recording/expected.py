@@ -9,6 +9,7 @@ import torch
 from diffusers_rdaam.recording.accumulator import AccumulatorShape
 from diffusers_rdaam.recording.families import Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.site_devices import devices_of
 
 
 def shape_for(
@@ -22,13 +23,14 @@ def shape_for(
     device: torch.device | str = "meta",
 ) -> AccumulatorShape:
     """The accumulators' shape for a pipeline's denoiser, with a template's options."""
-    sites = family.sites(family.denoiser(pipe))
-    return AccumulatorShape(
+    denoiser = family.denoiser(pipe)
+    sites = family.sites(denoiser)
+    return AccumulatorShape.spread(
+        devices_of(denoiser, sites, torch.device(device)),
         images=images,
         tokens=tokens,
-        grids=tuple((site.name, family.grid(site, latent_size)) for site in sites),
+        grids=[(site.name, family.grid(site, latent_size)) for site in sites],
         pair=template.storage == "fp16-pair",
-        device=torch.device(device),
         heads=tuple(site.heads for site in sites) if "heads" in template.keep else (),
         layers="layers" in template.keep,
     )

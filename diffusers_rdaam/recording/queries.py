@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import InputError, NoAttributionError, RecordingFailedWarning
 from diffusers_rdaam.files.tensor_file import write_tensors
 from diffusers_rdaam.recording.families import DenoiserCall, Family
+from diffusers_rdaam.recording.host_copy import HostCopy, host_buffers
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.query_options import QueryOptions
@@ -24,6 +25,7 @@ from diffusers_rdaam.recording.query_price import (
     query_bytes,
     query_price_text,
 )
+from diffusers_rdaam.recording.site_devices import devices_of
 from diffusers_rdaam.recording.sites import Site
 
 Size = tuple[int, int]
@@ -63,7 +65,8 @@ class QueryRecord:
     """Keeps the queries of the chosen grids and denoiser calls, in half precision unless told.
 
     One call's are copied on the denoiser's device into buffers that are always the same, so that a
-    compiled denoiser stays one graph; after the call they go where they are kept.
+    compiled denoiser stays one graph; after the call they go where they are kept. Off a device they
+    go in one copy while it computes the next call, and are put away when that ends.
 
     Args:
         pipe, family, template: as in :class:`Recorder`.
@@ -74,9 +77,17 @@ class QueryRecord:
         self.family = family
         self.template = template
         self.options: QueryOptions = template.queries
-        self.sites: tuple[Site, ...] = family.sites(family.denoiser(pipe))
+        self.denoiser = family.denoiser(pipe)
+        self.sites: tuple[Site, ...] = family.sites(self.denoiser)
         self._sizes: dict[str, Size] = {}
+        # Of each branch the sites' buffers, which are parts of one.
         self._buffers: dict[str, dict[str, Tensor]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._copy: HostCopy | None = None
+        # Buffers of a call, counted with those that it is copied to on its way.
+        self._places = 1
+        # The steps whose queries are on their way, by branch.
+        self._leaving: dict[str, int] = {}
         self._counts: dict[str, Tensor] = {}
         self._steps: range | list[int] = range(0)
         self._pending: dict[str, int] = {}
@@ -105,23 +116,59 @@ class QueryRecord:
         branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
         step = images * len(branches) * query_bytes(self.template, self.sites, self._sizes)
         self._spent = spent
+        device = self._device(call.device)
+        self._places = 1 if self.options.place == "device" else 1 + host_buffers(device)
         self._check(step, count or 1)
         self._make_folder()
-        modules = {site.name: site for site in self.sites}
-        for branch in branches:
-            self._buffers[branch] = {
-                name: torch.zeros(
-                    (images, modules[name].heads, math.prod(size), head_width(modules[name])),
-                    dtype=self.options.dtype,
-                    device=call.device,
-                )
-                for name, size in self._sizes.items()
-            }
-            self._counts[branch] = torch.zeros(
-                len(self._sizes), dtype=torch.int32, device=call.device
-            )
+        self._allocate(branches, images, device)
         where = self._folder or self.options.place
-        return query_price_text(step, count, str(where))
+        return query_price_text(step, count, str(where), self._places)
+
+    def _device(self, sample: torch.device) -> torch.device:
+        """The device of all sites.
+
+        Raises:
+            NoAttributionError: they are on several.
+        """
+        places = devices_of(self.denoiser, self.sites, sample)
+        devices = list(dict.fromkeys(places[name] for name in self._sizes))
+        if len(devices) > 1:
+            names = ", ".join(str(device) for device in devices)
+            raise NoAttributionError(
+                f"keep='queries' needs a denoiser on one device, and this "
+                f"{type(self.denoiser).__name__} is spread over {names}. Put it on one device, or "
+                "choose query_grids= whose sites are on one; maps are recorded on several.",
+                warning=RecordingFailedWarning,
+            )
+        return devices[0]
+
+    def _allocate(self, branches: list[str], images: int, device: torch.device) -> None:
+        """One buffer for each branch, and of each the sites' parts."""
+        sites = {site.name: site for site in self.sites}
+        shapes: dict[str, tuple[int, ...]] = {
+            name: (images, sites[name].heads, math.prod(size), head_width(sites[name]))
+            for name, size in self._sizes.items()
+        }
+        whole = {
+            branch: torch.zeros(
+                sum(math.prod(shape) for shape in shapes.values()),
+                dtype=self.options.dtype,
+                device=device,
+            )
+            for branch in branches
+        }
+        self._shapes = shapes
+        for branch in branches:
+            self._buffers[branch] = self._parts(whole[branch])
+            self._counts[branch] = torch.zeros(len(shapes), dtype=torch.int32, device=device)
+        if self.options.place != "device":
+            self._copy = HostCopy(whole)
+
+    def _parts(self, whole: Tensor) -> dict[str, Tensor]:
+        """Each site's ``(images, heads, positions, dim)`` of a branch's buffer."""
+        cells = [math.prod(shape) for shape in self._shapes.values()]
+        parts = zip(self._shapes.items(), whole.split(cells), strict=True)
+        return {name: part.view(shape) for (name, shape), part in parts}
 
     @property
     def nbytes(self) -> int:
@@ -135,11 +182,13 @@ class QueryRecord:
             if isinstance(part, Tensor)
         )
         buffers = (buffer.nbytes for branch in self._buffers.values() for buffer in branch.values())
-        return sum(stored) + sum(buffers)
+        return sum(stored) + sum(buffers) + (0 if self._copy is None else self._copy.nbytes)
 
     def _check(self, step: int, count: int) -> None:
         """Raises InputError where ``count`` steps of ``step`` bytes are over the budget."""
-        check_query_budget(self.template, self.sites, self._sizes, step, count, self._spent)
+        check_query_budget(
+            self.template, self.sites, self._sizes, step, count, self._spent, self._places
+        )
 
     def _make_folder(self) -> None:
         folder = self.options.folder
@@ -164,6 +213,8 @@ class QueryRecord:
 
     def targets(self, rows: RowsOf, progress: Progress) -> dict[str, QueryTarget]:
         """Where each chosen site copies its queries during this call."""
+        if self._copy is not None:
+            self._copy.hold_back()
         self._pending = {branch: progress.step(branch, rows) for branch in rows}
         for branch in rows:
             self._counts[branch].zero_()
@@ -183,34 +234,46 @@ class QueryRecord:
         }
 
     def flush(self) -> None:
-        """Put away what the call that just ended has copied.
+        """Put away what the call before has copied, and send off what the one that just ended has.
 
         Raises:
             InputError: the run is longer than was known, and over the budget; or the disk is full.
         """
+        self._finish()
         pending, self._pending = self._pending, {}
-        for branch, step in pending.items():
-            if step not in self._steps:
-                continue
-            kept = self._kept.setdefault(branch, {})
-            if step not in kept:
+        kept = {branch: step for branch, step in pending.items() if step in self._steps}
+        for branch, step in kept.items():
+            there = self._kept.setdefault(branch, {})
+            if step not in there:
                 one = sum(buffer.nbytes for buffer in self._buffers[branch].values())
-                self._check(one * len(self._buffers), len(kept) + 1)
-            kept[step] = self._put(branch, step)
+                self._check(one * len(self._buffers), len(there) + 1)
             self._seen.setdefault(branch, {})[step] = self._counts[branch].clone()
+        if self._copy is None:
+            for branch, step in kept.items():
+                self._kept[branch][step] = self._put(branch, step, self._buffers[branch])
+        elif kept:
+            self._copy.start(kept)
+            self._leaving = kept
+            if not self._copy.is_pending:
+                self._finish()
 
-    def _put(self, branch: str, step: int) -> dict[str, list[Stored]]:
-        buffers = self._buffers[branch]
+    def _finish(self) -> None:
+        """Put away what is on its way. Waits for it: for the call before, which is done by then."""
+        leaving, self._leaving = self._leaving, {}
+        if not leaving or self._copy is None:
+            return
+        arrived = self._copy.finish()
+        for branch, step in leaving.items():
+            self._kept[branch][step] = self._put(branch, step, self._parts(arrived[branch]))
+
+    def _put(self, branch: str, step: int, buffers: dict[str, Tensor]) -> dict[str, list[Stored]]:
+        """Where one step's queries of a branch are kept, from buffers that are used again."""
         if self._folder is None:
-            device = "cpu" if self.options.place == "cpu" else None
             # An image's alone: else one attribution would hold the whole batch.
-            return {
-                name: [part.to(device or part.device, copy=True) for part in buffer]
-                for name, buffer in buffers.items()
-            }
+            return {name: [part.clone() for part in buffer] for name, buffer in buffers.items()}
         path = self._folder / f"{branch}-{step:05}.safetensors"
         tensors = {
-            f"{name}/{image}": part.to("cpu", copy=True)
+            f"{name}/{image}": part
             for name, buffer in buffers.items()
             for image, part in enumerate(buffer)
         }
@@ -225,6 +288,7 @@ class QueryRecord:
 
     def read(self, branch: str) -> list[Queries] | None:
         """Each image's; None where nothing was kept of the branch. Waits for the device."""
+        self._finish()
         kept = self._kept.get(branch)
         if not kept:
             return None

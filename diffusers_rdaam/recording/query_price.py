@@ -15,21 +15,26 @@ from diffusers_rdaam.recording.sites import Site
 Size = tuple[int, int]
 
 
-def query_price_text(step: int, count: int | None, place: str) -> str:
+def query_price_text(step: int, count: int | None, place: str, buffers: int) -> str:
     """The price and what makes it.
 
     Args:
         step: bytes of a denoiser call, of all images.
         count: how many are kept; None where that is not known.
         place: ``"cpu"``, ``"device"``, or a folder.
+        buffers: of a call: one, or another where it is copied off a device.
     """
     names = {"cpu": "in memory", "device": "on the denoiser's device"}
     where = names.get(place, f"in {place}")
     if count is None:
-        return f"Keeping {megabytes(step)} of queries for each step {where}, and one buffer."
+        held = "one buffer" if buffers == 1 else "two buffers"
+        return f"Keeping {megabytes(step)} of queries for each step {where}, and {held}."
+    held = f"a buffer of {megabytes(step)}"
+    if buffers > 1:
+        held = f"{held} on the denoiser's device and one in memory"
     return (
         f"Keeping {megabytes(step * count)} of queries {where} ({_steps(count)} of "
-        f"{megabytes(step)}), and a buffer of {megabytes(step)} while it runs."
+        f"{megabytes(step)}), and {held} while it runs."
     )
 
 
@@ -40,6 +45,7 @@ def check_query_budget(
     step: int,
     count: int,
     spent: int,
+    buffers: int,
 ) -> None:
     """Refuse queries that cost more than the budget.
 
@@ -50,12 +56,12 @@ def check_query_budget(
         step: bytes of a denoiser call, of all images.
         count: how many are kept.
         spent: bytes that other records take.
+        buffers: of a call, as of :func:`query_price_text`.
 
     Raises:
         InputError: they do; with what fits, and what each grid costs.
     """
-    # One step more: the buffer.
-    wanted = spent + step * (count + 1)
+    wanted = spent + step * (count + buffers)
     if wanted <= template.budget:
         return
     by_size: dict[Size, int] = {}
@@ -69,13 +75,15 @@ def check_query_budget(
         f"{height}x{width} {megabytes(step * part // whole)}"
         for (height, width), part in sorted(by_size.items(), reverse=True)
     )
-    fitting = max((template.budget - spent) // step - 1, 0)
+    fitting = max((template.budget - spent) // step - buffers, 0)
+    held = "the buffer" if buffers == 1 else "the two buffers"
     other = f" (and {megabytes(spent)} of other maps)" if spent else ""
     raise InputError(
-        f"The queries of {_steps(count)} and the buffer of one take "
-        f"{megabytes(step * (count + 1))}{other}, over the budget of {megabytes(template.budget)}; "
-        f"{_steps(fitting)} would fit. A step's, by grid of height x width: {prices}. Choose with "
-        f"query_grids= and query_steps=, or allow it with RDAAMProcessor(budget={wanted}, …)."
+        f"The queries of {_steps(count)} and {held} of one take "
+        f"{megabytes(step * (count + buffers))}{other}, over the budget of "
+        f"{megabytes(template.budget)}; {_steps(fitting)} would fit. A step's, by grid of "
+        f"height x width: {prices}. Choose with query_grids= and query_steps=, or allow it "
+        f"with RDAAMProcessor(budget={wanted}, …)."
     )
 
 

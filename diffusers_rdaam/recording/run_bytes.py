@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from diffusers_rdaam.kernels.dispatch import choose, trial_bytes
 from diffusers_rdaam.recording.budget import price
 from diffusers_rdaam.recording.expected import shape_for
@@ -11,6 +13,7 @@ from diffusers_rdaam.recording.families import family_of
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.query_price import device_bytes
 from diffusers_rdaam.recording.self_maps import own_shapes
+from diffusers_rdaam.recording.site_devices import devices_of
 
 
 def run_bytes(
@@ -34,12 +37,15 @@ def run_bytes(
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
-    shape = shape_for(template, family, pipe, latent_size, images, columns)
+    # Where the sample will be, as far as that is told: sites elsewhere have planes of their own.
+    sample = torch.device(getattr(pipe, "_execution_device", "meta"))
+    shape = shape_for(template, family, pipe, latent_size, images, columns, device=sample)
     wanted = price(template, shape, steps if "steps" in template.keep else 1)
     if template.self_attention:
         sites = family.self_sites(denoiser)
         sizes = {site.name: family.grid(site, latent_size) for site in sites}
-        own = own_shapes(template, sizes, images, steps, wanted, device="meta")
+        places = devices_of(denoiser, sites, sample)
+        own = own_shapes(template, sizes, images, steps, wanted, places=places)
         wanted += sum(shape.nbytes for shape in own)
     wanted += device_bytes(template, family, denoiser, latent_size, images, steps)
-    return wanted + trial_bytes(choose(template.backend, device=pipe._execution_device))
+    return wanted + trial_bytes(choose(template.backend, device=sample))

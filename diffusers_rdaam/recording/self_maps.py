@@ -20,6 +20,7 @@ from diffusers_rdaam.recording.budget import megabytes
 from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, RowsOf
+from diffusers_rdaam.recording.site_devices import devices_of
 from diffusers_rdaam.recording.sites import Site, replaced
 from diffusers_rdaam.recording.target import Branch, Target
 
@@ -45,7 +46,8 @@ class SelfMaps:
         self.family = family
         self.template = template
         self.buffers = list(buffers)
-        self.sites: tuple[Site, ...] = family.self_sites(family.denoiser(pipe))
+        self.denoiser = family.denoiser(pipe)
+        self.sites: tuple[Site, ...] = family.self_sites(self.denoiser)
         self._targets: dict[object, dict[str, Target]] = {}
         self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
@@ -61,9 +63,9 @@ class SelfMaps:
         Raises:
             InputError: over the budget, or a grid that the denoiser does not have.
         """
-        shapes = own_shapes(
-            self.template, self._sizes(call), images, calls, spent, device=call.device
-        )
+        sizes = self._sizes(call)
+        places = devices_of(self.denoiser, self.sites, call.device)
+        shapes = own_shapes(self.template, sizes, images, calls, spent, places=places)
         # What does not fit goes first: old and new buffers together would be over the price.
         fitting = {buffer.shape: buffer for buffer in self.buffers if buffer.shape in shapes}
         self.buffers = []
@@ -132,8 +134,8 @@ class SelfMaps:
         of_call: int | None,
     ) -> Iterable[tuple[str, Target]]:
         for buffer in buffers:
-            for name, _ in buffer.shape.grids:
-                choice = choose(self.template.backend, device=buffer.shape.device)
+            for name, device in buffer.shape.places().items():
+                choice = choose(self.template.backend, device=device)
                 high, low = buffer.planes(name)
                 count = buffer.count(name)
                 branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
@@ -173,7 +175,7 @@ def own_shapes(
     calls: int | None,
     spent: int,
     *,
-    device: torch.device | str,
+    places: Mapping[str, torch.device],
 ) -> list[AccumulatorShape]:
     """The buffers that a run will have: of the grids asked for, or of the largest that fits.
 
@@ -183,7 +185,7 @@ def own_shapes(
         images: conditional rows.
         calls: how often the denoiser will be called; None where that is not known.
         spent: bytes of the budget that the text maps take.
-        device: of the denoiser.
+        places: each site's device.
 
     Raises:
         InputError: over the budget, or a grid that no site has.
@@ -194,12 +196,12 @@ def own_shapes(
     # DAAM-I2I cuts at an absolute threshold, which a single plane's rounding would move.
     exact = template.own_of_all_rows
     shapes = {
-        size: AccumulatorShape(
+        size: AccumulatorShape.spread(
+            places,
             images=images,
             tokens=math.prod(size),
-            grids=tuple((name, size) for name in by_size[size]),
+            grids=[(name, size) for name in by_size[size]],
             pair=exact or calls is None or len(by_size[size]) * calls > SINGLE_PLANE_ADDITIONS,
-            device=torch.device(device),
         )
         for size in sorted(by_size, key=lambda size: -math.prod(size))
     }

@@ -160,13 +160,14 @@ class TextMaps:
             for branch, index, (start, stop) in places
         ]
         targets = {}
+        devices = self.shape.places()
         for site in self.sites:
             branches = tuple(
                 Branch(high, low, buffer.count(site.name), start, stop)
                 for buffer, start, stop in accumulators
                 for high, low in [buffer.planes(site.name)]
             )
-            choice = choose(self.template.backend, device=self.shape.device)
+            choice = choose(self.template.backend, device=devices[site.name])
             targets[site.name] = Target.of(site.name, branches, choice, rows=of_call)
         return targets
 

@@ -23,6 +23,7 @@ from diffusers_rdaam.recording.families import DenoiserCall, Family
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.progress import CONDITIONAL, RowsOf
 from diffusers_rdaam.recording.projection import project_key
+from diffusers_rdaam.recording.site_devices import device_of, devices_of
 from diffusers_rdaam.recording.sites import Site
 from diffusers_rdaam.recording.tap import normalizes
 from diffusers_rdaam.recording.target import Branch, Several, Target
@@ -110,6 +111,7 @@ def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
     if before is not None:
         text = before(text)
     module: Any = site.module
+    text = text.to(device_of(denoiser, site, embedding.device))
     return project_key(module, text, normalize=normalizes(site.processor))
 
 
@@ -149,8 +151,11 @@ class VocabularyMaps:
         pair = self.template.storage == "fp16-pair" or (
             len(grids) * (calls or 10**6) > SINGLE_PLANE_ADDITIONS
         )
+        places = devices_of(self.denoiser, self.sites, call.device)
         shapes = [
-            AccumulatorShape(images, len(text.prompt.tokens), grids, pair, call.device)
+            AccumulatorShape.spread(
+                places, images=images, tokens=len(text.prompt.tokens), grids=grids, pair=pair
+            )
             for text in self.texts
         ]
         wanted = sum(shape.nbytes for shape in shapes)
@@ -193,10 +198,11 @@ class VocabularyMaps:
         else:
             made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
             buffers = self._scratch.setdefault(scratch, made)
+        devices = self.buffers[0].shape.places()
         for site in self.sites:
             targets = []
             for buffer, keys in zip(buffers, self._keys, strict=True):
-                choice = choose(self.template.backend, device=buffer.shape.device)
+                choice = choose(self.template.backend, device=devices[site.name])
                 high, low = buffer.planes(site.name)
                 branch = Branch(high, low, buffer.count(site.name), start, stop)
                 target = Target.of(site.name, (branch,), choice, rows=of_call)

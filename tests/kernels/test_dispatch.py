@@ -128,3 +128,17 @@ def test_reference_and_portable_agree(pair, masked):
         results.append(read_planes(high, low))
     torch.testing.assert_close(*results, rtol=1e-5 if pair else 1e-3, atol=1e-7)
     assert float(results[0].sum()) == pytest.approx(2 * 70, rel=1e-3)
+
+
+def test_the_reference_on_a_device_without_float64():
+    for name in ("mps", "xpu"):
+        with pytest.raises(InputError) as error:
+            choose("reference", device=torch.device(name))
+        assert str(error.value) == (
+            f"backend='reference' computes in float64, which {name} does not have. Ask for "
+            "backend='portable', which keeps float32's accuracy there, or run on a CPU."
+        )
+        assert choose("portable", device=torch.device(name)).name == "portable"
+        assert choose("auto", device=torch.device(name)).name == "portable"
+    for device in (None, torch.device("cpu"), torch.device("cuda"), torch.device("cuda", 1)):
+        assert choose("reference", device=device).name == "reference"

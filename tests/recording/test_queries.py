@@ -337,10 +337,10 @@ def test_a_full_disk_loses_the_attribution_not_the_image(pipe, tmp_path, monkeyp
 
 def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
     record = QueryRecord.__new__(QueryRecord)
-    record._buffers = {"conditional": {"site": torch.zeros(1, 2, 3, 4)}}
+    buffers = {"site": torch.zeros(1, 2, 3, 4)}
     record._folder = tmp_path / "gone"
     with pytest.raises(InputError, match=r"could not be written to .*\. Give a path in a") as one:
-        record._put("conditional", 0)
+        record._put("conditional", 0, buffers)
     assert "Make room" not in str(one.value)
     record._folder = tmp_path
 
@@ -349,11 +349,11 @@ def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
 
     monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", full)
     with pytest.raises(InputError, match=r"No space left on device\. Make room on the disk, or"):
-        record._put("conditional", 0)
+        record._put("conditional", 0, buffers)
 
     def memory(*unused):
         raise MemoryError("of something else")
 
     monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", memory)
     with pytest.raises(MemoryError):
-        record._put("conditional", 0)
+        record._put("conditional", 0, buffers)
