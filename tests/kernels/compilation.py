@@ -90,6 +90,7 @@ class Compiles:
             "tcgen05": code.count("tcgen05.mma"),
             "mma": code.count("mma.sync"),
             "narrow": len(re.findall(r"[ls][dt]\.global(?:\.\w+)*\.[bu]16\b", code)),
+            "block": named["BLOCK"],
             "ones": ones,
             "counts": named.get("COUNTS", False),
         }
@@ -150,7 +151,7 @@ def compile_case(case: tuple[Any, ...], way: str) -> None:
     if way in ONE_ROW:
         planes = _planes(1, columns, positions)
         if way == "beside one row":
-            fused.accumulate(query[1:], key[1:], *planes, scale=0.1, count=count)
+            fused.accumulate(query, key, *planes, first=1, scale=0.1, count=count)
         else:
             counted = None if way == "uncounted" else count
             fused.attend(query, key, key, *planes, first=1, scale=0.1, count=counted)
