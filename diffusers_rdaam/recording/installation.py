@@ -1,45 +1,19 @@
-"""Site: an attention module that is recorded; putting processors on sites and checking them."""
+"""Installation: putting processors that record on sites, and taking them off again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
+from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import ProcessorError
 from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.tap import Tap, can_tap, tap, undo_tap, untap
 from diffusers_rdaam.recording.target import Bound
-
-
-@dataclass(frozen=True)
-class Site:
-    """One text cross-attention module of a denoiser.
-
-    Args:
-        name: its path in the denoiser, as diffusers spells it, e.g. ``mid_block…attn2``.
-        module: the attention module.
-        level: how often the latent's height and width are halved (rounded up) where it works.
-    """
-
-    name: str
-    module: nn.Module = field(repr=False)
-    level: int
-
-    @property
-    def heads(self) -> int:
-        """Its number of heads."""
-        return int(self.module.heads)  # type: ignore[arg-type]  # a module's attribute
-
-    @property
-    def processor(self) -> Any:
-        """The processor that is installed."""
-        return self.module.processor
-
 
 Replacements = dict[str, tuple[Any, Any]]
 
