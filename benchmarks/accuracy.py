@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.report import Row, judged
 from benchmarks.sizes import TOKENS
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator, shape_of
 
 GRID = (32, 32)
 SITES = 5

@@ -24,14 +24,14 @@ from diffusers_rdaam import load_demo_pipeline
 from diffusers_rdaam.demo.judge import find_blobs
 from diffusers_rdaam.demo.loader import GUIDANCE_SCALE, STEPS
 from diffusers_rdaam.demo.world import held_out_prompts
-from diffusers_rdaam.explain.ablation import explain_ablation, measure
+from diffusers_rdaam.explain.ablations.ablation import explain_ablation, measure
+from diffusers_rdaam.explain.ablations.deletion import Deletion
 from diffusers_rdaam.explain.compare import rank_correlation
-from diffusers_rdaam.explain.faithfulness import Deletion
-from diffusers_rdaam.explain.flow import hold_still
-from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings, entries_last
-from diffusers_rdaam.explain.gradient_words import GradientWords
-from diffusers_rdaam.explain.methods import PixelMethod, reduce_entries
-from diffusers_rdaam.explain.trial import read_prompt
+from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
+from diffusers_rdaam.explain.gradients.reductions import PixelMethod, reduce_entries
+from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings, entries_last
+from diffusers_rdaam.explain.gradients.requirements import hold_still
+from diffusers_rdaam.explain.regeneration import read_prompt
 from diffusers_rdaam.geometry.region import Box
 
 FIRST_SEED = 40_000

@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffusers_rdaam import Attribution, OptimizedToken, Queries, SavedAttention
 from diffusers_rdaam.attribution.attribution import Grid
-from diffusers_rdaam.attribution.detail import Detail, Kept
+from diffusers_rdaam.attribution.kept_maps import Detail, Kept
 from diffusers_rdaam.attribution.prompt import Prompt, Token
 from diffusers_rdaam.attribution.queries import SiteQueries, StoredTensor
 from diffusers_rdaam.attribution.self_grid import SelfGrid

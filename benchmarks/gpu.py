@@ -33,9 +33,9 @@ from benchmarks.report import Row
 from benchmarks.sizes import SD15, SDXL, Model, unet_without_memory
 from benchmarks.timing import Clock, DeviceClock, interleaved
 from benchmarks.whole_unet import STOCK, WholeUNet, memory_missing, size_text
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.processor import RDAAMProcessor
 
 GUARDS = (
     "tests/kernels/test_portable.py",

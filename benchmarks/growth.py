@@ -23,7 +23,7 @@ from benchmarks.sizes import TINY_PIPELINE, TOKENS, fill_with_noise, unet_withou
 from benchmarks.table import Table
 from benchmarks.timing import Clock, Sample, clock_for, exponent, interleaved
 from diffusers_rdaam import StableDiffusionRDAAMPipeline
-from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.families.unet import UNetFamily
 
 GUARDS = (
     "tests/kernels/test_portable.py",

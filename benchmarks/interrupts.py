@@ -323,7 +323,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--scenario", choices=list(SCENARIOS), action="append", help="only these")
     parser.add_argument("--limit", type=int, metavar="N", help="so many lines, from a fixed seed")
     parser.add_argument("--last", action="store_true", help="at the line's last execution instead")
-    parser.add_argument("--line", metavar="FILE:LINE", help="only there, such as explain/flow.py:9")
+    parser.add_argument(
+        "--line",
+        metavar="FILE:LINE",
+        help="only there, such as recording/recorder.py:9",
+    )
     parser.add_argument("--every", action="store_true", help="each line in every scenario it is in")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -20,8 +20,8 @@ from benchmarks.sizes import (
 from benchmarks.timing import Sample, cpu_seconds
 from diffusers_rdaam import Attribution
 from diffusers_rdaam.geometry.grid import interpolation_matrix
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator, shape_of
+from diffusers_rdaam.tokens.alignment import align
 
 GUARDS = (
     "tests/geometry/test_grid.py",

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, TOKENS, Model, narrow_unet, site_grids, unet_without_memory
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.families.unet import UNetFamily
+from diffusers_rdaam.recording.installation import install
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import install
 
 CALLS = (1, 10, 50)
 GOAL = 1_800_000

@@ -17,11 +17,12 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from diffusers_rdaam.recording.families import DenoiserCall
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.projection import split
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attention.unet_projection import split
+from diffusers_rdaam.families import DenoiserCall
+from diffusers_rdaam.recording.installation import install
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import Site, install
 
 # Queries and keys, ``(rows, heads, pixels or tokens, dim)``.
 Projected = tuple[Tensor, Tensor]

@@ -20,7 +20,7 @@ from benchmarks.one_site import Pair, recorded_pair
 from benchmarks.report import Row, judged
 from benchmarks.table import Table
 from benchmarks.timing import Sample, interleaved
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 
 GUARDS = ("tests/kernels/test_operator.py", "tests/recording/test_processor.py")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.report import Row, judged
-from diffusers_rdaam.attribution.i2i import global_map as global_self_map
+from diffusers_rdaam.compat.daami2i.formulas import global_map as global_self_map
 from tests.parity import ovam_runs as ovam
 from tests.parity.conftest import PROMPTS, STEPS, Run, Stored
 from tests.parity.conftest import run as record

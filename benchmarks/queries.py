@@ -12,15 +12,15 @@ from benchmarks.memory import live_bytes
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.queries import Queries
-from diffusers_rdaam.explain.open_vocabulary import site_map
-from diffusers_rdaam.explain.recipe import MapRecipe
-from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
-from diffusers_rdaam.recording.families import DenoiserCall
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.families import DenoiserCall
+from diffusers_rdaam.families.unet import UNetFamily
+from diffusers_rdaam.open_vocabulary.query import site_map
+from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.progress import CONDITIONAL, Progress
-from diffusers_rdaam.recording.queries import QueryRecord
+from diffusers_rdaam.recording.records.queries import QueryRecord
 
 GUARDS = (
     "tests/kernels/test_portable.py",

@@ -14,12 +14,12 @@ from benchmarks.report import Row, equality, judged
 from benchmarks.sizes import SD15, TOKENS, Model, fill_with_noise, site_grids, unet_without_memory
 from benchmarks.timing import Sample, interleaved
 from benchmarks.whole_unet import ROWS, whole_unet
+from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.sites import Site
-from diffusers_rdaam.recording.target import Branch, Target
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator, shape_of
 
 ROUNDS = 9
 FULL_ROUNDS = 9

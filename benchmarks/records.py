@@ -13,14 +13,14 @@ from benchmarks.memory import bytes_kept
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, TOKENS, narrow_unet, unet_without_memory
 from benchmarks.timing import Sample, interleaved
+from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.accumulator import AccumulatorShape
-from diffusers_rdaam.recording.budget import price, price_text
-from diffusers_rdaam.recording.expected import shape_for
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.frames import Frames
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.target import Branch, Target
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
+from diffusers_rdaam.recording.buffers.step_accumulators import Frames
+from diffusers_rdaam.recording.memory.budget import price, price_text
+from diffusers_rdaam.recording.memory.shape import shape_for
 
 GUARDS = (
     "tests/kernels/test_portable.py",

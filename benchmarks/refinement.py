@@ -21,7 +21,7 @@ from benchmarks.embedded_model import (
 from benchmarks.report import Row, judged
 from diffusers_rdaam import RDAAMProcessor, load_demo_pipeline
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.refinement import DEFAULT_REFINEMENT, Refinement
+from diffusers_rdaam.attribution.self_attention.refinement import DEFAULT_REFINEMENT, Refinement
 from diffusers_rdaam.demo.world import held_out_prompts, seen_prompts
 
 METHODS: tuple[Refinement, ...] = get_args(Refinement)

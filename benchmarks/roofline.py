@@ -22,9 +22,9 @@ from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, SDXL, TOKENS, Model, unet_without_memory
 from benchmarks.table import Table
 from benchmarks.timing import UNITS, Clock, DeviceClock, Sample, ThreadClock, interleaved
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.logits import product_type
-from diffusers_rdaam.recording.families.unet import UNetFamily
 
 GUARDS = (
     "tests/kernels/test_portable.py",

@@ -12,14 +12,14 @@ from torch import Tensor
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
-from diffusers_rdaam.attribution.self_attention import SelfAttention
+from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.self_maps import own_shapes
-from diffusers_rdaam.recording.target import Branch, Target
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
+from diffusers_rdaam.recording.records.self_attention import own_shapes
 
 GUARDS = (
     "tests/kernels/test_portable.py",

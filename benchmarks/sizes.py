@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.families.unet import UNetFamily
 
 TINY_PIPELINE = Path(__file__).parent.parent / "tests" / "data" / "tiny_sd"
 TOKENS = 77

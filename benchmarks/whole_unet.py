@@ -17,10 +17,10 @@ from benchmarks.report import Row, equality, judged
 from benchmarks.sizes import Model, fill_with_noise, unet_without_memory
 from benchmarks.systems.memory_use import free_bytes
 from benchmarks.timing import Sample, interleaved
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import Site
 
 # The rows of a guided call: unconditional, conditional.
 ROWS = 2

@@ -34,7 +34,7 @@ _EXPORTS = {
     "ImageCountWarning": "diffusers_rdaam.errors",
     "ImageMismatchWarning": "diffusers_rdaam.errors",
     "InputError": "diffusers_rdaam.errors",
-    "InsideWords": "diffusers_rdaam.attribution.inside",
+    "InsideWords": "diffusers_rdaam.attribution.words_inside",
     "IntermediateImages": "diffusers_rdaam.pipelines.callbacks",
     "KolorsImg2ImgRDAAMPipeline": "diffusers_rdaam.pipelines.kolors",
     "KolorsPAGRDAAMPipeline": "diffusers_rdaam.pipelines.kolors",
@@ -43,13 +43,13 @@ _EXPORTS = {
     "LatentConsistencyModelRDAAMPipeline": "diffusers_rdaam.pipelines.latent_consistency",
     "LayoutUnknownWarning": "diffusers_rdaam.errors",
     "LivePreview": "diffusers_rdaam.pipelines.callbacks",
-    "MapRecipe": "diffusers_rdaam.explain.recipe",
+    "MapRecipe": "diffusers_rdaam.open_vocabulary.recipe",
     "Mask": "diffusers_rdaam.geometry.region",
     "MaskedRowsWarning": "diffusers_rdaam.errors",
     "NoAttributionError": "diffusers_rdaam.errors",
     "NotFiniteWarning": "diffusers_rdaam.errors",
     "NotRecordedWarning": "diffusers_rdaam.errors",
-    "OptimizedToken": "diffusers_rdaam.explain.optimized_token",
+    "OptimizedToken": "diffusers_rdaam.open_vocabulary.optimized_token",
     "PartialRunWarning": "diffusers_rdaam.errors",
     "PlotExtraError": "diffusers_rdaam.errors",
     "Polygon": "diffusers_rdaam.geometry.region",
@@ -60,14 +60,14 @@ _EXPORTS = {
     "Queries": "diffusers_rdaam.attribution.queries",
     "RDAAMError": "diffusers_rdaam.errors",
     "RDAAMPipelineMixin": "diffusers_rdaam.pipelines.mixin",
-    "RDAAMProcessor": "diffusers_rdaam.recording.processor",
+    "RDAAMProcessor": "diffusers_rdaam.attention.processor",
     "RDAAMWarning": "diffusers_rdaam.errors",
     "RecordingError": "diffusers_rdaam.errors",
     "RecordingFailedWarning": "diffusers_rdaam.errors",
     "RegionError": "diffusers_rdaam.errors",
     "RegionWords": "diffusers_rdaam.attribution.region_words",
     "RepeatedWordWarning": "diffusers_rdaam.errors",
-    "SavedAttention": "diffusers_rdaam.explain.saved",
+    "SavedAttention": "diffusers_rdaam.editing.saved_attention",
     "SeveralRunsWarning": "diffusers_rdaam.errors",
     "SiteMisfitWarning": "diffusers_rdaam.errors",
     "StableDiffusionAdapterRDAAMPipeline": "diffusers_rdaam.pipelines.t2i_adapter",
@@ -109,15 +109,15 @@ _EXPORTS = {
     "UnsupportedPipelineError": "diffusers_rdaam.errors",
     "WordError": "diffusers_rdaam.errors",
     "compare_explanations": "diffusers_rdaam.explain.compare",
-    "explain_ablation": "diffusers_rdaam.explain.ablation",
-    "explain_gradient": "diffusers_rdaam.explain.gradient",
-    "inject_attention": "diffusers_rdaam.explain.editing",
+    "explain_ablation": "diffusers_rdaam.explain.ablations.ablation",
+    "explain_gradient": "diffusers_rdaam.explain.gradients.gradient",
+    "inject_attention": "diffusers_rdaam.editing.editing",
     "load_demo_pipeline": "diffusers_rdaam.demo.loader",
-    "optimize_token": "diffusers_rdaam.explain.token_optimization",
-    "query": "diffusers_rdaam.explain.open_vocabulary",
-    "query_maps": "diffusers_rdaam.explain.open_vocabulary",
-    "record_attention": "diffusers_rdaam.pipelines.record",
-    "save_attention": "diffusers_rdaam.explain.editing",
+    "optimize_token": "diffusers_rdaam.open_vocabulary.optimize",
+    "query": "diffusers_rdaam.open_vocabulary.query",
+    "query_maps": "diffusers_rdaam.open_vocabulary.query",
+    "record_attention": "diffusers_rdaam.pipelines.record_attention",
+    "save_attention": "diffusers_rdaam.editing.editing",
 }
 
 __all__ = [
@@ -231,6 +231,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from diffusers_rdaam.attention.processor import (
+        RDAAMProcessor,
+    )
     from diffusers_rdaam.attribution.attribution import (
         Attribution,
     )
@@ -246,6 +249,8 @@ if TYPE_CHECKING:
     from diffusers_rdaam.demo.loader import (
         load_demo_pipeline,
     )
+    from diffusers_rdaam.editing.editing import inject_attention, save_attention
+    from diffusers_rdaam.editing.saved_attention import SavedAttention
     from diffusers_rdaam.errors import (
         AlreadyRecordingError,
         AttributionFileError,
@@ -281,26 +286,24 @@ if TYPE_CHECKING:
         UnsupportedPipelineError,
         WordError,
     )
-    from diffusers_rdaam.explain.ablation import (
+    from diffusers_rdaam.explain.ablations.ablation import (
         explain_ablation,
     )
     from diffusers_rdaam.explain.compare import (
         compare_explanations,
     )
-    from diffusers_rdaam.explain.editing import inject_attention, save_attention
-    from diffusers_rdaam.explain.gradient import (
+    from diffusers_rdaam.explain.gradients.gradient import (
         explain_gradient,
     )
-    from diffusers_rdaam.explain.open_vocabulary import query, query_maps
-    from diffusers_rdaam.explain.optimized_token import OptimizedToken
-    from diffusers_rdaam.explain.recipe import MapRecipe
-    from diffusers_rdaam.explain.saved import SavedAttention
-    from diffusers_rdaam.explain.token_optimization import optimize_token
     from diffusers_rdaam.geometry.region import (
         Box,
         Mask,
         Polygon,
     )
+    from diffusers_rdaam.open_vocabulary.optimize import optimize_token
+    from diffusers_rdaam.open_vocabulary.optimized_token import OptimizedToken
+    from diffusers_rdaam.open_vocabulary.query import query, query_maps
+    from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
     from diffusers_rdaam.pipelines.animatediff import (
         AnimateDiffControlNetRDAAMPipeline,
         AnimateDiffPAGRDAAMPipeline,
@@ -357,7 +360,7 @@ if TYPE_CHECKING:
         StableDiffusionXLPAGInpaintRDAAMPipeline,
         StableDiffusionXLPAGRDAAMPipeline,
     )
-    from diffusers_rdaam.pipelines.record import (
+    from diffusers_rdaam.pipelines.record_attention import (
         record_attention,
     )
     from diffusers_rdaam.pipelines.stable_diffusion import (
@@ -378,9 +381,6 @@ if TYPE_CHECKING:
         StableDiffusionDepth2ImgRDAAMPipeline,
         StableDiffusionLatentUpscaleRDAAMPipeline,
         StableDiffusionUpscaleRDAAMPipeline,
-    )
-    from diffusers_rdaam.recording.processor import (
-        RDAAMProcessor,
     )
 
 

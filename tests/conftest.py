@@ -41,12 +41,12 @@ CHECKED = _checked()
 TYPE_CHECKER = "beartype.beartype" if find_spec("beartype") is not None else None
 
 with jaxtyping.install_import_hook(CHECKED, TYPE_CHECKER):
-    import diffusers_rdaam.attribution.files
+    import diffusers_rdaam.attribution.files.attribution_file
     import diffusers_rdaam.recording.recorder
-    import diffusers_rdaam.recording.tokenize  # noqa: F401  # imported for the hook's sake
+    import diffusers_rdaam.tokens.alignment  # noqa: F401  # imported for the hook's sake
     from diffusers_rdaam.attribution.attribution import Attribution, Grid
     from diffusers_rdaam.attribution.prompt import Prompt, Token
-    from diffusers_rdaam.attribution.segment import word_spans
+    from diffusers_rdaam.attribution.word_spans import word_spans
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from diffusers_rdaam import float32_products
-from diffusers_rdaam.attribution import i2i
 from diffusers_rdaam.attribution.queries import SiteQueries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
-from diffusers_rdaam.explain.open_vocabulary import _activated
-from diffusers_rdaam.explain.recipe import MapRecipe
+from diffusers_rdaam.compat.daami2i import formulas as i2i
 from diffusers_rdaam.float32_products import are_rounded, multiply, widen_left, widen_right
 from diffusers_rdaam.geometry.grid import pull_back, pull_back_box
 from diffusers_rdaam.geometry.region import Box
 from diffusers_rdaam.kernels import sdpa
+from diffusers_rdaam.open_vocabulary.query import _activated
+from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
 from tests.rounded_products import RoundingProducts, settings_kept
 
 CPU = torch.device("cpu")

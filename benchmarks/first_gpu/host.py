@@ -13,8 +13,8 @@ from diffusers import StableDiffusionPipeline
 
 from diffusers_rdaam import RDAAMProcessor, StableDiffusionRDAAMPipeline
 from diffusers_rdaam.demo.loader import GUIDANCE_SCALE, STEPS, WEIGHTS
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.families.unet import UNetFamily
 
 PROMPT = "a red circle and a blue square"
 # Compiled code of a processor is made for every size; these compile nothing, in two ways.

@@ -22,8 +22,8 @@ from benchmarks.first_gpu.scripts import run_checks
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, SDXL, Model, unet_without_memory
 from benchmarks.whole_unet import STOCK, WholeUNet, memory_missing
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.processor import RDAAMProcessor
 from diffusers_rdaam.recording.recorder import Recorder
 
 NAME = "profile"

@@ -13,14 +13,14 @@ from benchmarks.systems.finding import short
 from benchmarks.systems.stage import FIRST_WORD, Stage
 from benchmarks.systems.system import Answers, Box, System, UnavailableError
 from diffusers_rdaam import Attribution
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.errors import RDAAMError
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.pipelines.assemble import assemble
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.installation import install, install_own, remember, restore
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.sites import install, install_own, remember, restore
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.tokens.alignment import align
 
 # Queries of 50 steps at the size of SDXL stay below.
 BUDGET = 2**33

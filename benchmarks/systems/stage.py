@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from benchmarks.sizes import PROMPT, SD15, TINY_PIPELINE, Model, fill_with_noise
-from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.families.unet import UNetFamily
 
 FIRST_WORD = "cat"
 # The beginnings of the blocks' names as a call visits them.

@@ -17,7 +17,7 @@ from benchmarks.systems.stage import Stage
 from benchmarks.systems.stock import Stock
 from benchmarks.systems.system import System
 from benchmarks.timing import Sample
-from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.families.unet import UNetFamily
 
 
 @dataclass(frozen=True)

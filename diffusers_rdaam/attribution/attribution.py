@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 from PIL import Image
 
-from diffusers_rdaam.attribution import show
-from diffusers_rdaam.attribution.choices import Names, Numbers, Sizes, chosen_column
+from diffusers_rdaam.attribution import display as show
+from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
 from diffusers_rdaam.attribution.consistency import check_attribution, with_image, with_queries
-from diffusers_rdaam.attribution.detail import Kept
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.inside import InsideWords
+from diffusers_rdaam.attribution.kept_maps import Kept
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.reading import ReadsMaps
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
-from diffusers_rdaam.attribution.selection import kept_by, select, site_names
+from diffusers_rdaam.attribution.select import kept_by, select, site_names
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
+from diffusers_rdaam.attribution.text_vocabulary import Vocabulary
 from diffusers_rdaam.attribution.to_itself import AttendsToItself
-from diffusers_rdaam.attribution.vocabulary import Vocabulary
+from diffusers_rdaam.attribution.words_inside import InsideWords
 from diffusers_rdaam.drawing.pictures import ImageLike, as_picture
 from diffusers_rdaam.errors import NoAttributionError, RegionError, RepeatedWordWarning, WordError
 from diffusers_rdaam.geometry.checks import real_number
@@ -358,7 +358,7 @@ class Attribution(AttendsToItself, ReadsMaps):
                 :meth:`load` would refuse it: values that are not finite, maps that are not float32,
                 more than a file may hold.
         """
-        from diffusers_rdaam.attribution.files import save_attribution
+        from diffusers_rdaam.attribution.files.attribution_file import save_attribution
 
         return save_attribution(self, Path(path), kept=kept)
 
@@ -369,7 +369,7 @@ class Attribution(AttendsToItself, ReadsMaps):
         Raises:
             AttributionFileError: it is truncated, corrupted, foreign, or of an unknown version.
         """
-        from diffusers_rdaam.attribution.files import load_attribution
+        from diffusers_rdaam.attribution.files.attribution_file import load_attribution
 
         return load_attribution(Path(path))
 

@@ -12,7 +12,7 @@ from diffusers_rdaam.errors import InputError
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.detail import Kept
+    from diffusers_rdaam.attribution.kept_maps import Kept
     from diffusers_rdaam.attribution.queries import Queries
 
 

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Match
-from diffusers_rdaam.attribution.refinement import (
+from diffusers_rdaam.attribution.region_words import sum_columns
+from diffusers_rdaam.attribution.self_attention.refinement import (
     DEFAULT_REFINEMENT,
     Refinement,
     refine_heat_map,
 )
-from diffusers_rdaam.attribution.region_words import sum_columns
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.checks import real_number
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
@@ -173,7 +173,7 @@ class HeatMap:
         Args:
             method: ``"product"`` (the default; what helps most on the embedded model),
                 ``"guided"``, ``"power"``, ``"ovam"`` or ``"none"``: see
-                :mod:`diffusers_rdaam.attribution.refinement`.
+                :mod:`diffusers_rdaam.attribution.self_attention.refinement`.
 
         Raises:
             NoAttributionError: the run did not keep its self-attention.

@@ -11,7 +11,7 @@ from itertools import islice
 from operator import index
 from typing import Literal, Union
 
-from diffusers_rdaam.attribution.segment import find_phrase, word_spans
+from diffusers_rdaam.attribution.word_spans import find_phrase, word_spans
 from diffusers_rdaam.attribution.word_tokens import Span, joined_spans, placeholders, token_spans
 from diffusers_rdaam.errors import InputError, WordError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.attribution.choices import (
+from diffusers_rdaam.attribution.choosing import (
     Names,
     Numbers,
     Size,

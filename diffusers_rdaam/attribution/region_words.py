@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from PIL import Image
 
+from diffusers_rdaam.attribution.display import coloured_prompt
 from diffusers_rdaam.attribution.prompt import Prompt, Word, WordQuery, encoders_of, labelled
-from diffusers_rdaam.attribution.ranked import RankedSequence
-from diffusers_rdaam.attribution.show import coloured_prompt
+from diffusers_rdaam.attribution.ranked_words import RankedSequence
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.region import Box, Region
 from diffusers_rdaam.shapes import TokenScores

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diffusers_rdaam.attribution.selection import kept_by, select
+from diffusers_rdaam.attribution.select import kept_by, select
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.detail import Kept
+    from diffusers_rdaam.attribution.kept_maps import Kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, overload
 import torch
 from PIL import Image
 
-from diffusers_rdaam.attribution.choices import chosen_numbers
-from diffusers_rdaam.attribution.detail import Detail, by_size
+from diffusers_rdaam.attribution.choosing import chosen_numbers
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.selection import kept_by
+from diffusers_rdaam.attribution.kept_maps import Detail, by_size
+from diffusers_rdaam.attribution.select import kept_by
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import RegionLike, as_region

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from diffusers_rdaam.attribution.refinement import (
+from diffusers_rdaam.attribution.self_attention.refinement import (
     DEFAULT_REFINEMENT,
     Refinement,
     refine_attribution,
 )
-from diffusers_rdaam.attribution.self_attention import SelfAttention
+from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import NoAttributionError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
-from diffusers_rdaam.attribution.segment import is_border, script_runs
+from diffusers_rdaam.attribution.word_spans import is_border, script_runs
 
 Span = tuple[int, int]
 
@@ -34,7 +34,7 @@ def placeholders(words: list[Span], tokens: list[Span]) -> list[Span]:
     around it (``<cat>``): names that textual inversion or somebody else has added.
 
     Args:
-        words: of :func:`~diffusers_rdaam.attribution.segment.word_spans`.
+        words: of :func:`~diffusers_rdaam.attribution.word_spans.word_spans`.
         tokens: of :func:`token_spans`.
     """
     starts, ends = [start for start, _ in words], [end for _, end in words]
@@ -56,7 +56,7 @@ def joined_spans(text: str, words: list[Span], tokens: list[Span], whole: list[S
 
     Args:
         text: the prompt.
-        words: of :func:`~diffusers_rdaam.attribution.segment.word_spans`.
+        words: of :func:`~diffusers_rdaam.attribution.word_spans.word_spans`.
         tokens: of :func:`token_spans`.
         whole: placeholders, each of which is one word.
     """

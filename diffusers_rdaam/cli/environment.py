@@ -10,8 +10,8 @@ import torch
 import diffusers_rdaam
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.demo.loader import WEIGHTS
+from diffusers_rdaam.families.layouts import PIPELINES
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.recording.families.layouts import PIPELINES
 
 _PACKAGES = ("torch", "triton", "diffusers", "transformers", "safetensors", "numpy", "matplotlib")
 

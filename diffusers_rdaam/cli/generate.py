@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
 from diffusers_rdaam.cli.folder import OutputFolder
@@ -32,7 +33,6 @@ from diffusers_rdaam.cli.queries import report_regions
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.file_names import FileNames
 from diffusers_rdaam.geometry.region import Box
-from diffusers_rdaam.recording.processor import RDAAMProcessor
 
 _FILES = (
     "image.png",
@@ -128,7 +128,7 @@ def _image_size(default: tuple[int, int] | None, request: Request) -> tuple[int,
 
 def _check_with_pipeline(pipe: Any, request: Request, boxes: list[Box]) -> None:
     """What only the tokenizer or the loaded settings say, before time is spent on an image."""
-    from diffusers_rdaam.recording.tokenize import align
+    from diffusers_rdaam.tokens.alignment import align
 
     prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
     for word in (*request.words, *request.timelines):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.attribution.segment import find_phrase
+from diffusers_rdaam.attribution.word_spans import find_phrase
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.checks import BOX_FORM
 from diffusers_rdaam.geometry.region import Box

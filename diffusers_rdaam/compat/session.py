@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.errors import AlreadyRecordingError
+from diffusers_rdaam.families import family_of
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
-from diffusers_rdaam.pipelines.record import Recording, record_attention
-from diffusers_rdaam.recording.families import family_of
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.sites import Before, remember, restore
+from diffusers_rdaam.pipelines.record_attention import Recording, record_attention
+from diffusers_rdaam.recording.installation import Before, remember, restore
 
 if TYPE_CHECKING:
     from typing import Self

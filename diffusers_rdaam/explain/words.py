@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Prompt, Word
-from diffusers_rdaam.attribution.ranked import RankedSequence
+from diffusers_rdaam.attribution.ranked_words import RankedSequence
 from diffusers_rdaam.geometry.region import Region
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
-from diffusers_rdaam.recording.frames import ImageMaps
-from diffusers_rdaam.recording.tell import warn
-from diffusers_rdaam.recording.vocabulary import VocabularyEntry
+from diffusers_rdaam.recording.announce import warn
+from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps
+from diffusers_rdaam.recording.records.vocabulary import VocabularyEntry
 
 
 def assemble(

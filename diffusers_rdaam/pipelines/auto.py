@@ -12,6 +12,7 @@ from diffusers.pipelines.auto_pipeline import (
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
 )
 
+from diffusers_rdaam.families.family import stock_class, unsupported
 from diffusers_rdaam.pipelines import (
     controlnet,
     controlnet_union,
@@ -22,7 +23,6 @@ from diffusers_rdaam.pipelines import (
     stable_diffusion_xl,
 )
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
-from diffusers_rdaam.recording.families.base import stock_class, unsupported
 
 _TASKS: tuple[Mapping[str, type], ...] = (
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,

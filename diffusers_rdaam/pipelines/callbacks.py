@@ -22,7 +22,7 @@ from diffusers_rdaam.explain.keywords import known_keywords
 from diffusers_rdaam.files.writing import write_text
 from diffusers_rdaam.pipelines.decode import decode_latents
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
-from diffusers_rdaam.pipelines.pause import begin_run
+from diffusers_rdaam.pipelines.paused_callbacks import begin_run
 
 Show = Callable[[list[Attribution], int], object]
 _Then = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]

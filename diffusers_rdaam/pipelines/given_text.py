@@ -15,15 +15,17 @@ from torch import Tensor
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, TextMismatchWarning, UncheckedTextWarning
-from diffusers_rdaam.explain.encode_ids import (
+from diffusers_rdaam.open_vocabulary.encode_ids import (
     TOKENIZERS,
     encode_layout,
     encode_text,
     loaded_encoders,
 )
 from diffusers_rdaam.pipelines.text_comparison import MIN_SHARE, Comparison, ends_of
-from diffusers_rdaam.recording.chatglm import align_chatglm, is_chatglm
-from diffusers_rdaam.recording.column_layouts import (
+from diffusers_rdaam.recording.announce import warn
+from diffusers_rdaam.tokens.alignment import tokenized_as_written
+from diffusers_rdaam.tokens.chatglm import align_chatglm, is_chatglm
+from diffusers_rdaam.tokens.column_layouts import (
     Layout,
     TokenizedText,
     empty_layout,
@@ -32,9 +34,7 @@ from diffusers_rdaam.recording.column_layouts import (
     layouts_of_parts,
     tokenized,
 )
-from diffusers_rdaam.recording.prompt_weights import has_weights, readings
-from diffusers_rdaam.recording.tell import warn
-from diffusers_rdaam.recording.tokenize import tokenized_as_written
+from diffusers_rdaam.tokens.prompt_weights import has_weights, readings
 
 # Nothing else can agree better.
 _SAME = 0.9999

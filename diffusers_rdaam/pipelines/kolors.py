@@ -1,6 +1,6 @@
 """Kolors: a UNet like Stable Diffusion XL's, with ChatGLM for its text encoder.
 
-Its 256 columns are padded on the left; see :mod:`diffusers_rdaam.recording.chatglm`.
+Its 256 columns are padded on the left; see :mod:`diffusers_rdaam.tokens.chatglm`.
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusio
 from diffusers.models.attention_processor import AttentionProcessor
 from torch import Tensor, nn
 
+from diffusers_rdaam.attention.map_target import Bound
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import (
     InputError,
@@ -22,20 +25,18 @@ from diffusers_rdaam.errors import (
     UnreadableDenoiserWarning,
     UnsupportedPipelineError,
 )
-from diffusers_rdaam.explain.encode import TextLike
-from diffusers_rdaam.explain.open_vocabulary import query, query_maps
+from diffusers_rdaam.families import Family, family_of
+from diffusers_rdaam.families.family import stock_class
+from diffusers_rdaam.open_vocabulary.encode import TextLike
+from diffusers_rdaam.open_vocabulary.query import query, query_maps
 from diffusers_rdaam.pipelines.output import only
-from diffusers_rdaam.pipelines.run import so_far
+from diffusers_rdaam.pipelines.pipeline_call import so_far
 from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
-from diffusers_rdaam.pipelines.wrappers import wrap_methods
-from diffusers_rdaam.recording.families import Family, family_of
-from diffusers_rdaam.recording.families.base import stock_class
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.recorder import Buffers, Recorder
-from diffusers_rdaam.recording.run_bytes import run_bytes
-from diffusers_rdaam.recording.sites import (
+from diffusers_rdaam.pipelines.wrapped_methods import wrap_methods
+from diffusers_rdaam.recording.announce import tell, warn
+from diffusers_rdaam.recording.estimate import run_bytes
+from diffusers_rdaam.recording.installation import (
     Replacements,
-    Site,
     foreign_text,
     install,
     install_for_run,
@@ -44,8 +45,7 @@ from diffusers_rdaam.recording.sites import (
     is_stock,
     replaced,
 )
-from diffusers_rdaam.recording.target import Bound
-from diffusers_rdaam.recording.tell import tell, warn
+from diffusers_rdaam.recording.recorder import Buffers, Recorder
 from diffusers_rdaam.suggestions import nearest
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."

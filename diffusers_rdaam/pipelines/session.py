@@ -12,15 +12,15 @@ from diffusers_rdaam.errors import (
     ImageCountWarning,
     NotRecordedWarning,
 )
-from diffusers_rdaam.explain.encode import encoded_vocabulary
+from diffusers_rdaam.families import Family, family_of
+from diffusers_rdaam.families.unet import UNetFamily
+from diffusers_rdaam.open_vocabulary.encode import encoded_vocabulary
 from diffusers_rdaam.pipelines.output import with_attributions
-from diffusers_rdaam.pipelines.pause import unrecorded
-from diffusers_rdaam.pipelines.run import Run, as_pictures, count_images
+from diffusers_rdaam.pipelines.paused_callbacks import unrecorded
+from diffusers_rdaam.pipelines.pipeline_call import Run, as_pictures, count_images
+from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.encodings import Encodings
-from diffusers_rdaam.recording.families import Family, family_of
-from diffusers_rdaam.recording.families.unet import UNetFamily
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.tell import warn
 from diffusers_rdaam.recording.watched_scheduler import watch
 
 ENDED_EARLY = "The last run ended with an exception, so it has no attribution. Generate again."

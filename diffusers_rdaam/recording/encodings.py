@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.recording.families.rows import Rows
+from diffusers_rdaam.families.rows import Rows
 
 # What the first text encoder was given, and the second where that is another text, else None.
 Texts = tuple[str, str | None]

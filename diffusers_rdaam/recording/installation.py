@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
+from diffusers_rdaam.attention.foreign import Tap, can_tap, tap, undo_tap, untap
+from diffusers_rdaam.attention.map_target import Bound
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import ProcessorError
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.tap import Tap, can_tap, tap, undo_tap, untap
-from diffusers_rdaam.recording.target import Bound
 
 Replacements = dict[str, tuple[Any, Any]]
 

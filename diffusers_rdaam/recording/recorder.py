@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffusers_rdaam.attention.map_target import Bound, Observer, Several, without_frames
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import (
@@ -23,27 +26,24 @@ from diffusers_rdaam.errors import (
     RDAAMError,
     RecordingFailedWarning,
 )
-from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
+from diffusers_rdaam.families import DenoiserCall, Family
 from diffusers_rdaam.recording.armed import claim
-from diffusers_rdaam.recording.budget import price
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
+from diffusers_rdaam.recording.buffers.step_accumulators import Frames, ImageMaps
 from diffusers_rdaam.recording.encodings import TextTracker
-from diffusers_rdaam.recording.expected import expected_calls
-from diffusers_rdaam.recording.families import DenoiserCall, Family
-from diffusers_rdaam.recording.frames import Frames, ImageMaps
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_error, silent_error
+from diffusers_rdaam.recording.memory.budget import price
+from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
-from diffusers_rdaam.recording.queries import QueryRecord
-from diffusers_rdaam.recording.self_maps import SelfMaps
-from diffusers_rdaam.recording.sites import Site
-from diffusers_rdaam.recording.target import Bound, Observer, Several, without_frames
-from diffusers_rdaam.recording.text_maps import TextMaps
-from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed, Waiting
-from diffusers_rdaam.recording.verdict import check_numbers, empty_error, lost_error, silent_error
-from diffusers_rdaam.recording.vocabulary import (
+from diffusers_rdaam.recording.records.queries import QueryRecord
+from diffusers_rdaam.recording.records.self_attention import SelfMaps
+from diffusers_rdaam.recording.records.text import TextMaps
+from diffusers_rdaam.recording.records.vocabulary import (
     EncodedText,
     VocabularyEntry,
     VocabularyMaps,
 )
+from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed, Waiting
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffusers_rdaam.recording.sites import Site
+from diffusers_rdaam.attention.site import Site
 
 
 def devices_of(

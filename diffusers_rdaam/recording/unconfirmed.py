@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.recording.families import DenoiserCall
+from diffusers_rdaam.families import DenoiserCall
 from diffusers_rdaam.recording.progress import RowsOf
 
 # More calls between two steps of a scheduler are not kept waiting.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.detail import Detail, Kept, merge_details
+from diffusers_rdaam.attribution.kept_maps import Detail, Kept, merge_details
 
 SITES = {
     "down_blocks.0.attentions.0.transformer_blocks.0.attn2": (8, 12),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.detail import Detail, Kept, merge_details
 from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.kept_maps import Detail, Kept, merge_details
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.region import Mask
 

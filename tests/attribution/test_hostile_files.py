@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.file_header import FORMAT, VERSION
+from diffusers_rdaam.attribution.files.header import FORMAT, VERSION
 from diffusers_rdaam.errors import AttributionFileError
 
 TEXT = "a cat"

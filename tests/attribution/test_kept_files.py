@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.detail import Detail, Kept
-from diffusers_rdaam.attribution.file_header import FORMAT, VERSION
+from diffusers_rdaam.attribution.files.header import FORMAT, VERSION
+from diffusers_rdaam.attribution.kept_maps import Detail, Kept
 from diffusers_rdaam.errors import AttributionFileError, InputError
 from diffusers_rdaam.geometry.region import Mask
 
@@ -111,7 +111,7 @@ def test_every_number_is_aligned_in_the_file(make_kept, tmp_path):
 
 
 def test_more_than_a_file_may_hold(full, tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusers_rdaam.attribution.files.MAX_KEPT_CELLS", 1000)
+    monkeypatch.setattr("diffusers_rdaam.attribution.files.attribution_file.MAX_KEPT_CELLS", 1000)
     with pytest.raises(InputError) as caught:
         full.save(tmp_path / "file")
     cells = (full.kept.nbytes // 2) + full.negative.kept.nbytes // 4
@@ -275,10 +275,10 @@ def test_bad_tensor(tmp_path, text, name, tensor):
 
 
 def test_more_cells_than_a_file_may_have(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusers_rdaam.attribution.file_header.MAX_KEPT_CELLS", 287)
+    monkeypatch.setattr("diffusers_rdaam.attribution.files.header.MAX_KEPT_CELLS", 287)
     text = "what was kept apart has 288 cells, over 287."
     assert_refused(tmp_path / "file", text)
-    monkeypatch.setattr("diffusers_rdaam.attribution.file_header.MAX_CELLS", 35)
+    monkeypatch.setattr("diffusers_rdaam.attribution.files.header.MAX_CELLS", 35)
     assert_refused(tmp_path / "file", "its grids have 36 cells, over 35.")
 
 

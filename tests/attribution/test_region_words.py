@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusers_rdaam.attribution.inside import InsideWords
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.region_words import RegionWords
+from diffusers_rdaam.attribution.words_inside import InsideWords
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusers_rdaam.attribution.segment import find_phrase, word_spans
+from diffusers_rdaam.attribution.word_spans import find_phrase, word_spans
 
 
 def words(text: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusers_rdaam.attribution.self_attention import SelfAttention
+from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.grid import interpolation_matrix

@@ -28,9 +28,9 @@ from benchmarks.first_gpu.steps import SECOND_RUN
 from benchmarks.report import Row
 from benchmarks.sizes import SD15, TINY_PIPELINE, unet_without_memory
 from benchmarks.whole_unet import STOCK, WholeUNet
+from diffusers_rdaam.attention import processor
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.kernels import operator, portable
-from diffusers_rdaam.recording import processor
-from diffusers_rdaam.recording.processor import RDAAMProcessor
 
 CPU = torch.device("cpu")
 

@@ -12,9 +12,9 @@ from matplotlib import pyplot
 from PIL import Image
 from predecessors import stock, tensors
 
-from diffusers_rdaam.attribution.i2i import diffuse_all
 from diffusers_rdaam.compat.daam import WordHeatMap
 from diffusers_rdaam.compat.daami2i import GlobalHeatMap, PixelHeatMap, trace
+from diffusers_rdaam.compat.daami2i.formulas import diffuse_all
 from diffusers_rdaam.errors import (
     AlreadyRecordingError,
     InputError,

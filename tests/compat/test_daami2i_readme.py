@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot
 
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 
 README = """
 # Plotting

@@ -10,8 +10,8 @@ import torch
 from explained import EXPLAINED
 
 from diffusers_rdaam.errors import InputError, RegionError, WordError
-from diffusers_rdaam.explain.ablation import explain_ablation, measure
-from diffusers_rdaam.explain.ablation_trial import AblationTrial
+from diffusers_rdaam.explain.ablations.ablation import explain_ablation, measure
+from diffusers_rdaam.explain.ablations.regeneration import AblationTrial
 from diffusers_rdaam.geometry.region import Box
 
 BOX, OTHER = (24, 8, 72, 40), (0, 40, 96, 64)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
-from diffusers_rdaam.explain.ablation import explain_ablation
+from diffusers_rdaam.explain.ablations.ablation import explain_ablation
+from diffusers_rdaam.explain.ablations.deletion import Deletion, DeletionCurve
 from diffusers_rdaam.explain.compare import compare_explanations, rank_correlation
-from diffusers_rdaam.explain.faithfulness import Deletion, DeletionCurve
-from diffusers_rdaam.explain.gradient import explain_gradient
+from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 
 BOX = (24, 8, 72, 40)
 VALUES = st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=12)

@@ -12,11 +12,11 @@ from toys import CASES, call, toy
 
 from diffusers_rdaam import load_demo_pipeline, record_attention
 from diffusers_rdaam.attribution.prompt import Prompt, Token
+from diffusers_rdaam.editing.column_matching import match_columns
+from diffusers_rdaam.editing.editing import inject_attention, save_attention
+from diffusers_rdaam.editing.processors import blend
+from diffusers_rdaam.editing.saved_attention import SavedAttention
 from diffusers_rdaam.errors import AlreadyRecordingError, AttributionFileError, InputError
-from diffusers_rdaam.explain.columns import match_columns
-from diffusers_rdaam.explain.editing import inject_attention, save_attention
-from diffusers_rdaam.explain.editors import blend
-from diffusers_rdaam.explain.saved import SavedAttention
 
 PROMPT = "a red cat near a house"
 SETTINGS = {"num_inference_steps": 2, "guidance_scale": 5.0, "height": 64, "width": 96}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from explained import EXPLAINED
 
-from diffusers_rdaam.explain.gradient import explain_gradient
-from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings
+from diffusers_rdaam.explain.gradients.gradient import explain_gradient
+from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings
 from diffusers_rdaam.geometry.region import Box
 
 BOX = (24, 8, 72, 40)

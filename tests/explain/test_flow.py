@@ -8,7 +8,7 @@ import torch
 from toys import ALL_CASES
 
 from diffusers_rdaam.errors import GradientError, UnsupportedPipelineError
-from diffusers_rdaam.explain.gradient import explain_gradient
+from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 
 
 def test_an_offloaded_denoiser(make, settings, prompt):

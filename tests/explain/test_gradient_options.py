@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from diffusers_rdaam.errors import InputError, RegionError
-from diffusers_rdaam.explain.gradient import explain_gradient
-from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings
-from diffusers_rdaam.explain.memory import GradientMemory, saved_bytes
+from diffusers_rdaam.explain.gradients.gradient import explain_gradient
+from diffusers_rdaam.explain.gradients.memory import GradientMemory, saved_bytes
+from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings
 
 BOX, REST = (24, 8, 72, 40), (0, 40, 96, 64)
 

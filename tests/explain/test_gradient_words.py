@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.errors import WordError
-from diffusers_rdaam.explain.gradient_words import GradientWords
-from diffusers_rdaam.explain.methods import combine, reduce_entries
-from diffusers_rdaam.explain.pixels import InputPixels
+from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
+from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
+from diffusers_rdaam.explain.gradients.reductions import combine, reduce_entries
 from diffusers_rdaam.geometry.region import Box, Mask
 
 METHODS = ("grad_x_input", "max_grad", "min_grad", "mean_grad", "integrated_gradients")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffusers_rdaam.explain.gradient import explain_gradient
+from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 
 BOX, OTHER = (24, 8, 72, 40), (0, 40, 96, 64)
 

@@ -22,8 +22,8 @@ from diffusers_rdaam import (
     save_attention,
 )
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.explain.faithfulness import Deletion
-from diffusers_rdaam.explain.open_vocabulary import query, query_maps
+from diffusers_rdaam.explain.ablations.deletion import Deletion
+from diffusers_rdaam.open_vocabulary.query import query, query_maps
 
 
 class _Never(StableDiffusionPipeline):

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.toy_host import new_host
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.explain.trial import Noise, default_generator
+from diffusers_rdaam.explain.regeneration import Noise, default_generator
 
 
 def test_without_a_generator_it_is_what_the_pipeline_draws_from_next() -> None:

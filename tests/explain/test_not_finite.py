@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from diffusers_rdaam.errors import GradientError
-from diffusers_rdaam.explain.backward import Watch, differentiate
-from diffusers_rdaam.explain.gradient import explain_gradient
+from diffusers_rdaam.explain.gradients.backward import Watch, differentiate
+from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 
 BOX, OTHER = (24, 8, 72, 40), (0, 40, 96, 64)
 

@@ -23,7 +23,7 @@ from diffusers_rdaam import (
     record_attention,
 )
 from diffusers_rdaam.errors import InputError, NoAttributionError, WordError
-from diffusers_rdaam.explain.encode import encoded
+from diffusers_rdaam.open_vocabulary.encode import encoded
 
 TEXT = "a red car near a house"
 NAMES = ("StableDiffusion", "StableDiffusionXL", "StableDiffusionInstructPix2Pix", "Kolors")

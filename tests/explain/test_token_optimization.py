@@ -18,8 +18,8 @@ from diffusers_rdaam import (
 )
 from diffusers_rdaam.compat.ovam import optimize_embedding
 from diffusers_rdaam.errors import AttributionFileError, InputError, NoAttributionError, RegionError
-from diffusers_rdaam.explain.encode import encoded
-from diffusers_rdaam.explain.token_optimization import OptimizationStep
+from diffusers_rdaam.open_vocabulary.encode import encoded
+from diffusers_rdaam.open_vocabulary.optimize import OptimizationStep
 
 BOX = (16, 16, 64, 48)
 NAMES = ("StableDiffusion", "StableDiffusionXL")

@@ -10,14 +10,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
-from diffusers_rdaam.attribution.i2i import (
+from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.compat.daami2i.formulas import (
     box_cells,
     contour_cells,
     diffuse_cell,
     guided,
     mean_of_cells,
 )
-from diffusers_rdaam.attribution.self_grid import SelfGrid
 
 STEPS = 4
 SIDE = (64, 64)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from i2i_results import IMAGE, SIDE, recorded_halves, results
 
-from diffusers_rdaam.attribution.i2i import (
+from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
+from diffusers_rdaam.compat.daami2i.formulas import (
     box_cells,
     contour_cells,
     diffuse_all,
@@ -20,7 +21,6 @@ from diffusers_rdaam.attribution.i2i import (
     global_map,
     mean_of_cells,
 )
-from diffusers_rdaam.attribution.self_attention import SelfAttention
 from diffusers_rdaam.errors import InputError
 from tests.parity.conftest import STEPS, Stored
 

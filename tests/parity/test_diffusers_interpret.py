@@ -21,9 +21,9 @@ from diffusers import (
 from PIL import Image
 from safetensors import safe_open
 
-from diffusers_rdaam.explain.gradient import explain_gradient
-from diffusers_rdaam.explain.gradient_trial import GradientTrial, Settings, entries_last
-from diffusers_rdaam.explain.methods import reduce_entries
+from diffusers_rdaam.explain.gradients.gradient import explain_gradient
+from diffusers_rdaam.explain.gradients.reductions import reduce_entries
+from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings, entries_last
 from diffusers_rdaam.geometry.region import Box
 
 HERE = Path(__file__).parent

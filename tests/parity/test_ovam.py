@@ -10,7 +10,7 @@ import pytest
 import torch
 from ovam_runs import OPTIMIZATIONS, OTHER, maps, optimized, pipeline, stored, text, without_middle
 
-from diffusers_rdaam.explain.encode import encoded
+from diffusers_rdaam.open_vocabulary.encode import encoded
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])

@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from diffusers_rdaam import RDAAMProcessor, StableDiffusionRDAAMPipeline
-from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.families.unet import UNetFamily
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
 

@@ -13,8 +13,8 @@ from torch._dynamo.utils import counters
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
 from diffusers_rdaam.errors import BackendWarning
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels import fused
-from diffusers_rdaam.recording.families.unet import UNetFamily
 
 # Triton's kernels are interpreted here: small images, where every cell is not compared.
 SIZE = {"height": 32, "width": 48, "output_type": "np"}

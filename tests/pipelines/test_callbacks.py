@@ -18,7 +18,7 @@ from diffusers_rdaam import (
     record_attention,
 )
 from diffusers_rdaam.errors import InputError, NoAttributionError, NotRecordedWarning
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
 
 
 def pixels(output) -> np.ndarray:

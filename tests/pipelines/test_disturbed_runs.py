@@ -21,6 +21,7 @@ from diffusers_rdaam import (
     StableDiffusionRDAAMPipeline,
     record_attention,
 )
+from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.errors import (
     DenoiserReplacedWarning,
     ForeignThreadWarning,
@@ -33,13 +34,12 @@ from diffusers_rdaam.errors import (
     UnreadableDenoiserWarning,
     UnsupportedPipelineError,
 )
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator
-from diffusers_rdaam.recording.queries import QueryRecord
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.self_maps import SelfMaps
-from diffusers_rdaam.recording.target import Target
-from diffusers_rdaam.recording.text_maps import TextMaps
-from diffusers_rdaam.recording.vocabulary import VocabularyMaps
+from diffusers_rdaam.recording.records.queries import QueryRecord
+from diffusers_rdaam.recording.records.self_attention import SelfMaps
+from diffusers_rdaam.recording.records.text import TextMaps
+from diffusers_rdaam.recording.records.vocabulary import VocabularyMaps
 
 
 def pixels(output: Any) -> np.ndarray:

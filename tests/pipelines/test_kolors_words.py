@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from toys import ALL_CASES, PROMPT, call, toy
 
 from diffusers_rdaam.errors import InputError, NotRecordedWarning, PromptTruncatedWarning
-from diffusers_rdaam.recording.chatglm import align_chatglm, spans_of_pieces
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.tokens.alignment import align
+from diffusers_rdaam.tokens.chatglm import align_chatglm, spans_of_pieces
 
 KOLORS = ALL_CASES["Kolors"]
 TEXTS = [

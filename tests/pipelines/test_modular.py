@@ -12,8 +12,8 @@ from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 from toys import CASES, PROMPT, parts_of, toy
 
 from diffusers_rdaam.errors import UnsupportedPipelineError
-from diffusers_rdaam.recording.families.guiders import GUIDERS, guider_layout
-from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.families.guiders import GUIDERS, guider_layout
+from diffusers_rdaam.families.unet import UNetFamily
 
 XL = CASES["StableDiffusionXL"]
 SKIPPED = LayerSkipConfig(

@@ -12,7 +12,7 @@ from oracle import check, watched
 from toys import ALL_CASES, DEPRECATED, MORE, PROMPT, Case, call, picture, toy
 
 from diffusers_rdaam import record_attention
-from diffusers_rdaam.recording.families import family_of, images_of
+from diffusers_rdaam.families import family_of, images_of
 from diffusers_rdaam.recording.recorder import Recorder
 
 OTHERS = [pytest.param(case, id=name) for name, case in (MORE | DEPRECATED).items()]

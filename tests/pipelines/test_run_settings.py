@@ -23,8 +23,8 @@ from diffusers_rdaam.errors import (
     SiteMisfitWarning,
     UnsupportedPipelineError,
 )
-from diffusers_rdaam.recording.families import family_of
-from diffusers_rdaam.recording.tokenize import _places
+from diffusers_rdaam.families import family_of
+from diffusers_rdaam.tokens.alignment import _places
 
 SD, XL = CASES["StableDiffusion"], CASES["StableDiffusionXL"]
 PAIR = [pytest.param(SD, id="SD"), pytest.param(XL, id="XL")]

@@ -14,8 +14,8 @@ from oracle import check, expected, sees_itself, watched
 from toys import ALL_CASES, CASES, build, call, parts_of, toy_unet
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
+from diffusers_rdaam.attention.processor import Bound
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.recording.processor import Bound
 
 SD = CASES["StableDiffusion"]
 PROMPTS = ["a red cat near a house", "two blue dogs, on the mat"]

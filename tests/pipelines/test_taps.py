@@ -20,8 +20,8 @@ from test_processors import ip_adapter
 from toys import CASES, build, call, parts_of
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
+from diffusers_rdaam.attention.foreign import Tap
 from diffusers_rdaam.errors import NotRecordedWarning
-from diffusers_rdaam.recording.tap import Tap
 
 SD = CASES["StableDiffusion"]
 PICTURE = {

@@ -9,7 +9,7 @@ import torch
 from toys import CASES, build, call, parts_of, toy
 
 from diffusers_rdaam import Attribution, RDAAMProcessor
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.tokens.alignment import align
 
 XL = CASES["StableDiffusionXL"]
 FIRST, SECOND = "a red cat near a house", "two blue dogs, on the mat"

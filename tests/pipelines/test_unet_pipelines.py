@@ -12,7 +12,7 @@ import torch
 from oracle import check, expected, watched
 from toys import ALL_CASES, CASES, NINE, PROMPT, SITES, Case, call, picture, toy
 
-from diffusers_rdaam.recording.families.layouts import PIPELINES
+from diffusers_rdaam.families.layouts import PIPELINES
 
 ALL = [pytest.param(case, id=name) for name, case in CASES.items()]
 WIDE = [pytest.param(case, id=f"{name}, 9 channels") for name, case in NINE.items()]

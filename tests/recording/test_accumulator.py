@@ -7,7 +7,11 @@ import torch
 
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.planes import add_to_planes
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, check_single_plane, shape_of
+from diffusers_rdaam.recording.buffers.accumulator import (
+    HeatMapAccumulator,
+    check_single_plane,
+    shape_of,
+)
 
 GRIDS = {"down.attn2": (5, 7), "mid.attn2": (3, 4), "up.attn2": (5, 7)}
 

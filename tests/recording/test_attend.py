@@ -12,12 +12,12 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam.attention import call as attending
+from diffusers_rdaam.attention.call import attend
+from diffusers_rdaam.attention.foreign import tap
+from diffusers_rdaam.attention.map_target import Branch, Several, Target
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
-from diffusers_rdaam.recording import attend as attending
-from diffusers_rdaam.recording.attend import attend
-from diffusers_rdaam.recording.tap import tap
-from diffusers_rdaam.recording.target import Branch, Several, Target
 
 ROWS, HEADS, PIXELS, TOKENS, DIM = 4, 2, 15, 7, 8
 CPU = torch.device("cpu")

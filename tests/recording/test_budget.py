@@ -14,8 +14,8 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers_rdaam import RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels import fused, portable
-from diffusers_rdaam.recording.accumulator import AccumulatorShape
-from diffusers_rdaam.recording.budget import check_budget, price, price_text
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
+from diffusers_rdaam.recording.memory.budget import check_budget, price, price_text
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
 SIZE = {"height": 64, "width": 96}

@@ -10,13 +10,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.recording.column_layouts import (
+from diffusers_rdaam.tokens.alignment import align
+from diffusers_rdaam.tokens.column_layouts import (
     is_ambiguous,
     layouts_of,
     layouts_of_parts,
     tokenized,
 )
-from diffusers_rdaam.recording.tokenize import align
 
 WORDS = ["<pad>", "</s>", "<s>", "<unk>", "<cls>", "a", "red", "cat", "near", "house", "in", "hat"]
 

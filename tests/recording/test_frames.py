@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffusers_rdaam.recording.accumulator import AccumulatorShape
-from diffusers_rdaam.recording.frames import Frames
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
+from diffusers_rdaam.recording.buffers.step_accumulators import Frames
 
 # Two sites share a grid and a number of heads, one has more heads there.
 GRIDS = (("a", (2, 3)), ("b", (4, 6)), ("c", (4, 6)), ("d", (4, 6)))

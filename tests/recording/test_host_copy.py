@@ -10,10 +10,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusers_rdaam import RDAAMProcessor
-from diffusers_rdaam.recording import host_copy
-from diffusers_rdaam.recording.budget import megabytes
-from diffusers_rdaam.recording.host_copy import HostCopy
-from diffusers_rdaam.recording.queries import QueryRecord
+from diffusers_rdaam.recording.buffers import host_copy
+from diffusers_rdaam.recording.buffers.host_copy import HostCopy
+from diffusers_rdaam.recording.memory.budget import megabytes
+from diffusers_rdaam.recording.records.queries import QueryRecord
 from tests.recording.test_queries import SIZE, keeping, parts, pipe, run  # noqa: F401  # a fixture
 
 

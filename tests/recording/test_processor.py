@@ -15,10 +15,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam.attention.map_target import Branch, Target
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
-from diffusers_rdaam.recording.target import Branch, Target
 
 ROWS, HEIGHT, WIDTH, TOKENS = 4, 5, 7, 9
 QUERY_DIM, TEXT_DIM, HEADS, DIM = 32, 24, 4, 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffusers_rdaam.recording.prompt_weights import has_weights, readings
+from diffusers_rdaam.tokens.prompt_weights import has_weights, readings
 
 READINGS = [
     ("a (red:1.3) circle", [["a red circle"]]),

@@ -15,8 +15,8 @@ import torch
 from diffusers_rdaam import Queries, RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.attribution.queries import StoredTensor
 from diffusers_rdaam.errors import AttributionFileError, InputError, NotRecordedWarning
-from diffusers_rdaam.recording.budget import megabytes
-from diffusers_rdaam.recording.queries import QueryRecord
+from diffusers_rdaam.recording.memory.budget import megabytes
+from diffusers_rdaam.recording.records.queries import QueryRecord
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
 SIZE = {"height": 64, "width": 96}

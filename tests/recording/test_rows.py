@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from diffusers_rdaam.errors import InputError, RecordingError
-from diffusers_rdaam.recording.families.rows import RowLayout, Rows, TwiceLayout, as_layout, rows_of
-from diffusers_rdaam.recording.families.unet import UNetFamily
+from diffusers_rdaam.families.rows import RowLayout, Rows, TwiceLayout, as_layout, rows_of
+from diffusers_rdaam.families.unet import UNetFamily
 
 PAIR = ("unconditional", "conditional")
 

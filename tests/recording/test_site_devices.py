@@ -14,10 +14,10 @@ from accelerate.hooks import AlignDevicesHook, SequentialHook, add_hook_to_modul
 from torch import nn
 
 from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import RecordingFailedWarning
-from diffusers_rdaam.recording.accumulator import AccumulatorShape, HeatMapAccumulator
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.site_devices import devices_of
-from diffusers_rdaam.recording.sites import Site
 from tests.recording.test_queries import SIZE, pipe, run  # noqa: F401  # a fixture
 
 HERE, THERE = torch.device("cpu"), torch.device("cpu", 0)

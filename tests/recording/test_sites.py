@@ -17,9 +17,9 @@ from diffusers.models.attention_processor import (
 
 from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.errors import ProcessorError, RecordingError
-from diffusers_rdaam.recording.accumulator import HeatMapAccumulator, shape_of
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.sites import install, is_stock, remember, replaced, restore
+from diffusers_rdaam.families.unet import UNetFamily
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator, shape_of
+from diffusers_rdaam.recording.installation import install, is_stock, remember, replaced, restore
 
 SD15 = {
     "sample_size": 64,

@@ -16,11 +16,11 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import nn
 
 from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam.attention.foreign import Tap, can_tap, tap, untap
+from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels import portable
-from diffusers_rdaam.recording.families.unet import UNetFamily
-from diffusers_rdaam.recording.sites import install, remember, replaced, restore
-from diffusers_rdaam.recording.tap import Tap, can_tap, tap, untap
-from diffusers_rdaam.recording.target import Branch, Target
+from diffusers_rdaam.recording.installation import install, remember, replaced, restore
 
 ROWS, HEIGHT, WIDTH, TOKENS, TEXT, HEADS, DIM = 4, 5, 7, 9, 24, 4, 8
 PIXELS, INNER = HEIGHT * WIDTH, HEADS * DIM

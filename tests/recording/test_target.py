@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from diffusers_rdaam.attention.map_target import Branch, Target
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
-from diffusers_rdaam.recording.target import Branch, Target
 
 ROWS, HEADS, PIXELS, TOKENS, DIM, SCALE = 6, 2, 15, 7, 4, 0.4
 

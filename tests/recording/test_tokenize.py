@@ -8,7 +8,7 @@ import pytest
 from transformers import ByT5Tokenizer
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.tokens.alignment import align
 
 LENGTH = 77
 

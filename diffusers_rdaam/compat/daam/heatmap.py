@@ -17,7 +17,7 @@ from diffusers_rdaam.compat.daam.evaluate import compute_ioa
 from diffusers_rdaam.compat.daam.plotting import image_size, plot_overlay_heat_map
 from diffusers_rdaam.compat.daam.words import check_columns, columns_of
 from diffusers_rdaam.errors import InputError, WordError
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.tokens.alignment import align
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.compat.daam.experiment import GenerationExperiment
@@ -16,9 +17,8 @@ from diffusers_rdaam.compat.daam.raw import RawHeatMapCollection, locate
 from diffusers_rdaam.compat.daam.words import need_text, rows_of
 from diffusers_rdaam.compat.session import Trace
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.recording.families import family_of
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.families import family_of
+from diffusers_rdaam.tokens.alignment import align
 
 # All layers and heads of Stable Diffusion XL at 1024 pixels are half of it.
 DEFAULT_BUDGET = 2**30

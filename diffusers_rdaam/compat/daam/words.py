@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, WordError
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.tokens.alignment import align
 
 
 def compute_token_merge_indices(

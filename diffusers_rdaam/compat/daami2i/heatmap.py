@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffusers_rdaam.attribution.i2i import (
+from diffusers_rdaam.compat.daam.heatmap import WordHeatMap
+from diffusers_rdaam.compat.daam.plotting import pyplot
+from diffusers_rdaam.compat.daami2i.formulas import (
     box_cells,
     contour_cells,
     diffuse_all,
@@ -18,8 +20,6 @@ from diffusers_rdaam.attribution.i2i import (
     guided,
     mean_of_cells,
 )
-from diffusers_rdaam.compat.daam.heatmap import WordHeatMap
-from diffusers_rdaam.compat.daam.plotting import pyplot
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.exact import cpu_tensor
 

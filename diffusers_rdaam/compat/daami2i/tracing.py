@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL import Image
 
-from diffusers_rdaam.attribution.i2i import global_map
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.compat.daami2i.formulas import global_map
 from diffusers_rdaam.compat.daami2i.heatmap import GlobalHeatMap
 from diffusers_rdaam.compat.session import Trace
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.recording.processor import RDAAMProcessor
 
 # A 128x128 grid is half of it.
 DEFAULT_BUDGET = 2**31

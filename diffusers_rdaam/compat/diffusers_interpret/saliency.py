@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from diffusers_rdaam.compat.daam.plotting import pyplot
-from diffusers_rdaam.explain.pixels import InputPixels
+from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
 
 
 class SaliencyMap:

@@ -13,9 +13,15 @@ from torch import Tensor, nn
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.compat.ovam.utils import expand_as
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.explain.encode import encoded, encoded_as_constant
-from diffusers_rdaam.explain.open_vocabulary import maps_of
-from diffusers_rdaam.explain.recipe import Activation, Aggregation, MapRecipe, activate, aggregate
+from diffusers_rdaam.open_vocabulary.encode import encoded, encoded_as_constant
+from diffusers_rdaam.open_vocabulary.query import maps_of
+from diffusers_rdaam.open_vocabulary.recipe import (
+    Activation,
+    Aggregation,
+    MapRecipe,
+    activate,
+    aggregate,
+)
 
 # Theirs by the names of a recipe.
 _NAMES = {"token_softmax": "softmax", None: "linear"}

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.query_options import QueryPlace, QueryPrecision
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.compat.ovam.evaluator import StableDiffusionDAAM, recipe_of
 from diffusers_rdaam.compat.session import Hooked
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.explain.open_vocabulary import clip_skip_of, queries_of
-from diffusers_rdaam.recording.families import family_of
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.query_options import QueryPlace, QueryPrecision
+from diffusers_rdaam.families import family_of
+from diffusers_rdaam.open_vocabulary.query import clip_skip_of, queries_of
 
 __all__ = ["StableDiffusionDAAM", "StableDiffusionHooker"]
 

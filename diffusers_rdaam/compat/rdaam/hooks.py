@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from einops import rearrange
 
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import AlreadyRecordingError, NoAttributionError
-from diffusers_rdaam.pipelines.denoiser import DenoiserRecording
-from diffusers_rdaam.pipelines.record import record_attention
-from diffusers_rdaam.recording.processor import RDAAMProcessor
+from diffusers_rdaam.pipelines.record_attention import record_attention
+from diffusers_rdaam.pipelines.record_denoiser import DenoiserRecording
 
 # Fifty steps of Stable Diffusion 1.5 at 512 pixels are 3.4e9 bytes.
 DEFAULT_BUDGET = 4 * 2**30

@@ -12,14 +12,14 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
+from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.compat.rdaam.maps import extract_bbox_distribution, without_specials
 from diffusers_rdaam.compat.session import recorded
 from diffusers_rdaam.drawing.figure import new_figure
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.geometry.region import Mask
-from diffusers_rdaam.recording.processor import RDAAMProcessor
-from diffusers_rdaam.recording.tokenize import align
+from diffusers_rdaam.tokens.alignment import align
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

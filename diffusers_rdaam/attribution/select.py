@@ -1,0 +1,288 @@
+"""A part of an attribution: some layers, heads, grids or steps, as an attribution of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from operator import is_
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from diffusers_rdaam.attribution.choosing import (
+    Names,
+    Numbers,
+    Sizes,
+    chosen_grids,
+    chosen_numbers,
+    chosen_sites,
+    listed,
+)
+from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.kept_maps import Axis, Detail, Kept, by_size, merge_one_size
+from diffusers_rdaam.errors import InputError, NoAttributionError
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.prompt import Prompt
+    from diffusers_rdaam.attribution.queries import Queries
+
+_Group = TypeVar("_Group", Grid, Detail)
+
+
+def select(
+    attribution: Attribution,
+    *,
+    layers: Names | None = None,
+    heads: Numbers | None = None,
+    resolutions: Sizes | None = None,
+    steps: Numbers | None = None,
+) -> Attribution:
+    """See :meth:`Attribution.select`."""
+    layers, heads, resolutions, steps = map(listed, (layers, heads, resolutions, steps))
+    if attribution.switched and steps is not None:
+        attribution, steps = _with_steps(attribution, steps)
+    # Names are looked up in the whole, so that an error is about what exists, not what is left.
+    sites = None if layers is None else chosen_sites(layers, site_names(attribution))
+    selected = attribution if resolutions is None else _with_grids(attribution, resolutions)
+    wanted: list[tuple[Axis, Numbers | None]] = [("steps", steps), ("heads", heads)]
+    kept_by(selected, *(axis for axis, numbers in wanted if numbers is not None))
+    if selected.kept is not None:
+        selected = _with_kept(selected, _cut(selected.kept, sites, steps, heads))
+    elif sites is not None:
+        grids = _of_sites(selected.grids, sites)
+        selected = replace(selected, grids=grids, negative_attribution=None)
+    choices = {"layers": layers, "heads": heads, "resolutions": resolutions, "steps": steps}
+    negative = attribution.negative_attribution
+    return replace(
+        selected,
+        negative_attribution=None if negative is None else _part(negative, choices),
+        switched=tuple(
+            part for other in attribution.switched if (part := _part(other, choices)) is not None
+        ),
+        queries=_queries(attribution.queries, choices),
+        # Its maps were kept as means over everything but the grids.
+        vocabulary={
+            text: part
+            for text, other in attribution.vocabulary.items()
+            if (part := _part(other, choices)) is not None
+        },
+    )
+
+
+def split_by_prompt(
+    attribution: Attribution, texts: Sequence[int], prompts: Mapping[int, Prompt]
+) -> Attribution:
+    """The attribution of the steps with the first prompt, and in ``switched`` of the others.
+
+    Args:
+        attribution: of a run that kept its steps.
+        texts: for each step, the number of its prompt.
+        prompts: of each number.
+    """
+    parts = []
+    for text in dict.fromkeys(texts):
+        numbers = [step for step, of_step in enumerate(texts) if of_step == text]
+        part = select(attribution, steps=numbers)
+        assert part.kept is not None
+        kept = replace(part.kept, numbers=tuple(numbers))
+        parts.append(replace(part, prompt=prompts[text], kept=kept))
+    first, *others = parts
+    # What is not of the prompt is of the whole run.
+    return replace(
+        first,
+        switched=tuple(others),
+        queries=attribution.queries,
+        vocabulary=attribution.vocabulary,
+    )
+
+
+def _with_steps(attribution: Attribution, steps: Numbers) -> tuple[Attribution, list[int]]:
+    """The part of a run with several prompts that has the steps, and their numbers in it.
+
+    Raises:
+        InputError: they are steps of several prompts.
+    """
+    parts = (replace(attribution, switched=()), *attribution.switched)
+    owners = {
+        number: (part, place)
+        for part in parts
+        for place, number in enumerate(part.kept.numbers if part.kept else ())
+    }
+    numbers = list(chosen_numbers(steps, len(owners), "steps"))
+    chosen = [owners[number] for number in numbers]
+    owner = chosen[0][0]
+    other = next((i for i, (part, _) in enumerate(chosen) if part is not owner), None)
+    if other is not None:
+        raise InputError(
+            f"Step {numbers[0]} was made with the prompt {owner.prompt.text!r}, step "
+            f"{numbers[other]} with {chosen[other][0].prompt.text!r}: a column stands for other "
+            "words there, so they have no mean. Choose steps of one prompt."
+        )
+    assert owner.kept is not None
+    return replace(owner, kept=replace(owner.kept, numbers=())), [place for _, place in chosen]
+
+
+def site_names(attribution: Attribution) -> tuple[str, ...]:
+    """All sites, in the order of what was kept apart, or of the grids."""
+    kept = attribution.kept
+    groups = attribution.grids if kept is None else kept.details
+    return tuple(site for group in groups for site in group.sites)
+
+
+def kept_by(attribution: Attribution, *axes: Axis) -> Kept | None:
+    """What the run kept; not None where axes are asked for.
+
+    Raises:
+        NoAttributionError: it did not; with what to record with.
+    """
+    kept = attribution.kept
+    for axis in axes:
+        if kept is None or axis not in kept.axes:
+            # What it did keep is named too: who follows the advice wants to lose none of it.
+            names = [f'"{name}"' for name in (*(kept.axes if kept else ()), axis)]
+            keep = names[0] if len(names) == 1 else f"({', '.join(names)})"
+            raise NoAttributionError(
+                f"This run did not keep its {axis} apart. Record with RDAAMProcessor(keep={keep}) "
+                "to ask for them."
+            )
+    return kept
+
+
+def _queries(queries: Queries | None, choices: dict[str, Any]) -> Queries | None:
+    """Of the same layers and grids; none of a part of the steps or heads, whose numbers differ."""
+    if queries is None or choices["steps"] is not None or choices["heads"] is not None:
+        return None
+    sizes = choices["resolutions"]
+    if isinstance(sizes, Mapping):
+        sizes = [size for size, weight in sizes.items() if weight]
+    try:
+        return queries.select(layers=choices["layers"], resolutions=sizes)
+    except InputError:
+        return None
+
+
+def _part(other: Attribution, choices: dict[str, Any]) -> Attribution | None:
+    """The same part of the negative prompt's or a vocabulary's; none where that was not kept apart,
+    or the steps were without guidance. That what was chosen exists is known from the prompt's.
+    """
+    try:
+        return select(other, **choices)
+    except (InputError, NoAttributionError):
+        return None
+
+
+def _with_grids(attribution: Attribution, resolutions: Sizes) -> Attribution:
+    weights = chosen_grids(resolutions, {grid.size: grid.weight for grid in attribution.grids})
+    grids = tuple(
+        replace(grid, weight=weights[grid.size])
+        for grid in attribution.grids
+        if grid.size in weights
+    )
+    kept = attribution.kept
+    if kept is not None:
+        details = tuple(detail for detail in kept.details if detail.size in weights)
+        kept = replace(kept, details=details)
+    return replace(attribution, grids=grids, kept=kept, negative_attribution=None)
+
+
+def _of_sites(groups: tuple[_Group, ...], sites: set[str]) -> tuple[_Group, ...]:
+    found = tuple(group for group in groups if _is_chosen(group, sites))
+    if not found:
+        raise InputError(
+            "None of the chosen layers is on the chosen grids. Choose layers or resolutions alone."
+        )
+    return found
+
+
+def _is_chosen(group: Grid | Detail, sites: set[str]) -> bool:
+    """Whether a group of sites is wholly chosen, or wholly not.
+
+    Raises:
+        NoAttributionError: neither.
+    """
+    chosen = [site for site in group.sites if site in sites]
+    if 0 < len(chosen) < len(group.sites):
+        other = next(site for site in group.sites if site not in sites)
+        height, width = group.size
+        raise NoAttributionError(
+            f"{chosen[0]} was recorded together with {other} (grid {height}x{width}), so it cannot "
+            'be had alone. Record with RDAAMProcessor(keep="layers") to have them apart, or choose '
+            "both."
+        )
+    return bool(chosen)
+
+
+def _cut(kept: Kept, sites: set[str] | None, steps: Numbers | None, heads: Numbers | None) -> Kept:
+    details = kept.details if sites is None else _of_sites(kept.details, sites)
+    timesteps, places = kept.timesteps, kept.numbers
+    if steps is not None:
+        places = ()
+        numbers = chosen_numbers(steps, kept.steps, "steps")
+        cut = [_cut_steps(detail, numbers) for detail in details]
+        details = tuple(detail for detail in cut if detail is not None)
+        timesteps = tuple(timesteps[step] for step in numbers) if timesteps else ()
+        if not details:
+            raise InputError(
+                f"Nothing was recorded at {_shown(numbers)}: the chosen attention modules were "
+                "skipped there, by a cache for example. Choose other steps."
+            )
+    if heads is not None:
+        details = tuple(_cut_heads(detail, heads, details) for detail in details)
+    return Kept(kept.axes, details, timesteps, places)
+
+
+def _shown(steps: range | list[int]) -> str:
+    return f"step {steps[0]}" if len(steps) == 1 else f"any of the {len(steps)} steps"
+
+
+def _cut_steps(detail: Detail, steps: range | list[int]) -> Detail | None:
+    """The detail at some steps; None where its sites were skipped at all of them."""
+    additions = tuple(detail.additions[step] for step in steps)
+    if len(steps) == len(detail.additions):
+        return detail
+    return Detail(detail.maps[_places(steps)], additions, detail.sites) if any(additions) else None
+
+
+def _cut_heads(detail: Detail, heads: Numbers, details: tuple[Detail, ...]) -> Detail:
+    count = detail.maps.shape[1]
+    try:
+        chosen = chosen_numbers(heads, count, "heads")
+    except InputError as error:
+        counts = {other.maps.shape[1] for other in details}
+        if len(counts) == 1:
+            raise
+        raise InputError(
+            f"{detail.sites[0]}: {error} Heads of each grid: {_head_counts(details)}. Choose "
+            "layers= or resolutions= whose sites all have those heads."
+        ) from None
+    if len(chosen) == count:
+        return detail
+    return Detail(detail.maps[:, _places(chosen)], detail.additions, detail.sites)
+
+
+def _head_counts(details: tuple[Detail, ...]) -> str:
+    parts = []
+    for (height, width), same in by_size(details).items():
+        counts = sorted({detail.maps.shape[1] for detail in same})
+        parts.append(f"{height}x{width} has {' and '.join(map(str, counts))}")
+    return ", ".join(parts)
+
+
+def _places(numbers: range | list[int]) -> slice | list[int]:
+    """A slice where there is one: that is a view of the maps and no copy."""
+    if isinstance(numbers, range):
+        return slice(numbers.start, numbers.stop, numbers.step)
+    return numbers
+
+
+def _with_kept(attribution: Attribution, kept: Kept) -> Attribution:
+    """The attribution of less; a grid of which nothing was left out is not merged anew."""
+    assert attribution.kept is not None
+    before, after = by_size(attribution.kept.details), by_size(kept.details)
+    grids = []
+    for grid in attribution.grids:
+        details, whole = after.get(grid.size, []), before[grid.size]
+        if len(details) == len(whole) and all(map(is_, details, whole)):
+            grids.append(grid)
+        elif details:
+            grids.append(replace(merge_one_size(details), weight=grid.weight))
+    return replace(attribution, grids=tuple(grids), kept=kept, negative_attribution=None)

@@ -1,0 +1,1 @@
+"""Saved attention, and attention that is put in the place of computed attention."""

@@ -1,0 +1,196 @@
+"""explain_gradient: how the pixels of a region would change with each word's embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, overload
+
+import torch
+
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
+from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
+from diffusers_rdaam.explain.gradients.integrated_gradients import integrate
+from diffusers_rdaam.explain.gradients.reductions import (
+    Method,
+    PixelMethod,
+    check_method,
+    reduce_entries,
+)
+from diffusers_rdaam.explain.gradients.regeneration import (
+    Found,
+    GradientTrial,
+    Settings,
+    entries_last,
+)
+from diffusers_rdaam.explain.gradients.requirements import check_flow, hold_still
+from diffusers_rdaam.explain.keywords import check_call_keywords
+from diffusers_rdaam.explain.regeneration import (
+    Noise,
+    as_regions,
+    check_arguments,
+    check_pipeline,
+    read_prompt,
+    to_picture,
+)
+from diffusers_rdaam.geometry.region import Mask, Region, RegionLike
+from diffusers_rdaam.recording.announce import tell
+
+PATH_STEPS = 16
+
+
+@overload
+def explain_gradient(
+    pipe: Any, prompt: str, *, region: RegionLike | None = ..., regions: None = ..., **options: Any
+) -> GradientWords: ...
+@overload
+def explain_gradient(
+    pipe: Any, prompt: str, *, regions: Sequence[RegionLike], **options: Any
+) -> list[GradientWords]: ...
+def explain_gradient(
+    pipe: Any,
+    prompt: str,
+    *,
+    region: RegionLike | None = None,
+    regions: Sequence[RegionLike] | None = None,
+    method: Method = "grad_x_input",
+    pixel_method: PixelMethod = "max_grad",
+    last_steps: int | None = None,
+    checkpointing: bool = True,
+    path_steps: int = PATH_STEPS,
+    clamp: bool = True,
+    budget: int | None = None,
+    **arguments: Any,
+) -> Any:
+    """Generate an image, and say on which words' embeddings the pixels of a region depend.
+
+    What is differentiated is the sum of red, green and blue (0 to 1) over the region, by the text
+    embeddings that the denoiser is given. The image is the stock pipeline's from the same noise.
+    The price in memory is told before it is spent. The pipeline, its generator, the grad mode and
+    the random state are left as they were.
+
+    Args:
+        pipe: Stable Diffusion 1, 2 or XL: text to image, image to image or inpainting; a stock
+            pipeline or one of ours.
+        prompt: one text; with ``prompt_embeds=`` the text that these were made from.
+        region: as for ``attribution.region``; the whole image if not given.
+        regions: several, all from one generation.
+        method: ``"grad_x_input"``, ``"max_grad"``, ``"min_grad"``, ``"mean_grad"`` (all without a
+            sign) or ``"integrated_gradients"`` (Sundararajan et al., 2017), whose scores have a
+            sign and sum to the difference to an empty prompt's image.
+        pixel_method: the same for the pixels of an input image.
+        last_steps: only the last denoiser calls are differentiated; what the earlier ones made
+            counts as given, and there are no scores for the pixels of an input image.
+        checkpointing: compute a call's activations again on the way back, in place of keeping all.
+        path_steps: of integrated gradients, each a generation.
+        clamp: whether pixels that are fully dark or bright count as not changing.
+        budget: bytes of activations that may be kept.
+        arguments: of the pipeline's own call.
+
+    Returns:
+        The words of the region; a list of them with ``regions=``.
+
+    Raises:
+        InputError: an argument is wrong, or the price is over the budget.
+        RegionError: a region is none of the image's.
+        UnsupportedPipelineError: another pipeline.
+        GradientError: gradients cannot flow (quantised, offloaded), or are not finite.
+    """
+    check_method(method)
+    check_method(pixel_method, PixelMethod, "pixel_method")
+    _check_numbers(last_steps=last_steps, path_steps=path_steps, budget=budget)
+    check_pipeline(pipe)
+    asked = as_regions(region, regions)
+    given, arguments = arguments, check_arguments(pipe, prompt, arguments)
+    check_call_keywords(pipe, given, explain_gradient)
+    if method == "integrated_gradients" and last_steps is not None:
+        raise InputError(
+            "last_steps= goes with the other methods: integrated gradients sum to a difference of "
+            "images only where every denoiser call counts. Leave one of them out."
+        )
+    modules = {"unet": pipe.unet, "vae": pipe.vae}
+    check_flow(modules)
+    pixels = last_steps is None and method != "integrated_gradients"
+    settings = Settings(method, last_steps, checkpointing, pixels, clamp, budget)
+    noise = Noise(pipe, arguments)
+    undo = ExitStack()
+    # Closed twice: an interrupt on the way out of ``with`` itself would leave the list unused.
+    try:
+        with undo:
+            undo.enter_context(torch.inference_mode(False))
+            undo.enter_context(torch.enable_grad())
+            hold_still(modules, undo)
+            if method == "integrated_gradients":
+                found = integrate(pipe, settings, asked, noise, arguments, path_steps)
+            else:
+                found = _once(pipe, settings, asked, noise, arguments, method, pixel_method)
+    finally:
+        undo.close()
+    columns = found[0].columns.shape[0]
+    words = [
+        GradientWords(
+            read_prompt(pipe, prompt, columns),
+            one,
+            part.image,
+            part.columns,
+            method,
+            **part.more,
+        )
+        for one, part in zip(asked, found, strict=True)
+    ]
+    return words if regions is not None else words[0]
+
+
+def _once(
+    pipe: Any,
+    settings: Settings,
+    regions: Sequence[Region | None],
+    noise: Noise,
+    arguments: dict[str, Any],
+    method: Method,
+    pixel_method: PixelMethod,
+) -> list[Found]:
+    """One generation, and the way back once for each region."""
+    trial = GradientTrial(pipe, settings, regions, announce=lambda text: tell(text, pipe))
+    image = trial.picture(trial.run(noise.again(arguments)))
+    found = []
+    for gradients in trial.gradients():
+        scores = {
+            name: reduce_entries(
+                pixel_method if name == "pixels" else method,
+                entries_last(gradient),
+                entries_last(trial.leaves[name]).to(gradient.dtype),
+            )
+            for name, gradient in gradients.items()
+        }
+        more: dict[str, Any] = {"memory": trial.memory}
+        if "pooled" in scores:
+            more["pooled"] = float(scores["pooled"])
+        if "pixels" in scores:
+            size = (image.height, image.width)
+            more["pixels"] = InputPixels(
+                scores["pixels"].float(),
+                pixel_method,
+                to_picture(pipe, trial.leaves["pixels"] / 2 + 0.5),
+                _mask(pipe, arguments, size),
+            )
+        found.append(Found(scores["text"], image, more))
+    return found
+
+
+def _mask(pipe: Any, arguments: dict[str, Any], size: tuple[int, int]) -> Mask | None:
+    """What inpainting paints anew, as the pipeline sees it."""
+    given, processor = arguments.get("mask_image"), getattr(pipe, "mask_processor", None)
+    if given is None or processor is None:
+        return None
+    weights = processor.preprocess(given, height=size[0], width=size[1])[0, 0].float().cpu()
+    return Mask(weights) if bool(weights.any()) else None
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is None and name != "path_steps":
+            continue
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InputError(f"{name}= is a whole number from 1; got {number!r}.")

@@ -1,0 +1,281 @@
+"""GradientTrial: a generation whose image can be differentiated."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from diffusers_rdaam.errors import GradientError, InputError
+from diffusers_rdaam.explain.gradients.backward import Watch, differentiate, is_finite
+from diffusers_rdaam.explain.gradients.memory import GradientMemory, saved_bytes, tensor_bytes
+from diffusers_rdaam.explain.regeneration import StandIn, Trial
+from diffusers_rdaam.geometry.region import Region
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What of a generation is differentiated, and how.
+
+    Args:
+        method: for error texts.
+        last_steps: how many denoiser calls, from the end; all if None.
+        checkpointing: compute each call's activations again on the way back.
+        pixels: whether an input image is differentiated too.
+        clamp: whether pixels at 0 and 1 have no gradient, as the image that is shown.
+        budget: bytes of activations; None for no bound.
+        values_only: generate without a graph, for :meth:`GradientTrial.value`.
+    """
+
+    method: str
+    last_steps: int | None
+    checkpointing: bool
+    pixels: bool
+    clamp: bool
+    budget: int | None
+    values_only: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a region's gradients gave.
+
+    Args:
+        columns: the score of each column.
+        image: that was made.
+        more: what else :class:`GradientWords` has.
+    """
+
+    columns: Tensor
+    image: Image.Image
+    more: dict[str, Any]
+
+
+class GradientTrial(Trial):
+    """A generation that keeps a graph from its text embeddings, and input image, to its image.
+
+    Args:
+        pipe: the pipeline.
+        settings: as above.
+        regions: whose gradients will be asked for; None is the whole image.
+        embeddings: the text embedding and the pooled one, instead of the prompt's.
+        announce: told the price in memory before it is spent.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        settings: Settings,
+        regions: Sequence[Region | None],
+        *,
+        embeddings: tuple[Tensor, Tensor | None] | None = None,
+        announce: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(pipe)
+        self.settings = settings
+        self.regions = regions
+        self.embeddings = embeddings
+        self.announce = announce
+        self.leaves: dict[str, Tensor] = {}
+        self.calls = self.total = self.first = 0
+        self.memory: GradientMemory | None = None
+        self._weights: list[Tensor] = []
+        self._image: Tensor | None = None
+        self._outputs: list[Tensor] = []
+        self._watch = Watch()
+        self._vae = _decoder(pipe)
+
+    def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            encoded = list(stock(*args, **kwargs))
+        pooled = encoded[2] if len(encoded) > 2 else None
+        text, pooled = self.embeddings or (encoded[0], pooled)
+        encoded[0] = self._leaf("text", text)
+        if pooled is not None:
+            encoded[2] = self._leaf("pooled", pooled)
+        return tuple(encoded)
+
+    def read_image(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
+        image = stock(*args, **kwargs)
+        if not self.settings.pixels or image.shape[1] != 3:
+            return image
+        return self._leaf("pixels", image)
+
+    def denoise(self, *args: Any, **kwargs: Any) -> Any:
+        index, self.calls = self.calls, self.calls + 1
+        if index == 0:
+            self._begin(args[0])
+        if index < self.first:
+            with torch.no_grad():
+                return self.denoiser(*args, **kwargs)
+        if index == self.first and self.announce is not None:
+            self._price(args, kwargs)
+        result = self._through(self.denoiser, *args, **kwargs)
+        self._outputs.append(result[0].detach())
+        if result[0].requires_grad:
+            # Of the watch alone: autograd holds its hooks where Python finds no cycle, and this
+            # object holds the end of the graph.
+            result[0].register_hook(partial(self._watch.see, index))
+        return result
+
+    def autoencoder(self) -> Any:
+        # Casting it for a moment, as the stock call does, would change what the way back sees.
+        return StandIn(
+            self._vae,
+            dtype=self.pipe.vae.dtype,
+            to=lambda *args, **kwargs: None,
+            decode=self._decode,
+            encode=partial(self._encode, _encoder(self.pipe, self._vae)),
+        )
+
+    def _encode(self, vae: Any, image: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self._through(vae.encode, image.to(vae.dtype), *args, **kwargs)
+
+    def _decode(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._through(self._vae.decode, *args, **kwargs)
+        self._image = result[0][0]
+        return result
+
+    def run(self, arguments: dict[str, Any]) -> Tensor:
+        """Generate, with a graph.
+
+        Raises:
+            RegionError: a region is none of this image's.
+            InputError: the price is over the budget; ``last_steps`` is over the number of calls.
+            GradientError: no gradient gets to the image, or a call's output is not finite.
+        """
+        graph = not self.settings.values_only
+        with torch.set_grad_enabled(graph):
+            image = super().run(arguments)
+        for index, output in enumerate(self._outputs):
+            if not is_finite(output):
+                raise GradientError(
+                    f"{self.settings.method}: the denoiser's output is not finite in call "
+                    f"{self.first + index + 1} of {self.total}, so there is nothing to explain. "
+                    "Try dtype=torch.bfloat16 or float32."
+                )
+        assert self._image is not None
+        # The pipeline's own image is cut at 0 and 1.
+        self._image = image if self.settings.clamp else self._image / 2 + 0.5
+        if graph and not self._image.requires_grad:
+            raise GradientError(
+                f"{self.settings.method}: no gradient gets from {type(self.pipe).__name__}'s image "
+                "to its prompt; something in its call runs without gradients. Is __call__ your own "
+                "and wraps another in torch.no_grad?"
+            )
+        return image.detach()
+
+    def value(self, index: int) -> Tensor:
+        """The sum of red, green and blue over a region, each from 0 to 1."""
+        assert self._image is not None
+        image = self._image.float() if self._image.dtype.itemsize < 4 else self._image
+        return (image.sum(dim=0) * self._weights[index].to(image)).sum()
+
+    def gradients(self) -> list[dict[str, Tensor]]:
+        """Of the :meth:`value` of each region by the leaves that are there, in float32 or wider.
+
+        Raises:
+            GradientError: they are not finite; the text names the method and the step.
+        """
+        values = [self.value(index) for index in range(len(self.regions))]
+        return differentiate(values, self.leaves, self._watch, self._not_finite)
+
+    def _leaf(self, name: str, value: Tensor) -> Tensor:
+        self.leaves[name] = value.detach().clone().requires_grad_(True)
+        return self.leaves[name]
+
+    def _begin(self, sample: Tensor) -> None:
+        """What the first call tells: the size of the image, and how many calls there are."""
+        height, width = (side * self.pipe.vae_scale_factor for side in sample.shape[-2:])
+        self._weights = [
+            # A copy: a mask that was made in inference mode could not be saved for the way back.
+            torch.ones(height, width, dtype=torch.float32, device="cpu")
+            if region is None
+            else region.coverage((height, width)).clone()
+            for region in self.regions
+        ]
+        self.total = self.clone._num_timesteps
+        steps = self.settings.last_steps
+        if steps is not None and steps > self.total:
+            raise InputError(
+                f"last_steps={steps}, but the run has {self.total} denoiser calls. Give at most "
+                "that, or leave it out for all of them."
+            )
+        self.first = 0 if steps is None else self.total - steps
+
+    def _price(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        latents = torch.zeros_like(args[0][:1, :1], dtype=self._vae.dtype)
+        channels = self._vae.config.latent_channels
+        latents = latents.repeat(1, channels, 1, 1).requires_grad_(True)
+        given = tensor_bytes((args, kwargs))
+        self.memory = GradientMemory(
+            call=saved_bytes(lambda: self.denoiser(*args, **kwargs), self.denoiser.parameters()),
+            inputs=given,
+            decoder=saved_bytes(lambda: self._vae.decode(latents), self._vae.parameters()),
+            calls=self.total - self.first,
+            checkpointing=self.settings.checkpointing,
+        )
+        self.memory.check(self.settings.budget)
+        assert self.announce is not None
+        self.announce(str(self.memory))
+
+    def _through(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self.settings.checkpointing or self.settings.values_only:
+            return function(*args, **kwargs)
+        return checkpoint(function, *args, use_reentrant=False, **kwargs)
+
+    def _not_finite(self, smallest: float) -> str:
+        bad = self._watch.bad
+        if not bad:
+            place = f"denoiser call {self.first + 1} of {self.total}"
+        elif max(bad) + 1 == self.total:
+            place = "the decoder"
+        else:
+            # What came out of this call's successor was finite still.
+            place = f"denoiser call {max(bad) + 2} of {self.total}"
+        tried = f", also from a loss scaled down to {smallest:g}" if smallest < 1.0 else ""
+        return (
+            f"{self.settings.method}: the gradient is not finite on the way back through {place}"
+            f"{tried}. Try dtype=torch.bfloat16 or float32, or last_steps= to stop before it."
+        )
+
+
+def entries_last(values: Tensor) -> Tensor:
+    """A text embedding ``(1, tokens, channels)`` or image ``(1, 3, height, width)`` with its
+    entries last, on the CPU.
+    """
+    values = values.detach()[0].cpu()
+    return rearrange(values, "rgb h w -> h w rgb") if values.ndim == 3 else values
+
+
+def _decoder(pipe: Any) -> Any:
+    """The autoencoder in the type that the stock call decodes in.
+
+    Stable Diffusion XL turns one that must not compute in float16 into float32 and back again.
+    What is computed again on the way back would then be float16, so this is a copy.
+    """
+    return _widened(pipe.vae) if _upcasts(pipe) and pipe.vae.dtype == torch.float16 else pipe.vae
+
+
+def _encoder(pipe: Any, decoder: Any) -> Any:
+    """The same for encoding, which the stock call never does in half precision."""
+    if not _upcasts(pipe) or decoder.dtype.itemsize >= 4:
+        return decoder
+    return _widened(pipe.vae)
+
+
+def _widened(vae: Any) -> Any:
+    return copy.deepcopy(vae).to(dtype=torch.float32)
+
+
+def _upcasts(pipe: Any) -> bool:
+    xl = any("StableDiffusionXL" in base.__name__ for base in type(pipe).__mro__)
+    return xl and bool(getattr(pipe.vae.config, "force_upcast", False))

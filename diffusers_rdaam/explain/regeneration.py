@@ -1,0 +1,272 @@
+"""Trial: one generation by a pipeline's own loop, with something in it watched or changed.
+
+The stock ``__call__`` is wrapped in ``torch.no_grad``; the function beneath is called instead, on a
+shallow copy of the pipeline whose parts are stood in for. So no loop is written twice, every
+argument of the pipeline counts, and the pipeline itself is left as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
+from diffusers_rdaam.families.family import family_of, stock_class
+from diffusers_rdaam.geometry.region import Region, RegionLike, as_region
+from diffusers_rdaam.tokens.alignment import align_written
+
+# By the exact name of diffusers' class. A new line needs a look at the pipeline's source: does its
+# call encode in self.encode_prompt, read images with self.image_processor and count _num_timesteps?
+EXPLAINED = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+)
+
+
+class StandIn:
+    """A module or processor with some attributes of its own; all else is the original's.
+
+    Args:
+        original: what is stood in for.
+        own: functions and values by name; ``__call__`` may be one.
+    """
+
+    def __init__(self, original: Any, **own: Any) -> None:
+        self.__dict__.update(_original=original, _own=own)
+
+    @property  # type: ignore[misc]  # pipelines ask what kind of module they have
+    def __class__(self) -> type:
+        return type(self._original)
+
+    def __getattr__(self, name: str) -> Any:
+        own = self.__dict__["_own"]
+        return own[name] if name in own else getattr(self.__dict__["_original"], name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__dict__["_own"]["__call__"](*args, **kwargs)
+
+
+class Trial:
+    """One generation; subclasses watch or change what they study.
+
+    Args:
+        pipe: a pipeline of a class in ``EXPLAINED``; it is left as it is.
+
+    Raises:
+        UnsupportedPipelineError: another class.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        check_pipeline(pipe)
+        self.pipe = pipe
+        self.clone: Any = None
+        self.denoiser: nn.Module = family_of(pipe).denoiser(pipe)
+
+    def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
+        """The pipeline's ``encode_prompt``."""
+        return stock(*args, **kwargs)
+
+    def denoise(self, *args: Any, **kwargs: Any) -> Any:
+        """A call of the denoiser."""
+        return self.denoiser(*args, **kwargs)
+
+    def autoencoder(self) -> Any:
+        """What stands in for the autoencoder."""
+        return self.pipe.vae
+
+    def read_image(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
+        """The image processor's ``preprocess`` of an input image."""
+        return stock(*args, **kwargs)
+
+    def run(self, arguments: dict[str, Any]) -> Tensor:
+        """Generate.
+
+        Returns:
+            The image as ``(3, height, width)``, values from 0 to 1, in the grad mode of the caller.
+        """
+        pipe = self.pipe
+        clone = self.clone = copy.copy(pipe)
+        # Past __setattr__, which would write the configuration that the copy shares.
+        parts: dict[str, Any] = {
+            "scheduler": copy.deepcopy(pipe.scheduler),
+            "unet": StandIn(self.denoiser, __call__=self.denoise),
+            "vae": self.autoencoder(),
+            "image_processor": StandIn(
+                pipe.image_processor,
+                preprocess=partial(self.read_image, pipe.image_processor.preprocess),
+            ),
+            "encode_prompt": partial(self.encode, pipe.encode_prompt),
+            # Both turn images into arrays, which ends every gradient.
+            "safety_checker": None,
+            "watermark": None,
+        }
+        clone.__dict__.update(parts)
+        stock_call = inspect.unwrap(type(pipe).__call__)
+        return stock_call(clone, **arguments, output_type="pt", return_dict=False)[0][0]
+
+    def picture(self, image: Tensor) -> Image.Image:
+        """What the stock pipeline shows: black where its safety checker says so."""
+        pixels = image.detach()[None]
+        checker = getattr(self.pipe, "safety_checker", None)
+        if checker is not None:
+            _, flagged = self.pipe.run_safety_checker(
+                2.0 * pixels - 1.0, pixels.device, self.denoiser.dtype
+            )
+            if flagged[0]:
+                pixels = torch.zeros_like(pixels)
+        return to_picture(self.pipe, pixels)
+
+
+def to_picture(pipe: Any, pixels: Tensor) -> Image.Image:
+    """``(1, 3, height, width)`` from 0 to 1 as a PIL image, rounded as the pipeline does it."""
+    processor = pipe.image_processor
+    return processor.numpy_to_pil(processor.pt_to_numpy(pixels.detach().clamp(0.0, 1.0)))[0]
+
+
+def check_pipeline(pipe: Any) -> None:
+    """Refuse a pipeline whose loop has not been looked at.
+
+    Raises:
+        UnsupportedPipelineError: its class is not in ``EXPLAINED``.
+    """
+    stock = stock_class(type(pipe))
+    perturbs = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
+    if stock is None or stock.__name__ not in EXPLAINED or perturbs:
+        raise UnsupportedPipelineError(
+            f"{type(pipe).__name__} cannot be explained by generating again: its loop has not been "
+            f"looked at. Supported: {', '.join(EXPLAINED)} and classes derived from them. What a "
+            "recorded run says (output.attribution.region) needs none of this."
+        )
+
+
+def check_arguments(pipe: Any, prompt: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the pipeline's call for one image of one prompt.
+
+    Raises:
+        InputError: they ask for something else; the text says what to leave out.
+    """
+    if not isinstance(prompt, str):
+        raise InputError(
+            f"One prompt at a time is explained, as a text; got {prompt!r}. Call once for each."
+        )
+    for name in ("output_type", "return_dict"):
+        if name in arguments:
+            raise InputError(f"{name}= is no argument here: the result holds the image. Drop it.")
+    if arguments.get("num_images_per_prompt") not in (None, 1):
+        raise InputError(
+            "One image at a time is explained. Leave num_images_per_prompt= out, and call again "
+            "with another generator= for another image."
+        )
+    if arguments.get("padding_mask_crop") is not None:
+        raise InputError(
+            "With padding_mask_crop the denoiser works on a crop that is pasted into the image "
+            "afterwards. Leave it out, or crop the image yourself."
+        )
+    second = arguments.get("prompt_2")
+    if second is not None and second != prompt:
+        raise InputError(
+            f"With prompt_2={second!r} a column stands for a word of each of two texts. Leave "
+            "prompt_2= out, so that both text encoders see the prompt."
+        )
+    arguments = arguments | {"num_images_per_prompt": 1}
+    # With embeddings the text is what they were made from.
+    return arguments if "prompt_embeds" in arguments else arguments | {"prompt": prompt}
+
+
+class Noise:
+    """The same random numbers for each of several generations.
+
+    The generator that the user gave is copied, never advanced; where none was given it is that
+    which the pipeline's next call would draw from.
+    """
+
+    def __init__(self, pipe: Any, arguments: dict[str, Any]) -> None:
+        given = arguments.get("generator")
+        one = given[0] if isinstance(given, (list, tuple)) and given else given
+        if one is None:
+            one = default_generator(torch.device(pipe._execution_device))
+        if not isinstance(one, torch.Generator):
+            raise InputError(
+                f"generator= is a torch.Generator; got {one!r}. Give "
+                "torch.Generator().manual_seed(0)."
+            )
+        # At once: somebody may draw from it between two generations.
+        try:
+            self._kept = one.clone_state()
+        except (NotImplementedError, RuntimeError) as error:
+            raise InputError(
+                f"A generator on {one.device} cannot be copied ({error}). Give one on the CPU: "
+                "generator=torch.Generator().manual_seed(0)."
+            ) from error
+
+    def again(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with a generator that starts where the first generation's did."""
+        return arguments | {"generator": self._kept.clone_state()}
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """What a pipeline on this device draws from where it is given no generator.
+
+    Raises:
+        InputError: torch does not hand it out.
+    """
+    if device.type == "cpu":
+        return torch.default_generator
+    backend: Any = getattr(torch, device.type, None)
+    # Of CUDA and XPU; there is none before the device was used, nor of other devices.
+    every = getattr(backend, "default_generators", ())
+    index = backend.current_device() if device.index is None and every else device.index or 0
+    if index >= len(every):
+        raise InputError(
+            f"The random state of the device {device} cannot be copied, so the noise of several "
+            "generations would not be the same. Give generator=torch.Generator().manual_seed(0)."
+        )
+    return every[index]
+
+
+def read_prompt(pipe: Any, text: str, columns: int) -> Prompt:
+    """The words of the columns of a text embedding."""
+    tokenizer = pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    converted = text if convert is None else convert(text, tokenizer)
+    return align_written(tokenizer, text, converted, columns)
+
+
+def without_words(encode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What ``encode_prompt`` gives for an empty prompt, all else as it was called."""
+    bound = inspect.signature(encode).bind(*args, **kwargs)
+    for name in ("prompt", "prompt_2", "prompt_embeds", "pooled_prompt_embeds"):
+        if name in bound.arguments:
+            bound.arguments[name] = "" if name == "prompt" else None
+    return encode(*bound.args, **bound.kwargs)
+
+
+def as_regions(
+    region: RegionLike | None, regions: Sequence[RegionLike] | None
+) -> list[Region | None]:
+    """What was asked, in a list; None is the whole image.
+
+    Raises:
+        InputError: both were given, or an empty list.
+        RegionError: one is no region.
+    """
+    if regions is None:
+        return [None if region is None else as_region(region)]
+    if region is not None:
+        raise InputError("Give region= for one region or regions= for several, not both.")
+    found: list[Region | None] = [as_region(each) for each in regions]
+    if not found:
+        raise InputError("regions= is empty. Give at least one, or neither for the whole image.")
+    return found

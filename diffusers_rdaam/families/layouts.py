@@ -1,0 +1,97 @@
+"""The layout of every pipeline class that is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers_rdaam.errors import RecordingError
+from diffusers_rdaam.families.rows import RowLayout, TwiceLayout
+
+
+def _by_property(pipe: Any) -> bool:
+    return bool(pipe.do_classifier_free_guidance)
+
+
+def _as_told(pipe: Any) -> bool:
+    """A pipeline without the property tells ``encode_prompt``, where the pipeline mixin listens."""
+    told = getattr(pipe, "_rdaam_guided", None)
+    if told is None:
+        raise RecordingError(
+            f"{type(pipe).__name__} did not tell encode_prompt whether it uses guidance "
+            "(do_classifier_free_guidance=…), so its conditional rows are not known."
+        )
+    return bool(told)
+
+
+_PAIR = ("unconditional", "conditional")
+_TRIPLE = ("conditional", "image only", "unconditional")
+_CYCLE = ("source unconditional", "unconditional", "source conditional", "conditional")
+GUIDED = RowLayout(_PAIR, _by_property)
+TOLD = RowLayout(_PAIR, _as_told)
+PERTURBED = RowLayout((*_PAIR, "perturbed"), _by_property)
+UNGUIDED = RowLayout(("conditional",), lambda pipe: False)
+
+# By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
+# rows does it give the denoiser, in which order, and when?
+LAYOUTS: dict[str, RowLayout | TwiceLayout] = {
+    "StableDiffusionPipeline": GUIDED,
+    "StableDiffusionImg2ImgPipeline": GUIDED,
+    "StableDiffusionInpaintPipeline": GUIDED,
+    "StableDiffusionControlNetPipeline": GUIDED,
+    "StableDiffusionControlNetImg2ImgPipeline": GUIDED,
+    "StableDiffusionControlNetInpaintPipeline": GUIDED,
+    "StableDiffusionInstructPix2PixPipeline": RowLayout(_TRIPLE, _by_property),
+    "StableDiffusionXLPipeline": GUIDED,
+    "StableDiffusionXLImg2ImgPipeline": GUIDED,
+    "StableDiffusionXLInpaintPipeline": GUIDED,
+    "StableDiffusionXLControlNetPipeline": GUIDED,
+    "StableDiffusionXLControlNetImg2ImgPipeline": GUIDED,
+    "StableDiffusionXLControlNetInpaintPipeline": GUIDED,
+    "StableDiffusionXLInstructPix2PixPipeline": RowLayout(_TRIPLE, _as_told),
+    "LatentConsistencyModelPipeline": UNGUIDED,
+    "LatentConsistencyModelImg2ImgPipeline": UNGUIDED,
+    "StableDiffusionXLControlNetUnionPipeline": GUIDED,
+    "StableDiffusionXLControlNetUnionImg2ImgPipeline": GUIDED,
+    "StableDiffusionXLControlNetUnionInpaintPipeline": GUIDED,
+    "StableDiffusionAdapterPipeline": GUIDED,
+    "StableDiffusionXLAdapterPipeline": GUIDED,
+    "StableDiffusionUpscalePipeline": TOLD,
+    "StableDiffusionLatentUpscalePipeline": TOLD,
+    "StableDiffusionDepth2ImgPipeline": GUIDED,
+    "StableDiffusionPAGPipeline": PERTURBED,
+    "StableDiffusionPAGImg2ImgPipeline": PERTURBED,
+    "StableDiffusionPAGInpaintPipeline": PERTURBED,
+    "StableDiffusionControlNetPAGPipeline": PERTURBED,
+    "StableDiffusionControlNetPAGInpaintPipeline": PERTURBED,
+    "StableDiffusionXLPAGPipeline": PERTURBED,
+    "StableDiffusionXLPAGImg2ImgPipeline": PERTURBED,
+    "StableDiffusionXLPAGInpaintPipeline": PERTURBED,
+    "StableDiffusionXLControlNetPAGPipeline": PERTURBED,
+    "StableDiffusionXLControlNetPAGImg2ImgPipeline": PERTURBED,
+    "KolorsPipeline": GUIDED,
+    "KolorsImg2ImgPipeline": GUIDED,
+    "KolorsPAGPipeline": PERTURBED,
+    "AnimateDiffPipeline": GUIDED,
+    "AnimateDiffSDXLPipeline": GUIDED,
+    "AnimateDiffControlNetPipeline": GUIDED,
+    "AnimateDiffSparseControlNetPipeline": GUIDED,
+    "AnimateDiffVideoToVideoPipeline": GUIDED,
+    "AnimateDiffVideoToVideoControlNetPipeline": GUIDED,
+    "AnimateDiffPAGPipeline": PERTURBED,
+    "PIAPipeline": GUIDED,
+    "TextToVideoSDPipeline": TOLD,
+    "VideoToVideoSDPipeline": TOLD,
+    # Their do_classifier_free_guidance is there, but what they go by is a variable of their own.
+    "StableDiffusionControlNetXSPipeline": TOLD,
+    "StableDiffusionXLControlNetXSPipeline": TOLD,
+    "StableDiffusionGLIGENPipeline": TOLD,
+    "StableDiffusionGLIGENTextImagePipeline": TwiceLayout(TOLD),
+    "StableDiffusionSAGPipeline": TwiceLayout(TOLD),
+    "StableDiffusionLDM3DPipeline": GUIDED,
+    "StableDiffusionDiffEditPipeline": TOLD,
+    "StableDiffusionModelEditingPipeline": TOLD,
+    "CycleDiffusionPipeline": RowLayout(_CYCLE, _as_told),
+    "StableUnCLIPPipeline": TOLD,
+    "StableUnCLIPImg2ImgPipeline": TOLD,
+}
+PIPELINES = tuple(LAYOUTS)

@@ -1,0 +1,214 @@
+"""Record a denoiser where no pipeline class says how it is called: own loops, modular pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.errors import (
+    ForeignThreadWarning,
+    InputError,
+    UncheckedTextWarning,
+    UnsupportedPipelineError,
+)
+from diffusers_rdaam.families.guiders import guider_layout
+from diffusers_rdaam.families.unet import UNetFamily
+from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.pipelines.output import only
+from diffusers_rdaam.recording.announce import tell, warn
+from diffusers_rdaam.recording.installation import install_for_run
+from diffusers_rdaam.recording.progress import NEGATIVE
+from diffusers_rdaam.recording.recorder import Recorder
+from diffusers_rdaam.tokens.alignment import align
+from diffusers_rdaam.tokens.chatglm import is_chatglm
+from diffusers_rdaam.tokens.column_layouts import is_ambiguous, tokenized
+
+Texts = str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a denoiser's calls do not tell.
+
+    Args:
+        rows: the layout of their rows.
+        prompt, negative_prompt: the texts, one or one for each.
+        tokenizer: that made the columns.
+        image_size: height and width in pixels; 8 times the latent's if not given.
+    """
+
+    rows: Any = None
+    prompt: Texts = None
+    negative_prompt: Texts = None
+    tokenizer: Any = None
+    image_size: tuple[int, int] | None = None
+
+
+class DenoiserRecording:
+    """The calls of a denoiser inside ``with record_attention(unet, …) as recording``."""
+
+    def __init__(self, recorder: Recorder, given: Given) -> None:
+        self._recorder = recorder
+        self._given = given
+        self._warned = False
+
+    @property
+    def attributions(self) -> list[Attribution]:
+        """One an image, without the images: ``attribution.with_image(image)`` adds one.
+
+        In the block they are what was recorded so far.
+
+        Raises:
+            NoAttributionError: the denoiser was not called, or recording it failed.
+            InputError: the prompts do not fit the rows or the columns.
+        """
+        maps, negative = self._recorder.read(), self._recorder.read_negative()
+        assert self._recorder.shape is not None and self._recorder.latent_size is not None
+        height, width = self._recorder.latent_size
+        return assemble(
+            maps,
+            self._prompts(self._given.prompt, len(maps)),
+            self._given.image_size or (height * 8, width * 8),
+            runs=[
+                {
+                    "denoiser": type(self._recorder.denoiser).__name__,
+                    "image_index": index,
+                    "denoiser_calls": self._recorder.calls,
+                }
+                for index in range(len(maps))
+            ],
+            negative=negative,
+            negative_prompts=self._prompts(self._given.negative_prompt, len(maps)),
+            queries=self._recorder.read_queries(),
+            negative_queries=self._recorder.read_queries(NEGATIVE),
+            own=self._recorder.read_own(),
+        )
+
+    @property
+    def attribution(self) -> Attribution:
+        """The attribution of the only image.
+
+        Raises:
+            NoAttributionError: there is none, or there are several.
+        """
+        return only(self.attributions, None, owner="recording")
+
+    def _warn_of_what_is_missing(self) -> None:
+        """Say at the end of the block what of its calls is not in the attributions."""
+        recorder = self._recorder
+        if recorder.failure is not None:
+            # Asking for the attribution raises it.
+            return
+        found = recorder.incomplete()
+        if found is not None:
+            warn(found[1], found[0])
+        if recorder.calls and recorder.foreign_calls:
+            warn(
+                f"{recorder.foreign_calls} calls of the denoiser came from another thread than the "
+                f"block's and were not recorded; {recorder.calls} were.",
+                ForeignThreadWarning,
+            )
+
+    def _prompts(self, given: Texts, images: int) -> list[Prompt]:
+        assert self._recorder.shape is not None
+        columns = self._recorder.shape.tokens
+        if given is None or self._given.tokenizer is None:
+            return [Prompt.without_text(columns)] * images
+        texts = [given] if isinstance(given, str) else list(given)
+        per_prompt, rest = divmod(images, len(texts)) if texts else (0, 1)
+        if rest:
+            raise InputError(
+                f"{len(texts)} prompts do not divide the {images} images that were recorded. Give "
+                "one prompt, or one for each image."
+            )
+        prompts = [align(self._given.tokenizer, text, columns) for text in texts]
+        self._warn_of_windows(texts, columns)
+        return [prompts[index // per_prompt] for index in range(images)]
+
+    def _warn_of_windows(self, texts: list[str], columns: int) -> None:
+        """No text encoder is at hand to see how a text of several windows was divided."""
+        tokenizer = self._given.tokenizer
+        if self._warned or is_chatglm(tokenizer) or columns <= tokenizer.model_max_length:
+            return
+        unsure = [text for text in texts if is_ambiguous(tokenized(tokenizer, text), columns)]
+        if unsure:
+            self._warned = True
+            warn(
+                f"The {columns} columns of {unsure[0]!r:.200} can be windows of "
+                f"{tokenizer.model_max_length} tokens with start and end tokens each, or one text "
+                "that was cut in windows, and no text encoder is at hand to tell them apart. The "
+                "first was taken. To have the text compared with its embedding, record the "
+                "pipeline, and give attribution_prompt=.",
+                UncheckedTextWarning,
+            )
+
+
+def is_denoiser(subject: Any) -> bool:
+    """Whether it is a module, or a modular pipeline with a UNet and a guider."""
+    return isinstance(subject, nn.Module) or (hasattr(subject, "guider") and _has_unet(subject))
+
+
+def _has_unet(subject: Any) -> bool:
+    return isinstance(getattr(subject, "unet", None), nn.Module)
+
+
+@contextmanager
+def record_denoiser(
+    subject: Any, processor: RDAAMProcessor | None, given: Given
+) -> Iterator[DenoiserRecording]:
+    """Record all calls of a denoiser within the block as one run.
+
+    Args:
+        subject: a UNet, or a modular pipeline, whose guider tells the layout.
+        processor: a template with options.
+        given: what the calls do not tell.
+
+    Raises:
+        InputError: the rows of a UNet's calls were not given.
+        UnsupportedPipelineError: a module without text cross-attention sites; a guider that is not
+            known.
+    """
+    rows, tokenizer = given.rows, given.tokenizer
+    if not isinstance(subject, nn.Module):
+        rows = guider_layout(lambda: subject.guider) if rows is None else rows
+        tokenizer = getattr(subject, "tokenizer", None) if tokenizer is None else tokenizer
+    if rows is None:
+        raise InputError(
+            f"Which rows of {type(subject).__name__}'s calls carry the prompt is not known. Give "
+            "rows='conditional' if all do; the names of the equal parts of the batch in order, "
+            "such as rows=('unconditional', 'conditional'); or a function of the call's args and "
+            "kwargs that returns them."
+        )
+    family = UNetFamily(rows)
+    denoiser = family.denoiser(subject)
+    # A ControlNet has no way up.
+    unet = hasattr(denoiser, "down_blocks") and hasattr(denoiser, "up_blocks")
+    sites = family.sites(denoiser) if unet else ()
+    if not sites:
+        raise UnsupportedPipelineError(
+            f"{type(denoiser).__name__} has no cross-attention to a text that could be recorded. "
+            "UNets of diffusers with spatial transformers have."
+        )
+    template = processor or RDAAMProcessor()
+    recorder = Recorder(subject, family, template, announce=lambda text: tell(text, subject))
+    filled = Given(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
+    undo = ExitStack()
+    with undo:
+        try:
+            # Armed first: a denoiser that another run is recording keeps that run's processors.
+            recorder.arm(undo)
+            install_for_run(sites, family.self_sites(denoiser), template, undo)
+            recording = DenoiserRecording(recorder, filled)
+            # Not in a ``try`` of its own: no handler covers that line of bytecode.
+            undo.callback(recorder.settle)
+            yield recording
+            recording._warn_of_what_is_missing()
+        finally:
+            undo.close()

@@ -1,0 +1,1 @@
+"""Preallocated sums of probabilities."""

@@ -1,0 +1,144 @@
+"""Frames: the accumulators of a run, one for all of its denoiser calls, or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from diffusers_rdaam.attribution.attribution import Grid
+from diffusers_rdaam.attribution.kept_maps import Axis, Detail, Kept, merge_details
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, Bank, HeatMapAccumulator
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMaps:
+    """What was recorded of one image.
+
+    Args:
+        grids: the means over everything, largest grid first; silent grids are left out.
+        kept: what was kept apart, where anything was.
+    """
+
+    grids: tuple[Grid, ...]
+    kept: Kept | None = None
+
+
+class Frames:
+    """Accumulators of one shape.
+
+    Args:
+        shape: of each.
+        count: how many denoiser calls are kept apart; 1 adds all of them together.
+    """
+
+    def __init__(self, shape: AccumulatorShape, count: int = 1) -> None:
+        self.shape = shape
+        self.accumulators = [HeatMapAccumulator(shape) for _ in range(count)]
+        self._means: dict[Bank, _Means] = {}
+
+    def grow(self) -> None:
+        """One accumulator more."""
+        self.accumulators.append(HeatMapAccumulator(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated."""
+        return sum(accumulator.nbytes for accumulator in self.accumulators)
+
+    def zero_(self) -> None:
+        """Forget everything; keep the memory."""
+        # Not what was read: that is somebody's attribution now.
+        self._means = {}
+        for accumulator in self.accumulators:
+            accumulator.zero_()
+
+    def counts(self) -> list[list[int]]:
+        """How often each site has added to each accumulator. Waits for the device once."""
+        return torch.stack([frame.counts for frame in self.accumulators]).tolist()
+
+    def site_counts(self) -> dict[str, int]:
+        """How often each site has added in all."""
+        totals = [sum(frames) for frames in zip(*self.counts(), strict=True)]
+        return {site: total for (site, _), total in zip(self.shape.grids, totals, strict=True)}
+
+    def read(
+        self, axes: Sequence[Axis] = (), timesteps: Sequence[float] = (), calls: int | None = None
+    ) -> list[ImageMaps]:
+        """What was recorded of each image, on the CPU.
+
+        What is finished is copied from the device once, however often a preview reads it.
+
+        Args:
+            axes: what was kept apart; as the shape and the number of accumulators have it.
+            timesteps: of the denoiser calls, where steps were kept.
+            calls: how many of the accumulators were in use; all if not given.
+        """
+        if not axes:
+            return [ImageMaps(grids) for grids in self.accumulators[0].read()]
+        used = self.accumulators[:calls]
+        counts = self.counts()[: len(used)]
+        additions = [frame.additions(count) for frame, count in zip(used, counts, strict=True)]
+        images: list[list[Detail]] = [[] for _ in range(self.shape.images)]
+        for bank, sites in self.shape.banks().items():
+            added = tuple(of_frame[bank] for of_frame in additions)
+            if any(added):
+                cache = self._means.setdefault(bank, _Means(bank))
+                means = cache.read(self.accumulators, added)
+                if len(added) == len(self.accumulators):
+                    # The last step has been read; what would be kept on is the reader's.
+                    del self._means[bank]
+                for details, maps in zip(images, means, strict=True):
+                    details.append(Detail(maps, added, tuple(sites)))
+        return [
+            ImageMaps(merge_details(details), Kept(tuple(axes), tuple(details), tuple(timesteps)))
+            for details in images
+        ]
+
+
+class _Means:
+    """The means of a bank that are on the CPU already, for each image one tensor of all frames.
+
+    Readers get views of its beginning. A frame that has not been added to since is not copied
+    again, and what was handed out is never written to.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self._additions: list[int] = []
+        self._images: list[torch.Tensor] = []
+
+    def read(
+        self, frames: list[HeatMapAccumulator], additions: tuple[int, ...]
+    ) -> list[torch.Tensor]:
+        """Each image's ``(frames, heads, tokens, height, width)``, no finer than it was stored.
+
+        Args:
+            frames: all that there are.
+            additions: to each of those that are read, the first ones.
+        """
+        known = len(self._additions)
+        same = next(
+            (i for i, (a, b) in enumerate(zip(self._additions, additions, strict=False)) if a != b),
+            min(known, len(additions)),
+        )
+        if same < known or not self._images or len(additions) > self._images[0].shape[0]:
+            self._make_room(frames, same)
+        for index in range(same, len(additions)):
+            if additions[index]:
+                sums = frames[index].sums(self.bank)
+                for image, one in zip(self._images, sums, strict=True):
+                    image[index] = one / additions[index]
+        self._additions = list(additions)
+        return [image[: len(additions)] for image in self._images]
+
+    def _make_room(self, frames: list[HeatMapAccumulator], keep: int) -> None:
+        """New tensors for all frames, with the first ones of the old."""
+        shape, bank = frames[0].shape, self.bank
+        size = (len(frames), max(bank.heads, 1), shape.tokens, *bank.grid)
+        dtype = torch.float32 if shape.pair else torch.float16
+        images = [torch.zeros(size, dtype=dtype, device="cpu") for _ in range(shape.images)]
+        for image, old in zip(images, self._images, strict=False):
+            image[:keep] = old[:keep]
+        self._images = images

@@ -1,0 +1,51 @@
+"""What a run will take on the denoiser's device, without running it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.families import family_of
+from diffusers_rdaam.kernels.dispatch import choose, trial_bytes
+from diffusers_rdaam.recording.memory.budget import price
+from diffusers_rdaam.recording.memory.query_cost import device_bytes
+from diffusers_rdaam.recording.memory.shape import shape_for
+from diffusers_rdaam.recording.records.self_attention import own_shapes
+from diffusers_rdaam.recording.site_devices import devices_of
+
+
+def run_bytes(
+    pipe: Any,
+    template: RDAAMProcessor,
+    latent_size: tuple[int, int],
+    *,
+    steps: int,
+    images: int,
+    columns: int,
+) -> int:
+    """Bytes of the text maps, of self-attention, and of queries as far as they are kept there.
+
+    With Triton's kernels also what it takes at most to try them, in the first denoiser call.
+
+    Args:
+        pipe: a pipeline of a known family.
+        template: with its options.
+        latent_size: height and width of the latent.
+        steps, images, columns: denoiser calls, images in all, length of the text embedding.
+    """
+    family = family_of(pipe)
+    denoiser = family.denoiser(pipe)
+    # Where the sample will be, as far as that is told: sites elsewhere have planes of their own.
+    sample = torch.device(getattr(pipe, "_execution_device", "meta"))
+    shape = shape_for(template, family, pipe, latent_size, images, columns, device=sample)
+    wanted = price(template, shape, steps if "steps" in template.keep else 1)
+    if template.self_attention:
+        sites = family.self_sites(denoiser)
+        sizes = {site.name: family.grid(site, latent_size) for site in sites}
+        places = devices_of(denoiser, sites, sample)
+        own = own_shapes(template, sizes, images, steps, wanted, places=places)
+        wanted += sum(shape.nbytes for shape in own)
+    wanted += device_bytes(template, family, denoiser, latent_size, images, steps)
+    return wanted + trial_bytes(choose(template.backend, device=sample))

@@ -1,0 +1,99 @@
+"""Why a run has no attribution: what is seen of it when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.errors import (
+    ForeignThreadWarning,
+    LayoutUnknownWarning,
+    MaskedRowsWarning,
+    NoAttributionError,
+    NotFiniteWarning,
+    ProcessorWarning,
+)
+from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps
+from diffusers_rdaam.recording.installation import replaced
+from diffusers_rdaam.recording.progress import Progress
+from diffusers_rdaam.recording.records.text import TextMaps
+
+
+def empty_error(progress: Progress, foreign_calls: int) -> NoAttributionError | None:
+    """No denoiser call had rows of the prompt."""
+    if progress.calls:
+        return None
+    if progress.negative_calls:
+        return NoAttributionError(
+            f"None of the {progress.negative_calls} recorded calls of the denoiser had rows of the "
+            "prompt, only of the negative prompt. Is the layout of its rows right?",
+            warning=LayoutUnknownWarning,
+        )
+    if foreign_calls:
+        return NoAttributionError(
+            f"All {foreign_calls} calls of the denoiser came from another thread than the one that "
+            "started the recording, and only that one's are recorded. Start the recording in the "
+            "thread that runs the loop: put the with block inside of the function that it runs.",
+            warning=ForeignThreadWarning,
+        )
+    return NoAttributionError("The run did not call the denoiser, so nothing was recorded.")
+
+
+def lost_error(sites: Sequence[Site]) -> NoAttributionError | None:
+    """Some sites do not carry what records any more."""
+    lost = replaced(sites)
+    if not lost:
+        return None
+    return NoAttributionError(
+        f"{len(lost)} of {len(sites)} attention modules lost their RDAAMProcessor during the run: "
+        f"the first, {lost[0].name}, has a {type(lost[0].processor).__name__} now. Its maps are "
+        "not those of the whole run.",
+        warning=ProcessorWarning,
+    )
+
+
+def silent_error(text: TextMaps, progress: Progress) -> NoAttributionError | None:
+    """Some sites have recorded nothing."""
+    silent = text.silent()
+    if not silent:
+        return None
+    return NoAttributionError(
+        f"{len(silent)} of {len(text.sites)} attention modules recorded nothing in "
+        f"{progress.calls} denoiser calls (the first is {silent[0]}). Was a processor replaced "
+        "during the run?",
+        warning=ProcessorWarning,
+    )
+
+
+def check_numbers(images: Sequence[ImageMaps], template: RDAAMProcessor) -> None:
+    """See that what was recorded are probabilities.
+
+    Raises:
+        NoAttributionError: NaN or infinity; or rows of attention whose every key was masked, which
+            leave columns that sum to less than 1.
+    """
+    # A single plane rounds away up to some per cent of its sums.
+    least = 0.999 if template.storage == "fp16-pair" else 0.9
+    for image in images:
+        for grid in image.grids:
+            sums = grid.maps.sum(dim=0)
+            if not bool(torch.isfinite(sums).all()):
+                sites = ", ".join(grid.sites[:3]) + (", …" if len(grid.sites) > 3 else "")
+                raise NoAttributionError(
+                    f"Attention had NaN or infinity at the grid of {grid.size[0]}x{grid.size[1]} "
+                    f"({sites}). The usual cause is half precision that overflowed: load the "
+                    "pipeline with dtype=torch.bfloat16 or torch.float32. An image with NaN is "
+                    "black.",
+                    warning=NotFiniteWarning,
+                )
+            if float(sums.min()) < least:
+                raise NoAttributionError(
+                    f"At the grid of {grid.size[0]}x{grid.size[1]} the columns sum to "
+                    f"{float(sums.min()):.3g} at some positions, not to 1: every key of a row of "
+                    "attention was masked there. Give an attention mask that leaves at least one "
+                    "column.",
+                    warning=MaskedRowsWarning,
+                )

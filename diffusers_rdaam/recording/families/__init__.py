@@ -1,6 +1,0 @@
-"""One small adapter per model family: what differs between architectures, and nothing else."""
-
-from diffusers_rdaam.recording.families.base import DenoiserCall, Family, family_of
-from diffusers_rdaam.recording.families.outputs import check_arguments, images_of
-
-__all__ = ["DenoiserCall", "Family", "check_arguments", "family_of", "images_of"]

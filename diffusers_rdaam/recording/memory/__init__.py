@@ -1,0 +1,1 @@
+"""What a run's records take, known before it."""

@@ -1,0 +1,142 @@
+"""What queries cost, told before the run, and refused over the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.families import Family
+from diffusers_rdaam.recording.memory.budget import megabytes
+
+Size = tuple[int, int]
+
+
+def query_price_text(step: int, count: int | None, place: str, buffers: int) -> str:
+    """The price and what makes it.
+
+    Args:
+        step: bytes of a denoiser call, of all images.
+        count: how many are kept; None where that is not known.
+        place: ``"cpu"``, ``"device"``, or a folder.
+        buffers: of a call: one, or another where it is copied off a device.
+    """
+    names = {"cpu": "in memory", "device": "on the denoiser's device"}
+    where = names.get(place, f"in {place}")
+    if count is None:
+        held = "one buffer" if buffers == 1 else "two buffers"
+        return f"Keeping {megabytes(step)} of queries for each step {where}, and {held}."
+    held = f"a buffer of {megabytes(step)}"
+    if buffers > 1:
+        held = f"{held} on the denoiser's device and one in memory"
+    return (
+        f"Keeping {megabytes(step * count)} of queries {where} ({_steps(count)} of "
+        f"{megabytes(step)}), and {held} while it runs."
+    )
+
+
+def check_query_budget(
+    template: RDAAMProcessor,
+    sites: Sequence[Site],
+    sizes: dict[str, Size],
+    step: int,
+    count: int,
+    spent: int,
+    buffers: int,
+) -> None:
+    """Refuse queries that cost more than the budget.
+
+    Args:
+        template: with its options.
+        sites: of the denoiser.
+        sizes: the grids of those that are kept.
+        step: bytes of a denoiser call, of all images.
+        count: how many are kept.
+        spent: bytes that other records take.
+        buffers: of a call, as of :func:`query_price_text`.
+
+    Raises:
+        InputError: they do; with what fits, and what each grid costs.
+    """
+    wanted = spent + step * (count + buffers)
+    if wanted <= template.budget:
+        return
+    by_size: dict[Size, int] = {}
+    for site in sites:
+        if site.name in sizes:
+            size = sizes[site.name]
+            one = query_bytes(template, [site], {site.name: size})
+            by_size[size] = by_size.get(size, 0) + one
+    whole = sum(by_size.values())
+    prices = ", ".join(
+        f"{height}x{width} {megabytes(step * part // whole)}"
+        for (height, width), part in sorted(by_size.items(), reverse=True)
+    )
+    fitting = max((template.budget - spent) // step - buffers, 0)
+    held = "the buffer" if buffers == 1 else "the two buffers"
+    other = f" (and {megabytes(spent)} of other maps)" if spent else ""
+    raise InputError(
+        f"The queries of {_steps(count)} and {held} of one take "
+        f"{megabytes(step * (count + buffers))}{other}, over the budget of "
+        f"{megabytes(template.budget)}; {_steps(fitting)} would fit. A step's, by grid of "
+        f"height x width: {prices}. Choose with query_grids= and query_steps=, or allow it "
+        f"with RDAAMProcessor(budget={wanted}, …)."
+    )
+
+
+def _steps(count: int) -> str:
+    return f"{count} {'step' if count == 1 else 'steps'}"
+
+
+def query_bytes(template: RDAAMProcessor, sites: Any, sizes: dict[str, Size]) -> int:
+    """Bytes of one image's queries of one denoiser call, of the sites that ``sizes`` has."""
+    assert template.queries is not None
+    return sum(
+        template.queries.dtype.itemsize
+        * site.heads
+        * head_width(site)
+        * math.prod(sizes[site.name])
+        for site in sites
+        if site.name in sizes
+    )
+
+
+def device_bytes(
+    template: RDAAMProcessor,
+    family: Family,
+    denoiser: Any,
+    latent_size: Size,
+    images: int,
+    calls: int,
+) -> int:
+    """Bytes on the denoiser's device: the buffer of a call, and what is kept there."""
+    if template.queries is None:
+        return 0
+    sites = family.sites(denoiser)
+    sizes = {site.name: family.grid(site, latent_size) for site in sites}
+    step = query_bytes(template, sites, chosen_sizes(sizes, template.queries.grids)) * images
+    kept = len(template.queries.numbers(calls)) if template.queries.place == "device" else 0
+    return step * (2 if template.keep_negative else 1) * (kept + 1)
+
+
+def head_width(site: Site) -> int:
+    """Of one head."""
+    module: Any = site.module
+    return int(module.inner_dim) // site.heads
+
+
+def chosen_sizes(sizes: dict[str, Size], grids: tuple[Size, ...] | None) -> dict[str, Size]:
+    if grids is None:
+        return sizes
+    there = sorted(set(sizes.values()), key=lambda size: -math.prod(size))
+    for height, width in grids:
+        if (height, width) not in there:
+            names = ", ".join(f"{h}x{w}" for h, w in there)
+            raise InputError(
+                f"This denoiser has no attention to the text on a grid of {height}x{width} (height "
+                f"x width) at this image size. Grids for query_grids=: {names}."
+            )
+    return {name: size for name, size in sizes.items() if size in grids}

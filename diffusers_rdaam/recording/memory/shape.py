@@ -1,0 +1,45 @@
+"""What is known of a run before its first step: the shape of its buffers, and how many calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.families import Family
+from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
+from diffusers_rdaam.recording.site_devices import devices_of
+
+
+def shape_for(
+    template: RDAAMProcessor,
+    family: Family,
+    pipe: Any,
+    latent_size: tuple[int, int],
+    images: int,
+    tokens: int,
+    *,
+    device: torch.device | str = "meta",
+) -> AccumulatorShape:
+    """The accumulators' shape for a pipeline's denoiser, with a template's options."""
+    denoiser = family.denoiser(pipe)
+    sites = family.sites(denoiser)
+    return AccumulatorShape.spread(
+        devices_of(denoiser, sites, torch.device(device)),
+        images=images,
+        tokens=tokens,
+        grids=[(site.name, family.grid(site, latent_size)) for site in sites],
+        pair=template.storage == "fp16-pair",
+        heads=tuple(site.heads for site in sites) if "heads" in template.keep else (),
+        layers="layers" in template.keep,
+    )
+
+
+def expected_calls(pipe: Any) -> int | None:
+    """How often the denoiser will be called, as far as it is known before the run."""
+    steps = getattr(pipe, "_num_timesteps", None)
+    if steps is None:
+        # Not every pipeline counts its steps; its scheduler has them all.
+        steps = len(getattr(getattr(pipe, "scheduler", None), "timesteps", ()))
+    return int(steps) or None

@@ -1,0 +1,1 @@
+"""What one run records: text, self-attention, other texts, queries."""

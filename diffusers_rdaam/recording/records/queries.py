@@ -1,0 +1,309 @@
+"""QueryRecord: the queries of a run, for texts that are asked about after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.query_options import QueryOptions
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
+from diffusers_rdaam.errors import InputError, NoAttributionError, RecordingFailedWarning
+from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.files.tensor_file import write_tensors
+from diffusers_rdaam.recording.buffers.host_copy import HostCopy, host_buffers
+from diffusers_rdaam.recording.memory.query_cost import (
+    check_query_budget,
+    chosen_sizes,
+    head_width,
+    query_bytes,
+    query_price_text,
+)
+from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
+from diffusers_rdaam.recording.site_devices import devices_of
+
+Size = tuple[int, int]
+Stored = Tensor | StoredTensor
+
+
+@dataclass
+class QueryTarget:
+    """Copies the recorded rows of a site's queries.
+
+    Args:
+        parts: for each branch its buffer ``(images, heads, positions, dim)``, the number of calls
+            as one element, and the rows.
+        failure: as of every observer; the text's own target notes what does not fit.
+    """
+
+    parts: tuple[tuple[Tensor, Tensor, int, int], ...]
+    failure: Exception | None = None
+
+    @torch.no_grad()
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """Copy, so that logits are products over the root of the width, whatever the scale is."""
+        for buffer, count, start, stop in self.parts:
+            rows = query[start:stop]
+            if rows.shape != buffer.shape:
+                return
+            usual = query.shape[-1] ** -0.5
+            buffer.copy_(rows if scale == usual else rows * (scale / usual))
+            count.add_(1)
+
+    def wants(self, context: object) -> bool:
+        """A call with a text."""
+        return context is not None
+
+
+class QueryRecord:
+    """Keeps the queries of the chosen grids and denoiser calls, in half precision unless told.
+
+    One call's are copied on the denoiser's device into buffers that are always the same, so that a
+    compiled denoiser stays one graph; after the call they go where they are kept. Off a device they
+    go in one copy while it computes the next call, and are put away when that ends.
+
+    Args:
+        pipe, family, template: as in :class:`Recorder`.
+    """
+
+    def __init__(self, pipe: Any, family: Family, template: RDAAMProcessor) -> None:
+        assert template.queries is not None
+        self.family = family
+        self.template = template
+        self.options: QueryOptions = template.queries
+        self.denoiser = family.denoiser(pipe)
+        self.sites: tuple[Site, ...] = family.sites(self.denoiser)
+        self._sizes: dict[str, Size] = {}
+        # Of each branch the sites' buffers, which are parts of one.
+        self._buffers: dict[str, dict[str, Tensor]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._copy: HostCopy | None = None
+        # Buffers of a call, counted with those that it is copied to on its way.
+        self._places = 1
+        # The steps whose queries are on their way, by branch.
+        self._leaving: dict[str, int] = {}
+        self._counts: dict[str, Tensor] = {}
+        self._steps: range | list[int] = range(0)
+        self._pending: dict[str, int] = {}
+        # For each branch and kept step: each site's tensors, one an image; and the counts.
+        self._kept: dict[str, dict[int, dict[str, list[Stored]]]] = {}
+        self._seen: dict[str, dict[int, Tensor]] = {}
+        self._folder: Path | None = None
+        self._spent = 0
+
+    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
+        """Choose the sites and allocate the buffers of one call; the price.
+
+        Args:
+            call: the first one.
+            images: rows of a branch.
+            calls: how many there will be, as far as that is known.
+            spent: bytes of the budget that other records take.
+
+        Raises:
+            InputError: over the budget; or a grid, step or folder that there is not.
+        """
+        sizes = {site.name: self.family.grid(site, call.latent_size) for site in self.sites}
+        self._sizes = chosen_sizes(sizes, self.options.grids)
+        count = None if calls is None else len(self.options.numbers(calls))
+        self._steps = self.options.numbers_beyond(calls)
+        branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
+        step = images * len(branches) * query_bytes(self.template, self.sites, self._sizes)
+        self._spent = spent
+        device = self._device(call.device)
+        self._places = 1 if self.options.place == "device" else 1 + host_buffers(device)
+        self._check(step, count or 1)
+        self._make_folder()
+        self._allocate(branches, images, device)
+        where = self._folder or self.options.place
+        return query_price_text(step, count, str(where), self._places)
+
+    def _device(self, sample: torch.device) -> torch.device:
+        """The device of all sites.
+
+        Raises:
+            NoAttributionError: they are on several.
+        """
+        places = devices_of(self.denoiser, self.sites, sample)
+        devices = list(dict.fromkeys(places[name] for name in self._sizes))
+        if len(devices) > 1:
+            names = ", ".join(str(device) for device in devices)
+            raise NoAttributionError(
+                f"keep='queries' needs a denoiser on one device, and this "
+                f"{type(self.denoiser).__name__} is spread over {names}. Put it on one device, or "
+                "choose query_grids= whose sites are on one; maps are recorded on several.",
+                warning=RecordingFailedWarning,
+            )
+        return devices[0]
+
+    def _allocate(self, branches: list[str], images: int, device: torch.device) -> None:
+        """One buffer for each branch, and of each the sites' parts."""
+        sites = {site.name: site for site in self.sites}
+        shapes: dict[str, tuple[int, ...]] = {
+            name: (images, sites[name].heads, math.prod(size), head_width(sites[name]))
+            for name, size in self._sizes.items()
+        }
+        whole = {
+            branch: torch.zeros(
+                sum(math.prod(shape) for shape in shapes.values()),
+                dtype=self.options.dtype,
+                device=device,
+            )
+            for branch in branches
+        }
+        self._shapes = shapes
+        for branch in branches:
+            self._buffers[branch] = self._parts(whole[branch])
+            self._counts[branch] = torch.zeros(len(shapes), dtype=torch.int32, device=device)
+        if self.options.place != "device":
+            self._copy = HostCopy(whole)
+
+    def _parts(self, whole: Tensor) -> dict[str, Tensor]:
+        """Each site's ``(images, heads, positions, dim)`` of a branch's buffer."""
+        cells = [math.prod(shape) for shape in self._shapes.values()]
+        parts = zip(self._shapes.items(), whole.split(cells), strict=True)
+        return {name: part.view(shape) for (name, shape), part in parts}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held now: the buffers of a call, and what is in memory."""
+        stored = (
+            part.nbytes
+            for steps in self._kept.values()
+            for sites in steps.values()
+            for parts in sites.values()
+            for part in parts
+            if isinstance(part, Tensor)
+        )
+        buffers = (buffer.nbytes for branch in self._buffers.values() for buffer in branch.values())
+        return sum(stored) + sum(buffers) + (0 if self._copy is None else self._copy.nbytes)
+
+    def _check(self, step: int, count: int) -> None:
+        """Raises InputError where ``count`` steps of ``step`` bytes are over the budget."""
+        check_query_budget(
+            self.template, self.sites, self._sizes, step, count, self._spent, self._places
+        )
+
+    def _make_folder(self) -> None:
+        folder = self.options.folder
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                # Of its own: an earlier run's attributions read theirs when they are asked.
+                self._folder = folder / f"run-{number:04}"
+                try:
+                    self._folder.mkdir()
+                    return
+                except FileExistsError:
+                    number += 1
+        except OSError as error:
+            raise InputError(
+                f"No queries can be written to queries_on={str(folder)!r}: {error}. Give a folder "
+                "that may be written, or 'cpu'."
+            ) from error
+
+    def targets(self, rows: RowsOf, progress: Progress) -> dict[str, QueryTarget]:
+        """Where each chosen site copies its queries during this call."""
+        if self._copy is not None:
+            self._copy.hold_back()
+        self._pending = {branch: progress.step(branch, rows) for branch in rows}
+        for branch in rows:
+            self._counts[branch].zero_()
+        return {
+            name: QueryTarget(
+                tuple(
+                    (
+                        self._buffers[branch][name],
+                        self._counts[branch][index : index + 1],
+                        start,
+                        stop,
+                    )
+                    for branch, (start, stop) in rows.items()
+                )
+            )
+            for index, name in enumerate(self._sizes)
+        }
+
+    def flush(self) -> None:
+        """Put away what the call before has copied, and send off what the one that just ended has.
+
+        Raises:
+            InputError: the run is longer than was known, and over the budget; or the disk is full.
+        """
+        self._finish()
+        pending, self._pending = self._pending, {}
+        kept = {branch: step for branch, step in pending.items() if step in self._steps}
+        for branch, step in kept.items():
+            there = self._kept.setdefault(branch, {})
+            if step not in there:
+                one = sum(buffer.nbytes for buffer in self._buffers[branch].values())
+                self._check(one * len(self._buffers), len(there) + 1)
+            self._seen.setdefault(branch, {})[step] = self._counts[branch].clone()
+        if self._copy is None:
+            for branch, step in kept.items():
+                self._kept[branch][step] = self._put(branch, step, self._buffers[branch])
+        elif kept:
+            self._copy.start(kept)
+            self._leaving = kept
+            if not self._copy.is_pending:
+                self._finish()
+
+    def _finish(self) -> None:
+        """Put away what is on its way. Waits for it: for the call before, which is done by then."""
+        leaving, self._leaving = self._leaving, {}
+        if not leaving or self._copy is None:
+            return
+        arrived = self._copy.finish()
+        for branch, step in leaving.items():
+            self._kept[branch][step] = self._put(branch, step, self._parts(arrived[branch]))
+
+    def _put(self, branch: str, step: int, buffers: dict[str, Tensor]) -> dict[str, list[Stored]]:
+        """Where one step's queries of a branch are kept, from buffers that are used again."""
+        if self._folder is None:
+            # An image's alone: else one attribution would hold the whole batch.
+            return {name: [part.clone() for part in buffer] for name, buffer in buffers.items()}
+        path = self._folder / f"{branch}-{step:05}.safetensors"
+        tensors = {
+            f"{name}/{image}": part
+            for name, buffer in buffers.items()
+            for image, part in enumerate(buffer)
+        }
+        write_tensors(path, tensors, noun="queries")
+        return {
+            name: [
+                StoredTensor(path, f"{name}/{image}", tuple(buffer.shape[1:]), buffer.dtype)
+                for image in range(buffer.shape[0])
+            ]
+            for name, buffer in buffers.items()
+        }
+
+    def read(self, branch: str) -> list[Queries] | None:
+        """Each image's; None where nothing was kept of the branch. Waits for the device."""
+        self._finish()
+        kept = self._kept.get(branch)
+        if not kept:
+            return None
+        steps = sorted(kept)
+        seen = torch.stack([self._seen[branch][step] for step in steps]).tolist()
+        buffers = self._buffers[branch]
+        images = next(iter(buffers.values())).shape[0]
+        found: list[list[SiteQueries]] = [[] for _ in range(images)]
+        for index, (name, size) in enumerate(self._sizes.items()):
+            # At other steps a cache has skipped the site.
+            calls = tuple(
+                step for step, counts in zip(steps, seen, strict=True) if counts[index] > 0
+            )
+            _, heads, _, dim = buffers[name].shape
+            for image, sites in enumerate(found if calls else ()):
+                parts = tuple(kept[step][name][image] for step in calls)
+                sites.append(SiteQueries(name, size, heads, dim, calls, parts))
+        return [Queries(tuple(sites)) for sites in found] if found[0] else None

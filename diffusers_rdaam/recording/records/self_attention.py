@@ -1,0 +1,240 @@
+"""SelfMaps: the head-mean self-attention of chosen grids, which regions attend to which."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.kernels.dispatch import choose
+from diffusers_rdaam.recording.buffers.accumulator import (
+    SINGLE_PLANE_ADDITIONS,
+    AccumulatorShape,
+    HeatMapAccumulator,
+)
+from diffusers_rdaam.recording.installation import replaced
+from diffusers_rdaam.recording.memory.budget import megabytes
+from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, RowsOf
+from diffusers_rdaam.recording.site_devices import devices_of
+
+
+class SelfMaps:
+    """Buffers for self-attention, one for each chosen grid.
+
+    ``images * (height * width)**2`` cells of 2 bytes, or of 4 where more is added than a single
+    plane bears; no matrix of that size is ever made for a head.
+
+    Args:
+        pipe, family, template: as in :class:`Recorder`.
+        buffers: of an earlier run; used again where they have the same shape.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        family: Family,
+        template: RDAAMProcessor,
+        buffers: Iterable[HeatMapAccumulator] = (),
+    ) -> None:
+        self.family = family
+        self.template = template
+        self.buffers = list(buffers)
+        self.denoiser = family.denoiser(pipe)
+        self.sites: tuple[Site, ...] = family.self_sites(self.denoiser)
+        self._targets: dict[object, dict[str, Target]] = {}
+        self._scratch: dict[int, list[HeatMapAccumulator]] = {}
+
+    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
+        """Choose the grids and allocate; the price.
+
+        Args:
+            call: the first one.
+            images: conditional rows.
+            calls: how many there will be, as far as that is known.
+            spent: bytes of the budget that the text maps take.
+
+        Raises:
+            InputError: over the budget, or a grid that the denoiser does not have.
+        """
+        sizes = self._sizes(call)
+        places = devices_of(self.denoiser, self.sites, call.device)
+        shapes = own_shapes(self.template, sizes, images, calls, spent, places=places)
+        # What does not fit goes first: old and new buffers together would be over the price.
+        fitting = {buffer.shape: buffer for buffer in self.buffers if buffer.shape in shapes}
+        self.buffers = []
+        for shape in shapes:
+            if shape in fitting:
+                fitting[shape].zero_()
+            self.buffers.append(fitting.get(shape) or HeatMapAccumulator(shape))
+        wanted = sum(shape.nbytes for shape in shapes)
+        grids = ", ".join(
+            f"{height}x{width} with {4 if shape.pair else 2} bytes a cell"
+            for shape in shapes
+            for height, width in [_size(shape)]
+        )
+        count = "1 image" if images == 1 else f"{images} images"
+        return f"Keeping {megabytes(wanted)} of self-attention ({count}, grid {grids})."
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the planes."""
+        return sum(buffer.shape.nbytes for buffer in self.buffers)
+
+    def _sizes(self, call: DenoiserCall) -> dict[str, Size]:
+        """The grids of the sites that record.
+
+        Raises:
+            InputError: there is none.
+        """
+        lost = replaced(self.sites)
+        sites = [site for site in self.sites if site not in lost]
+        if not sites:
+            why = "it has none"
+            if lost:
+                name = type(lost[0].processor).__name__
+                why = f"the first of {len(lost)} modules, {lost[0].name}, has a {name}"
+            raise InputError(
+                f"This denoiser's self-attention cannot be recorded: {why}. Leave "
+                "self_attention= out."
+            )
+        return {site.name: self.family.grid(site, call.latent_size) for site in sites}
+
+    def targets(
+        self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
+    ) -> dict[str, Target]:
+        """Where each site of a chosen grid adds its maps during this call; as TextMaps does."""
+        if CONDITIONAL not in rows:
+            return {}
+        parts = [rows[CONDITIONAL]]
+        if self.template.own_of_all_rows and NEGATIVE in rows:
+            parts.append(rows[NEGATIVE])
+        if scratch is None:
+            buffers = self.buffers
+            for buffer in buffers:
+                buffer.make_room(len(parts))
+        else:
+            made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
+            buffers = self._scratch.setdefault(scratch, made)
+        key = (tuple(parts), of_call, scratch)
+        if key not in self._targets:
+            self._targets[key] = dict(self._make_targets(buffers, tuple(parts), of_call))
+        return self._targets[key]
+
+    def _make_targets(
+        self,
+        buffers: Iterable[HeatMapAccumulator],
+        parts: tuple[tuple[int, int], ...],
+        of_call: int | None,
+    ) -> Iterable[tuple[str, Target]]:
+        for buffer in buffers:
+            for name, device in buffer.shape.places().items():
+                choice = choose(self.template.backend, device=device)
+                high, low = buffer.planes(name)
+                count = buffer.count(name)
+                branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
+                yield name, Target.of(name, branches, choice, rows=of_call, own=True)
+
+    def confirm(self, scratch: int) -> None:
+        """Count a call that was recorded into scratch buffers."""
+        for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
+            buffer.absorb(other)
+
+    def forget(self, scratch: int) -> None:
+        """Leave a call out that was recorded into scratch buffers."""
+        for buffer in self._scratch.get(scratch, ()):
+            buffer.zero_()
+
+    def read(self) -> list[tuple[SelfGrid, ...]]:
+        """What was recorded of each image, on the CPU, in the order of the chosen grids.
+
+        Sites that nothing was added to are left out; a grid without any, too.
+        """
+        images: list[list[SelfGrid]] = []
+        for buffer in self.buffers:
+            images = images or [[] for _ in range(buffer.shape.images)]
+            counts = buffer.site_counts()
+            names = tuple(name for name, count in counts.items() if count)
+            if not names:
+                continue
+            for grids, sums in zip(images, buffer.stored(), strict=True):
+                grids.append(SelfGrid(sums, sum(counts.values()), _size(buffer.shape), names))
+        return [tuple(grids) for grids in images]
+
+
+def own_shapes(
+    template: RDAAMProcessor,
+    sizes: Mapping[str, Size],
+    images: int,
+    calls: int | None,
+    spent: int,
+    *,
+    places: Mapping[str, torch.device],
+) -> list[AccumulatorShape]:
+    """The buffers that a run will have: of the grids asked for, or of the largest that fits.
+
+    Args:
+        template: with its options.
+        sizes: each site's grid.
+        images: conditional rows.
+        calls: how often the denoiser will be called; None where that is not known.
+        spent: bytes of the budget that the text maps take.
+        places: each site's device.
+
+    Raises:
+        InputError: over the budget, or a grid that no site has.
+    """
+    by_size: dict[Size, list[str]] = {}
+    for name, size in sizes.items():
+        by_size.setdefault(size, []).append(name)
+    # DAAM-I2I cuts at an absolute threshold, which a single plane's rounding would move.
+    exact = template.own_of_all_rows
+    shapes = {
+        size: AccumulatorShape.spread(
+            places,
+            images=images,
+            tokens=math.prod(size),
+            grids=[(name, size) for name in by_size[size]],
+            pair=exact or calls is None or len(by_size[size]) * calls > SINGLE_PLANE_ADDITIONS,
+        )
+        for size in sorted(by_size, key=lambda size: -math.prod(size))
+    }
+    prices = ", ".join(f"{h}x{w} {megabytes(s.nbytes)}" for (h, w), s in shapes.items())
+    left = template.budget - spent
+    if template.self_attention is True:
+        fitting = [shape for shape in shapes.values() if shape.nbytes <= left]
+        if not fitting:
+            raise InputError(
+                f"No grid's self-attention fits into the budget of {megabytes(template.budget)}, "
+                f"of which the text takes {megabytes(spent)}: {prices}. Allow more with "
+                "RDAAMProcessor(budget=…)."
+            )
+        return fitting[:1]
+    asked: tuple[Size, ...] = template.self_attention or ()
+    for height, width in asked:
+        if (height, width) not in shapes:
+            raise InputError(
+                f"No self-attention that can be recorded has a grid of {height}x{width} (height x "
+                f"width) at this image size. Grids and prices: {prices}."
+            )
+    chosen = [shapes[size] for size in asked]
+    wanted = sum(shape.nbytes for shape in chosen)
+    if wanted > left:
+        raise InputError(
+            f"Self-attention of these grids takes {megabytes(wanted)}, with the text "
+            f"{megabytes(wanted + spent)}: over the budget of {megabytes(template.budget)}. "
+            f"Prices: {prices}. Choose fewer or smaller grids, or allow it with "
+            f"RDAAMProcessor(budget={wanted + spent}, …)."
+        )
+    return chosen
+
+
+def _size(shape: AccumulatorShape) -> Size:
+    return shape.grids[0][1]

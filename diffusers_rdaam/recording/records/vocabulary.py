@@ -1,0 +1,232 @@
+"""VocabularyMaps: maps of texts that are not the prompt, recorded while the prompt's are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusers_rdaam.attention.foreign import normalizes
+from diffusers_rdaam.attention.map_target import Branch, Several, Target
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attention.unet_projection import project_key
+from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.kernels.dispatch import choose
+from diffusers_rdaam.recording.buffers.accumulator import (
+    SINGLE_PLANE_ADDITIONS,
+    AccumulatorShape,
+    HeatMapAccumulator,
+)
+from diffusers_rdaam.recording.memory.budget import megabytes
+from diffusers_rdaam.recording.progress import CONDITIONAL, RowsOf
+from diffusers_rdaam.recording.site_devices import device_of, devices_of
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedText:
+    """A text as the denoiser reads it.
+
+    Args:
+        prompt: the text and its tokens, one per row of the embedding.
+        embedding: ``(tokens, width)``.
+    """
+
+    prompt: Prompt
+    embedding: Tensor = field(repr=False)
+
+
+class VocabularyEntry(NamedTuple):
+    """What was recorded of a text: its tokens, and its maps on each grid, largest first."""
+
+    prompt: Prompt
+    grids: tuple[Grid, ...]
+
+
+@dataclass
+class TextTarget:
+    """Adds the maps of a text of its own, with the queries of the image.
+
+    Args:
+        key: ``(1, heads, tokens, dim)``.
+        target: where they are added.
+        failure: as of every observer; the prompt's own target notes what does not fit.
+    """
+
+    key: Tensor
+    target: Target
+    failure: Exception | None = None
+
+    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+        """The softmax is over the tokens of this text alone; a mask is the prompt's, not its."""
+        own = self.key.to(query.dtype).expand(query.shape[0], -1, -1, -1)
+        self.target.add(query, own, None, scale)
+
+    def wants(self, context: object) -> bool:
+        """A call with a text."""
+        return context is not None
+
+
+def text_projection(denoiser: Any) -> Any:
+    """What a denoiser does to an embedding before its sites read it; None in most."""
+    # An image prompt adapter has put its own in the other's place.
+    moved = getattr(denoiser, "text_encoder_hid_proj", None)
+    if moved is not None:
+        return moved
+    kind = denoiser.config.get("encoder_hid_dim_type")
+    return denoiser.encoder_hid_proj if kind == "text_proj" else None
+
+
+def check_width(denoiser: Any, site: Site, embedding: Tensor) -> None:
+    """See that an embedding is as wide as what the denoiser reads.
+
+    Raises:
+        InputError: it is not.
+    """
+    module: Any = site.module
+    wanted = (text_projection(denoiser) or module.to_k).in_features
+    if embedding.ndim != 2 or embedding.shape[1] != wanted:
+        raise InputError(
+            f"The embedding has shape {tuple(embedding.shape)}; this denoiser reads texts of shape "
+            f"(tokens, {wanted}). Give what its pipeline's encode_prompt returns, without the axis "
+            "of the batch."
+        )
+
+
+def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
+    """A text's keys at a site, ``(1, heads, tokens, dim)``.
+
+    Raises:
+        InputError: the embedding is not as wide as what the denoiser reads.
+    """
+    check_width(denoiser, site, embedding)
+    text = embedding.unsqueeze(0).to(denoiser.dtype)
+    before = text_projection(denoiser)
+    if before is not None:
+        text = before(text)
+    module: Any = site.module
+    text = text.to(device_of(denoiser, site, embedding.device))
+    return project_key(module, text, normalize=normalizes(site.processor))
+
+
+class VocabularyMaps:
+    """Buffers for the softmaxed attention to other texts, each as small as a prompt's.
+
+    ``images * tokens * sum(height * width)`` cells for each text; nothing grows with the steps.
+
+    Args:
+        pipe, family, template: as in :class:`Recorder`.
+        texts: each with its own softmax.
+    """
+
+    def __init__(
+        self, pipe: Any, family: Family, template: RDAAMProcessor, texts: Sequence[EncodedText]
+    ) -> None:
+        self.family = family
+        self.template = template
+        self.texts = tuple(texts)
+        self.denoiser: Any = family.denoiser(pipe)
+        self.sites: tuple[Site, ...] = family.sites(self.denoiser)
+        self.buffers: list[HeatMapAccumulator] = []
+        self._keys: list[dict[str, Tensor]] = []
+        self._scratch: dict[int, list[HeatMapAccumulator]] = {}
+
+    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
+        """Project the keys and allocate; the price.
+
+        Args:
+            call, images, calls: as of :class:`SelfMaps`.
+            spent: bytes of the budget that the text maps take.
+
+        Raises:
+            InputError: over the budget, or an embedding of another width.
+        """
+        grids = tuple((site.name, self.family.grid(site, call.latent_size)) for site in self.sites)
+        pair = self.template.storage == "fp16-pair" or (
+            len(grids) * (calls or 10**6) > SINGLE_PLANE_ADDITIONS
+        )
+        places = devices_of(self.denoiser, self.sites, call.device)
+        shapes = [
+            AccumulatorShape.spread(
+                places, images=images, tokens=len(text.prompt.tokens), grids=grids, pair=pair
+            )
+            for text in self.texts
+        ]
+        wanted = sum(shape.nbytes for shape in shapes)
+        tokens = sum(shape.tokens for shape in shapes)
+        if wanted + spent > self.template.budget:
+            raise InputError(
+                f"The vocabulary of {tokens} tokens takes {megabytes(wanted)}, together "
+                f"{megabytes(wanted + spent)}, over the budget of "
+                f"{megabytes(self.template.budget)}. Give fewer or shorter texts, or allow it with "
+                f"RDAAMProcessor(budget={wanted + spent}, …)."
+            )
+        with torch.no_grad():
+            self._keys = [
+                {
+                    site.name: key_of(self.denoiser, site, text.embedding.to(call.device))
+                    for site in self.sites
+                }
+                for text in self.texts
+            ]
+        self.buffers = [HeatMapAccumulator(shape) for shape in shapes]
+        return f"Keeping {megabytes(wanted)} of the vocabulary ({tokens} tokens)."
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the planes."""
+        return sum(buffer.shape.nbytes for buffer in self.buffers)
+
+    def targets(
+        self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
+    ) -> dict[str, Several]:
+        """Where each site adds the maps of every text during this call; as :class:`TextMaps`."""
+        if CONDITIONAL not in rows:
+            return {}
+        start, stop = rows[CONDITIONAL]
+        found: dict[str, Several] = {}
+        if scratch is None:
+            buffers = self.buffers
+            for buffer in buffers:
+                buffer.make_room()
+        else:
+            made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
+            buffers = self._scratch.setdefault(scratch, made)
+        devices = self.buffers[0].shape.places()
+        for site in self.sites:
+            targets = []
+            for buffer, keys in zip(buffers, self._keys, strict=True):
+                choice = choose(self.template.backend, device=devices[site.name])
+                high, low = buffer.planes(site.name)
+                branch = Branch(high, low, buffer.count(site.name), start, stop)
+                target = Target.of(site.name, (branch,), choice, rows=of_call)
+                targets.append(TextTarget(keys[site.name], target))
+            found[site.name] = Several(tuple(targets))
+        return found
+
+    def confirm(self, scratch: int) -> None:
+        """Count a call that was recorded into scratch buffers."""
+        for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
+            buffer.absorb(other)
+
+    def forget(self, scratch: int) -> None:
+        """Leave a call out that was recorded into scratch buffers."""
+        for buffer in self._scratch.get(scratch, ()):
+            buffer.zero_()
+
+    def read(self) -> list[list[VocabularyEntry]]:
+        """What was recorded of each image, text by text, on the CPU."""
+        by_text = [buffer.read() for buffer in self.buffers]
+        return [
+            [
+                VocabularyEntry(text.prompt, grids)
+                for text, grids in zip(self.texts, of_image, strict=True)
+            ]
+            for of_image in zip(*by_text, strict=True)
+        ]

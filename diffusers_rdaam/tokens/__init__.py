@@ -1,0 +1,1 @@
+"""One text: which columns of the attention are which characters."""

@@ -1,0 +1,122 @@
+"""From a tokenizer's offsets to a Prompt: one token per column of the attention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.tokens.chatglm import align_chatglm, is_chatglm
+from diffusers_rdaam.tokens.column_layouts import TokenizedText, layouts_of, tokenized
+
+
+def align(tokenizer: Any, text: str, columns: int) -> Prompt:
+    """The prompt whose tokens are the columns of a text embedding.
+
+    A pipeline pads and cuts the text to the columns; where they are more than the tokenizer's
+    length, the text is in windows, as :func:`~.column_layouts.layouts_of` says. Only character
+    offsets and the mask of special tokens are relied on; the tokenizer's idea of words is not.
+
+    Args:
+        tokenizer: of transformers, with offsets.
+        text: what was tokenized.
+        columns: length of the embedding.
+
+    Raises:
+        InputError: the text does not fit into the embedding's length.
+    """
+    return align_written(tokenizer, text, text, columns)
+
+
+def prompt_of(pipe: Any, text: str, columns: int, second: str | None = None) -> Prompt:
+    """The prompt as a pipeline tokenizes it: textual inversion writes one token as several.
+
+    Args:
+        pipe: with two text encoders the first one's tokenizer, unless there is only the second.
+        text, columns: as in :func:`align`.
+        second: another text that the second text encoder was given; without a first one the
+            stock pipelines give it ``text``, and this is not read.
+
+    Raises:
+        InputError: as :func:`align`.
+    """
+    tokenizer, other = pipe.tokenizer, getattr(pipe, "tokenizer_2", None)
+    if tokenizer is None or other is None or second is None:
+        return _as_converted(pipe, other if tokenizer is None else tokenizer, text, columns)
+    return replace(
+        _as_converted(pipe, tokenizer, text, columns),
+        second=_as_converted(pipe, other, second, columns),
+    )
+
+
+def _as_converted(pipe: Any, tokenizer: Any, text: str, columns: int) -> Prompt:
+    convert = getattr(pipe, "maybe_convert_prompt", None)
+    converted = text if convert is None else convert(text, tokenizer)
+    return align_written(tokenizer, text, converted, columns)
+
+
+def align_written(tokenizer: Any, written: str, converted: str, columns: int) -> Prompt:
+    """The prompt as the user wrote it, where the pipeline tokenizes it in other words.
+
+    Textual inversion writes a token of several vectors as several tokens (``<cat-toy>`` becomes
+    ``<cat-toy> <cat-toy>_1``); each of them stands for the characters that the user wrote.
+
+    Args:
+        tokenizer: as in :func:`align`.
+        written: what the user gave.
+        converted: what was tokenized; where it is something else than that, it is the prompt.
+        columns: length of the embedding.
+
+    Raises:
+        InputError: as :func:`align`.
+    """
+    if is_chatglm(tokenizer):
+        return align_chatglm(tokenizer, converted, columns)
+    return layouts_of(tokenized_as_written(tokenizer, written, converted), columns)[0].prompt
+
+
+def tokenized_as_written(tokenizer: Any, written: str, converted: str) -> TokenizedText:
+    """The tokens of what was tokenized, as characters of what the user wrote.
+
+    Raises:
+        InputError: the tokenizer gives no character offsets.
+    """
+    text = tokenized(tokenizer, converted)
+    places = None if written == converted else _places(tokenizer, written, converted)
+    if places is None:
+        return text
+    body = tuple(
+        replace(piece, start=places[piece.start][0], end=places[piece.end - 1][1])
+        if piece.start is not None and piece.end is not None and piece.start < piece.end
+        else piece
+        for piece in text.body
+    )
+    return replace(text, text=written, body=body)
+
+
+def _places(tokenizer: Any, written: str, converted: str) -> list[tuple[int, int]] | None:
+    """For each character of the converted text the written ones that it stands for."""
+    added = getattr(tokenizer, "added_tokens_encoder", {})
+    places: list[tuple[int, int]] = []
+    index = 0
+    while index < len(written):
+        # The longest first: one token's name may begin with another's.
+        for name in sorted((n for n in added if written.startswith(n, index)), key=len)[::-1]:
+            whole = " ".join([name, *_vectors(added, name)])
+            if converted.startswith(whole, len(places)):
+                places += [(index, index + len(name))] * len(whole)
+                index += len(name)
+                break
+        else:
+            if converted[len(places) : len(places) + 1] != written[index]:
+                return None
+            places.append((index, index + 1))
+            index += 1
+    return places if len(places) == len(converted) else None
+
+
+def _vectors(added: Any, name: str) -> list[str]:
+    count = 1
+    while f"{name}_{count}" in added:
+        count += 1
+    return [f"{name}_{index}" for index in range(1, count)]
