@@ -21,8 +21,8 @@ from diffusers_rdaam.editing.column_matching import match_columns
 from diffusers_rdaam.editing.processors import Injector, Saver, State
 from diffusers_rdaam.editing.saved_attention import SavedAttention
 from diffusers_rdaam.errors import InputError, RecordingError
-from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.families import DenoiserCall, Family, family_of
+from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.installation import is_stock
 from diffusers_rdaam.recording.memory.budget import megabytes

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.explain.keywords import known_keywords
+from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.optimized_token import OptimizedToken, Space

@@ -20,8 +20,8 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.explain.keywords import known_keywords
 from diffusers_rdaam.families import family_of
+from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.open_vocabulary.encode import TextLike, encoded, encoded_as_constant

@@ -18,7 +18,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError, NotRecordedWarning, RDAAMError
-from diffusers_rdaam.explain.keywords import known_keywords
+from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.files.writing import write_text
 from diffusers_rdaam.pipelines.decode import decode_latents
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin

@@ -13,7 +13,6 @@ from torch import Tensor
 from diffusers_rdaam.attribution.prompt import Match, Prompt, WordQuery
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.explain.ablations.regeneration import AblationTrial, Mode
-from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.explain.regeneration import (
     Noise,
     as_regions,
@@ -22,6 +21,7 @@ from diffusers_rdaam.explain.regeneration import (
     read_prompt,
 )
 from diffusers_rdaam.explain.words import RankedWords, grouped
+from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Region, RegionLike
 
 

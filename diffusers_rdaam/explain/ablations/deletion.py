@@ -11,8 +11,8 @@ from torch import Tensor
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.ablations.ablation import measure
 from diffusers_rdaam.explain.ablations.regeneration import AblationTrial, Mode
-from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.explain.regeneration import Noise, check_arguments, check_pipeline, read_prompt
+from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 
 

@@ -25,7 +25,6 @@ from diffusers_rdaam.explain.gradients.regeneration import (
     entries_last,
 )
 from diffusers_rdaam.explain.gradients.requirements import check_flow, hold_still
-from diffusers_rdaam.explain.keywords import check_call_keywords
 from diffusers_rdaam.explain.regeneration import (
     Noise,
     as_regions,
@@ -34,6 +33,7 @@ from diffusers_rdaam.explain.regeneration import (
     read_prompt,
     to_picture,
 )
+from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Mask, Region, RegionLike
 from diffusers_rdaam.recording.announce import tell
 
