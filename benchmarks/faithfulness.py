@@ -29,7 +29,11 @@ from diffusers_rdaam.explain.ablations.deletion import Deletion
 from diffusers_rdaam.explain.compare import rank_correlation
 from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
 from diffusers_rdaam.explain.gradients.reductions import PixelMethod, reduce_entries
-from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings, entries_last
+from diffusers_rdaam.explain.gradients.regeneration import (
+    GradientOptions,
+    GradientTrial,
+    entries_last,
+)
 from diffusers_rdaam.explain.gradients.requirements import hold_still
 from diffusers_rdaam.explain.regeneration import read_prompt
 from diffusers_rdaam.geometry.region import Box
@@ -135,7 +139,7 @@ def by_gradient(
     pipe: Any, prompt: str, boxes: list[Box], call: dict[str, Any]
 ) -> dict[str, list[Scores]]:
     """Every method, and every box, from one generation and one way back."""
-    settings = Settings("any", None, True, False, True, None)
+    settings = GradientOptions("any", None, True, False, True, None)
     found: dict[str, list[Scores]] = {method: [] for method in METHODS}
     with ExitStack() as undo:
         hold_still({"unet": pipe.unet, "vae": pipe.vae}, undo)

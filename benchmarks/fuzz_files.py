@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffusers_rdaam import Attribution, OptimizedToken, Queries, SavedAttention
 from diffusers_rdaam.attribution.attribution import Grid
-from diffusers_rdaam.attribution.kept_maps import Detail, Kept
+from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.attribution.prompt import Prompt, Token
 from diffusers_rdaam.attribution.queries import SiteQueries, StoredTensor
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -79,9 +79,9 @@ def _kept(whole: Attribution, axes: tuple[str, ...]) -> Attribution:
             counts = (additions // 2, 0, additions - additions // 2, 0)
             counts = counts if steps > 1 else (additions,)
             maps = _maps(steps, heads, *grid.maps.shape).half()
-            details.append(Detail(maps, counts, sites))
+            details.append(MapStack(maps, counts, sites))
     timesteps = (981.0, 741.0, 500.5, 1.0) if steps > 1 else ()
-    return replace(whole, kept=Kept(axes, tuple(details), timesteps))  # type: ignore[arg-type]
+    return replace(whole, kept=KeptMaps(axes, tuple(details), timesteps))  # type: ignore[arg-type]
 
 
 def _with_second(prompt: Prompt, text: str) -> Prompt:
@@ -212,7 +212,7 @@ def ask_attribution(path: Path, scratch: Path) -> None:
     Attribution.load(found.save(scratch / "again"))
 
 
-def _step_counts(kept: Kept) -> list[int]:
+def _step_counts(kept: KeptMaps) -> list[int]:
     return [sum(counts) for counts in zip(*(d.additions for d in kept.details), strict=True)]
 
 

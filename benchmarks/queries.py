@@ -20,7 +20,7 @@ from diffusers_rdaam.open_vocabulary.query import site_map
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.progress import CONDITIONAL, Progress
-from diffusers_rdaam.recording.records.queries import QueryRecord
+from diffusers_rdaam.recording.records.queries import QueriesRecord
 
 GUARDS = (
     "tests/kernels/test_portable.py",
@@ -70,14 +70,14 @@ def _queries(unet: Any) -> dict[str, Tensor]:
     return inputs
 
 
-def _record(unet: Any) -> tuple[QueryRecord, str]:
+def _record(unet: Any) -> tuple[QueriesRecord, str]:
     template = RDAAMProcessor(keep="queries", budget=BUDGET)
-    record = QueryRecord(SimpleNamespace(unet=unet), UNetFamily(), template)
+    record = QueriesRecord(SimpleNamespace(unet=unet), UNetFamily(), template)
     call = DenoiserCall(SD15.latent, 77, 1, 2, torch.device("cpu"))
     return record, record.begin(call, 1, STEPS, 0)
 
 
-def _call(record: QueryRecord, inputs: dict[str, Tensor], progress: Progress) -> None:
+def _call(record: QueriesRecord, inputs: dict[str, Tensor], progress: Progress) -> None:
     rows = {CONDITIONAL: (1, 2)}
     for name, target in record.targets(rows, progress).items():
         query = inputs[name]

@@ -18,7 +18,7 @@ from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
-from diffusers_rdaam.recording.buffers.step_accumulators import Frames
+from diffusers_rdaam.recording.buffers.step_accumulators import StepAccumulators
 from diffusers_rdaam.recording.memory.budget import price, price_text
 from diffusers_rdaam.recording.memory.shape import shape_for
 
@@ -134,7 +134,7 @@ class _Call:
         inputs: dict[str, tuple[Tensor, Tensor]],
     ) -> None:
         branches = ROWS if template.keep_negative else {"conditional": ROWS["conditional"]}
-        buffers = {name: Frames(shape, _frames(template)) for name in branches}
+        buffers = {name: StepAccumulators(shape, _frames(template)) for name in branches}
         accumulate = choose(template.backend, device=torch.device("cpu")).accumulate
         frames = []
         for index in range(_frames(template)):

@@ -138,8 +138,8 @@ def test_what_is_read_of_an_attribution_is_not_rounded(make_attribution):
             attribution.column(2).values,
             pull_back(torch.rand(48, 40, generator=torch.Generator().manual_seed(0)), 6, 5),
             pull_back_box((1.5, 2, 30, 31.25), (48, 40), (6, 5)),
-            grid.looking_at(weights),
-            grid.seen_from(weights),
+            grid.attention_to(weights),
+            grid.attention_from(weights),
             i2i.guided(grid.sums, weights[0]),
             i2i.diffuse_all(grid.sums, iterations=2, threshold=0.01),
         )

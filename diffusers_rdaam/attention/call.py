@@ -8,13 +8,13 @@ from torch import Tensor
 
 from diffusers_rdaam.attention.map_target import (
     Observer,
-    Several,
+    ObserverGroup,
     Target,
     choice_of,
     observe,
     without_frames,
 )
-from diffusers_rdaam.kernels.dispatch import Choice
+from diffusers_rdaam.kernels.dispatch import KernelChoice
 from diffusers_rdaam.kernels.operator import unserved
 from diffusers_rdaam.kernels.sdpa import attention_with_lse
 
@@ -38,7 +38,7 @@ def attend(
         return attended
     target, others = (
         (observer.observers[0], observer.observers[1:])
-        if isinstance(observer, Several)
+        if isinstance(observer, ObserverGroup)
         else (observer, ())
     )
     if not isinstance(target, Target) or target.choice is None:
@@ -53,7 +53,7 @@ def attend(
 
 def _attend_to(
     target: Target,
-    choice: Choice,
+    choice: KernelChoice,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -73,7 +73,7 @@ def _attend_to(
 
 def _attend_and_add(
     target: Target,
-    choice: Choice,
+    choice: KernelChoice,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -116,7 +116,7 @@ def _why_apart(target: Target, query: Tensor, key: Tensor, value: Tensor) -> str
 
 def _in_one_pass(
     target: Target,
-    choice: Choice,
+    choice: KernelChoice,
     query: Tensor,
     key: Tensor,
     value: Tensor,

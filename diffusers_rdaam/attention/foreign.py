@@ -19,11 +19,16 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from diffusers_rdaam.attention.call import tell_why_apart
-from diffusers_rdaam.attention.map_target import Bound, Observer, observe, without_frames
+from diffusers_rdaam.attention.map_target import (
+    Observer,
+    RecordingProcessor,
+    observe,
+    without_frames,
+)
 from diffusers_rdaam.attention.unet_projection import project
 
 
-class _Manner(NamedTuple):
+class ProcessorTraits(NamedTuple):
     """How a processor of diffusers differs from the stock one.
 
     Args:
@@ -38,17 +43,17 @@ class _Manner(NamedTuple):
 
 # By exact class. A new line needs a look at the processor's source.
 _MANNERS = {
-    "AttnProcessor": _Manner(True, False),
-    "FusedAttnProcessor2_0": _Manner(False, True),
-    "IPAdapterAttnProcessor": _Manner(True, False),
-    "IPAdapterAttnProcessor2_0": _Manner(False, False),
-    "IPAdapterXFormersAttnProcessor": _Manner(True, False),
-    "SlicedAttnProcessor": _Manner(True, False),
-    "XFormersAttnProcessor": _Manner(True, False),
+    "AttnProcessor": ProcessorTraits(True, False),
+    "FusedAttnProcessor2_0": ProcessorTraits(False, True),
+    "IPAdapterAttnProcessor": ProcessorTraits(True, False),
+    "IPAdapterAttnProcessor2_0": ProcessorTraits(False, False),
+    "IPAdapterXFormersAttnProcessor": ProcessorTraits(True, False),
+    "SlicedAttnProcessor": ProcessorTraits(True, False),
+    "XFormersAttnProcessor": ProcessorTraits(True, False),
 }
 
 
-def can_tap(processor: Any) -> bool:
+def is_supported(processor: Any) -> bool:
     """Whether the queries and keys of a processor are known to be the stock ones."""
     cls = type(processor)
     return cls.__module__.startswith("diffusers.") and cls.__name__ in _MANNERS
@@ -98,7 +103,7 @@ def undo_tap(processor: nn.Module, undo: ExitStack) -> None:
     undo.callback(setattr, processor, "__class__", type(processor))
 
 
-class Tap(Bound):
+class ForeignProcessor(RecordingProcessor):
     """Mixed before the class of a foreign processor by :func:`tap`; ``stock`` is that class."""
 
     stock: type
@@ -159,7 +164,7 @@ def _new(stock: Any) -> Any:
 def _tapped_class(stock: type) -> type:
     # Its own name: diffusers looks at the names of processors' classes.
     body = {"__module__": stock.__module__, "__doc__": stock.__doc__, "stock": stock}
-    cls: Any = type(stock.__name__, (Tap, stock), body)
+    cls: Any = type(stock.__name__, (ForeignProcessor, stock), body)
     stock_call: Any = stock.__call__
 
     # The stock signature: diffusers drops every argument that it does not name.

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.kernels.dispatch import Choice, Used
+from diffusers_rdaam.kernels.dispatch import KernelChoice, KernelInUse
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Target:
     misfit: str | None = None
     failure: Exception | None = None
     own: bool = False
-    choice: Choice | None = None
+    choice: KernelChoice | None = None
 
     def __post_init__(self) -> None:
         # Asked in every call, so worked out once: whether the maps of a text are added beside an
@@ -66,7 +66,7 @@ class Target:
         cls,
         site: str,
         branches: tuple[Branch, ...],
-        choice: Choice,
+        choice: KernelChoice,
         *,
         rows: int | None = None,
         own: bool = False,
@@ -177,7 +177,7 @@ class Observer(Protocol):
         """Whether a call with this context, or with none, is one to add."""
 
 
-class Several:
+class ObserverGroup:
     """Observers of one site; they see the same calls."""
 
     def __init__(self, observers: tuple[Observer, ...]) -> None:
@@ -203,7 +203,7 @@ class Several:
         return self.observers[0].wants(context)
 
 
-class Bound:
+class RecordingProcessor:
     """What a processor is that records: the name of its site, and a target while it does.
 
     ``thread`` is the one whose calls are recorded, and ``original`` the processor that it was put
@@ -214,7 +214,7 @@ class Bound:
     target: Observer | None = None
     thread: int | None = None
     original: Any = None
-    used: Used | None = None
+    used: KernelInUse | None = None
 
     def arm(self, target: Observer, thread: int | None) -> None:
         """Record into a target from now on, what this thread calls."""
@@ -242,9 +242,9 @@ class Bound:
         return self.__dict__ | {"target": None, "used": None}
 
 
-def choice_of(observer: Observer) -> Choice | None:
+def choice_of(observer: Observer) -> KernelChoice | None:
     """The kernel of a site's maps; of several observers the first is theirs."""
-    while isinstance(observer, Several):
+    while isinstance(observer, ObserverGroup):
         observer = observer.observers[0]
     return observer.choice if isinstance(observer, Target) else None
 

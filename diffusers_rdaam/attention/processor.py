@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
 from diffusers_rdaam.attention.call import attend
-from diffusers_rdaam.attention.map_target import Bound, Observer
+from diffusers_rdaam.attention.map_target import Observer, RecordingProcessor
 from diffusers_rdaam.attention.query_options import QueryOptions, QueryPlace, QueryPrecision
 from diffusers_rdaam.attention.unet_projection import finish, project, split
 from diffusers_rdaam.attribution.choosing import Numbers
@@ -28,7 +28,7 @@ _logger = logging.getLogger("diffusers_rdaam")
 DEFAULT_BUDGET = 512 * 2**20
 
 
-class RDAAMProcessor(Bound, AttnProcessor2_0):
+class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
     """An attention processor that records what it attends to, and computes what stock computes.
 
     Give it to a pipeline of this package as a template, with

@@ -16,7 +16,7 @@ from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_c
 from diffusers_rdaam.attribution.consistency import check_attribution, with_image, with_queries
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.kept_maps import Kept
+from diffusers_rdaam.attribution.kept_maps import KeptMaps
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.reading import ReadsMaps
@@ -26,7 +26,7 @@ from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.steps import Steps
 from diffusers_rdaam.attribution.text_vocabulary import Vocabulary
 from diffusers_rdaam.attribution.to_itself import AttendsToItself
-from diffusers_rdaam.attribution.words_inside import InsideWords
+from diffusers_rdaam.attribution.words_inside import WordsInside
 from diffusers_rdaam.drawing.pictures import ImageLike, as_picture
 from diffusers_rdaam.errors import NoAttributionError, RegionError, RepeatedWordWarning, WordError
 from diffusers_rdaam.geometry.checks import real_number
@@ -69,7 +69,7 @@ class Attribution(AttendsToItself, ReadsMaps):
     image_size: tuple[int, int]
     image: Image.Image | None = field(default=None, repr=False)
     run: RunInfo = field(default_factory=dict)
-    kept: Kept | None = field(default=None, repr=False)
+    kept: KeptMaps | None = field(default=None, repr=False)
     negative_attribution: Attribution | None = field(default=None, repr=False)
     mask: Mask | None = field(default=None, repr=False)
     queries: Queries | None = field(default=None, repr=False)
@@ -281,7 +281,7 @@ class Attribution(AttendsToItself, ReadsMaps):
             )
         return [self.region(region, ranking=ranking) for region in regions]
 
-    def inside(self, region: RegionLike) -> InsideWords:
+    def inside(self, region: RegionLike) -> WordsInside:
         """How much of each word lies in a region: ``word(w).inside(region)``, highest first.
 
         Raises:
@@ -289,7 +289,7 @@ class Attribution(AttendsToItself, ReadsMaps):
         """
         checked = as_region(region, image_size=self.image_size)
         area = float(checked.coverage(self.image_size).double().mean())
-        return InsideWords(self.region(checked), area)
+        return WordsInside(self.region(checked), area)
 
     @cached_property
     def negative(self) -> Attribution:

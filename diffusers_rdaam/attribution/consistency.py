@@ -12,7 +12,7 @@ from diffusers_rdaam.errors import InputError
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.kept_maps import Kept
+    from diffusers_rdaam.attribution.kept_maps import KeptMaps
     from diffusers_rdaam.attribution.queries import Queries
 
 
@@ -75,7 +75,7 @@ def _check_columns(columns: list[int], attribution: Attribution) -> None:
             )
 
 
-def _check_kept(kept: Kept, attribution: Attribution) -> None:
+def _check_kept(kept: KeptMaps, attribution: Attribution) -> None:
     _check_columns([detail.maps.shape[2] for detail in kept.details], attribution)
     additions: Counter[tuple[int, int]] = Counter()
     for detail in kept.details:

@@ -1,4 +1,4 @@
-"""Detail: the maps of one grid apart by step, layer or head, where a run kept them so."""
+"""MapStack: the maps of one grid apart by step, layer or head, where a run kept them so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Axis = Literal["steps", "layers", "heads"]
 
 
 @dataclass(frozen=True, eq=False)
-class Detail:
+class MapStack:
     """The maps of some sites of one grid.
 
     Args:
@@ -61,7 +61,7 @@ class Detail:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class KeptMaps:
     """What a run kept apart.
 
     Args:
@@ -73,7 +73,7 @@ class Kept:
     """
 
     axes: tuple[Axis, ...]
-    details: tuple[Detail, ...] = field(repr=False)
+    details: tuple[MapStack, ...] = field(repr=False)
     timesteps: tuple[float, ...] = field(default=(), repr=False)
     numbers: tuple[int, ...] = field(default=(), repr=False)
 
@@ -125,15 +125,15 @@ class Kept:
         return sum(detail.maps.numel() * detail.maps.element_size() for detail in self.details)
 
 
-def by_size(details: Iterable[Detail]) -> dict[tuple[int, int], list[Detail]]:
+def by_size(details: Iterable[MapStack]) -> dict[tuple[int, int], list[MapStack]]:
     """The details of each grid size, largest first."""
-    sizes: dict[tuple[int, int], list[Detail]] = {}
+    sizes: dict[tuple[int, int], list[MapStack]] = {}
     for detail in details:
         sizes.setdefault(detail.size, []).append(detail)
     return dict(sorted(sizes.items(), key=lambda item: -item[0][0] * item[0][1]))
 
 
-def merge_details(details: Iterable[Detail]) -> tuple[Grid, ...]:
+def merge_details(details: Iterable[MapStack]) -> tuple[Grid, ...]:
     """One grid a size, largest first: every (site, denoiser call) pair weighs the same.
 
     One detail is read at a time and none is copied, so that a record of any size needs the memory
@@ -142,7 +142,7 @@ def merge_details(details: Iterable[Detail]) -> tuple[Grid, ...]:
     return tuple(merge_one_size(same) for same in by_size(details).values())
 
 
-def merge_one_size(details: list[Detail]) -> Grid:
+def merge_one_size(details: list[MapStack]) -> Grid:
     """:func:`merge_details` of details that all have the same size."""
     additions = sum(sum(detail.additions) for detail in details)
     first = details[0].maps

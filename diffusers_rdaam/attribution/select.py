@@ -17,7 +17,7 @@ from diffusers_rdaam.attribution.choosing import (
     listed,
 )
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.kept_maps import Axis, Detail, Kept, by_size, merge_one_size
+from diffusers_rdaam.attribution.kept_maps import Axis, KeptMaps, MapStack, by_size, merge_one_size
 from diffusers_rdaam.errors import InputError, NoAttributionError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from diffusers_rdaam.attribution.prompt import Prompt
     from diffusers_rdaam.attribution.queries import Queries
 
-_Group = TypeVar("_Group", Grid, Detail)
+_Group = TypeVar("_Group", Grid, MapStack)
 
 
 def select(
@@ -128,7 +128,7 @@ def site_names(attribution: Attribution) -> tuple[str, ...]:
     return tuple(site for group in groups for site in group.sites)
 
 
-def kept_by(attribution: Attribution, *axes: Axis) -> Kept | None:
+def kept_by(attribution: Attribution, *axes: Axis) -> KeptMaps | None:
     """What the run kept; not None where axes are asked for.
 
     Raises:
@@ -193,7 +193,7 @@ def _of_sites(groups: tuple[_Group, ...], sites: set[str]) -> tuple[_Group, ...]
     return found
 
 
-def _is_chosen(group: Grid | Detail, sites: set[str]) -> bool:
+def _is_chosen(group: Grid | MapStack, sites: set[str]) -> bool:
     """Whether a group of sites is wholly chosen, or wholly not.
 
     Raises:
@@ -211,7 +211,9 @@ def _is_chosen(group: Grid | Detail, sites: set[str]) -> bool:
     return bool(chosen)
 
 
-def _cut(kept: Kept, sites: set[str] | None, steps: Numbers | None, heads: Numbers | None) -> Kept:
+def _cut(
+    kept: KeptMaps, sites: set[str] | None, steps: Numbers | None, heads: Numbers | None
+) -> KeptMaps:
     details = kept.details if sites is None else _of_sites(kept.details, sites)
     timesteps, places = kept.timesteps, kept.numbers
     if steps is not None:
@@ -227,22 +229,24 @@ def _cut(kept: Kept, sites: set[str] | None, steps: Numbers | None, heads: Numbe
             )
     if heads is not None:
         details = tuple(_cut_heads(detail, heads, details) for detail in details)
-    return Kept(kept.axes, details, timesteps, places)
+    return KeptMaps(kept.axes, details, timesteps, places)
 
 
 def _shown(steps: range | list[int]) -> str:
     return f"step {steps[0]}" if len(steps) == 1 else f"any of the {len(steps)} steps"
 
 
-def _cut_steps(detail: Detail, steps: range | list[int]) -> Detail | None:
+def _cut_steps(detail: MapStack, steps: range | list[int]) -> MapStack | None:
     """The detail at some steps; None where its sites were skipped at all of them."""
     additions = tuple(detail.additions[step] for step in steps)
     if len(steps) == len(detail.additions):
         return detail
-    return Detail(detail.maps[_places(steps)], additions, detail.sites) if any(additions) else None
+    return (
+        MapStack(detail.maps[_places(steps)], additions, detail.sites) if any(additions) else None
+    )
 
 
-def _cut_heads(detail: Detail, heads: Numbers, details: tuple[Detail, ...]) -> Detail:
+def _cut_heads(detail: MapStack, heads: Numbers, details: tuple[MapStack, ...]) -> MapStack:
     count = detail.maps.shape[1]
     try:
         chosen = chosen_numbers(heads, count, "heads")
@@ -256,10 +260,10 @@ def _cut_heads(detail: Detail, heads: Numbers, details: tuple[Detail, ...]) -> D
         ) from None
     if len(chosen) == count:
         return detail
-    return Detail(detail.maps[:, _places(chosen)], detail.additions, detail.sites)
+    return MapStack(detail.maps[:, _places(chosen)], detail.additions, detail.sites)
 
 
-def _head_counts(details: tuple[Detail, ...]) -> str:
+def _head_counts(details: tuple[MapStack, ...]) -> str:
     parts = []
     for (height, width), same in by_size(details).items():
         counts = sorted({detail.maps.shape[1] for detail in same})
@@ -274,7 +278,7 @@ def _places(numbers: range | list[int]) -> slice | list[int]:
     return numbers
 
 
-def _with_kept(attribution: Attribution, kept: Kept) -> Attribution:
+def _with_kept(attribution: Attribution, kept: KeptMaps) -> Attribution:
     """The attribution of less; a grid of which nothing was left out is not merged anew."""
     assert attribution.kept is not None
     before, after = by_size(attribution.kept.details), by_size(kept.details)

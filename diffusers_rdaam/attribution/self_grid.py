@@ -58,7 +58,7 @@ class SelfGrid:
         return self.sums.numel() * self.sums.element_size()
 
     @in_full_precision
-    def looking_at(self, weights: Weights) -> Weights:
+    def attention_to(self, weights: Weights) -> Weights:
         """``A @ w`` for each row ``w`` of ``(rows, positions)``.
 
         With weights of a region that sum to 1: how much each position attends to the region.
@@ -69,7 +69,7 @@ class SelfGrid:
         return result / self.additions
 
     @in_full_precision
-    def seen_from(self, weights: Weights) -> Weights:
+    def attention_from(self, weights: Weights) -> Weights:
         """``w @ A`` for each row ``w`` of ``(rows, positions)``.
 
         With weights of a region that sum to 1: what the region attends to.

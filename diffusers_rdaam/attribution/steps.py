@@ -10,7 +10,7 @@ from diffusers_rdaam.attribution.select import kept_by, select
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.kept_maps import Kept
+    from diffusers_rdaam.attribution.kept_maps import KeptMaps
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Steps:
         return tuple(timestep for _, timestep in sorted(pairs))
 
     @property
-    def _parts(self) -> list[Kept]:
+    def _parts(self) -> list[KeptMaps]:
         """What was kept of each prompt, where it was exchanged during the run."""
         every = (self.attribution, *self.attribution.switched)
         return [part.kept for part in every if part.kept is not None]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.choosing import chosen_numbers
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.kept_maps import Detail, by_size
+from diffusers_rdaam.attribution.kept_maps import MapStack, by_size
 from diffusers_rdaam.attribution.select import kept_by
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.grid import enlarge
@@ -256,7 +256,7 @@ def timeline_of(attribution: Attribution, heat: HeatMap) -> Timeline:
     )
 
 
-def _over_steps(details: list[Detail], columns: tuple[int, ...]) -> StepMaps:
+def _over_steps(details: list[MapStack], columns: tuple[int, ...]) -> StepMaps:
     """The columns' sum at each step: the mean over heads, and over sites by additions."""
     size = (len(details[0].additions), *details[0].size)
     total = torch.zeros(size, dtype=torch.float32, device="cpu")
@@ -266,9 +266,9 @@ def _over_steps(details: list[Detail], columns: tuple[int, ...]) -> StepMaps:
     return total / _additions(details).clamp(min=1.0)[:, None, None].float()
 
 
-def _additions(details: list[Detail]) -> torch.Tensor:
+def _additions(details: list[MapStack]) -> torch.Tensor:
     return torch.stack([_counts(detail) for detail in details]).sum(dim=0)
 
 
-def _counts(detail: Detail) -> torch.Tensor:
+def _counts(detail: MapStack) -> torch.Tensor:
     return torch.tensor(detail.additions, dtype=torch.float64, device="cpu")

@@ -1,4 +1,4 @@
-"""InsideWords: how much of each word lies in a region."""
+"""WordsInside: how much of each word lies in a region."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WordInside:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class InsideWords(RankedSequence[WordInside]):
+class WordsInside(RankedSequence[WordInside]):
     """The words of a prompt by how much of each lies in a region, highest first.
 
     One sequence, see :class:`RankedSequence` for its keys: ``answer[0]`` is the first word,

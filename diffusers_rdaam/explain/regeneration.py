@@ -35,7 +35,7 @@ EXPLAINED = (
 )
 
 
-class StandIn:
+class ModuleProxy:
     """A module or processor with some attributes of its own; all else is the original's.
 
     Args:
@@ -58,7 +58,7 @@ class StandIn:
         return self.__dict__["_own"]["__call__"](*args, **kwargs)
 
 
-class Trial:
+class Regeneration:
     """One generation; subclasses watch or change what they study.
 
     Args:
@@ -101,9 +101,9 @@ class Trial:
         # Past __setattr__, which would write the configuration that the copy shares.
         parts: dict[str, Any] = {
             "scheduler": copy.deepcopy(pipe.scheduler),
-            "unet": StandIn(self.denoiser, __call__=self.denoise),
+            "unet": ModuleProxy(self.denoiser, __call__=self.denoise),
             "vae": self.autoencoder(),
-            "image_processor": StandIn(
+            "image_processor": ModuleProxy(
                 pipe.image_processor,
                 preprocess=partial(self.read_image, pipe.image_processor.preprocess),
             ),
@@ -185,7 +185,7 @@ def check_arguments(pipe: Any, prompt: Any, arguments: dict[str, Any]) -> dict[s
     return arguments if "prompt_embeds" in arguments else arguments | {"prompt": prompt}
 
 
-class Noise:
+class ReplayedNoise:
     """The same random numbers for each of several generations.
 
     The generator that the user gave is copied, never advanced; where none was given it is that

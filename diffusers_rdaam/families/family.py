@@ -79,7 +79,7 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
         UnsupportedPipelineError: none knows it, or it is known that it cannot be recorded.
     """
     from diffusers_rdaam.families.layouts import LAYOUTS
-    from diffusers_rdaam.families.rows import TwiceLayout
+    from diffusers_rdaam.families.rows import TwoCallLayout
     from diffusers_rdaam.families.unet import UNetFamily
 
     if rows is not None and isinstance(getattr(pipe, "unet", None), nn.Module):
@@ -92,7 +92,7 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
     perturbs = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
     if perturbs and not layout.perturbs:
         raise unsupported(type(pipe).__name__)
-    return UNetFamily(layout.fresh() if isinstance(layout, TwiceLayout) else layout)
+    return UNetFamily(layout.fresh() if isinstance(layout, TwoCallLayout) else layout)
 
 
 def stock_class(cls: type) -> type | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers_rdaam.errors import RecordingError
-from diffusers_rdaam.families.rows import RowLayout, TwiceLayout
+from diffusers_rdaam.families.rows import RowLayout, TwoCallLayout
 
 
 def _by_property(pipe: Any) -> bool:
     return bool(pipe.do_classifier_free_guidance)
 
 
-def _as_told(pipe: Any) -> bool:
+def _from_encode_prompt(pipe: Any) -> bool:
     """A pipeline without the property tells ``encode_prompt``, where the pipeline mixin listens."""
     told = getattr(pipe, "_rdaam_guided", None)
     if told is None:
@@ -27,13 +27,13 @@ _PAIR = ("unconditional", "conditional")
 _TRIPLE = ("conditional", "image only", "unconditional")
 _CYCLE = ("source unconditional", "unconditional", "source conditional", "conditional")
 GUIDED = RowLayout(_PAIR, _by_property)
-TOLD = RowLayout(_PAIR, _as_told)
+GUIDED_BY_ARGUMENT = RowLayout(_PAIR, _from_encode_prompt)
 PERTURBED = RowLayout((*_PAIR, "perturbed"), _by_property)
 UNGUIDED = RowLayout(("conditional",), lambda pipe: False)
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
 # rows does it give the denoiser, in which order, and when?
-LAYOUTS: dict[str, RowLayout | TwiceLayout] = {
+LAYOUTS: dict[str, RowLayout | TwoCallLayout] = {
     "StableDiffusionPipeline": GUIDED,
     "StableDiffusionImg2ImgPipeline": GUIDED,
     "StableDiffusionInpaintPipeline": GUIDED,
@@ -47,7 +47,7 @@ LAYOUTS: dict[str, RowLayout | TwiceLayout] = {
     "StableDiffusionXLControlNetPipeline": GUIDED,
     "StableDiffusionXLControlNetImg2ImgPipeline": GUIDED,
     "StableDiffusionXLControlNetInpaintPipeline": GUIDED,
-    "StableDiffusionXLInstructPix2PixPipeline": RowLayout(_TRIPLE, _as_told),
+    "StableDiffusionXLInstructPix2PixPipeline": RowLayout(_TRIPLE, _from_encode_prompt),
     "LatentConsistencyModelPipeline": UNGUIDED,
     "LatentConsistencyModelImg2ImgPipeline": UNGUIDED,
     "StableDiffusionXLControlNetUnionPipeline": GUIDED,
@@ -55,8 +55,8 @@ LAYOUTS: dict[str, RowLayout | TwiceLayout] = {
     "StableDiffusionXLControlNetUnionInpaintPipeline": GUIDED,
     "StableDiffusionAdapterPipeline": GUIDED,
     "StableDiffusionXLAdapterPipeline": GUIDED,
-    "StableDiffusionUpscalePipeline": TOLD,
-    "StableDiffusionLatentUpscalePipeline": TOLD,
+    "StableDiffusionUpscalePipeline": GUIDED_BY_ARGUMENT,
+    "StableDiffusionLatentUpscalePipeline": GUIDED_BY_ARGUMENT,
     "StableDiffusionDepth2ImgPipeline": GUIDED,
     "StableDiffusionPAGPipeline": PERTURBED,
     "StableDiffusionPAGImg2ImgPipeline": PERTURBED,
@@ -79,19 +79,19 @@ LAYOUTS: dict[str, RowLayout | TwiceLayout] = {
     "AnimateDiffVideoToVideoControlNetPipeline": GUIDED,
     "AnimateDiffPAGPipeline": PERTURBED,
     "PIAPipeline": GUIDED,
-    "TextToVideoSDPipeline": TOLD,
-    "VideoToVideoSDPipeline": TOLD,
+    "TextToVideoSDPipeline": GUIDED_BY_ARGUMENT,
+    "VideoToVideoSDPipeline": GUIDED_BY_ARGUMENT,
     # Their do_classifier_free_guidance is there, but what they go by is a variable of their own.
-    "StableDiffusionControlNetXSPipeline": TOLD,
-    "StableDiffusionXLControlNetXSPipeline": TOLD,
-    "StableDiffusionGLIGENPipeline": TOLD,
-    "StableDiffusionGLIGENTextImagePipeline": TwiceLayout(TOLD),
-    "StableDiffusionSAGPipeline": TwiceLayout(TOLD),
+    "StableDiffusionControlNetXSPipeline": GUIDED_BY_ARGUMENT,
+    "StableDiffusionXLControlNetXSPipeline": GUIDED_BY_ARGUMENT,
+    "StableDiffusionGLIGENPipeline": GUIDED_BY_ARGUMENT,
+    "StableDiffusionGLIGENTextImagePipeline": TwoCallLayout(GUIDED_BY_ARGUMENT),
+    "StableDiffusionSAGPipeline": TwoCallLayout(GUIDED_BY_ARGUMENT),
     "StableDiffusionLDM3DPipeline": GUIDED,
-    "StableDiffusionDiffEditPipeline": TOLD,
-    "StableDiffusionModelEditingPipeline": TOLD,
-    "CycleDiffusionPipeline": RowLayout(_CYCLE, _as_told),
-    "StableUnCLIPPipeline": TOLD,
-    "StableUnCLIPImg2ImgPipeline": TOLD,
+    "StableDiffusionDiffEditPipeline": GUIDED_BY_ARGUMENT,
+    "StableDiffusionModelEditingPipeline": GUIDED_BY_ARGUMENT,
+    "CycleDiffusionPipeline": RowLayout(_CYCLE, _from_encode_prompt),
+    "StableUnCLIPPipeline": GUIDED_BY_ARGUMENT,
+    "StableUnCLIPImg2ImgPipeline": GUIDED_BY_ARGUMENT,
 }
 PIPELINES = tuple(LAYOUTS)

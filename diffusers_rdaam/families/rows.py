@@ -53,7 +53,7 @@ class RowLayout:
 
 
 @dataclass(frozen=True)
-class TwiceLayout:
+class TwoCallLayout:
     """A pipeline whose every step calls its denoiser twice, the second time for guidance only.
 
     Both calls get the very same timestep object, and no other call gets it.
@@ -83,13 +83,13 @@ class TwiceLayout:
         """Whether rows for perturbed-attention guidance are foreseen."""
         return False
 
-    def fresh(self) -> TwiceLayout:
+    def fresh(self) -> TwoCallLayout:
         """The same layout for another run."""
-        return TwiceLayout(self.first)
+        return TwoCallLayout(self.first)
 
 
 @dataclass(frozen=True)
-class GivenLayout:
+class CustomLayout:
     """A layout that somebody gives for a denoiser of their own.
 
     Args:
@@ -121,8 +121,8 @@ def as_layout(given: Any) -> Layout:
     if isinstance(given, Layout):
         return given
     if callable(given):
-        return GivenLayout(given)
-    return GivenLayout(_checked((CONDITIONAL,) if given is None else given))
+        return CustomLayout(given)
+    return CustomLayout(_checked((CONDITIONAL,) if given is None else given))
 
 
 def _checked(parts: Any) -> Parts:

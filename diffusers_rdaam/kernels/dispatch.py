@@ -22,7 +22,7 @@ Backend = Literal["auto", "portable", "beside", "fused", "reference"]
 
 
 @dataclass
-class Used:
+class KernelInUse:
     """The kernel that the last call of a site took, by name, and why: for who asks afterwards."""
 
     name: str
@@ -34,7 +34,7 @@ class Used:
 
 
 @dataclass(frozen=True)
-class Choice:
+class KernelChoice:
     """A kernel for a site.
 
     Args:
@@ -52,7 +52,7 @@ class Choice:
     reason: str
     attend: Callable[..., Tensor] | None = None
     wants_lse: bool = False
-    used: Used = field(default_factory=lambda: Used("", ""), compare=False)
+    used: KernelInUse = field(default_factory=lambda: KernelInUse("", ""), compare=False)
 
     def __post_init__(self) -> None:
         self.used.tell(self.name, self.reason)
@@ -62,7 +62,7 @@ class Choice:
 class _Beside:
     """Triton's kernel for the maps alone, call by call where it serves; else the portable one."""
 
-    used: Used
+    used: KernelInUse
     reason: str
 
     def __call__(
@@ -94,7 +94,7 @@ class _Beside:
 class _InOnePass:
     """Triton's kernel for output and maps, call by call where it serves; else the stock output."""
 
-    used: Used
+    used: KernelInUse
     reason: str
 
     def __call__(self, *arguments: Any, **named: Any) -> Tensor:
@@ -136,7 +136,7 @@ def _accumulate_reference(
         count.add_(1)
 
 
-def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> Choice:
+def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> KernelChoice:
     """The kernel for ``backend`` on ``device``; a choice belongs to one site.
 
     ``"auto"`` takes what leaves the image bit-identical: Triton's ``"beside"`` on a CUDA device,
@@ -163,22 +163,22 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
                 f"backend='reference' computes in float64, which {device} does not have. Ask for "
                 "backend='portable', which keeps float32's accuracy there, or run on a CPU."
             )
-        return Choice("reference", _accumulate_reference, "asked for: float64, materialised")
+        return KernelChoice("reference", _accumulate_reference, "asked for: float64, materialised")
     if backend == "portable":
-        return Choice("portable", operator.accumulate, f"asked for{where}")
+        return KernelChoice("portable", operator.accumulate, f"asked for{where}")
     if backend == "auto" and (device is None or device.type != "cuda"):
         # Triton's interpreter could run on a processor, thousands of times slower.
-        return Choice("portable", operator.accumulate, f"tiles of image positions{where}")
+        return KernelChoice("portable", operator.accumulate, f"tiles of image positions{where}")
     why = _unavailable(device)
     if why is not None:
         asked = "Triton's kernels" if backend == "auto" else repr(backend)
-        return Choice("portable", operator.accumulate, f"{asked} cannot run{where}: {why}")
+        return KernelChoice("portable", operator.accumulate, f"{asked} cannot run{where}: {why}")
     if backend == "auto":
         return _with_triton("beside", "one launch, and the image stays as it is, bit for bit")
     return _with_triton(backend, f"asked for{where}")
 
 
-def trial_bytes(choice: Choice) -> int:
+def trial_bytes(choice: KernelChoice) -> int:
     """What the first calls of a choice's kernels take at most, for a moment, to be tried.
 
     Of Triton's; see :mod:`diffusers_rdaam.kernels.fused_trial`.
@@ -202,7 +202,7 @@ def _has_float64(device: torch.device) -> bool:
     return True
 
 
-def warn_of_another(backend: Backend, choice: Choice) -> None:
+def warn_of_another(backend: Backend, choice: KernelChoice) -> None:
     """Tell the user where a backend that was asked for by name cannot run."""
     if backend not in ("auto", choice.name):
         warnings.warn(
@@ -213,10 +213,10 @@ def warn_of_another(backend: Backend, choice: Choice) -> None:
         )
 
 
-def _with_triton(name: str, reason: str) -> Choice:
-    used = Used(name, reason)
+def _with_triton(name: str, reason: str) -> KernelChoice:
+    used = KernelInUse(name, reason)
     attend = _InOnePass(used, reason) if name == "fused" else None
-    return Choice(name, _Beside(used, reason), reason, attend, wants_lse=True, used=used)
+    return KernelChoice(name, _Beside(used, reason), reason, attend, wants_lse=True, used=used)
 
 
 def _unavailable(device: torch.device | None) -> str | None:

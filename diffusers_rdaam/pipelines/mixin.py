@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusio
 from diffusers.models.attention_processor import AttentionProcessor
 from torch import Tensor, nn
 
-from diffusers_rdaam.attention.map_target import Bound
+from diffusers_rdaam.attention.map_target import RecordingProcessor
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.attribution import Attribution
@@ -178,7 +178,9 @@ class RDAAMPipelineMixin:
                     dict(processor) if isinstance(processor, dict) else processor
                 )
                 # Children of their own: these may be another pipeline's, or bound to no site.
-                sites = tuple(s for s in family.sites(denoiser) if isinstance(s.processor, Bound))
+                sites = tuple(
+                    s for s in family.sites(denoiser) if isinstance(s.processor, RecordingProcessor)
+                )
                 template = self._rdaam_template_of(sites)
             if template is not None:
                 install(sites, template, undo)

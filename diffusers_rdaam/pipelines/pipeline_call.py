@@ -45,7 +45,7 @@ _OF_SOME_PIPELINES = (
 )
 
 
-class Run:
+class PipelineCall:
     """What a call was asked, what it has encoded, and what was recorded.
 
     Args:
@@ -381,7 +381,7 @@ class Run:
         }
 
 
-def so_far(run: Run | None) -> list[Attribution]:
+def so_far(run: PipelineCall | None) -> list[Attribution]:
     """The attributions of a run that is not over.
 
     Raises:

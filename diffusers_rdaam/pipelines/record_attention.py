@@ -23,8 +23,8 @@ from diffusers_rdaam.families import family_of
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.pipelines.record_denoiser import (
+    CallContext,
     DenoiserRecording,
-    Given,
     Texts,
     is_denoiser,
     record_denoiser,
@@ -180,12 +180,12 @@ def record_attention(
         ProcessorError: a site has a processor that cannot be recorded.
         InputError: what is given does not go with what is recorded, or is missing.
     """
-    given = Given(rows, prompt, negative_prompt, tokenizer, image_size)
+    given = CallContext(rows, prompt, negative_prompt, tokenizer, image_size)
     return _Block(_recorded_block, (pipe, processor, given), {})
 
 
 def _recorded_block(
-    pipe: Any, processor: RDAAMProcessor | None, given: Given
+    pipe: Any, processor: RDAAMProcessor | None, given: CallContext
 ) -> Generator[Recording | DenoiserRecording, None, None]:
     if is_denoiser(pipe):
         with record_denoiser(pipe, processor, given) as recorded:
@@ -222,7 +222,7 @@ def _template_on(sites: Iterable[Site]) -> RDAAMProcessor | None:
     return next((p for p in processors if isinstance(p, RDAAMProcessor) and p.site is None), None)
 
 
-def _check_pipeline(pipe: Any, given: Given) -> None:
+def _check_pipeline(pipe: Any, given: CallContext) -> None:
     """See that a pipeline may be recorded with what was given.
 
     Raises:
@@ -233,7 +233,7 @@ def _check_pipeline(pipe: Any, given: Given) -> None:
             "record_attention takes a pipeline of diffusers, a modular pipeline or a UNet; got "
             f"{reprlib.repr(pipe)} of type {type(pipe).__name__}."
         )
-    if given != Given(rows=given.rows, prompt=given.prompt):
+    if given != CallContext(rows=given.rows, prompt=given.prompt):
         raise InputError(
             f"{type(pipe).__name__} is a pipeline: it has a tokenizer, and its calls tell the "
             "negative prompt and the size. negative_prompt=, tokenizer= and image_size= are for a "

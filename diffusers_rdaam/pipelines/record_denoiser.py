@@ -34,7 +34,7 @@ Texts = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
-class Given:
+class CallContext:
     """What a denoiser's calls do not tell.
 
     Args:
@@ -54,7 +54,7 @@ class Given:
 class DenoiserRecording:
     """The calls of a denoiser inside ``with record_attention(unet, …) as recording``."""
 
-    def __init__(self, recorder: Recorder, given: Given) -> None:
+    def __init__(self, recorder: Recorder, given: CallContext) -> None:
         self._recorder = recorder
         self._given = given
         self._warned = False
@@ -161,7 +161,7 @@ def _has_unet(subject: Any) -> bool:
 
 @contextmanager
 def record_denoiser(
-    subject: Any, processor: RDAAMProcessor | None, given: Given
+    subject: Any, processor: RDAAMProcessor | None, given: CallContext
 ) -> Iterator[DenoiserRecording]:
     """Record all calls of a denoiser within the block as one run.
 
@@ -198,7 +198,7 @@ def record_denoiser(
         )
     template = processor or RDAAMProcessor()
     recorder = Recorder(subject, family, template, announce=lambda text: tell(text, subject))
-    filled = Given(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
+    filled = CallContext(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
     undo = ExitStack()
     with undo:
         try:

@@ -17,7 +17,7 @@ from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.open_vocabulary.encode import encoded_vocabulary
 from diffusers_rdaam.pipelines.output import with_attributions
 from diffusers_rdaam.pipelines.paused_callbacks import unrecorded
-from diffusers_rdaam.pipelines.pipeline_call import Run, as_pictures, count_images
+from diffusers_rdaam.pipelines.pipeline_call import PipelineCall, as_pictures, count_images
 from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.encodings import Encodings
 from diffusers_rdaam.recording.recorder import Recorder
@@ -56,7 +56,7 @@ class Session:
         self.rows = rows
         self.encodings = Encodings()
         self.recorder: Recorder | None = None
-        self.run: Run | None = None
+        self.run: PipelineCall | None = None
         self.outcome: Outcome | None = None
         self.guided: bool | None = None
         self._depth = 0
@@ -139,7 +139,9 @@ class Session:
         given = self.rows is not None
         family = self.family if given else UNetFamily(self.encodings)
         self.recorder.restart(family, waits=not given)
-        self.run = Run(self.pipe, self.recorder, arguments, self.attribution_prompt, self.encodings)
+        self.run = PipelineCall(
+            self.pipe, self.recorder, arguments, self.attribution_prompt, self.encodings
+        )
         self.run.is_described = given
 
     def call_stock(self, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -159,7 +161,9 @@ class Session:
         recorder.is_open = True
         self.guided = None
         self.outcome = Outcome(None, ENDED_EARLY)
-        self.run = Run(self.pipe, recorder, bound.arguments | kwargs, prompt, self.encodings)
+        self.run = PipelineCall(
+            self.pipe, recorder, bound.arguments | kwargs, prompt, self.encodings
+        )
         try:
             result = call(self.pipe, *args, **unrecorded(kwargs, recorder))
         finally:
@@ -181,7 +185,7 @@ class Session:
             self.outcome = _of_images(self.outcome.attributions, result)
         return self._with_attributions(result)
 
-    def _outcome(self, run: Run, result: Any) -> Outcome:
+    def _outcome(self, run: PipelineCall, result: Any) -> Outcome:
         """Read what was recorded; whatever goes wrong here, the image exists and is returned."""
         try:
             attributions, remarks = run.attributions(result), run.remarks()

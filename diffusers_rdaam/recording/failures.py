@@ -19,7 +19,7 @@ from diffusers_rdaam.errors import (
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps
 from diffusers_rdaam.recording.installation import replaced
 from diffusers_rdaam.recording.progress import Progress
-from diffusers_rdaam.recording.records.text import TextMaps
+from diffusers_rdaam.recording.records.text import TextRecord
 
 
 def empty_error(progress: Progress, foreign_calls: int) -> NoAttributionError | None:
@@ -55,7 +55,7 @@ def lost_error(sites: Sequence[Site]) -> NoAttributionError | None:
     )
 
 
-def silent_error(text: TextMaps, progress: Progress) -> NoAttributionError | None:
+def silent_error(text: TextRecord, progress: Progress) -> NoAttributionError | None:
     """Some sites have recorded nothing."""
     silent = text.silent()
     if not silent:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
-from diffusers_rdaam.attention.foreign import Tap, can_tap, tap, undo_tap, untap
-from diffusers_rdaam.attention.map_target import Bound
+from diffusers_rdaam.attention.foreign import ForeignProcessor, is_supported, tap, undo_tap, untap
+from diffusers_rdaam.attention.map_target import RecordingProcessor
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import ProcessorError
@@ -66,7 +66,7 @@ def _replace(
         site.module.processor = child
     else:
         # One that is tapped already may be another denoiser's.
-        stock = untap(processor) if isinstance(processor, Tap) else processor
+        stock = untap(processor) if isinstance(processor, ForeignProcessor) else processor
         if isinstance(stock, nn.Module):
             undo_tap(stock, undo)
         else:
@@ -135,7 +135,7 @@ def release(sites: Iterable[Site]) -> None:
         if isinstance(now, RDAAMProcessor):
             # Not simply the one from before: an adapter may have been unloaded since.
             site.module.processor = now.original or AttnProcessor2_0()
-        elif isinstance(now, Tap):
+        elif isinstance(now, ForeignProcessor):
             site.module.processor = untap(now)
 
 
@@ -144,7 +144,7 @@ def replaced(sites: Iterable[Site]) -> list[Site]:
     return [
         site
         for site in sites
-        if not (isinstance(site.processor, Bound) and site.processor.site == site.name)
+        if not (isinstance(site.processor, RecordingProcessor) and site.processor.site == site.name)
     ]
 
 
@@ -158,7 +158,10 @@ class Before(NamedTuple):
 
 def remember(sites: Iterable[Site]) -> list[Before]:
     """What :func:`restore` needs to know."""
-    return [Before(site, site.processor, isinstance(site.processor, Bound)) for site in sites]
+    return [
+        Before(site, site.processor, isinstance(site.processor, RecordingProcessor))
+        for site in sites
+    ]
 
 
 def restore(before: Iterable[Before]) -> None:
@@ -177,7 +180,11 @@ def restore(before: Iterable[Before]) -> None:
 
 def is_recordable(site: Site) -> bool:
     """Whether the site's processor is one that records, or can be made to."""
-    return is_stock(site) or isinstance(site.processor, Tap) or can_tap(site.processor)
+    return (
+        is_stock(site)
+        or isinstance(site.processor, ForeignProcessor)
+        or is_supported(site.processor)
+    )
 
 
 def is_stock(site: Site) -> bool:

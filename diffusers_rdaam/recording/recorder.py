@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffusers_rdaam.attention.map_target import Bound, Observer, Several, without_frames
+from diffusers_rdaam.attention.map_target import (
+    Observer,
+    ObserverGroup,
+    RecordingProcessor,
+    without_frames,
+)
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.queries import Queries
@@ -29,19 +34,19 @@ from diffusers_rdaam.errors import (
 from diffusers_rdaam.families import DenoiserCall, Family
 from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
-from diffusers_rdaam.recording.buffers.step_accumulators import Frames, ImageMaps
+from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
 from diffusers_rdaam.recording.encodings import TextTracker
 from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_error, silent_error
 from diffusers_rdaam.recording.memory.budget import price
 from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
-from diffusers_rdaam.recording.records.queries import QueryRecord
-from diffusers_rdaam.recording.records.self_attention import SelfMaps
-from diffusers_rdaam.recording.records.text import TextMaps
+from diffusers_rdaam.recording.records.queries import QueriesRecord
+from diffusers_rdaam.recording.records.self_attention import SelfAttentionRecord
+from diffusers_rdaam.recording.records.text import TextRecord
 from diffusers_rdaam.recording.records.vocabulary import (
     EncodedText,
     VocabularyEntry,
-    VocabularyMaps,
+    VocabularyRecord,
 )
 from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed, Waiting
 
@@ -50,7 +55,7 @@ from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed,
 class Buffers:
     """What a run leaves to the next one of the same pipeline."""
 
-    text: dict[str, Frames] = field(default_factory=dict)
+    text: dict[str, StepAccumulators] = field(default_factory=dict)
     own: list[HeatMapAccumulator] = field(default_factory=list)
 
     @property
@@ -91,8 +96,8 @@ class Recorder:
         # Whether calls count that are made now; a session has it off outside of the stock call.
         self.is_open = True
         self._vocabulary = vocabulary
-        self._bound: set[Bound] = set()
-        self._met: set[Bound] = set()
+        self._bound: set[RecordingProcessor] = set()
+        self._met: set[RecordingProcessor] = set()
         self._undo: ExitStack | None = None
         self._settled = False
         self._lost: NoAttributionError | None = None
@@ -103,12 +108,12 @@ class Recorder:
     def _begin_afresh(self, family: Family, buffers: Buffers, *, waits: bool) -> None:
         pipe, template = self.pipe, self.template
         self.family = family
-        self.text = TextMaps(pipe, family, template, buffers.text)
+        self.text = TextRecord(pipe, family, template, buffers.text)
         own = template.self_attention
-        self.own = SelfMaps(pipe, family, template, buffers.own) if own else None
-        self.queries = QueryRecord(pipe, family, template) if template.queries else None
+        self.own = SelfAttentionRecord(pipe, family, template, buffers.own) if own else None
+        self.queries = QueriesRecord(pipe, family, template) if template.queries else None
         self.vocabulary = (
-            VocabularyMaps(pipe, family, template, self._vocabulary) if self._vocabulary else None
+            VocabularyRecord(pipe, family, template, self._vocabulary) if self._vocabulary else None
         )
         self.progress = Progress()
         self.texts = TextTracker()
@@ -446,9 +451,9 @@ class Recorder:
                 of_site[name] = (*of_site.get(name, ()), target)
         for site in (*self.sites, *(self.own.sites if self.own is not None else ())):
             processor = site.processor
-            if isinstance(processor, Bound) and site.name in of_site:
+            if isinstance(processor, RecordingProcessor) and site.name in of_site:
                 observers = of_site[site.name]
-                target = observers[0] if len(observers) == 1 else Several(observers)
+                target = observers[0] if len(observers) == 1 else ObserverGroup(observers)
                 target.failure = None
                 if processor not in self._met and self._undo is not None:
                     # Not by way of the site: a callback may take a processor away for a while.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.kept_maps import Detail, Kept, merge_details
+from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack, merge_details
 
 SITES = {
     "down_blocks.0.attentions.0.transformer_blocks.0.attn2": (8, 12),
@@ -72,7 +72,7 @@ def make_record(
     return Record(maps, {site: given.get(site, (1,) * steps) for site in sites})
 
 
-def keep(record: Record, axes: tuple[str, ...], dtype: torch.dtype = torch.float32) -> Kept:
+def keep(record: Record, axes: tuple[str, ...], dtype: torch.dtype = torch.float32) -> KeptMaps:
     """What a run would hand over that keeps these axes."""
     groups: dict[object, list[str]] = {}
     for site, maps in record.maps.items():
@@ -92,10 +92,10 @@ def keep(record: Record, axes: tuple[str, ...], dtype: torch.dtype = torch.float
         if "heads" not in axes:
             shown = shown.mean(dim=1, keepdim=True)
         additions = counts.sum(dim=0) if "steps" in axes else counts.sum()[None]
-        details.append(Detail(shown.to(dtype), tuple(additions.tolist()), tuple(sites)))
+        details.append(MapStack(shown.to(dtype), tuple(additions.tolist()), tuple(sites)))
     steps = len(next(iter(record.maps.values())))
     timesteps = tuple(float(900 - 100 * i) for i in range(steps)) if "steps" in axes else ()
-    return Kept(axes, tuple(details), timesteps)  # type: ignore[arg-type]
+    return KeptMaps(axes, tuple(details), timesteps)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

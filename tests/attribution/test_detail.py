@@ -9,7 +9,7 @@ import torch
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.kept_maps import Detail, Kept, merge_details
+from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack, merge_details
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.region import Mask
 
@@ -64,8 +64,8 @@ def test_bytes_count_what_was_kept(make_kept):
     assert both.nbytes == 2 * attribution.nbytes
 
 
-def detail(shape=(2, 3, 4, 5, 6), additions=(1, 1), sites=("up.0",)) -> Detail:
-    return Detail(torch.zeros(shape), additions, sites)
+def detail(shape=(2, 3, 4, 5, 6), additions=(1, 1), sites=("up.0",)) -> MapStack:
+    return MapStack(torch.zeros(shape), additions, sites)
 
 
 @pytest.mark.usefixtures("types_unchecked")
@@ -110,7 +110,7 @@ ONE = ((1, 1, 4, 5, 6), (2,))
 )  # fmt: skip
 def test_bad_record(axes, details, timesteps, text):
     with pytest.raises(InputError) as caught:
-        Kept(axes, tuple(details), timesteps)
+        KeptMaps(axes, tuple(details), timesteps)
     assert str(caught.value).endswith(text)
 
 
@@ -132,7 +132,7 @@ def test_what_was_kept_belongs_to_the_grids(make_kept):
         )
     with pytest.raises(InputError, match="there is one grid of each size"):
         dataclasses.replace(attribution, grids=(*attribution.grids, first))
-    fewer = Kept(("steps",), (detail((2, 1, 4, 8, 12)),))
+    fewer = KeptMaps(("steps",), (detail((2, 1, 4, 8, 12)),))
     with pytest.raises(InputError, match=r"^The maps have 4 columns, the prompt 17 tokens; they"):
         dataclasses.replace(attribution, kept=fewer)
 

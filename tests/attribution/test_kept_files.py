@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.files.header import FORMAT, VERSION
-from diffusers_rdaam.attribution.kept_maps import Detail, Kept
+from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.errors import AttributionFileError, InputError
 from diffusers_rdaam.geometry.region import Mask
 
@@ -22,7 +22,7 @@ MID = "mid_block.attentions.0.transformer_blocks.0.attn2"
 COUNTS = {MID: (0, 2, 0, 3, 1)}
 
 
-def assert_same_kept(one: Kept, other: Kept) -> None:
+def assert_same_kept(one: KeptMaps, other: KeptMaps) -> None:
     assert (one.axes, one.timesteps) == (other.axes, other.timesteps)
     for detail, same in zip(one.details, other.details, strict=True):
         assert detail.maps.dtype == same.maps.dtype and torch.equal(detail.maps, same.maps)
@@ -310,7 +310,7 @@ def test_cut_off_and_changed_anywhere(tmp_path):
 def test_a_record_of_one_step_without_counts(tmp_path, make_attribution):
     attribution = make_attribution(grids=((2, 3),), size=(16, 24))
     grid = attribution.grids[0]
-    kept = Kept(("layers",), (Detail(grid.maps[None, None], (50,), ("site.0.0",)),))
+    kept = KeptMaps(("layers",), (MapStack(grid.maps[None, None], (50,), ("site.0.0",)),))
     whole = dataclasses.replace(attribution, kept=kept)
     loaded = Attribution.load(whole.save(tmp_path / "file"))
     assert_same_kept(loaded.kept, kept)

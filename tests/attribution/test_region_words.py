@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.region_words import RegionWords
-from diffusers_rdaam.attribution.words_inside import InsideWords
+from diffusers_rdaam.attribution.words_inside import WordsInside
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 
@@ -120,7 +120,7 @@ def test_lookup_of_words_phrases_and_spans(words):
 
 @pytest.mark.usefixtures("types_unchecked")
 def test_a_position_is_what_iteration_gives(words):
-    for answer in (words, words.ranked_by("score"), InsideWords(words, 0.25)):
+    for answer in (words, words.ranked_by("score"), WordsInside(words, 0.25)):
         entries = list(answer)
         assert [answer[i] for i in range(len(answer))] == entries
         assert answer[-1] == entries[-1] and answer[np.int64(0)] is entries[0]
@@ -141,15 +141,15 @@ def test_a_position_is_what_iteration_gives(words):
 
 
 def test_what_is_inside_agrees_with_itself(words):
-    inside = InsideWords(words, 0.25)
+    inside = WordsInside(words, 0.25)
     for entry in inside:
         assert inside[entry.text] == entry.inside
 
 
 def test_one_line_shows_the_best_words(words, make_prompt):
     assert repr(words) == "RegionWords(box (10, 20, 30, 40), by lift: cat 2.5, hat 2, a 0.5)"
-    assert repr(InsideWords(words, 0.25)) == (
-        "InsideWords(25.0% of the image, by inside: cat 0.625, hat 0.5, a 0.125)"
+    assert repr(WordsInside(words, 0.25)) == (
+        "WordsInside(25.0% of the image, by inside: cat 0.625, hat 0.5, a 0.125)"
     )
     prompt = make_prompt("one two six ten red big old new")
     flat = torch.full((len(prompt.tokens),), 0.1)

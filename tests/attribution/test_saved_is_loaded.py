@@ -17,7 +17,7 @@ from PIL import Image
 
 from diffusers_rdaam import OptimizedToken, Queries, SavedAttention
 from diffusers_rdaam.attribution.attribution import Attribution, Grid
-from diffusers_rdaam.attribution.kept_maps import Detail, Kept
+from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.attribution.prompt import Prompt, Token
 from diffusers_rdaam.attribution.queries import SiteQueries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -85,11 +85,11 @@ def parts(draw: Any, size: tuple[int, int]) -> Attribution:
     if draw(st.booleans()):
         halves = (torch.float16, torch.float32)
         details = tuple(
-            Detail(tensor(draw, 2, 1, count, *side, dtypes=halves), (0, additions), (f"s{i}",))
+            MapStack(tensor(draw, 2, 1, count, *side, dtypes=halves), (0, additions), (f"s{i}",))
             for i, side in enumerate(sides)
         )
         times = draw(st.sampled_from([(), (981.0, 1.5), (1e13, 1.0)]))
-        kept = Kept(("steps",), details, times)
+        kept = KeptMaps(("steps",), details, times)
     run = draw(st.dictionaries(ANY_TEXTS, FACTS, max_size=2))
     return Attribution(prompt, grids, size, run=run, kept=kept)
 

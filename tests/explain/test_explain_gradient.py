@@ -8,7 +8,7 @@ import torch
 from explained import EXPLAINED
 
 from diffusers_rdaam.explain.gradients.gradient import explain_gradient
-from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings
+from diffusers_rdaam.explain.gradients.regeneration import GradientOptions, GradientTrial
 from diffusers_rdaam.geometry.region import Box
 
 BOX = (24, 8, 72, 40)
@@ -42,7 +42,7 @@ def test_finite_differences(case, guidance, make, settings, prompt):
         if part is not None:
             part.to(torch.float64)
     arguments = settings(case, guidance_scale=guidance) | {"prompt": prompt}
-    asked = Settings("any", None, True, True, False, None)
+    asked = GradientOptions("any", None, True, True, False, None)
     regions = [Box(*BOX)]
 
     def value(shift: dict[str, torch.Tensor]) -> float:

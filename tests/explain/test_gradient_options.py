@@ -8,7 +8,7 @@ import torch
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 from diffusers_rdaam.explain.gradients.memory import GradientMemory, saved_bytes
-from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings
+from diffusers_rdaam.explain.gradients.regeneration import GradientOptions, GradientTrial
 
 BOX, REST = (24, 8, 72, 40), (0, 40, 96, 64)
 
@@ -50,7 +50,7 @@ def test_the_gradients_of_disjoint_regions_add(make, settings, prompt):
     top, bottom, whole = (0, 0, 96, 40), (0, 40, 96, 64), (0, 0, 96, 64)
     trial = GradientTrial(
         pipe,
-        Settings("any", None, True, False, True, None),
+        GradientOptions("any", None, True, False, True, None),
         [explain_region(box) for box in (top, bottom, whole)],
     )
     trial.run(settings() | {"prompt": prompt})

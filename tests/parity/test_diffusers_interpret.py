@@ -23,7 +23,11 @@ from safetensors import safe_open
 
 from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 from diffusers_rdaam.explain.gradients.reductions import reduce_entries
-from diffusers_rdaam.explain.gradients.regeneration import GradientTrial, Settings, entries_last
+from diffusers_rdaam.explain.gradients.regeneration import (
+    GradientOptions,
+    GradientTrial,
+    entries_last,
+)
 from diffusers_rdaam.geometry.region import Box
 
 HERE = Path(__file__).parent
@@ -103,7 +107,7 @@ def of_boxes(stored: Stored, pipe: Any) -> tuple[GradientTrial, dict[Box, torch.
     compared = {run: box for run, box in boxes(stored, SIMPLE).items() if run[:4] in COMPARED}
     regions = list(dict.fromkeys(compared.values()))
     # Without checkpointing, for the time that it takes.
-    trial = GradientTrial(pipe, Settings("any", None, False, False, True, None), regions)
+    trial = GradientTrial(pipe, GradientOptions("any", None, False, False, True, None), regions)
     trial.run(arguments() | {"prompt": stored.facts[SIMPLE]})
     found = [entries_last(gradients["text"]) for gradients in trial.gradients()]
     return trial, dict(zip(regions, found, strict=True))
@@ -174,7 +178,7 @@ def test_an_input_image(name, cls, edge, stored, pipe, close):
     shared = cls(**(pipe.components | {"scheduler": scheduler}), requires_safety_checker=False)
     shared.set_progress_bar_config(disable=True)
     regions = list(dict.fromkeys(runs.values()))
-    trial = Unclamped(shared, Settings("any", None, False, True, False, None), regions)
+    trial = Unclamped(shared, GradientOptions("any", None, False, True, False, None), regions)
     trial.edge = edge
     generator = torch.Generator().manual_seed(42)
     settings = {"strength": 0.75, "num_inference_steps": STEPS, "generator": generator}

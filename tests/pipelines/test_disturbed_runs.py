@@ -36,10 +36,10 @@ from diffusers_rdaam.errors import (
 )
 from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
 from diffusers_rdaam.recording.recorder import Recorder
-from diffusers_rdaam.recording.records.queries import QueryRecord
-from diffusers_rdaam.recording.records.self_attention import SelfMaps
-from diffusers_rdaam.recording.records.text import TextMaps
-from diffusers_rdaam.recording.records.vocabulary import VocabularyMaps
+from diffusers_rdaam.recording.records.queries import QueriesRecord
+from diffusers_rdaam.recording.records.self_attention import SelfAttentionRecord
+from diffusers_rdaam.recording.records.text import TextRecord
+from diffusers_rdaam.recording.records.vocabulary import VocabularyRecord
 
 
 def pixels(output: Any) -> np.ndarray:
@@ -49,13 +49,13 @@ def pixels(output: Any) -> np.ndarray:
 OPERATIONS = [
     (Target, "add_from"),
     (Target, "fits"),
-    (TextMaps, "targets"),
-    (TextMaps, "check"),
-    (SelfMaps, "targets"),
-    (VocabularyMaps, "targets"),
-    (QueryRecord, "targets"),
-    (QueryRecord, "flush"),
-    (QueryRecord, "_put"),
+    (TextRecord, "targets"),
+    (TextRecord, "check"),
+    (SelfAttentionRecord, "targets"),
+    (VocabularyRecord, "targets"),
+    (QueriesRecord, "targets"),
+    (QueriesRecord, "flush"),
+    (QueriesRecord, "_put"),
     (Recorder, "_arm"),
     (HeatMapAccumulator, "make_room"),
 ]
@@ -65,7 +65,7 @@ MEMORY = torch.OutOfMemoryError("no memory")
 FAILURES = [
     *((cls, name, MEMORY) for cls, name in OPERATIONS),
     (Target, "add_from", RuntimeError("torch")),
-    (TextMaps, "targets", AttributeError("mine")),
+    (TextRecord, "targets", AttributeError("mine")),
 ]
 
 

@@ -20,7 +20,7 @@ from test_processors import ip_adapter
 from toys import CASES, build, call, parts_of
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
-from diffusers_rdaam.attention.foreign import Tap
+from diffusers_rdaam.attention.foreign import ForeignProcessor
 from diffusers_rdaam.errors import NotRecordedWarning
 
 SD = CASES["StableDiffusion"]
@@ -81,7 +81,7 @@ def test_an_adapter_that_is_loaded_in_a_block_stays_loaded(plain, parts):
         call(SD, plain, **PICTURE)
         assert all(run[0].words for run in recording.attributions_of_runs)
     assert kinds(plain) == {IPAdapterAttnProcessor2_0}
-    assert not any(isinstance(p, Tap) for p in plain.unet.attn_processors.values())
+    assert not any(isinstance(p, ForeignProcessor) for p in plain.unet.attn_processors.values())
     assert np.array_equal(pixels(call(SD, plain, **PICTURE)), wanted)
 
 
@@ -145,7 +145,7 @@ def test_a_dictionary_of_tapped_processors_goes_on_recording(ours, parts):
     other = build(SD.ours, parts)
     other.set_attn_processor(ours.attn_processors)
     assert call(SD, other).attribution.words
-    shared = {id(p) for p in ours.attn_processors.values() if isinstance(p, Tap)}
+    shared = {id(p) for p in ours.attn_processors.values() if isinstance(p, ForeignProcessor)}
     assert len(shared) == 4 and not shared & {id(p) for p in other.attn_processors.values()}
 
 
@@ -180,4 +180,6 @@ def test_a_copied_denoiser_records_by_itself(ours, parts, way):
     second = call(SD, twin, **PICTURE).attribution
     for a, b in zip(first.grids, second.grids, strict=True):
         assert torch.equal(a.maps, b.maps)
-    assert all(p.target is None for p in ours.attn_processors.values() if isinstance(p, Tap))
+    assert all(
+        p.target is None for p in ours.attn_processors.values() if isinstance(p, ForeignProcessor)
+    )

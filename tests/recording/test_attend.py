@@ -15,7 +15,7 @@ from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.attention import call as attending
 from diffusers_rdaam.attention.call import attend
 from diffusers_rdaam.attention.foreign import tap
-from diffusers_rdaam.attention.map_target import Branch, Several, Target
+from diffusers_rdaam.attention.map_target import Branch, ObserverGroup, Target
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
 
@@ -88,7 +88,7 @@ class Seen:
 def test_other_observers_see_the_call_too(backend):
     (query, key, value), part, seen = inputs(), branch(2, 4), Seen()
     observer = target(part, backend=backend)
-    output = attend(Several((observer, seen)), query, key, value, None)
+    output = attend(ObserverGroup((observer, seen)), query, key, value, None)
     [(queries, keys, mask, scale)] = seen.calls
     assert queries is query and keys is key and mask is None and scale == DIM**-0.5
     check(part, query, key)
@@ -194,7 +194,7 @@ def test_an_exception_of_recording_leaves_the_attention_as_it_is(backend):
     assert isinstance(observer.failure, Exception) and observer.failure.__traceback__ is None
     assert torch.equal(attend(observer, query, key, value, None), wanted)
     assert part.count.item() == 0
-    several = Several((target(branch(2, 4), backend="portable"), Broken()))
+    several = ObserverGroup((target(branch(2, 4), backend="portable"), Broken()))
     assert torch.equal(attend(several, query, key, value, None), wanted)
     assert isinstance(several.failure, torch.OutOfMemoryError)
 

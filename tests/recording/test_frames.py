@@ -1,4 +1,4 @@
-"""Frames: buffers for every step, with banks by grid, layer and head; and what is read of them."""
+"""StepAccumulators: buffers for every step, with banks by grid, layer and head; and what is read of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
-from diffusers_rdaam.recording.buffers.step_accumulators import Frames
+from diffusers_rdaam.recording.buffers.step_accumulators import StepAccumulators
 
 # Two sites share a grid and a number of heads, one has more heads there.
 GRIDS = (("a", (2, 3)), ("b", (4, 6)), ("c", (4, 6)), ("d", (4, 6)))
@@ -31,9 +31,9 @@ def maps(step: int, site: int) -> torch.Tensor:
     return torch.randn(size, generator=generator).softmax(dim=2)
 
 
-def filled(axes: tuple[str, ...], *, skip: Any = (), pair: bool = True) -> Frames:
+def filled(axes: tuple[str, ...], *, skip: Any = (), pair: bool = True) -> StepAccumulators:
     steps = "steps" in axes
-    frames = Frames(shape(axes, pair=pair), STEPS if steps else 1)
+    frames = StepAccumulators(shape(axes, pair=pair), STEPS if steps else 1)
     for step in range(STEPS):
         for index, (site, _) in enumerate(GRIDS):
             if (step, site) not in skip:
@@ -88,7 +88,7 @@ def test_a_site_that_is_silent_is_left_out():
 @pytest.mark.parametrize("axes", [(), *AXES], ids="+".join)
 @pytest.mark.parametrize("pair", [True, False])
 def test_bytes_are_known_before(axes, pair):
-    frames = Frames(shape(axes, pair=pair), 2)
+    frames = StepAccumulators(shape(axes, pair=pair), 2)
     counts = 2 * 4 * len(GRIDS)
     assert frames.nbytes == 2 * shape(axes, pair=pair).nbytes + counts
     frames.grow()

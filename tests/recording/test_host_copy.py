@@ -13,7 +13,7 @@ from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.recording.buffers import host_copy
 from diffusers_rdaam.recording.buffers.host_copy import HostCopy
 from diffusers_rdaam.recording.memory.budget import megabytes
-from diffusers_rdaam.recording.records.queries import QueryRecord
+from diffusers_rdaam.recording.records.queries import QueriesRecord
 from tests.recording.test_queries import SIZE, keeping, parts, pipe, run  # noqa: F401  # a fixture
 
 
@@ -176,7 +176,7 @@ def test_what_is_told_is_what_is_held(pipe, streams, negative, monkeypatch):  # 
     monkeypatch.setattr(
         "diffusers_rdaam.pipelines.mixin.tell", lambda text, pipe: told.append(text)
     )
-    begin = QueryRecord.begin
+    begin = QueriesRecord.begin
 
     def begun(self, *args):
         text = begin(self, *args)
@@ -186,7 +186,7 @@ def test_what_is_told_is_what_is_held(pipe, streams, negative, monkeypatch):  # 
         held.append(self.nbytes)
         return text
 
-    monkeypatch.setattr(QueryRecord, "begin", begun)
+    monkeypatch.setattr(QueriesRecord, "begin", begun)
     attribution = run(keeping(pipe, keep_negative=negative)).attribution
     step = held[0]
     assert held == [step, 2 * step] and step == (1 + negative) * attribution.queries.nbytes // 3

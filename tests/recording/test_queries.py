@@ -16,7 +16,7 @@ from diffusers_rdaam import Queries, RDAAMProcessor, StableDiffusionRDAAMPipelin
 from diffusers_rdaam.attribution.queries import StoredTensor
 from diffusers_rdaam.errors import AttributionFileError, InputError, NotRecordedWarning
 from diffusers_rdaam.recording.memory.budget import megabytes
-from diffusers_rdaam.recording.records.queries import QueryRecord
+from diffusers_rdaam.recording.records.queries import QueriesRecord
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
 SIZE = {"height": 64, "width": 96}
@@ -85,9 +85,9 @@ def test_bytes_as_told_are_bytes_as_measured(pipe, negative, place, precision, m
     monkeypatch.setattr(
         "diffusers_rdaam.pipelines.mixin.tell", lambda text, pipe: told.append(text)
     )
-    flush = QueryRecord.flush
+    flush = QueriesRecord.flush
     monkeypatch.setattr(
-        QueryRecord, "flush", lambda self: (flush(self), held.append(self.nbytes))[0]
+        QueriesRecord, "flush", lambda self: (flush(self), held.append(self.nbytes))[0]
     )
     pipe.set_attn_processor(RDAAMProcessor(keep_negative=negative))
     maps = pipe.recording_bytes(**SIZE, steps=3)
@@ -336,7 +336,7 @@ def test_a_full_disk_loses_the_attribution_not_the_image(pipe, tmp_path, monkeyp
 
 
 def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
-    record = QueryRecord.__new__(QueryRecord)
+    record = QueriesRecord.__new__(QueriesRecord)
     buffers = {"site": torch.zeros(1, 2, 3, 4)}
     record._folder = tmp_path / "gone"
     with pytest.raises(InputError, match=r"could not be written to .*\. Give a path in a") as one:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusers_rdaam.errors import InputError, RecordingError
-from diffusers_rdaam.families.rows import RowLayout, Rows, TwiceLayout, as_layout, rows_of
+from diffusers_rdaam.families.rows import RowLayout, Rows, TwoCallLayout, as_layout, rows_of
 from diffusers_rdaam.families.unet import UNetFamily
 
 PAIR = ("unconditional", "conditional")
@@ -42,7 +42,7 @@ def test_parts_with_every_guidance_on_and_off(guided, perturbed):
 
 
 def test_the_second_call_of_a_step_is_known_by_its_timestep():
-    layout = TwiceLayout(RowLayout(PAIR, lambda pipe: True))
+    layout = TwoCallLayout(RowLayout(PAIR, lambda pipe: True))
     steps = list(torch.tensor([9, 9, 5]))
     told = [layout.now(None, (None, step), {}) for step in steps for _ in range(2)]
     assert told == [PAIR, (), PAIR, (), PAIR, ()]

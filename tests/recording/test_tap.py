@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import nn
 
 from diffusers_rdaam import RDAAMProcessor
-from diffusers_rdaam.attention.foreign import Tap, can_tap, tap, untap
+from diffusers_rdaam.attention.foreign import ForeignProcessor, is_supported, tap, untap
 from diffusers_rdaam.attention.map_target import Branch, Target
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels import portable
@@ -117,9 +117,13 @@ def test_it_stays_the_class_that_it_was(name):
     weights = processor.state_dict() if isinstance(processor, nn.Module) else None
     signature = inspect.signature(processor.__call__)
     tapped = tap(processor, "attn2")
-    assert isinstance(tapped, cls) and isinstance(tapped, Tap) and type(tapped).__name__ == name
+    assert (
+        isinstance(tapped, cls)
+        and isinstance(tapped, ForeignProcessor)
+        and type(tapped).__name__ == name
+    )
     assert inspect.signature(tapped.__call__) == signature
-    assert not can_tap(object()) and can_tap(make(name))
+    assert not is_supported(object()) and is_supported(make(name))
     if weights is not None:
         assert tapped is processor and tapped.state_dict().keys() == weights.keys()
         assert dict(tapped.named_modules()).keys() == dict(processor.named_modules()).keys()
@@ -184,7 +188,7 @@ def test_a_subclass_is_not_tapped():
     class Own(stock.AttnProcessor):
         pass
 
-    assert not can_tap(Own()) and not can_tap(AttnProcessor2_0())
+    assert not is_supported(Own()) and not is_supported(AttnProcessor2_0())
 
 
 def test_a_shared_instance_is_copied_and_given_back(make_unet):

@@ -26,7 +26,7 @@ from diffusers_rdaam.attribution.files.header import (
     name_of,
     tensor_names,
 )
-from diffusers_rdaam.attribution.kept_maps import Detail, Kept
+from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.attribution.prompt_fields import build_prompt, second_fields, token_fields
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AttributionFileError, InputError, RDAAMError
@@ -235,11 +235,11 @@ def _build_part(
     return Attribution(build_prompt(part), grids, size, run=part["run"], kept=kept)
 
 
-def _build_kept(kept: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str) -> Kept:
+def _build_kept(kept: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str) -> KeptMaps:
     details = tuple(
-        Detail(tensors[f"{prefix}detail.{i}"], tuple(detail["additions"]), tuple(detail["sites"]))
+        MapStack(tensors[f"{prefix}detail.{i}"], tuple(detail["additions"]), tuple(detail["sites"]))
         for i, detail in enumerate(kept["details"])
     )
     timesteps = tuple(float(timestep) for timestep in kept["timesteps"])
     numbers = tuple(kept.get("numbers") or ())
-    return Kept(tuple(kept["axes"]), details, timesteps, numbers)
+    return KeptMaps(tuple(kept["axes"]), details, timesteps, numbers)

@@ -24,9 +24,9 @@ def diffuse(grid: SelfGrid, weights: Weights, *, iterations: int, threshold: flo
         iterations: how often, after the first time.
         threshold: what is kept, from 0 (the minimum) to 1 (the maximum of each map).
     """
-    cells = cut(grid.looking_at(weights), threshold)
+    cells = cut(grid.attention_to(weights), threshold)
     for _ in range(iterations):
-        cells = cut(grid.looking_at(shares(cells)), threshold)
+        cells = cut(grid.attention_to(shares(cells)), threshold)
     return cells
 
 

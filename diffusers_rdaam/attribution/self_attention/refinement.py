@@ -76,15 +76,15 @@ def refine_attribution(attribution: Attribution, method: Refinement) -> Attribut
 def refine(grid: SelfGrid, maps: Weights, method: Refinement) -> Weights:
     """Each map on the grid of the self-attention, refined."""
     if method == "guided":
-        return grid.looking_at(maps)
+        return grid.attention_to(maps)
     if method == "power":
-        return grid.looking_at(grid.looking_at(maps))
+        return grid.attention_to(grid.attention_to(maps))
     if method == "ovam":
-        return maps * (OVAM_FLOOR + (1.0 - OVAM_FLOOR) * _stretched(grid.looking_at(maps)))
+        return maps * (OVAM_FLOOR + (1.0 - OVAM_FLOOR) * _stretched(grid.attention_to(maps)))
     if method == "product":
         ones = maps.new_ones(1, grid.positions)
-        mutual = grid.looking_at(maps) + grid.seen_from(maps)
-        return maps * _stretched(mutual / (1.0 + grid.seen_from(ones)))
+        mutual = grid.attention_to(maps) + grid.attention_from(maps)
+        return maps * _stretched(mutual / (1.0 + grid.attention_from(ones)))
     return maps
 
 

@@ -211,7 +211,7 @@ class SelfAttention:
         total = sum(grid.additions for grid in self.grids)
         for grid, part in zip(self.grids, weights, strict=True):
             row = part.flatten()[None]
-            cells = grid.looking_at(row) if direction == "to" else grid.seen_from(row)
+            cells = grid.attention_to(row) if direction == "to" else grid.attention_from(row)
             # All (site, call) pairs weigh the same, as in the text's maps.
             scale = grid.positions * grid.additions / total
             values += enlarge(cells.view(grid.size) * scale, height, width)

@@ -14,7 +14,7 @@ from diffusers_rdaam.attribution.prompt import Match, Prompt, WordQuery
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.explain.ablations.regeneration import AblationTrial, Mode
 from diffusers_rdaam.explain.regeneration import (
-    Noise,
+    ReplayedNoise,
     as_regions,
     check_arguments,
     check_pipeline,
@@ -184,7 +184,7 @@ def explain_ablation(
     asked = as_regions(region, regions)
     given, arguments = arguments, check_arguments(pipe, prompt, arguments)
     check_call_keywords(pipe, given, explain_ablation)
-    noise = Noise(pipe, arguments)
+    noise = ReplayedNoise(pipe, arguments)
     plain = AblationTrial(pipe, regions=asked)
     before = plain.run(noise.again(arguments))
     text = read_prompt(pipe, prompt, plain.tokens)

@@ -11,7 +11,12 @@ from torch import Tensor
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.ablations.ablation import measure
 from diffusers_rdaam.explain.ablations.regeneration import AblationTrial, Mode
-from diffusers_rdaam.explain.regeneration import Noise, check_arguments, check_pipeline, read_prompt
+from diffusers_rdaam.explain.regeneration import (
+    ReplayedNoise,
+    check_arguments,
+    check_pipeline,
+    read_prompt,
+)
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 
@@ -62,7 +67,7 @@ class Deletion:
         self._mode = mode
         self._arguments = check_arguments(pipe, prompt, arguments)
         check_call_keywords(pipe, arguments, Deletion)
-        self._noise = Noise(pipe, self._arguments)
+        self._noise = ReplayedNoise(pipe, self._arguments)
         plain = AblationTrial(pipe)
         self._plain = plain.run(self._noise.again(self._arguments))
         self._changes: dict[frozenset[int], Tensor] = {}

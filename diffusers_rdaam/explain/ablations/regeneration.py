@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.explain.regeneration import Trial, without_words
+from diffusers_rdaam.explain.regeneration import Regeneration, without_words
 from diffusers_rdaam.families.family import family_of
 from diffusers_rdaam.geometry.region import Region
 
 Mode = Literal["mask", "padding"]
 
 
-class AblationTrial(Trial):
+class AblationTrial(Regeneration):
     """A generation without some columns.
 
     Args:

@@ -19,14 +19,14 @@ from diffusers_rdaam.explain.gradients.reductions import (
     reduce_entries,
 )
 from diffusers_rdaam.explain.gradients.regeneration import (
-    Found,
+    GradientOptions,
     GradientTrial,
-    Settings,
+    RegionGradient,
     entries_last,
 )
 from diffusers_rdaam.explain.gradients.requirements import check_flow, hold_still
 from diffusers_rdaam.explain.regeneration import (
-    Noise,
+    ReplayedNoise,
     as_regions,
     check_arguments,
     check_pipeline,
@@ -112,8 +112,8 @@ def explain_gradient(
     modules = {"unet": pipe.unet, "vae": pipe.vae}
     check_flow(modules)
     pixels = last_steps is None and method != "integrated_gradients"
-    settings = Settings(method, last_steps, checkpointing, pixels, clamp, budget)
-    noise = Noise(pipe, arguments)
+    settings = GradientOptions(method, last_steps, checkpointing, pixels, clamp, budget)
+    noise = ReplayedNoise(pipe, arguments)
     undo = ExitStack()
     # Closed twice: an interrupt on the way out of ``with`` itself would leave the list unused.
     try:
@@ -144,13 +144,13 @@ def explain_gradient(
 
 def _once(
     pipe: Any,
-    settings: Settings,
+    settings: GradientOptions,
     regions: Sequence[Region | None],
-    noise: Noise,
+    noise: ReplayedNoise,
     arguments: dict[str, Any],
     method: Method,
     pixel_method: PixelMethod,
-) -> list[Found]:
+) -> list[RegionGradient]:
     """One generation, and the way back once for each region."""
     trial = GradientTrial(pipe, settings, regions, announce=lambda text: tell(text, pipe))
     image = trial.picture(trial.run(noise.again(arguments)))
@@ -175,7 +175,7 @@ def _once(
                 to_picture(pipe, trial.leaves["pixels"] / 2 + 0.5),
                 _mask(pipe, arguments, size),
             )
-        found.append(Found(scores["text"], image, more))
+        found.append(RegionGradient(scores["text"], image, more))
     return found
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from diffusers_rdaam.explain.gradients.reductions import reduce_entries
 from diffusers_rdaam.explain.gradients.regeneration import (
-    Found,
+    GradientOptions,
     GradientTrial,
-    Settings,
+    RegionGradient,
     entries_last,
 )
-from diffusers_rdaam.explain.regeneration import Noise, without_words
+from diffusers_rdaam.explain.regeneration import ReplayedNoise, without_words
 from diffusers_rdaam.geometry.region import Region
 from diffusers_rdaam.recording.announce import tell
 
@@ -43,12 +43,12 @@ class _EndTrial(GradientTrial):
 
 def integrate(
     pipe: Any,
-    settings: Settings,
+    settings: GradientOptions,
     regions: Sequence[Region | None],
-    noise: Noise,
+    noise: ReplayedNoise,
     arguments: dict[str, Any],
     path_steps: int,
-) -> list[Found]:
+) -> list[RegionGradient]:
     """The mean gradient along the path, times its length, for each region.
 
     Two generations tell the values at the ends; one at each of ``path_steps`` places (of Gauss and
@@ -93,7 +93,7 @@ def integrate(
         }
         if "pooled" in scores:
             more["pooled"] = float(scores["pooled"])
-        found.append(Found(scores["text"], image, more))
+        found.append(RegionGradient(scores["text"], image, more))
     return found
 
 

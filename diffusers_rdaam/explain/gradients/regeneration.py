@@ -17,12 +17,12 @@ from torch.utils.checkpoint import checkpoint
 from diffusers_rdaam.errors import GradientError, InputError
 from diffusers_rdaam.explain.gradients.backward import Watch, differentiate, is_finite
 from diffusers_rdaam.explain.gradients.memory import GradientMemory, saved_bytes, tensor_bytes
-from diffusers_rdaam.explain.regeneration import StandIn, Trial
+from diffusers_rdaam.explain.regeneration import ModuleProxy, Regeneration
 from diffusers_rdaam.geometry.region import Region
 
 
 @dataclass(frozen=True)
-class Settings:
+class GradientOptions:
     """What of a generation is differentiated, and how.
 
     Args:
@@ -45,7 +45,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Found:
+class RegionGradient:
     """What a region's gradients gave.
 
     Args:
@@ -59,7 +59,7 @@ class Found:
     more: dict[str, Any]
 
 
-class GradientTrial(Trial):
+class GradientTrial(Regeneration):
     """A generation that keeps a graph from its text embeddings, and input image, to its image.
 
     Args:
@@ -73,7 +73,7 @@ class GradientTrial(Trial):
     def __init__(
         self,
         pipe: Any,
-        settings: Settings,
+        settings: GradientOptions,
         regions: Sequence[Region | None],
         *,
         embeddings: tuple[Tensor, Tensor | None] | None = None,
@@ -128,7 +128,7 @@ class GradientTrial(Trial):
 
     def autoencoder(self) -> Any:
         # Casting it for a moment, as the stock call does, would change what the way back sees.
-        return StandIn(
+        return ModuleProxy(
             self._vae,
             dtype=self.pipe.vae.dtype,
             to=lambda *args, **kwargs: None,

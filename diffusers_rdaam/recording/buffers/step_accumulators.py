@@ -1,4 +1,4 @@
-"""Frames: the accumulators of a run, one for all of its denoiser calls, or one for each."""
+"""StepAccumulators: the accumulators of a run, one for all of its denoiser calls, or one for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from diffusers_rdaam.attribution.attribution import Grid
-from diffusers_rdaam.attribution.kept_maps import Axis, Detail, Kept, merge_details
+from diffusers_rdaam.attribution.kept_maps import Axis, KeptMaps, MapStack, merge_details
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, Bank, HeatMapAccumulator
 
 
@@ -22,10 +22,10 @@ class ImageMaps:
     """
 
     grids: tuple[Grid, ...]
-    kept: Kept | None = None
+    kept: KeptMaps | None = None
 
 
-class Frames:
+class StepAccumulators:
     """Accumulators of one shape.
 
     Args:
@@ -80,7 +80,7 @@ class Frames:
         used = self.accumulators[:calls]
         counts = self.counts()[: len(used)]
         additions = [frame.additions(count) for frame, count in zip(used, counts, strict=True)]
-        images: list[list[Detail]] = [[] for _ in range(self.shape.images)]
+        images: list[list[MapStack]] = [[] for _ in range(self.shape.images)]
         for bank, sites in self.shape.banks().items():
             added = tuple(of_frame[bank] for of_frame in additions)
             if any(added):
@@ -90,9 +90,11 @@ class Frames:
                     # The last step has been read; what would be kept on is the reader's.
                     del self._means[bank]
                 for details, maps in zip(images, means, strict=True):
-                    details.append(Detail(maps, added, tuple(sites)))
+                    details.append(MapStack(maps, added, tuple(sites)))
         return [
-            ImageMaps(merge_details(details), Kept(tuple(axes), tuple(details), tuple(timesteps)))
+            ImageMaps(
+                merge_details(details), KeptMaps(tuple(axes), tuple(details), tuple(timesteps))
+            )
             for details in images
         ]
 

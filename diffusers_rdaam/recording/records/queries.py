@@ -61,7 +61,7 @@ class QueryTarget:
         return context is not None
 
 
-class QueryRecord:
+class QueriesRecord:
     """Keeps the queries of the chosen grids and denoiser calls, in half precision unless told.
 
     One call's are copied on the denoiser's device into buffers that are always the same, so that a

@@ -26,7 +26,7 @@ from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, RowsOf
 from diffusers_rdaam.recording.site_devices import devices_of
 
 
-class SelfMaps:
+class SelfAttentionRecord:
     """Buffers for self-attention, one for each chosen grid.
 
     ``images * (height * width)**2`` cells of 2 bytes, or of 4 where more is added than a single
@@ -110,7 +110,7 @@ class SelfMaps:
     def targets(
         self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
     ) -> dict[str, Target]:
-        """Where each site of a chosen grid adds its maps during this call; as TextMaps does."""
+        """Where each site of a chosen grid adds its maps during this call; as TextRecord does."""
         if CONDITIONAL not in rows:
             return {}
         parts = [rows[CONDITIONAL]]

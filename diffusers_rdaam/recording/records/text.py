@@ -1,4 +1,4 @@
-"""TextMaps: what of a run's text attention is kept, for the prompt and for the negative prompt."""
+"""TextRecord: what of a run's text attention is kept, for the prompt and for the negative prompt."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     HeatMapAccumulator,
     check_single_plane,
 )
-from diffusers_rdaam.recording.buffers.step_accumulators import Frames, ImageMaps
+from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
 from diffusers_rdaam.recording.memory.budget import check_budget, megabytes, price_text
 from diffusers_rdaam.recording.memory.shape import shape_for
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 
 
-class TextMaps:
+class TextRecord:
     """Buffers for the softmaxed attention to the text, and the targets that point to them.
 
     Args:
@@ -34,7 +34,11 @@ class TextMaps:
     """
 
     def __init__(
-        self, pipe: Any, family: Family, template: RDAAMProcessor, buffers: dict[str, Frames]
+        self,
+        pipe: Any,
+        family: Family,
+        template: RDAAMProcessor,
+        buffers: dict[str, StepAccumulators],
     ) -> None:
         self.pipe = pipe
         self.family = family
@@ -84,7 +88,7 @@ class TextMaps:
             if branch in self.buffers:
                 self.buffers[branch].zero_()
             else:
-                self.buffers[branch] = Frames(shape, count)
+                self.buffers[branch] = StepAccumulators(shape, count)
         self.shape, self.latent_size = shape, call.latent_size
         if not (template.keep or template.keep_negative):
             return None

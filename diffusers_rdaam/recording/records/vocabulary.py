@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusers_rdaam.attention.foreign import normalizes
-from diffusers_rdaam.attention.map_target import Branch, Several, Target
+from diffusers_rdaam.attention.map_target import Branch, ObserverGroup, Target
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import project_key
@@ -115,7 +115,7 @@ def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
     return project_key(module, text, normalize=normalizes(site.processor))
 
 
-class VocabularyMaps:
+class VocabularyRecord:
     """Buffers for the softmaxed attention to other texts, each as small as a prompt's.
 
     ``images * tokens * sum(height * width)`` cells for each text; nothing grows with the steps.
@@ -185,12 +185,12 @@ class VocabularyMaps:
 
     def targets(
         self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
-    ) -> dict[str, Several]:
-        """Where each site adds the maps of every text during this call; as :class:`TextMaps`."""
+    ) -> dict[str, ObserverGroup]:
+        """Where each site adds the maps of every text during this call; as :class:`TextRecord`."""
         if CONDITIONAL not in rows:
             return {}
         start, stop = rows[CONDITIONAL]
-        found: dict[str, Several] = {}
+        found: dict[str, ObserverGroup] = {}
         if scratch is None:
             buffers = self.buffers
             for buffer in buffers:
@@ -207,7 +207,7 @@ class VocabularyMaps:
                 branch = Branch(high, low, buffer.count(site.name), start, stop)
                 target = Target.of(site.name, (branch,), choice, rows=of_call)
                 targets.append(TextTarget(keys[site.name], target))
-            found[site.name] = Several(tuple(targets))
+            found[site.name] = ObserverGroup(tuple(targets))
         return found
 
     def confirm(self, scratch: int) -> None:
