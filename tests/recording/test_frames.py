@@ -1,4 +1,4 @@
-"""StepAccumulators: buffers for every step, with banks by grid, layer and head; and what is read of them."""
+"""StepAccumulators: buffers for every step, by grid, layer and head, and what is read of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StepAccumulators: the accumulators of a run, one for all of its denoiser calls, or one for each."""
+"""StepAccumulators: accumulators of a run, one for all of its denoiser calls or one for each."""
 
 from __future__ import annotations
 

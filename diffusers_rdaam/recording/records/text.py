@@ -1,4 +1,4 @@
-"""TextRecord: what of a run's text attention is kept, for the prompt and for the negative prompt."""
+"""TextRecord: a run's attention to the prompt, and to the negative prompt where that is kept."""
 
 from __future__ import annotations
 
