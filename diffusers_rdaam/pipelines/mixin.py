@@ -26,7 +26,7 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import Family, family_of
-from diffusers_rdaam.families.family import stock_class
+from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.query import query, query_maps
 from diffusers_rdaam.pipelines.output import only
