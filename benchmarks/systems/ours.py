@@ -24,7 +24,7 @@ from diffusers_rdaam.tokens.alignment import align
 
 # Queries of 50 steps at the size of SDXL stay below.
 BUDGET = 2**33
-ON_A_DEVICE = ("beside", "fused")
+ON_A_DEVICE = ("maps_only", "fused")
 
 
 class Ours(System):
@@ -66,7 +66,7 @@ class Ours(System):
         family, template = UNetFamily(), self._template()
         sites, own = family.sites(stage.unet), family.self_sites(stage.unet)
         before = remember((*sites, *own))
-        recorder = Recorder(stage.pipe, family, template)
+        recorder = Recorder(stage.pipe, family, template.options)
         try:
             install(sites, template)
             install_own(own, template)

@@ -117,7 +117,7 @@ class PipelineCall:
             own=self.recorder.read_own(),
         )
         texts = self.recorder.progress.texts
-        if len(set(texts)) == 1 or "steps" not in self.recorder.template.keep:
+        if len(set(texts)) == 1 or "steps" not in self.recorder.options.keep:
             return attributions
         by_text = self._prompts_of_texts(prompts)
         return [
@@ -354,7 +354,7 @@ class PipelineCall:
     def _unread_negative(self) -> dict[str, bool]:
         """That a negative prompt was to be kept and had no rows; for who asks for it."""
         recorder = self.recorder
-        asked = recorder.template.keep_negative and not recorder.progress.negative_calls
+        asked = recorder.options.keep_negative and not recorder.progress.negative_calls
         return {"keep_negative": True} if asked else {}
 
     def _facts(self, index: int) -> RunInfo:

@@ -197,7 +197,9 @@ def record_denoiser(
             "UNets of diffusers with spatial transformers have."
         )
     template = processor or RDAAMProcessor()
-    recorder = Recorder(subject, family, template, announce=lambda text: tell(text, subject))
+    recorder = Recorder(
+        subject, family, template.options, announce=lambda text: tell(text, subject)
+    )
     filled = CallContext(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
     undo = ExitStack()
     with undo:

@@ -18,7 +18,7 @@ from diffusers_rdaam.attention.map_target import (
     RecordingProcessor,
     without_frames,
 )
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -74,7 +74,7 @@ class Recorder:
     Args:
         pipe: whose properties tell the layout of a call; read at every call.
         family: of the pipeline.
-        template: the options; its children must be installed.
+        options: of the run; processors that record must be installed.
         buffers: of an earlier run; used again where they have the same shape.
         announce: is told the price of what is kept apart, before the first step.
         vocabulary: other texts whose maps are recorded with the prompt's.
@@ -84,13 +84,13 @@ class Recorder:
         self,
         pipe: Any,
         family: Family,
-        template: RDAAMProcessor,
+        options: RecordingOptions,
         buffers: Buffers | None = None,
         announce: Callable[[str], None] | None = None,
         vocabulary: Sequence[EncodedText] = (),
     ) -> None:
         self.pipe = pipe
-        self.template = template
+        self.options = options
         self.announce = announce
         self.denoiser = family.denoiser(pipe)
         # Whether calls count that are made now; a session has it off outside of the stock call.
@@ -106,14 +106,14 @@ class Recorder:
         self._begin_afresh(family, buffers or Buffers(), waits=False)
 
     def _begin_afresh(self, family: Family, buffers: Buffers, *, waits: bool) -> None:
-        pipe, template = self.pipe, self.template
+        pipe, options = self.pipe, self.options
         self.family = family
-        self.text = TextRecord(pipe, family, template, buffers.text)
-        own = template.self_attention
-        self.own = SelfAttentionRecord(pipe, family, template, buffers.own) if own else None
-        self.queries = QueriesRecord(pipe, family, template) if template.queries else None
+        self.text = TextRecord(pipe, family, options, buffers.text)
+        own = options.self_attention
+        self.own = SelfAttentionRecord(pipe, family, options, buffers.own) if own else None
+        self.queries = QueriesRecord(pipe, family, options) if options.queries else None
         self.vocabulary = (
-            VocabularyRecord(pipe, family, template, self._vocabulary) if self._vocabulary else None
+            VocabularyRecord(pipe, family, options, self._vocabulary) if self._vocabulary else None
         )
         self.progress = Progress()
         self.texts = TextTracker()
@@ -293,7 +293,7 @@ class Recorder:
     def _record(self, call: DenoiserCall) -> None:
         """Point every site to the buffers of this call."""
         rows: RowsOf = {CONDITIONAL: (call.start, call.stop)}
-        if self.template.keep_negative:
+        if self.options.keep_negative:
             rows[NEGATIVE] = call.negative or (0, 0)
         rows = {branch: part for branch, part in rows.items() if part[1] > part[0]}
         if not rows:
@@ -329,7 +329,7 @@ class Recorder:
     def _is_of_another_prompt(self, text: int) -> bool:
         """The maps of two prompts are never added: a column would stand for two words."""
         first = self.progress.texts[0] if self.progress.texts else text
-        return text != first and "steps" not in self.template.keep
+        return text != first and "steps" not in self.options.keep
 
     @property
     def first_text(self) -> torch.Tensor | None:
@@ -434,7 +434,7 @@ class Recorder:
         calls = expected_calls(self.pipe)
         told = [self.text.begin(call, images, calls)]
         assert self.shape is not None
-        spent = price(self.template, self.shape, len(self.text.buffers[CONDITIONAL].accumulators))
+        spent = price(self.options, self.shape, len(self.text.buffers[CONDITIONAL].accumulators))
         for record in (self.vocabulary, self.own, self.queries):
             if record is not None:
                 told.append(record.begin(call, images, calls, spent))
@@ -492,7 +492,7 @@ class Recorder:
         """
         self._check()
         found = self.text.read(CONDITIONAL, self.progress)
-        check_numbers(found, self.template)
+        check_numbers(found, self.options)
         return found
 
     def read_negative(self) -> list[ImageMaps] | None:
@@ -503,7 +503,7 @@ class Recorder:
         if self.progress.negative_calls == 0:
             return None
         found = self.text.read(NEGATIVE, self.progress)
-        check_numbers(found, self.template)
+        check_numbers(found, self.options)
         return found
 
     def read_own(self) -> list[tuple[SelfGrid, ...]] | None:

@@ -164,7 +164,7 @@ def test_a_kernel_that_does_nothing_is_reached_and_leaves_nothing(
         assert not any(plane.any() for plane in frames.accumulators[0]._high.values())
         assert pair.recorded.sites[0].processor.used.name == backend
     assert fused_trial._proved == proved
-    assert dispatch.choose("beside", device=torch.device("cuda")).name == "portable"
+    assert dispatch.choose("maps_only", device=torch.device("cuda")).name == "portable"
 
 
 def test_a_kernel_that_does_nothing_and_is_not_called_is_an_error() -> None:
