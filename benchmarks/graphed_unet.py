@@ -133,7 +133,8 @@ class GraphedUNet:
             if not reads:
                 return None
             return [
-                [(grid.maps, grid.additions) for grid in image.grids] for image in recorder.read()
+                [(grid.maps, grid.additions) for grid in image.text.grids]
+                for image in recorder.read()
             ]
 
 

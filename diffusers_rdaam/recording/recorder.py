@@ -20,8 +20,6 @@ from diffusers_rdaam.attention.map_target import (
 )
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
-from diffusers_rdaam.attribution.queries import Queries
-from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import (
     ForeignThreadWarning,
     LayoutUnknownWarning,
@@ -37,17 +35,14 @@ from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, Heat
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
 from diffusers_rdaam.recording.encodings import TextTracker
 from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_error, silent_error
+from diffusers_rdaam.recording.image_record import ImageRecord
 from diffusers_rdaam.recording.memory.budget import price
 from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.records.queries import QueriesRecord
 from diffusers_rdaam.recording.records.self_attention import SelfAttentionRecord
 from diffusers_rdaam.recording.records.text import TextRecord
-from diffusers_rdaam.recording.records.vocabulary import (
-    EncodedText,
-    VocabularyEntry,
-    VocabularyRecord,
-)
+from diffusers_rdaam.recording.records.vocabulary import EncodedText, VocabularyRecord
 from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed, Waiting
 
 
@@ -483,40 +478,37 @@ class Recorder:
         self._bound.clear()
         return error
 
-    def read(self) -> list[ImageMaps]:
-        """What was recorded of each image, also in the middle of a run.
+    def read(self) -> list[ImageRecord]:
+        """What was recorded of each image, in their order, also in the middle of a run.
 
         Raises:
             NoAttributionError: the run did not call the denoiser or changed its input; a site lost
                 its processor during the run, or recorded nothing; the maps are not finite.
         """
         self._check()
-        found = self.text.read(CONDITIONAL, self.progress)
-        check_numbers(found, self.options)
-        return found
+        text = self._read_text(CONDITIONAL)
+        negative = self._read_text(NEGATIVE) if self.progress.negative_calls else None
+        own = None if self.own is None else self.own.read()
+        vocabulary = None if self.vocabulary is None else self.vocabulary.read()
+        queries = None if self.queries is None else self.queries.read(CONDITIONAL)
+        against = None if self.queries is None else self.queries.read(NEGATIVE)
+        return [
+            ImageRecord(
+                text=maps,
+                negative=None if negative is None else negative[index],
+                self_grids=() if own is None else own[index],
+                vocabulary=() if vocabulary is None else tuple(vocabulary[index]),
+                queries=None if queries is None else queries[index],
+                negative_queries=None if against is None else against[index],
+            )
+            for index, maps in enumerate(text)
+        ]
 
-    def read_negative(self) -> list[ImageMaps] | None:
-        """The same of the negative prompt; None where it is not kept or was not there.
-
-        Its steps are those of the prompt; at those without guidance it has no additions.
-        """
-        if self.progress.negative_calls == 0:
-            return None
-        found = self.text.read(NEGATIVE, self.progress)
-        check_numbers(found, self.options)
-        return found
-
-    def read_own(self) -> list[tuple[SelfGrid, ...]] | None:
-        """Each image's self-attention; None where it is not kept."""
-        return None if self.own is None else self.own.read()
-
-    def read_queries(self, branch: str = CONDITIONAL) -> list[Queries] | None:
-        """Each image's queries; None where they are not kept."""
-        return None if self.queries is None else self.queries.read(branch)
-
-    def read_vocabulary(self) -> list[list[VocabularyEntry]] | None:
-        """Each image's maps of the other texts, in their order; None where there are none."""
-        return None if self.vocabulary is None else self.vocabulary.read()
+    def _read_text(self, branch: str) -> list[ImageMaps]:
+        """The maps of a branch's text, one an image, checked to be probabilities."""
+        maps = self.text.read(branch, self.progress)
+        check_numbers(maps, self.options)
+        return maps
 
     def settle(self) -> None:
         """Look for lost processors now; what is installed later does not matter any more."""
