@@ -45,3 +45,16 @@ def test_offsets_over_31_bits(tmp_path, far, columns):
     mask = _far_mask(tmp_path / "mask", columns, far)
     check_attend(query, key, value, mask=mask)
     check_beside(query, key, mask=mask)
+
+
+@pytest.mark.parametrize("far", ["queries", "keys", "values"])
+def test_queries_keys_and_values_that_lie_far_apart_are_not_served(far):
+    shapes = {"queries": (1, 2, 3, 8), "keys": (1, 2, 5, 8), "values": (1, 2, 5, 8)}
+    given = {
+        name: torch.empty_strided(
+            shape, (0, 2**31 if name == far else 64, 8, 1), dtype=torch.float16, device="meta"
+        )
+        for name, shape in shapes.items()
+    }
+    why = fused.unserved(given["queries"], given["keys"], value=given["values"])
+    assert why == f"the {far} of one row lie more than 2**31 elements apart in memory"
