@@ -87,9 +87,21 @@ WRONG_MAPS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["none", "added", "chosen", "by position"])
-@pytest.mark.parametrize("key_heads", [1, 2])
-@pytest.mark.parametrize("columns", [20, 300])
+KINDS = ["none", "added", "chosen", "by position"]
+# Long texts take the interpreter ten seconds a call: two of them every time.
+LONG_IN_SHORT = {(1, "none"), (2, "by position")}
+RIGHT = [
+    pytest.param(
+        *(columns, heads, kind),
+        marks=[pytest.mark.slow] * (columns == 300 and (heads, kind) not in LONG_IN_SHORT),
+    )
+    for columns in (20, 300)
+    for heads in (1, 2)
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize(("columns", "key_heads", "kind"), RIGHT)
 def test_right_kernels_are_left_to_work(columns, key_heads, kind):
     query, key, value = inputs(columns, key_heads=key_heads)
     mask = None
