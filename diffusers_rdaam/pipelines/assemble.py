@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
+from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt, Word, encoders_of, labelled
 from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.record import RunInfo
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
