@@ -111,7 +111,7 @@ def _images(device: str) -> list[Row]:
     with sdpa_kernel(SDPBackend.MATH):
         other = _latents(stock)
     rows = []
-    for backend in ("portable", "beside", "auto"):
+    for backend in ("portable", "maps_only", "auto"):
         found, used = _recorded(backend, device)
         what = f"final latents after {STEPS} steps, backend={backend!r} (took {used})"
         rows.append(equality("backends", what, torch.equal(found, wanted)))

@@ -121,7 +121,7 @@ class GraphedUNet:
                     whole.unet(**whole.inputs)
                 return None
             template, buffers = whole.templates[name], self._buffers.get(name)
-            with Recorder(whole.pipe, whole.family, template, buffers) as recorder:
+            with Recorder(whole.pipe, whole.family, template.options, buffers) as recorder:
                 for _ in range(calls):
                     whole.unet(**whole.inputs)
             # An error while recording ends the record and not the call.
@@ -133,7 +133,8 @@ class GraphedUNet:
             if not reads:
                 return None
             return [
-                [(grid.maps, grid.additions) for grid in image.grids] for image in recorder.read()
+                [(grid.maps, grid.additions) for grid in image.text.grids]
+                for image in recorder.read()
             ]
 
 

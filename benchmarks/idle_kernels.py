@@ -84,8 +84,8 @@ def _taken_for_proved() -> Iterator[None]:
 # What is left out, by the name of the backend and in words.
 KINDS: dict[tuple[str, str], Callable[[], AbstractContextManager[Idle]]] = {
     ("portable", "a kernel that does nothing"): idle_portable,
-    ("beside", "a kernel that does nothing"): idle_triton,
-    ("beside", "a launcher that does nothing"): idle_launcher,
+    ("maps_only", "a kernel that does nothing"): idle_triton,
+    ("maps_only", "a launcher that does nothing"): idle_launcher,
 }
 
 

@@ -114,7 +114,7 @@ def bytes_kept(
     inputs = model.inputs(rows=2)
     before = live_bytes()
     kept = {}
-    with torch.no_grad(), Recorder(pipe, family, template, announce=announce) as recorder:
+    with torch.no_grad(), Recorder(pipe, family, template.options, announce=announce) as recorder:
         for call in range(1, calls[-1] + 1):
             unet(**inputs)
             if call in calls:

@@ -171,7 +171,7 @@ def recorded_pair(
     family = OneGrid(grid, images)
     install(family.sites(recorded), template)
     pipe = SimpleNamespace(denoiser=recorded, _num_timesteps=1)
-    with torch.no_grad(), Recorder(pipe, family, template) as recorder:
+    with torch.no_grad(), Recorder(pipe, family, template.options) as recorder:
         projected = (
             split(module, layer(given))
             for layer, given in ((module.to_q, states), (module.to_k, text))

@@ -12,7 +12,7 @@ from benchmarks.memory import live_bytes
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.families import DenoiserCall
 from diffusers_rdaam.families.unet import UNetFamily
@@ -71,8 +71,8 @@ def _queries(unet: Any) -> dict[str, Tensor]:
 
 
 def _record(unet: Any) -> tuple[QueriesRecord, str]:
-    template = RDAAMProcessor(keep="queries", budget=BUDGET)
-    record = QueriesRecord(SimpleNamespace(unet=unet), UNetFamily(), template)
+    options = RecordingOptions(keep=("queries",), budget=BUDGET)
+    record = QueriesRecord(SimpleNamespace(unet=unet), UNetFamily(), options)
     call = DenoiserCall(SD15.latent, 77, 1, 2, torch.device("cpu"))
     return record, record.begin(call, 1, STEPS, 0)
 

@@ -59,13 +59,13 @@ def _bytes(templates: dict[str, RDAAMProcessor]) -> list[Row]:
         told: list[str] = []
         kept = bytes_kept(unet, SD15, CALLS, template=template, steps=STEPS, announce=told.append)
         shape, frames = _shape(unet, template), _frames(template)
-        branches = 2 if template.keep_negative else 1
+        branches = 2 if template.options.keep_negative else 1
         # Every accumulator counts the additions of each site in four bytes.
         counts = 4 * len(shape.grids) * frames * branches
-        wanted = price(template, shape, frames) + counts
+        wanted = price(template.options, shape, frames) + counts
         # What every run costs is not announced.
-        more = template.keep or template.keep_negative
-        text = [price_text(template, shape, frames)] if more else []
+        more = template.options.axes or template.options.keep_negative
+        text = [price_text(template.options, shape, frames)] if more else []
         met = told == text and set(kept.values()) == {wanted}
         said = f"; told before the run: {told[0]}" if told else ""
         rows.append(
@@ -133,9 +133,9 @@ class _Call:
         shape: AccumulatorShape,
         inputs: dict[str, tuple[Tensor, Tensor]],
     ) -> None:
-        branches = ROWS if template.keep_negative else {"conditional": ROWS["conditional"]}
+        branches = ROWS if template.options.keep_negative else {"conditional": ROWS["conditional"]}
         buffers = {name: StepAccumulators(shape, _frames(template)) for name in branches}
-        accumulate = choose(template.backend, device=torch.device("cpu")).accumulate
+        accumulate = choose(template.options.backend, device=torch.device("cpu")).accumulate
         frames = []
         for index in range(_frames(template)):
             targets = {}
@@ -158,8 +158,8 @@ class _Call:
 
 def _shape(unet: Any, template: RDAAMProcessor) -> AccumulatorShape:
     pipe = SimpleNamespace(unet=unet)
-    return shape_for(template, UNetFamily(), pipe, SD15.latent, 1, TOKENS, device="cpu")
+    return shape_for(template.options, UNetFamily(), pipe, SD15.latent, 1, TOKENS, device="cpu")
 
 
 def _frames(template: RDAAMProcessor) -> int:
-    return STEPS if "steps" in template.keep else 1
+    return STEPS if "steps" in template.options.keep else 1

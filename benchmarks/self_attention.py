@@ -13,7 +13,7 @@ from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
 from diffusers_rdaam.attention.map_target import Branch, Target
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.families.unet import UNetFamily
@@ -38,9 +38,10 @@ BOX = (100, 100, 300, 300)
 def run(*, full: bool = False) -> list[Row]:
     """One image of 50 steps; five sites have the grid."""
     unet = unet_without_memory()
-    family, template = UNetFamily(), RDAAMProcessor(self_attention=True)
+    family, options = UNetFamily(), RecordingOptions(self_attention=True)
     sizes = {site.name: family.grid(site, SD15.latent) for site in family.self_sites(unet)}
-    (shape,) = own_shapes(template, sizes, 1, STEPS, 1_700_000, device="cpu")
+    places = dict.fromkeys(sizes, torch.device("cpu"))
+    (shape,) = own_shapes(options, sizes, 1, STEPS, 1_700_000, places=places)
     buffer = HeatMapAccumulator(shape)
     names = [name for name, _ in shape.grids]
     counts = 4 * len(names)

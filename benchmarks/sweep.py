@@ -155,7 +155,7 @@ def sweep(device: str, seconds: float, *, out: Path | None = None) -> list[Found
     large = device == "cuda"
     sites = (*sites_of(SD15), *sites_of(SDXL)) if large else TINY
     clock: Clock = DeviceClock(device, cold=COLD_BYTES) if large else ThreadClock()
-    cases = [Case(site, way) for site in sites for way in ("beside", "attend", "self-attention")]
+    cases = [Case(site, way) for site in sites for way in ("maps_only", "attend", "self-attention")]
     end, found = time.monotonic() + seconds, []
     for number, case in enumerate(cases):
         left = max(0.0, end - time.monotonic())

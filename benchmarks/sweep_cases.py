@@ -17,7 +17,7 @@ from diffusers_rdaam.kernels import blocks, fused, portable
 from diffusers_rdaam.kernels.blocks import Blocks
 from diffusers_rdaam.kernels.planes import read_planes
 
-Way = Literal["beside", "attend", "self-attention"]
+Way = Literal["maps_only", "attend", "self-attention"]
 # Half precision's rounding is far less, and a wrong kernel is off by far more: of probabilities,
 # and of outputs relative to the largest value.
 MAPS, OUTPUT = 1e-4, 1e-2
@@ -29,7 +29,7 @@ class Case:
 
     Args:
         site: where.
-        way: ``"beside"`` (the recorded row's maps), ``"attend"`` (both rows' output, and these
+        way: ``"maps_only"`` (the recorded row's maps), ``"attend"`` (both rows' output, and these
             maps), or ``"self-attention"`` (the image's maps of itself, with its log-sum-exp).
     """
 

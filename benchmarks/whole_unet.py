@@ -86,7 +86,7 @@ class WholeUNet:
             if name not in self.templates:
                 self._call(name)
                 return
-            with Recorder(self.pipe, self.family, self.templates[name]) as recorder:
+            with Recorder(self.pipe, self.family, self.templates[name].options) as recorder:
                 self._call(name)
             if recorder.calls != self.calls:
                 raise RuntimeError(f"{recorder.calls} of {self.calls} calls were recorded.")

@@ -59,12 +59,14 @@ _EXPORTS = {
     "PromptSwitchedWarning": "diffusers_rdaam.errors",
     "PromptTruncatedWarning": "diffusers_rdaam.errors",
     "Queries": "diffusers_rdaam.attribution.queries",
+    "QueryOptions": "diffusers_rdaam.attention.options",
     "RDAAMError": "diffusers_rdaam.errors",
     "RDAAMPipelineMixin": "diffusers_rdaam.pipelines.mixin",
     "RDAAMProcessor": "diffusers_rdaam.attention.processor",
     "RDAAMWarning": "diffusers_rdaam.errors",
     "RecordingError": "diffusers_rdaam.errors",
     "RecordingFailedWarning": "diffusers_rdaam.errors",
+    "RecordingOptions": "diffusers_rdaam.attention.options",
     "RegionError": "diffusers_rdaam.errors",
     "RegionWords": "diffusers_rdaam.attribution.region_words",
     "RepeatedWordWarning": "diffusers_rdaam.errors",
@@ -168,12 +170,14 @@ __all__ = [
     "PromptSwitchedWarning",
     "PromptTruncatedWarning",
     "Queries",
+    "QueryOptions",
     "RDAAMError",
     "RDAAMPipelineMixin",
     "RDAAMProcessor",
     "RDAAMWarning",
     "RecordingError",
     "RecordingFailedWarning",
+    "RecordingOptions",
     "RegionError",
     "RegionWords",
     "RepeatedWordWarning",
@@ -233,6 +237,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from diffusers_rdaam.attention.options import QueryOptions, RecordingOptions
     from diffusers_rdaam.attention.processor import (
         RDAAMProcessor,
     )

@@ -48,9 +48,9 @@ def check_backends(host: Host) -> Iterator[Row]:
     yield equality(NAME, "image, stock twice", np.array_equal(stock, again))
     reference = host.generate(host.recorded("reference").to(host.device))
     yield equality(NAME, "image, reference", np.array_equal(stock, reference.images))
-    for backend in ("auto", "portable", "beside"):
-        if backend == "beside" and (why := fused.unavailable(host.device)):
-            yield skipped("image and maps, beside", why)
+    for backend in ("auto", "portable", "maps_only"):
+        if backend == "maps_only" and (why := fused.unavailable(host.device)):
+            yield skipped("image and maps, maps_only", why)
             continue
         output = host.generate(host.recorded(backend).to(host.device))
         yield equality(NAME, f"image, {backend}", np.array_equal(stock, output.images))
@@ -78,9 +78,9 @@ def _fused(host: Host, stock: Any, reference: Any) -> Iterator[Row]:
 
 def check_processors(host: Host) -> Iterator[Row]:
     """What processors say of the kernel that they used, by each backend."""
-    for backend in ("auto", "portable", "beside", "fused"):
+    for backend in ("auto", "portable", "maps_only", "fused"):
         wanted = host.taken if backend == "auto" else backend
-        if backend in ("beside", "fused") and (why := fused.unavailable(host.device)):
+        if backend in ("maps_only", "fused") and (why := fused.unavailable(host.device)):
             yield skipped(f"kernel used, {backend}", why)
             continue
         pipe = host.recorded(backend).to(host.device)

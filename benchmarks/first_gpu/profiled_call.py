@@ -28,7 +28,7 @@ from diffusers_rdaam.recording.recorder import Recorder
 
 NAME = "profile"
 MODELS = {model.name: model for model in (SD15, SDXL)}
-BACKEND = "beside"
+BACKEND = "maps_only"
 RECORDING, SHARING = "attend_to_text", "fold_shares"
 COPY, WAIT = "Memcpy DtoH", "cudaStreamSynchronize"
 
@@ -92,7 +92,7 @@ def profiled(whole: WholeUNet, name: str, device: str) -> Profile:
     with torch.no_grad():
         if name == STOCK:
             return call_twice()
-        with Recorder(whole.pipe, whole.family, whole.templates[name]) as recorder:
+        with Recorder(whole.pipe, whole.family, whole.templates[name].options) as recorder:
             found = call_twice()
         if recorder.calls != 2:
             raise RuntimeError(f"{recorder.calls} of 2 calls were recorded.")

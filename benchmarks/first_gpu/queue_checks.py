@@ -83,7 +83,7 @@ def waits_row(what: str, stock: list[str], recorded: list[str]) -> Row:
 
 
 def check_graph_capture(host: Host) -> Iterator[Row]:
-    """The kernel beside in a CUDA graph, before it was proved and after."""
+    """The maps_only kernel in a CUDA graph, before it was proved and after."""
     if why := fused.unavailable(host.device):
         yield skipped("kernel in a CUDA graph", why)
         return
@@ -91,7 +91,7 @@ def check_graph_capture(host: Host) -> Iterator[Row]:
     scale = DIM**-0.5
 
     def add() -> str | None:
-        return operator.beside(query, key, high, low, scale=scale, count=count)
+        return operator.maps_only(query, key, high, low, scale=scale, count=count)
 
     # Products of torch's own set themselves up in the first call, which no graph can hold.
     portable.accumulate(query, key, torch.zeros_like(high), torch.zeros_like(low), scale=scale)

@@ -35,7 +35,7 @@ def all_systems() -> list[System]:
         Ours("portable, with self-attention", backend="portable", self_attention=True),
         Ours('portable, keep="queries"', backend="portable", keep="queries"),
         Ours('portable, keep="steps"', backend="portable", keep="steps"),
-        Ours("beside", backend="beside"),
+        Ours("maps_only", backend="maps_only"),
         Ours("fused", backend="fused"),
         Daam(),
         Rdaam(),

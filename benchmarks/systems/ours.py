@@ -17,14 +17,14 @@ from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.errors import RDAAMError
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
-from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.recording.installation import install, install_own, remember, restore
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.tokens.alignment import align
 
 # Queries of 50 steps at the size of SDXL stay below.
 BUDGET = 2**33
-ON_A_DEVICE = ("beside", "fused")
+ON_A_DEVICE = ("maps_only", "fused")
 
 
 class Ours(System):
@@ -66,7 +66,7 @@ class Ours(System):
         family, template = UNetFamily(), self._template()
         sites, own = family.sites(stage.unet), family.self_sites(stage.unet)
         before = remember((*sites, *own))
-        recorder = Recorder(stage.pipe, family, template)
+        recorder = Recorder(stage.pipe, family, template.options)
         try:
             install(sites, template)
             install_own(own, template)
@@ -82,17 +82,13 @@ class _Answers(Answers):
         self._attribution: Attribution | None = None
 
     def first(self) -> object:
-        maps = self._recorder.read()
+        records = self._recorder.read()
         tokenizer = self._stage.pipe.tokenizer
-        prompts = [align(tokenizer, text, TOKENS) for text in self._stage.prompts]
-        self._attribution = assemble(
-            maps,
-            prompts,
-            self._stage.size,
-            runs=[{} for _ in maps],
-            queries=self._recorder.read_queries(),
-            own=self._recorder.read_own(),
-        )[0]
+        contexts = [
+            ImageContext(align(tokenizer, text, TOKENS), self._stage.size, {})
+            for text in self._stage.prompts
+        ]
+        self._attribution = assemble(records, contexts)[0]
         return self.word(FIRST_WORD)
 
     def word(self, word: str) -> object:

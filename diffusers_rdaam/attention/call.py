@@ -98,8 +98,8 @@ def tell_why_apart(observer: Observer, why: str | None) -> None:
     choice = choice_of(observer)
     if why is None or choice is None or choice.attend is None or torch.compiler.is_compiling():
         return
-    if choice.used.name == "beside":
-        choice.used.tell("beside", why)
+    if choice.used.name == "maps_only":
+        choice.used.note("maps_only", why)
 
 
 def _why_apart(target: Target, query: Tensor, key: Tensor, value: Tensor) -> str | None:
@@ -141,5 +141,5 @@ def _in_one_pass(
     target.add_from(1, query, key, mask, scale)
     if not torch.compiler.is_compiling():
         # Of the branches after it the maps alone are made.
-        choice.used.tell(*told)
+        choice.used.note(*told)
     return attended

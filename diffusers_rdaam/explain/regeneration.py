@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
-from diffusers_rdaam.families.family import family_of, stock_class
+from diffusers_rdaam.families.registry import family_of, stock_class
 from diffusers_rdaam.geometry.region import Region, RegionLike, as_region
 from diffusers_rdaam.tokens.alignment import align_written
 

@@ -1,8 +1,7 @@
-"""Family: what recording must know of an architecture; and which family a pipeline is of."""
+"""Family: what recording must know of a model architecture."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +9,6 @@ import torch
 from torch import nn
 
 from diffusers_rdaam.attention.site import Site
-from diffusers_rdaam.errors import UnsupportedPipelineError
 
 
 @dataclass(frozen=True)
@@ -66,70 +64,3 @@ class Family(Protocol):
 
     def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the site's grid for a latent."""
-
-
-def family_of(pipe: Any, rows: Any = None) -> Family:
-    """The family of a pipeline, by its stock class.
-
-    Args:
-        pipe: of a class of diffusers, or derived from one.
-        rows: which rows of a call carry the prompt, where it is not the class that says so.
-
-    Raises:
-        UnsupportedPipelineError: none knows it, or it is known that it cannot be recorded.
-    """
-    from diffusers_rdaam.families.layouts import LAYOUTS
-    from diffusers_rdaam.families.rows import TwoCallLayout
-    from diffusers_rdaam.families.unet import UNetFamily
-
-    if rows is not None and isinstance(getattr(pipe, "unet", None), nn.Module):
-        return UNetFamily(rows)
-    stock = stock_class(type(pipe))
-    layout = None if stock is None else LAYOUTS.get(stock.__name__)
-    if layout is None:
-        raise unsupported(type(pipe).__name__, stock)
-    # Perturbed-attention guidance adds rows, whichever class it is mixed into.
-    perturbs = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
-    if perturbs and not layout.perturbs:
-        raise unsupported(type(pipe).__name__)
-    return UNetFamily(layout.fresh() if isinstance(layout, TwoCallLayout) else layout)
-
-
-def stock_class(cls: type) -> type | None:
-    """The pipeline class of diffusers that a class is, or descends from most closely.
-
-    Only this one decides: a class of diffusers may inherit from a supported one and call its
-    denoiser otherwise. By name, because importing every pipeline would cost seconds.
-    """
-    for base in cls.__mro__:
-        if {"_rdaam_watches", "_rdaam_records"} & base.__dict__.keys():
-            # A class of ours under the name of the one that it stands for.
-            continue
-        name = base.__name__
-        named = "Pipeline" in name and not name.endswith("Mixin")
-        if named and base.__module__.startswith("diffusers."):
-            return base
-    return None
-
-
-def unsupported(name: str, stock: type | None = None) -> UnsupportedPipelineError:
-    """The error for a pipeline that is not recorded: why, if that is known; else what is.
-
-    Args:
-        name: of the pipeline.
-        stock: its class of diffusers, where that is what makes it so.
-    """
-    from diffusers_rdaam.families.layouts import PIPELINES
-    from diffusers_rdaam.families.refused import REFUSED
-
-    reason = REFUSED.get("" if stock is None else stock.__name__)
-    if reason is not None:
-        return UnsupportedPipelineError(f"{name} cannot be recorded: {reason}.")
-    close = difflib.get_close_matches(name[:200], PIPELINES, n=3, cutoff=0.5)
-    nearest = f" Nearest: {', '.join(close)}." if close else ""
-    return UnsupportedPipelineError(
-        f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
-        "never guessed. Supported: Stable Diffusion 1, 2 and XL and others whose UNet attends to "
-        f"text, {len(PIPELINES)} classes of diffusers and those derived from them; the command "
-        f"rdaam env lists all.{nearest}"
-    )

@@ -18,18 +18,18 @@ from diffusers_rdaam.kernels.planes import add_to_planes
 from diffusers_rdaam.kernels.rows import recorded_rows
 from diffusers_rdaam.shapes import AttentionMask, Key, LogSums, Query, RecordedPlane
 
-Backend = Literal["auto", "portable", "beside", "fused", "reference"]
+Backend = Literal["auto", "portable", "maps_only", "fused", "reference"]
 
 
 @dataclass
 class KernelInUse:
-    """The kernel that the last call of a site took, by name, and why: for who asks afterwards."""
+    """The kernel that the last call of a site took, by name, and the reason for it."""
 
     name: str
     reason: str
 
-    def tell(self, name: str, reason: str) -> None:
-        """Note what a call takes."""
+    def note(self, name: str, reason: str) -> None:
+        """Note the kernel that a call takes, and why."""
         self.name, self.reason = name, reason
 
 
@@ -38,8 +38,8 @@ class KernelChoice:
     """A kernel for a site.
 
     Args:
-        name: ``"portable"``, ``"beside"``, ``"fused"`` or ``"reference"``; what was asked for, or
-            where that cannot run what takes its place.
+        name: ``"portable"``, ``"maps_only"``, ``"fused"`` or ``"reference"``; what was asked for,
+            or where that cannot run what takes its place.
         accumulate: adds maps beside an attention that somebody else computes.
         reason: one sentence on why it was taken.
         attend: of the fused kernel: computes the attention, and adds the maps in the same pass.
@@ -55,11 +55,11 @@ class KernelChoice:
     used: KernelInUse = field(default_factory=lambda: KernelInUse("", ""), compare=False)
 
     def __post_init__(self) -> None:
-        self.used.tell(self.name, self.reason)
+        self.used.note(self.name, self.reason)
 
 
 @dataclass(frozen=True)
-class _Beside:
+class _MapsOnly:
     """Triton's kernel for the maps alone, call by call where it serves; else the portable one."""
 
     used: KernelInUse
@@ -78,16 +78,16 @@ class _Beside:
         count: Tensor | None = None,
         first: int | None = None,
     ) -> None:
-        why = operator.beside(
+        why = operator.maps_only(
             query, key, high, low, mask=mask, scale=scale, lse=lse, count=count, first=first
         )
         # Compiled code keeps to tensors: an attribute that it sets would be one more guard.
         if torch.compiler.is_compiling():
             return
         if why is not None:
-            self.used.tell("portable", why)
-        elif self.used.name != "beside" or self.used.reason != self.reason:
-            self.used.tell("beside", self.reason)
+            self.used.note("portable", why)
+        elif self.used.name != "maps_only" or self.used.reason != self.reason:
+            self.used.note("maps_only", self.reason)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class _InOnePass:
             return operator.attend(*arguments, **named)
         output, why = operator.attend_or_why(*arguments, **named)
         if why is None:
-            self.used.tell("fused", self.reason)
+            self.used.note("fused", self.reason)
         else:
-            self.used.tell("portable", why)
+            self.used.note("portable", why)
         return output
 
 
@@ -139,7 +139,7 @@ def _accumulate_reference(
 def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> KernelChoice:
     """The kernel for ``backend`` on ``device``; a choice belongs to one site.
 
-    ``"auto"`` takes what leaves the image bit-identical: Triton's ``"beside"`` on a CUDA device,
+    ``"auto"`` takes what leaves the image bit-identical: Triton's ``"maps_only"`` on a CUDA device,
     else ``"portable"``. ``"fused"`` reads queries and keys once, and its image differs from the
     stock one by rounding; so it is taken only where it is asked for. Where Triton's kernels cannot
     run, or do not serve a call, the portable one takes their place, and the choice tells why.
@@ -155,7 +155,8 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
     """
     if backend not in get_args(Backend):
         choices = ", ".join(repr(name) for name in get_args(Backend))
-        raise InputError(f"{backend!r} is not a backend. Backends: {choices}.")
+        renamed = " It is called 'maps_only' now." if backend == "beside" else ""
+        raise InputError(f"{backend!r} is not a backend. Backends: {choices}.{renamed}")
     where = f" on {device.type}" if device is not None else ""
     if backend == "reference":
         if device is not None and not _has_float64(device):
@@ -174,7 +175,7 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
         asked = "Triton's kernels" if backend == "auto" else repr(backend)
         return KernelChoice("portable", operator.accumulate, f"{asked} cannot run{where}: {why}")
     if backend == "auto":
-        return _with_triton("beside", "one launch, and the image stays as it is, bit for bit")
+        return _with_triton("maps_only", "one launch, and the image stays as it is, bit for bit")
     return _with_triton(backend, f"asked for{where}")
 
 
@@ -183,7 +184,7 @@ def trial_bytes(choice: KernelChoice) -> int:
 
     Of Triton's; see :mod:`diffusers_rdaam.kernels.fused_trial`.
     """
-    if choice.name not in ("beside", "fused"):
+    if choice.name not in ("maps_only", "fused"):
         return 0
     from diffusers_rdaam.kernels.fused_trial import MOST_BYTES
 
@@ -216,7 +217,7 @@ def warn_of_another(backend: Backend, choice: KernelChoice) -> None:
 def _with_triton(name: str, reason: str) -> KernelChoice:
     used = KernelInUse(name, reason)
     attend = _InOnePass(used, reason) if name == "fused" else None
-    return KernelChoice(name, _Beside(used, reason), reason, attend, wants_lse=True, used=used)
+    return KernelChoice(name, _MapsOnly(used, reason), reason, attend, wants_lse=True, used=used)
 
 
 def _unavailable(device: torch.device | None) -> str | None:

@@ -41,7 +41,7 @@ def accumulate(
     _portable(*arguments) if torch.compiler.is_compiling() else _run_portable(*arguments)
 
 
-def beside(
+def maps_only(
     query: Tensor,
     key: Tensor,
     high: Tensor,
@@ -60,9 +60,9 @@ def beside(
     """
     arguments = (query, key, high, low, mask, scale, lse, count, first)
     if torch.compiler.is_compiling():
-        _beside(*arguments)
+        _maps_only(*arguments)
         return None
-    return _run_beside(*arguments)
+    return _run_maps_only(*arguments)
 
 
 def attend(
@@ -125,7 +125,7 @@ def attend_or_why(
     output = F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, scale=scale, **grouped
     )
-    _run_beside(query, key, high, low, mask, scale, None, count, first)
+    _run_maps_only(query, key, high, low, mask, scale, None, count, first)
     return output.transpose(1, 2).contiguous().transpose(1, 2), why
 
 
@@ -152,7 +152,7 @@ def _run_portable(
     )
 
 
-def _run_beside(
+def _run_maps_only(
     query: Tensor,
     key: Tensor,
     high: Tensor,
@@ -213,8 +213,8 @@ def _first_line(error: Exception) -> str:
     return first
 
 
-def _run_beside_silently(*arguments: Any) -> None:
-    _run_beside(*arguments)
+def _run_maps_only_silently(*arguments: Any) -> None:
+    _run_maps_only(*arguments)
 
 
 _portable = torch.library.custom_op(
@@ -223,9 +223,9 @@ _portable = torch.library.custom_op(
     mutates_args=("high", "low", "count"),
     schema=_ACCUMULATE,
 )
-_beside = torch.library.custom_op(
-    "diffusers_rdaam::beside",
-    _run_beside_silently,
+_maps_only = torch.library.custom_op(
+    "diffusers_rdaam::maps_only",
+    _run_maps_only_silently,
     mutates_args=("high", "low", "count"),
     schema=_ACCUMULATE,
 )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BatchEncoding
 
-from diffusers_rdaam.families.family import stock_class
+from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.open_vocabulary.encode import embeddings_of
 from diffusers_rdaam.tokens.column_layouts import Layout
 

@@ -3,86 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt, Word, encoders_of, labelled
-from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.record import RunInfo
-from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.announce import warn
-from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps
-from diffusers_rdaam.recording.records.vocabulary import VocabularyEntry
+from diffusers_rdaam.recording.image_record import ImageRecord
 
 
-def assemble(
-    maps: Sequence[ImageMaps],
-    prompts: Sequence[Prompt],
-    size: tuple[int, int],
-    *,
-    runs: Sequence[RunInfo],
-    pictures: Sequence[Image.Image] | None = None,
-    negative: Sequence[ImageMaps] | None = None,
-    negative_prompts: Sequence[Prompt] = (),
-    masks: Sequence[Mask | None] | None = None,
-    queries: Sequence[Queries] | None = None,
-    negative_queries: Sequence[Queries] | None = None,
-    vocabulary: Sequence[Sequence[VocabularyEntry]] | None = None,
-    own: Sequence[tuple[SelfGrid, ...]] | None = None,
-) -> list[Attribution]:
-    """One attribution an image.
+@dataclass(frozen=True, eq=False)
+class ImageContext:
+    """What the maps of an image do not say about it.
 
     Args:
-        maps, prompts, runs, pictures, masks: of each image.
-        size: height and width of the images in pixels.
-        negative, negative_prompts: of the negative prompt, where it was kept.
-        queries, negative_queries: of each image, where they were kept.
-        vocabulary: of each image, what was recorded of every text of it.
-        own: each image's self-attention, where it was kept.
+        prompt: whose columns the maps have.
+        size: height and width of the image in pixels.
+        run: the facts of the run that the attribution carries.
+        negative_prompt: whose columns the negative maps have; needed where these were recorded.
+        picture: the image, where it was decoded.
+        mask: the region that was painted anew, where there was one.
     """
-    for prompt in dict.fromkeys(prompts):
+
+    prompt: Prompt
+    size: tuple[int, int]
+    run: RunInfo
+    negative_prompt: Prompt | None = None
+    picture: Image.Image | None = None
+    mask: Mask | None = None
+
+
+def assemble(records: Sequence[ImageRecord], contexts: Sequence[ImageContext]) -> list[Attribution]:
+    """One attribution an image, from what was recorded of it and what else is known of it."""
+    for prompt in dict.fromkeys(context.prompt for context in contexts):
         _warn_of_lost_words(prompt)
-    against: list[Attribution | None] = [None] * len(maps)
-    if negative is not None:
-        against = [
-            Attribution(
-                prompt=negative_prompts[index],
-                grids=part.grids,
-                image_size=size,
-                run=runs[index],
-                kept=part.kept,
-                queries=None if negative_queries is None else negative_queries[index],
-            )
-            for index, part in enumerate(negative)
-        ]
     return [
-        Attribution(
-            prompt=prompts[index],
-            grids=part.grids,
-            image_size=size,
-            image=None if pictures is None else pictures[index],
-            run=runs[index],
-            kept=part.kept,
-            negative_attribution=against[index],
-            mask=None if masks is None else masks[index],
-            queries=None if queries is None else queries[index],
-            vocabulary={
-                entry.prompt.text or "": Attribution(
-                    prompt=entry.prompt,
-                    grids=entry.grids,
-                    image_size=size,
-                    image=None if pictures is None else pictures[index],
-                    run=runs[index],
-                )
-                for entry in (() if vocabulary is None else vocabulary[index])
-            },
-            self_grids=() if own is None else own[index],
-        )
-        for index, part in enumerate(maps)
+        _attribution(record, context) for record, context in zip(records, contexts, strict=True)
     ]
+
+
+def _attribution(record: ImageRecord, context: ImageContext) -> Attribution:
+    return Attribution(
+        prompt=context.prompt,
+        grids=record.text.grids,
+        image_size=context.size,
+        image=context.picture,
+        run=context.run,
+        kept=record.text.kept,
+        negative_attribution=_negative(record, context),
+        mask=context.mask,
+        queries=record.queries,
+        vocabulary={
+            entry.prompt.text or "": Attribution(
+                prompt=entry.prompt,
+                grids=entry.grids,
+                image_size=context.size,
+                image=context.picture,
+                run=context.run,
+            )
+            for entry in record.vocabulary
+        },
+        self_grids=record.self_grids,
+    )
+
+
+def _negative(record: ImageRecord, context: ImageContext) -> Attribution | None:
+    """The attribution of the negative prompt; None where its maps were not recorded."""
+    if record.negative is None:
+        return None
+    assert context.negative_prompt is not None
+    return Attribution(
+        prompt=context.negative_prompt,
+        grids=record.negative.grids,
+        image_size=context.size,
+        run=context.run,
+        kept=record.negative.kept,
+        queries=record.negative_queries,
+    )
 
 
 def _warn_of_lost_words(prompt: Prompt) -> None:

@@ -12,7 +12,7 @@ from diffusers.pipelines.auto_pipeline import (
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
 )
 
-from diffusers_rdaam.families.family import stock_class, unsupported
+from diffusers_rdaam.families.registry import stock_class, unsupported
 from diffusers_rdaam.pipelines import (
     controlnet,
     controlnet_union,

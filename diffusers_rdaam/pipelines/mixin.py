@@ -26,7 +26,7 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import Family, family_of
-from diffusers_rdaam.families.family import stock_class
+from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.query import query, query_maps
 from diffusers_rdaam.pipelines.output import only
@@ -111,7 +111,7 @@ class RDAAMPipelineMixin:
         return None if self._rdaam_session is None else self._rdaam_session.guided
 
     @property
-    def _rdaam_options(self) -> RDAAMProcessor | None:
+    def _rdaam_next_template(self) -> RDAAMProcessor | None:
         """The template with the options of the next run; None where recording is off."""
         # Made anew: an option that somebody sets on one is no other pipeline's.
         return RDAAMProcessor() if self._rdaam_template is _DEFAULT else self._rdaam_template
@@ -197,7 +197,7 @@ class RDAAMPipelineMixin:
         if ours:
             return ours[0]
         # A tapped processor has no options of its own.
-        return (self._rdaam_options or RDAAMProcessor()) if processors else None
+        return (self._rdaam_next_template or RDAAMProcessor()) if processors else None
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -262,12 +262,14 @@ class RDAAMPipelineMixin:
             images: prompts times images a prompt.
             columns: length of the text embedding.
         """
-        template = self._rdaam_options
+        template = self._rdaam_next_template
         if template is None:
             return 0
         factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
         latent = (height // factor, width // factor)
-        return run_bytes(self, template, latent, steps=steps, images=images, columns=columns)
+        return run_bytes(
+            self, template.options, latent, steps=steps, images=images, columns=columns
+        )
 
     def _rdaam_prepare(self, family: Family, undo: ExitStack) -> NoAttributionError | None:
         """See that processors that record are in place; the reason why not, if they cannot be.
@@ -275,7 +277,7 @@ class RDAAMPipelineMixin:
         Those that the user has set stay; others are there for the time of ``undo`` only.
         """
         self._rdaam_take_unbound(family)
-        template = self._rdaam_options
+        template = self._rdaam_next_template
         if template is None:
             return NoAttributionError(_SWITCHED_OFF)
         denoiser = family.denoiser(self)
@@ -316,7 +318,7 @@ class RDAAMPipelineMixin:
                 "switch recording off, use pipe.set_attn_processor(AttnProcessor2_0()).",
                 ProcessorWarning,
             )
-        if self._rdaam_template.self_attention:
+        if self._rdaam_template.options.self_attention:
             # A child for each site once, not once a run: a compiled denoiser would compile again.
             install_own(replaced(own_sites), self._rdaam_template)
 

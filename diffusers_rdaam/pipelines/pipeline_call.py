@@ -25,10 +25,10 @@ from diffusers_rdaam.errors import (
 )
 from diffusers_rdaam.families import check_arguments, images_of
 from diffusers_rdaam.geometry.region import Mask
-from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.given_text import prompts_for
 from diffusers_rdaam.recording.encodings import Encodings, Texts, second_texts
-from diffusers_rdaam.recording.progress import NEGATIVE
+from diffusers_rdaam.recording.image_record import ImageRecord
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.tokens.alignment import prompt_of
 
@@ -90,41 +90,51 @@ class PipelineCall:
         Raises:
             RDAAMError: nothing was recorded, or not of the whole run.
         """
-        maps = self.recorder.read()
+        records = self.recorder.read()
         if result is not None:
             self._check_whole()
-            self._check_count(len(maps), result)
-        negative = self.recorder.read_negative()
-        assert self.recorder.shape is not None and self.recorder.latent_size is not None
-        prompts = self._prompts(len(maps))
-        against = self._negative_prompts(len(maps)) if negative is not None else []
-        pictures = self._pictures(result, len(maps))
-        factor = getattr(self.pipe, "vae_scale_factor", 8)
-        size = tuple(side * factor for side in self.recorder.latent_size)
-        if pictures is not None:
-            size = pictures[0].size[::-1]
-        attributions = assemble(
-            maps,
-            prompts,
-            (size[0], size[1]),
-            pictures=pictures,
-            runs=[self._facts(index) for index in range(len(maps))],
-            negative=negative,
-            negative_prompts=against,
-            masks=self._masks(len(maps), (size[0], size[1])),
-            queries=self.recorder.read_queries(),
-            negative_queries=self.recorder.read_queries(NEGATIVE),
-            vocabulary=self.recorder.read_vocabulary(),
-            own=self.recorder.read_own(),
-        )
+            self._check_count(len(records), result)
+        prompts = self._prompts(len(records))
+        attributions = assemble(records, self._contexts(records, prompts, result))
         texts = self.recorder.progress.texts
-        if len(set(texts)) == 1 or "steps" not in self.recorder.template.keep:
+        if len(set(texts)) == 1 or "steps" not in self.recorder.options.keep:
             return attributions
         by_text = self._prompts_of_texts(prompts)
         return [
             split_by_prompt(one, texts, {text: found[i] for text, found in by_text.items()})
             for i, one in enumerate(attributions)
         ]
+
+    def _contexts(
+        self, records: list[ImageRecord], prompts: list[Prompt], result: Any
+    ) -> list[ImageContext]:
+        """What is known of each image beyond its maps."""
+        images = len(records)
+        against = self._negative_prompts(images) if records[0].negative is not None else None
+        pictures = self._pictures(result, images)
+        size = self._image_size(pictures)
+        masks = self._masks(images, size)
+        return [
+            ImageContext(
+                prompt=prompts[index],
+                size=size,
+                run=self._facts(index),
+                negative_prompt=None if against is None else against[index],
+                picture=None if pictures is None else pictures[index],
+                mask=None if masks is None else masks[index],
+            )
+            for index in range(images)
+        ]
+
+    def _image_size(self, pictures: list[Image.Image] | None) -> tuple[int, int]:
+        """Height and width in pixels: of the images, or where there are none by the latent's."""
+        if pictures is not None:
+            width, height = pictures[0].size
+            return height, width
+        assert self.recorder.latent_size is not None
+        factor = getattr(self.pipe, "vae_scale_factor", 8)
+        height, width = self.recorder.latent_size
+        return height * factor, width * factor
 
     def _prompts_of_texts(self, first: list[Prompt]) -> dict[int, list[Prompt]]:
         """For each text of a run in which the prompt was exchanged, the prompt of each image."""
@@ -355,7 +365,7 @@ class PipelineCall:
     def _unread_negative(self) -> dict[str, bool]:
         """That a negative prompt was to be kept and had no rows; for who asks for it."""
         recorder = self.recorder
-        asked = recorder.template.keep_negative and not recorder.progress.negative_calls
+        asked = recorder.options.keep_negative and not recorder.progress.negative_calls
         return {"keep_negative": True} if asked else {}
 
     def _facts(self, index: int) -> RunInfo:

@@ -20,11 +20,10 @@ from diffusers_rdaam.errors import (
 )
 from diffusers_rdaam.families.guiders import guider_layout
 from diffusers_rdaam.families.unet import UNetFamily
-from diffusers_rdaam.pipelines.assemble import assemble
+from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.announce import tell, warn
 from diffusers_rdaam.recording.installation import install_for_run
-from diffusers_rdaam.recording.progress import NEGATIVE
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.tokens.alignment import align
 from diffusers_rdaam.tokens.chatglm import is_chatglm
@@ -69,27 +68,25 @@ class DenoiserRecording:
             NoAttributionError: the denoiser was not called, or recording it failed.
             InputError: the prompts do not fit the rows or the columns.
         """
-        maps, negative = self._recorder.read(), self._recorder.read_negative()
-        assert self._recorder.shape is not None and self._recorder.latent_size is not None
+        records = self._recorder.read()
+        assert self._recorder.latent_size is not None
         height, width = self._recorder.latent_size
-        return assemble(
-            maps,
-            self._prompts(self._given.prompt, len(maps)),
-            self._given.image_size or (height * 8, width * 8),
-            runs=[
-                {
+        prompts = self._prompts(self._given.prompt, len(records))
+        against = self._prompts(self._given.negative_prompt, len(records))
+        contexts = [
+            ImageContext(
+                prompt=prompts[index],
+                size=self._given.image_size or (height * 8, width * 8),
+                run={
                     "denoiser": type(self._recorder.denoiser).__name__,
                     "image_index": index,
                     "denoiser_calls": self._recorder.calls,
-                }
-                for index in range(len(maps))
-            ],
-            negative=negative,
-            negative_prompts=self._prompts(self._given.negative_prompt, len(maps)),
-            queries=self._recorder.read_queries(),
-            negative_queries=self._recorder.read_queries(NEGATIVE),
-            own=self._recorder.read_own(),
-        )
+                },
+                negative_prompt=against[index],
+            )
+            for index in range(len(records))
+        ]
+        return assemble(records, contexts)
 
     @property
     def attribution(self) -> Attribution:
@@ -197,7 +194,9 @@ def record_denoiser(
             "UNets of diffusers with spatial transformers have."
         )
     template = processor or RDAAMProcessor()
-    recorder = Recorder(subject, family, template, announce=lambda text: tell(text, subject))
+    recorder = Recorder(
+        subject, family, template.options, announce=lambda text: tell(text, subject)
+    )
     filled = CallContext(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
     undo = ExitStack()
     with undo:

@@ -119,7 +119,7 @@ class Session:
         self.recorder = recorder = Recorder(
             pipe,
             self.family,
-            pipe._rdaam_options,
+            pipe._rdaam_next_template.options,
             pipe._rdaam_buffers,
             announce=pipe._rdaam_announce,
             vocabulary=texts,
@@ -256,7 +256,7 @@ def recorded_call(
             if why is None:
                 # Somebody's own __call__ may take **kwargs, which are not bound by name.
                 session.start(undo, bound.arguments | kwargs, vocabulary, is_stock=is_stock)
-            elif pipe._rdaam_options is not None:
+            elif pipe._rdaam_next_template is not None:
                 warn(f"This run is not recorded. {why}", why.warning)
             # Not in a ``try`` of its own: no handler covers that line of bytecode.
             undo.callback(pipe._rdaam_take_buffers, session.recorder)

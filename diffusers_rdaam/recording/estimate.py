@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.families import family_of
 from diffusers_rdaam.kernels.dispatch import choose, trial_bytes
 from diffusers_rdaam.recording.memory.budget import price
@@ -18,7 +18,7 @@ from diffusers_rdaam.recording.site_devices import devices_of
 
 def run_bytes(
     pipe: Any,
-    template: RDAAMProcessor,
+    options: RecordingOptions,
     latent_size: tuple[int, int],
     *,
     steps: int,
@@ -31,7 +31,7 @@ def run_bytes(
 
     Args:
         pipe: a pipeline of a known family.
-        template: with its options.
+        options: of the run.
         latent_size: height and width of the latent.
         steps, images, columns: denoiser calls, images in all, length of the text embedding.
     """
@@ -39,13 +39,13 @@ def run_bytes(
     denoiser = family.denoiser(pipe)
     # Where the sample will be, as far as that is told: sites elsewhere have planes of their own.
     sample = torch.device(getattr(pipe, "_execution_device", "meta"))
-    shape = shape_for(template, family, pipe, latent_size, images, columns, device=sample)
-    wanted = price(template, shape, steps if "steps" in template.keep else 1)
-    if template.self_attention:
+    shape = shape_for(options, family, pipe, latent_size, images, columns, device=sample)
+    wanted = price(options, shape, steps if "steps" in options.keep else 1)
+    if options.self_attention:
         sites = family.self_sites(denoiser)
         sizes = {site.name: family.grid(site, latent_size) for site in sites}
         places = devices_of(denoiser, sites, sample)
-        own = own_shapes(template, sizes, images, steps, wanted, places=places)
+        own = own_shapes(options, sizes, images, steps, wanted, places=places)
         wanted += sum(shape.nbytes for shape in own)
-    wanted += device_bytes(template, family, denoiser, latent_size, images, steps)
-    return wanted + trial_bytes(choose(template.backend, device=sample))
+    wanted += device_bytes(options, family, denoiser, latent_size, images, steps)
+    return wanted + trial_bytes(choose(options.backend, device=sample))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import (
     ForeignThreadWarning,
@@ -68,7 +68,7 @@ def silent_error(text: TextRecord, progress: Progress) -> NoAttributionError | N
     )
 
 
-def check_numbers(images: Sequence[ImageMaps], template: RDAAMProcessor) -> None:
+def check_numbers(images: Sequence[ImageMaps], options: RecordingOptions) -> None:
     """See that what was recorded are probabilities.
 
     Raises:
@@ -76,7 +76,7 @@ def check_numbers(images: Sequence[ImageMaps], template: RDAAMProcessor) -> None
             leave columns that sum to less than 1.
     """
     # A single plane rounds away up to some per cent of its sums.
-    least = 0.999 if template.storage == "fp16-pair" else 0.9
+    least = 0.999 if options.precision == "fp16-pair" else 0.9
     for image in images:
         for grid in image.grids:
             sums = grid.maps.sum(dim=0)

@@ -87,7 +87,7 @@ def install_own(
 
     The others stay as they are: pipelines put processors of their own on some of them.
     """
-    if template.self_attention:
+    if template.options.self_attention:
         chosen = [site for site in sites if is_recordable(site)]
         install(chosen, template, undo, earlier=earlier)
     else:
@@ -119,7 +119,7 @@ def install_for_run(
     undo.callback(by_force.close)
     undo.callback(_restore_gently, remember((*sites, *own_sites)), by_force)
     install(sites, template, by_force, earlier=earlier)
-    if template.self_attention:
+    if template.options.self_attention:
         install_own(own_sites, template, by_force, earlier=earlier)
 
 

@@ -18,10 +18,8 @@ from diffusers_rdaam.attention.map_target import (
     RecordingProcessor,
     without_frames,
 )
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
-from diffusers_rdaam.attribution.queries import Queries
-from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import (
     ForeignThreadWarning,
     LayoutUnknownWarning,
@@ -37,17 +35,14 @@ from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, Heat
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
 from diffusers_rdaam.recording.encodings import TextTracker
 from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_error, silent_error
+from diffusers_rdaam.recording.image_record import ImageRecord
 from diffusers_rdaam.recording.memory.budget import price
 from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.records.queries import QueriesRecord
 from diffusers_rdaam.recording.records.self_attention import SelfAttentionRecord
 from diffusers_rdaam.recording.records.text import TextRecord
-from diffusers_rdaam.recording.records.vocabulary import (
-    EncodedText,
-    VocabularyEntry,
-    VocabularyRecord,
-)
+from diffusers_rdaam.recording.records.vocabulary import EncodedText, VocabularyRecord
 from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed, Waiting
 
 
@@ -74,7 +69,7 @@ class Recorder:
     Args:
         pipe: whose properties tell the layout of a call; read at every call.
         family: of the pipeline.
-        template: the options; its children must be installed.
+        options: of the run; processors that record must be installed.
         buffers: of an earlier run; used again where they have the same shape.
         announce: is told the price of what is kept apart, before the first step.
         vocabulary: other texts whose maps are recorded with the prompt's.
@@ -84,13 +79,13 @@ class Recorder:
         self,
         pipe: Any,
         family: Family,
-        template: RDAAMProcessor,
+        options: RecordingOptions,
         buffers: Buffers | None = None,
         announce: Callable[[str], None] | None = None,
         vocabulary: Sequence[EncodedText] = (),
     ) -> None:
         self.pipe = pipe
-        self.template = template
+        self.options = options
         self.announce = announce
         self.denoiser = family.denoiser(pipe)
         # Whether calls count that are made now; a session has it off outside of the stock call.
@@ -106,14 +101,14 @@ class Recorder:
         self._begin_afresh(family, buffers or Buffers(), waits=False)
 
     def _begin_afresh(self, family: Family, buffers: Buffers, *, waits: bool) -> None:
-        pipe, template = self.pipe, self.template
+        pipe, options = self.pipe, self.options
         self.family = family
-        self.text = TextRecord(pipe, family, template, buffers.text)
-        own = template.self_attention
-        self.own = SelfAttentionRecord(pipe, family, template, buffers.own) if own else None
-        self.queries = QueriesRecord(pipe, family, template) if template.queries else None
+        self.text = TextRecord(pipe, family, options, buffers.text)
+        own = options.self_attention
+        self.own = SelfAttentionRecord(pipe, family, options, buffers.own) if own else None
+        self.queries = QueriesRecord(pipe, family, options) if options.queries else None
         self.vocabulary = (
-            VocabularyRecord(pipe, family, template, self._vocabulary) if self._vocabulary else None
+            VocabularyRecord(pipe, family, options, self._vocabulary) if self._vocabulary else None
         )
         self.progress = Progress()
         self.texts = TextTracker()
@@ -293,7 +288,7 @@ class Recorder:
     def _record(self, call: DenoiserCall) -> None:
         """Point every site to the buffers of this call."""
         rows: RowsOf = {CONDITIONAL: (call.start, call.stop)}
-        if self.template.keep_negative:
+        if self.options.keep_negative:
             rows[NEGATIVE] = call.negative or (0, 0)
         rows = {branch: part for branch, part in rows.items() if part[1] > part[0]}
         if not rows:
@@ -329,7 +324,7 @@ class Recorder:
     def _is_of_another_prompt(self, text: int) -> bool:
         """The maps of two prompts are never added: a column would stand for two words."""
         first = self.progress.texts[0] if self.progress.texts else text
-        return text != first and "steps" not in self.template.keep
+        return text != first and "steps" not in self.options.keep
 
     @property
     def first_text(self) -> torch.Tensor | None:
@@ -434,7 +429,7 @@ class Recorder:
         calls = expected_calls(self.pipe)
         told = [self.text.begin(call, images, calls)]
         assert self.shape is not None
-        spent = price(self.template, self.shape, len(self.text.buffers[CONDITIONAL].accumulators))
+        spent = price(self.options, self.shape, len(self.text.buffers[CONDITIONAL].accumulators))
         for record in (self.vocabulary, self.own, self.queries):
             if record is not None:
                 told.append(record.begin(call, images, calls, spent))
@@ -483,40 +478,37 @@ class Recorder:
         self._bound.clear()
         return error
 
-    def read(self) -> list[ImageMaps]:
-        """What was recorded of each image, also in the middle of a run.
+    def read(self) -> list[ImageRecord]:
+        """What was recorded of each image, in their order, also in the middle of a run.
 
         Raises:
             NoAttributionError: the run did not call the denoiser or changed its input; a site lost
                 its processor during the run, or recorded nothing; the maps are not finite.
         """
         self._check()
-        found = self.text.read(CONDITIONAL, self.progress)
-        check_numbers(found, self.template)
-        return found
+        text = self._read_text(CONDITIONAL)
+        negative = self._read_text(NEGATIVE) if self.progress.negative_calls else None
+        own = None if self.own is None else self.own.read()
+        vocabulary = None if self.vocabulary is None else self.vocabulary.read()
+        queries = None if self.queries is None else self.queries.read(CONDITIONAL)
+        against = None if self.queries is None else self.queries.read(NEGATIVE)
+        return [
+            ImageRecord(
+                text=maps,
+                negative=None if negative is None else negative[index],
+                self_grids=() if own is None else own[index],
+                vocabulary=() if vocabulary is None else tuple(vocabulary[index]),
+                queries=None if queries is None else queries[index],
+                negative_queries=None if against is None else against[index],
+            )
+            for index, maps in enumerate(text)
+        ]
 
-    def read_negative(self) -> list[ImageMaps] | None:
-        """The same of the negative prompt; None where it is not kept or was not there.
-
-        Its steps are those of the prompt; at those without guidance it has no additions.
-        """
-        if self.progress.negative_calls == 0:
-            return None
-        found = self.text.read(NEGATIVE, self.progress)
-        check_numbers(found, self.template)
-        return found
-
-    def read_own(self) -> list[tuple[SelfGrid, ...]] | None:
-        """Each image's self-attention; None where it is not kept."""
-        return None if self.own is None else self.own.read()
-
-    def read_queries(self, branch: str = CONDITIONAL) -> list[Queries] | None:
-        """Each image's queries; None where they are not kept."""
-        return None if self.queries is None else self.queries.read(branch)
-
-    def read_vocabulary(self) -> list[list[VocabularyEntry]] | None:
-        """Each image's maps of the other texts, in their order; None where there are none."""
-        return None if self.vocabulary is None else self.vocabulary.read()
+    def _read_text(self, branch: str) -> list[ImageMaps]:
+        """The maps of a branch's text, one an image, checked to be probabilities."""
+        maps = self.text.read(branch, self.progress)
+        check_numbers(maps, self.options)
+        return maps
 
     def settle(self) -> None:
         """Look for lost processors now; what is installed later does not matter any more."""

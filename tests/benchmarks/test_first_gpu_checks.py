@@ -98,11 +98,11 @@ def test_a_changed_image_is_found(host: Host, monkeypatch: pytest.MonkeyPatch):
 def test_another_kernel_than_the_one_that_is_wanted_is_found(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Host, "taken", "beside")
+    monkeypatch.setattr(Host, "taken", "maps_only")
     found = [row for row in check_processors(host) if row.status == "FAIL"]
     assert [row.what for row in found] == ["kernel used, auto"]
     assert found[0].measured == "portable (tiles of image positions on cpu)"
-    assert found[0].goal == "beside at every site"
+    assert found[0].goal == "maps_only at every site"
 
 
 class Growing(Host):
@@ -166,12 +166,12 @@ def test_waits_that_stock_has_as_well_are_not_recordings():
 
 @pytest.mark.parametrize("added", [0, 2])
 def test_sums_of_a_graph_that_are_wrong_are_found(monkeypatch: pytest.MonkeyPatch, added: int):
-    right = operator.beside
+    right = operator.maps_only
 
     def wrong(*given: Any, **options: Any) -> str | None:
         return [right(*given, **options) for _ in range(added)][-1] if added else None
 
-    monkeypatch.setattr(operator, "beside", wrong)
+    monkeypatch.setattr(operator, "maps_only", wrong)
     found = failed(queue_checks.check_graph_capture(Host(CPU, tiny)))
     assert found == ["sums of 3 replays, before its proof", "sums of 3 replays, after it"]
 

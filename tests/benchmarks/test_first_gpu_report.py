@@ -18,7 +18,7 @@ from benchmarks.first_gpu.report import Report
 from benchmarks.report import Row
 from benchmarks.timing import Sample
 
-BACKENDS = ("portable", "beside", "fused")
+BACKENDS = ("portable", "maps_only", "fused")
 
 
 def measured(commands: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
@@ -35,28 +35,30 @@ def of(*found: Row, tables: list[dict[str, Any]] | None = None) -> list[dict[str
 
 
 def test_ratios_of_whole_runs_as_the_benchmark_writes_them():
-    seconds = {"stock": 1.0, "portable": 1.2, "beside": 1.05, "fused": 0.99}
+    seconds = {"stock": 1.0, "portable": 1.2, "maps_only": 1.05, "fused": 0.99}
     taken = {name: Sample((time,)) for name, time in seconds.items()}
     peaks = {"stock": 5_000_000_000, "portable": 5_002_000_000}
-    peaks |= {"beside": 5_009_000_000, "fused": 5_000_000_000}
+    peaks |= {"maps_only": 5_009_000_000, "fused": 5_000_000_000}
     output = dict.fromkeys(seconds, torch.ones(2))
     what = "SD1.5 512x512, 860 million parameters, fp16, runs of 10 UNet calls"
     found = measured(of(*gpu.rows_of_runs(what, taken, peaks, output, 1e-3)))
     assert {name: found[f"SD1.5, {name}, run / stock"][0] for name in BACKENDS} == {
-        **{"portable": "1.2", "beside": "1.05", "fused": "0.99"}
+        **{"portable": "1.2", "maps_only": "1.05", "fused": "0.99"}
     }
-    assert found["SD1.5, beside, run / stock"][1] == "as expected"
+    assert found["SD1.5, maps_only, run / stock"][1] == "as expected"
     assert found["SD1.5, portable, run / stock"][1].startswith("above: more than launches")
     assert found["SD1.5, fused, run / stock"][1].startswith("below: the clock drifted")
     assert found["SD1.5, portable, peak memory over stock"] == ("2 MB", "as expected")
-    assert found["SD1.5, beside, peak memory over stock"][1].startswith("above: logits")
+    assert found["SD1.5, maps_only, peak memory over stock"][1].startswith("above: logits")
     assert len(found) == 6
 
 
 def test_runs_from_cuda_graphs_are_not_taken_for_others():
-    text = "SDXL 1024x1024, runs of 10 UNet calls, CUDA graphs, backend 'beside'"
-    row = Row("gpu", text, "stock 1 s, beside 1.02 s, ratio 1.020 (1.01 to 1.03)")
-    assert measured(of(row)) == {"SDXL, beside, run / stock, CUDA graphs": ("1.02", "as expected")}
+    text = "SDXL 1024x1024, runs of 10 UNet calls, CUDA graphs, backend 'maps_only'"
+    row = Row("gpu", text, "stock 1 s, maps_only 1.02 s, ratio 1.020 (1.01 to 1.03)")
+    assert measured(of(row)) == {
+        "SDXL, maps_only, run / stock, CUDA graphs": ("1.02", "as expected")
+    }
     skipped = Row("gpu", text, "not measured: ratio 1.0", status="SKIP")
     other = Row("cost", text, "ratio 1.020")
     assert measured(of(skipped, other)) == {}

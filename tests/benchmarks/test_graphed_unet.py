@@ -167,10 +167,10 @@ def test_without_a_stock_graph_there_is_nothing_to_compare(whole: WholeUNet) -> 
 
 def test_graphs_are_judged(whole: WholeUNet) -> None:
     graphed = GraphedUNet(whole)
-    graphed.apart = {"beside": 0.0, "fused": 2e-4}
+    graphed.apart = {"maps_only": 0.0, "fused": 2e-4}
     replayed = {name: Sample((time,)) for name, time in
-                (("stock", 1.0), ("beside", 1.03), ("fused", 1.02))}  # fmt: skip
-    rows = gpu_rows.rows_of_graphs("runs", ["beside", "fused"], replayed, graphed)
+                (("stock", 1.0), ("maps_only", 1.03), ("fused", 1.02))}  # fmt: skip
+    rows = gpu_rows.rows_of_graphs("runs", ["maps_only", "fused"], replayed, graphed)
     assert [row.status for row in rows] == ["PASS", "PASS", "FAIL", "FAIL"]
     assert [row.goal for row in rows][::2] == ["at most 1.03", "at most 1.01"]
     assert rows[3].measured == "2.0e-04 apart"
@@ -178,8 +178,8 @@ def test_graphs_are_judged(whole: WholeUNet) -> None:
 
 def test_the_first_run_may_take_its_planes_and_a_little() -> None:
     first = {"stock": Use(10**9, 0.5), "portable": Use(10**9 + 25_000_000, 0.6)}
-    first |= {"beside": Use(1_009_680_000, 3.0), "fused": Use(1_009_680_001, 3.0)}
-    kept = dict.fromkeys(("portable", "beside", "fused"), 1_680_000)
+    first |= {"maps_only": Use(1_009_680_000, 3.0), "fused": Use(1_009_680_001, 3.0)}
+    kept = dict.fromkeys(("portable", "maps_only", "fused"), 1_680_000)
     rows = gpu_rows.rows_of_first_runs("runs", first, kept)
     assert [row.status for row in rows] == ["-", "PASS", "FAIL"]
     assert rows[1].goal == "at most 8 MB beside the planes"
@@ -225,7 +225,7 @@ def test_a_model_is_measured_from_its_first_run_to_its_graphs(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("backend", ["portable", "beside", "fused"])
+@pytest.mark.parametrize("backend", ["portable", "maps_only", "fused"])
 def test_a_real_graph_records_what_eager_calls_do(backend: Any) -> None:
     templates = {backend: RDAAMProcessor(backend=backend)}
     unet = unet_without_memory(NARROW)

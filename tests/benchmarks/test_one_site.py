@@ -31,7 +31,7 @@ def test_the_last_rows_are_recorded_and_the_output_is_stock(attention: Attention
     with recorded_pair(attention, (3, 5), rows=4, images=2, tokens=7) as pair:
         assert torch.equal(pair.call_recorded(2), pair.call_stock())
         assert pair.bytes_kept == 4 * 2 * 7 * 15 + 4
-        maps = [image.grids[0].maps for image in pair.recorder.read()]
+        maps = [image.text.grids[0].maps for image in pair.recorder.read()]
     query, key = (
         layer(states[2:]).unflatten(-1, (2, 8)).transpose(1, 2)
         for layer, states in ((attention.to_q, pair.states), (attention.to_k, pair.text))
@@ -46,8 +46,8 @@ def test_maps_alone_are_those_of_a_call(attention: Attention) -> None:
         (before,) = pair.recorder.read()
         pair.call_record()
         (after,) = pair.recorder.read()
-    assert after.grids[0].additions == 2
-    torch.testing.assert_close(after.grids[0].maps, before.grids[0].maps)
+    assert after.text.grids[0].additions == 2
+    torch.testing.assert_close(after.text.grids[0].maps, before.text.grids[0].maps)
 
 
 def test_copies_are_sites_of_their_own(attention: Attention) -> None:
@@ -55,7 +55,7 @@ def test_copies_are_sites_of_their_own(attention: Attention) -> None:
         assert torch.equal(pair.call_recorded(0), pair.states)
         pair.call_recorded()
         (image,) = pair.recorder.read()
-        assert len(image.grids[0].sites) == 3
+        assert len(image.text.grids[0].sites) == 3
 
 
 def test_the_module_stays_as_it_was(attention: Attention) -> None:
@@ -164,7 +164,7 @@ def test_a_kernel_that_does_nothing_is_reached_and_leaves_nothing(
         assert not any(plane.any() for plane in frames.accumulators[0]._high.values())
         assert pair.recorded.sites[0].processor.used.name == backend
     assert fused_trial._proved == proved
-    assert dispatch.choose("beside", device=torch.device("cuda")).name == "portable"
+    assert dispatch.choose("maps_only", device=torch.device("cuda")).name == "portable"
 
 
 def test_a_kernel_that_does_nothing_and_is_not_called_is_an_error() -> None:

@@ -22,7 +22,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 interpreted = pytest.mark.skipif(not fused.interpreted(), reason="Triton is not interpreted")
 
 TINY = Site("toy", 20, 2, 16, 1)
-WAYS: tuple[Any, ...] = ("beside", "attend", "self-attention")
+WAYS: tuple[Any, ...] = ("maps_only", "attend", "self-attention")
 CASES = [Case(site, way) for site in (*sites_of(SD15), *sites_of(SDXL)) for way in WAYS]
 
 
@@ -52,7 +52,7 @@ def test_candidates_fit_and_begin_with_the_default(case: Case, processors: int) 
 
 
 def test_every_number_is_varied() -> None:
-    found = Case(Site("SD1.5", 4096, 8, 40, 5), "beside").candidates(132, 2)
+    found = Case(Site("SD1.5", 4096, 8, 40, 5), "maps_only").candidates(132, 2)
     values = [{getattr(cut, name) for cut in found} for name in ("positions", "splits", "warps")]
     assert values == [{16, 32, 64, 128}, {1, 2, 3, 4, 5, 8}, {2, 4, 8}]
     assert {cut.stages for cut in found} == {1, 2, 3}
@@ -114,11 +114,11 @@ def _not_served(query: Any, key: Any) -> None:
 @pytest.mark.parametrize(
     ("way", "name", "spoil", "why"),
     [
-        ("beside", "accumulate", lambda o, r: o[0][..., 7].zero_(), "off the portable kernel's"),
+        ("maps_only", "accumulate", lambda o, r: o[0][..., 7].zero_(), "off the portable kernel's"),
         ("self-attention", "accumulate", lambda o, r: o[0].fill_(torch.nan), "maps are nan off"),
         ("attend", "attend", lambda o, r: r[0, 1, 9].mul_(1.2), "off stock attention's"),
         ("attend", "attend", lambda o, r: o[1][0, 3].zero_(), "off the portable kernel's"),
-        ("beside", "accumulate", None, "NotServedError: Triton could not launch its kernel"),
+        ("maps_only", "accumulate", None, "NotServedError: Triton could not launch its kernel"),
     ],
 )
 def test_wrong_kernels_are_refused(
@@ -161,7 +161,7 @@ def test_a_default_that_does_not_work_fails_the_command(
 
 @interpreted
 def test_without_time_the_default_is_tried_alone() -> None:
-    found = sweep._sweep_one(Case(TINY, "beside"), "cpu", sweep.ThreadClock(), 0)
+    found = sweep._sweep_one(Case(TINY, "maps_only"), "cpu", sweep.ThreadClock(), 0)
     (one,) = found.tried
     assert one.cut == found.default
     assert found.ratio == (1.0, 1.0, 1.0)

@@ -17,6 +17,7 @@ from diffusers_rdaam import (
     Attribution,
     MapRecipe,
     Queries,
+    QueryOptions,
     RDAAMProcessor,
     query,
     query_maps,
@@ -38,7 +39,7 @@ def fresh(name: str, **options: Any) -> Any:
 @cache
 def recorded(name: str = "StableDiffusion") -> tuple[Any, Any]:
     """A pipeline and its output: of two prompts, two images each, whose queries are float32."""
-    pipe = fresh(name, keep="queries", keep_negative=True, query_precision="fp32")
+    pipe = fresh(name, keep="queries", keep_negative=True, queries=QueryOptions(precision="fp32"))
     prompts = ["a red cat", "two blue dogs on a mat"]
     images = {}
     if "image" in ALL_CASES[name].call:
@@ -116,7 +117,7 @@ def test_image_and_maps_are_those_of_a_run_that_keeps_nothing():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_vocabulary_before_the_run_is_the_query_after_it(name):
-    pipe = fresh(name, keep="queries", query_precision="fp32")
+    pipe = fresh(name, keep="queries", queries=QueryOptions(precision="fp32"))
     case = ALL_CASES[name]
     images = {"image": [case.call["image"]] * 2} if "image" in case.call else {}
     texts = [TEXT, "mouth"]
@@ -135,7 +136,7 @@ def test_a_vocabulary_before_the_run_is_the_query_after_it(name):
 def test_without_guidance_and_of_a_stock_pipeline():
     case = CASES["StableDiffusion"]
     stock = build(case.stock, parts_of(case))
-    template = RDAAMProcessor(keep="queries", query_precision="fp32")
+    template = RDAAMProcessor(keep="queries", queries=QueryOptions(precision="fp32"))
     with record_attention(stock, template) as recording:
         call(case, stock, "a red cat", guidance_scale=1.0, attribution_vocabulary="a hat")
         inside = stock.query(recording.attribution, "a hat")
@@ -333,7 +334,10 @@ def test_one_graph_for_queries_and_a_vocabulary():
     case = CASES["StableDiffusion"]
     settings = {"num_inference_steps": 3, "attribution_vocabulary": ["a hat"]}
     pipe = fresh(
-        case.name, keep="queries", query_steps=[0, 2], keep_negative=True, query_precision="fp32"
+        case.name,
+        keep="queries",
+        keep_negative=True,
+        queries=QueryOptions(steps=[0, 2], precision="fp32"),
     )
     wanted = call(case, pipe, **settings).attribution
     pipe.unet.compile(fullgraph=True, backend="eager")
@@ -356,7 +360,7 @@ def test_one_graph_for_queries_and_a_vocabulary():
 def test_other_pipelines(name):
     case = ALL_CASES[name]
     stock = build(case.stock, parts_of(case))
-    template = RDAAMProcessor(keep="queries", query_precision="fp32")
+    template = RDAAMProcessor(keep="queries", queries=QueryOptions(precision="fp32"))
     with record_attention(stock, template) as recording:
         call(case, stock, attribution_vocabulary=["a hat"])
     attribution = recording.attributions[-1]

@@ -13,6 +13,7 @@ from diffusers_rdaam import (
     Attribution,
     MapRecipe,
     OptimizedToken,
+    QueryOptions,
     RDAAMProcessor,
     optimize_token,
 )
@@ -28,7 +29,7 @@ NAMES = ("StableDiffusion", "StableDiffusionXL")
 @cache
 def recorded(name: str = "StableDiffusion") -> tuple[Any, list[Attribution]]:
     pipe = build(ALL_CASES[name].ours, parts_of(ALL_CASES[name]))
-    pipe.set_attn_processor(RDAAMProcessor(keep="queries", query_precision="fp32"))
+    pipe.set_attn_processor(RDAAMProcessor(keep="queries", queries=QueryOptions(precision="fp32")))
     return pipe, call(ALL_CASES[name], pipe, num_images_per_prompt=2).attributions
 
 

@@ -136,8 +136,8 @@ def _planes(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return high, torch.empty_like(high)
 
 
-WAYS = ("attend", "beside", "apart", "masked", "chosen")
-ONE_ROW = ("attend one row", "beside one row", "uncounted")
+WAYS = ("attend", "maps_only", "apart", "masked", "chosen")
+ONE_ROW = ("attend one row", "maps_only one row", "uncounted")
 UNCOUNTED = (CASES[0], "uncounted")
 
 
@@ -150,14 +150,14 @@ def compile_case(case: tuple[Any, ...], way: str) -> None:
     high, low = _planes(rows, columns, positions)
     if way in ONE_ROW:
         planes = _planes(1, columns, positions)
-        if way == "beside one row":
+        if way == "maps_only one row":
             fused.accumulate(query, key, *planes, first=1, scale=0.1, count=count)
         else:
             counted = None if way == "uncounted" else count
             fused.attend(query, key, key, *planes, first=1, scale=0.1, count=counted)
     elif way == "attend":
         fused.attend(query, key, key, high, low, first=0, scale=0.1, count=count)
-    elif way == "beside":
+    elif way == "maps_only":
         fused.accumulate(query, key, high, low, scale=0.1, count=count)
     elif way == "apart":
         planes = _planes(rows, heads, columns, positions)

@@ -75,7 +75,7 @@ def check_attend(query, key, value, *, first=0, images=None, mask=None, cut=None
     assert output.transpose(1, 2).is_contiguous() and output.dtype == query.dtype
 
 
-def check_beside(query, key, *, mask=None, cut=None, apart=False):
+def check_maps_only(query, key, *, mask=None, cut=None, apart=False):
     rows, heads, positions, dim = query.shape
     shape = (rows, heads) if apart else (rows,)
     high, low, untouched = make_planes(*shape, key.shape[2], positions)

@@ -14,7 +14,7 @@ from diffusers_rdaam.kernels import checks
 from diffusers_rdaam.kernels.dispatch import choose
 
 CPU = torch.device("cpu")
-BACKENDS = ["portable", "beside", "reference"]
+BACKENDS = ["portable", "maps_only", "reference"]
 
 
 def call(**changes: Any) -> dict[str, Any]:

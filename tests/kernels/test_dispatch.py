@@ -35,16 +35,22 @@ def test_unknown_backend_lists_the_choices(backend):
     with pytest.raises(InputError) as caught:
         choose(backend)
     assert str(caught.value) == (
-        f"{backend!r} is not a backend. Backends: 'auto', 'portable', 'beside', 'fused', "
+        f"{backend!r} is not a backend. Backends: 'auto', 'portable', 'maps_only', 'fused', "
         "'reference'."
     )
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_the_earlier_name_of_a_backend_names_the_one_of_now():
+    with pytest.raises(InputError, match=r"It is called 'maps_only' now\.$"):
+        choose("beside")
 
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 NO_MPS = "Triton kernels run on CUDA devices, not on mps"
 
 
-@pytest.mark.parametrize("backend", ["beside", "fused"])
+@pytest.mark.parametrize("backend", ["maps_only", "fused"])
 def test_kernels_of_triton_where_they_run(backend):
     # As everywhere in the tests, by Triton's interpreter.
     choice = choose(backend, device=CPU)
@@ -55,7 +61,7 @@ def test_kernels_of_triton_where_they_run(backend):
         warn_of_another(backend, choice)
 
 
-@pytest.mark.parametrize("backend", ["beside", "fused"])
+@pytest.mark.parametrize("backend", ["maps_only", "fused"])
 def test_a_backend_that_cannot_run_gives_way_with_a_reason(backend):
     choice = choose(backend, device=MPS)
     assert choice.name == "portable" and choice.attend is None
@@ -73,7 +79,7 @@ def test_a_backend_that_cannot_run_gives_way_with_a_reason(backend):
 def test_auto_takes_the_fastest_that_keeps_the_image(monkeypatch):
     monkeypatch.setattr(fused, "unavailable", lambda device: None)
     choice = choose("auto", device=CUDA)
-    assert choice.name == "beside" and choice.attend is None
+    assert choice.name == "maps_only" and choice.attend is None
     assert choice.reason == "one launch, and the image stays as it is, bit for bit"
     assert choose("auto", device=CPU).name == "portable"
     monkeypatch.setattr(fused, "unavailable", lambda device: "Triton is not installed")
@@ -97,8 +103,8 @@ def test_auto_takes_the_fastest_that_keeps_the_image(monkeypatch):
 def test_a_call_that_is_not_served_takes_the_portable_kernel_and_the_next_does_not(
     dim, dtype, reason
 ):
-    choice, other = choose("beside", device=CPU), choose("beside", device=CPU)
-    for given, told in ((dim, ("portable", reason)), (8, ("beside", "asked for on cpu"))):
+    choice, other = choose("maps_only", device=CPU), choose("maps_only", device=CPU)
+    for given, told in ((dim, ("portable", reason)), (8, ("maps_only", "asked for on cpu"))):
         query, key = (
             torch.randn(1, 2, n, given, dtype=dtype if given == dim else torch.float32)
             for n in (6, 7)
@@ -111,7 +117,7 @@ def test_a_call_that_is_not_served_takes_the_portable_kernel_and_the_next_does_n
             maps.append(read_planes(high, low))
         torch.testing.assert_close(*maps, rtol=1e-5, atol=6e-8)
         assert (choice.used.name, choice.used.reason) == told
-        assert (other.used.name, other.used.reason) == ("beside", "asked for on cpu")
+        assert (other.used.name, other.used.reason) == ("maps_only", "asked for on cpu")
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -17,8 +17,8 @@ from tests.kernels.fused_checks import (
     TYPES,
     added,
     check_attend,
-    check_beside,
     check_maps,
+    check_maps_only,
     definition,
     make_planes,
     vectors,
@@ -58,7 +58,7 @@ def test_output_and_maps(size, dtype):
     key = vectors(rows, key_heads, columns, dim, seed=1, dtype=dtype)
     value = vectors(rows, key_heads, columns, dim, seed=2, dtype=dtype, size=1.0)
     check_attend(query, key, value)
-    check_beside(query, key)
+    check_maps_only(query, key)
 
 
 @pytest.mark.parametrize("columns", [77, 300])
@@ -82,7 +82,7 @@ def test_masks(kind, shape, columns):
     if kind == "chosen":
         mask = mask > 0.0
     check_attend(query, key, value, mask=mask)
-    check_beside(query, key, mask=mask)
+    check_maps_only(query, key, mask=mask)
 
 
 @pytest.mark.parametrize("columns", [20, 300])
@@ -107,7 +107,7 @@ def test_a_mask_with_finite_minima_leaves_the_rest():
 @pytest.mark.parametrize("columns", [20, 77, 300])
 def test_heads_apart(columns):
     query, key = vectors(2, 3, 35, 40, seed=0), vectors(2, 3, columns, 40, seed=1)
-    check_beside(query, key, apart=True)
+    check_maps_only(query, key, apart=True)
 
 
 @pytest.mark.parametrize("splits", [1, 2, 3, 6])
@@ -116,8 +116,8 @@ def test_heads_shared_by_programs(splits, block):
     query, key, value = (vectors(2, 6, n, 16, seed=n) for n in (37, 77, 77))
     cut = Blocks(block, 0, splits, 4, 1)
     check_attend(query, key, value, first=1, cut=cut)
-    check_beside(query, key, cut=cut)
-    check_beside(query, key, apart=True, cut=cut)
+    check_maps_only(query, key, cut=cut)
+    check_maps_only(query, key, apart=True, cut=cut)
 
 
 def test_a_single_plane_is_added_to_as_portable_does():

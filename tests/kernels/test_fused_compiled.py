@@ -68,7 +68,7 @@ def test_every_kernel_is_compiled(compiled):
     }
     assert {found["way"] for found in compiled} == {
         "attend",
-        "beside",
+        "maps_only",
         "apart",
         "masked",
         "chosen",
@@ -86,7 +86,7 @@ def test_half_precision_hardly_spills(compiled):
         *_, columns, channels, dtype = found["case"]
         if dtype == "float32" or found["kernel"] == "fold_shares":
             continue
-        usual = columns == 77 and channels <= 80 and found["way"] in ("attend", "beside")
+        usual = columns == 77 and channels <= 80 and found["way"] in ("attend", "maps_only")
         assert found["stack"] <= (0 if usual or columns > 256 else 176), found
 
 
@@ -104,13 +104,13 @@ def test_no_element_is_loaded_or_stored_alone(compiled):
     """A head of 40 channels starts at a multiple of 8 elements, which the launcher has to say."""
     for found in compiled:
         *_, channels, dtype = found["case"]
-        if dtype != "float32" and channels % 8 == 0 and found["way"] in ("attend", "beside"):
+        if dtype != "float32" and channels % 8 == 0 and found["way"] in ("attend", "maps_only"):
             assert found["narrow"] == 0, found
 
 
 def test_the_most_used_call_is_compiled_for_every_architecture(most_used):
     found = {(one["capability"], one["case"][1], one["way"]) for one in most_used}
-    wanted = set(product(MATRIX, (8, 10), ("attend one row", "beside one row")))
+    wanted = set(product(MATRIX, (8, 10), ("attend one row", "maps_only one row")))
     assert found == wanted | {(90, 8, "uncounted")}
 
 

@@ -134,7 +134,7 @@ def test_wrong_maps_are_found_and_the_portable_kernel_records(monkeypatch, spoil
     wanted, found = planes(3, 20, 37), planes(3, 20, 37)
     portable.accumulate(query, key, *wanted, scale=SCALE)
     count = torch.zeros(1, dtype=torch.int32, device=DEVICE)
-    why = operator.beside(query, key, *found, scale=SCALE, count=count)
+    why = operator.maps_only(query, key, *found, scale=SCALE, count=count)
     assert why == "Triton's kernel was tried on this device and did not agree with the definition"
     assert all(map(torch.equal, found, wanted)) and int(count) == 1
     assert fused.unserved(query, key) == why
@@ -192,7 +192,7 @@ def test_a_recorded_call_adds_the_same_sums_whether_it_was_tried_before_it_or_no
     sums = []
     for _ in range(2):
         high, low = start.clone(), torch.zeros_like(start)
-        assert operator.beside(query, key, high, low, scale=SCALE) is None
+        assert operator.maps_only(query, key, high, low, scale=SCALE) is None
         sums.append((high, low))
     assert torch.equal(sums[0][0], sums[1][0]) and torch.equal(sums[0][1], sums[1][1])
 
@@ -204,9 +204,9 @@ def test_only_the_first_call_of_a_kind_is_tried(monkeypatch):
     query, key, _ = inputs()
     high, low = planes(2, 20, 37)
     for _ in range(3):
-        operator.beside(query, key, high, low, scale=SCALE)
+        operator.maps_only(query, key, high, low, scale=SCALE)
     assert len(calls) == 4
-    operator.beside(query[:, :, :30], key, high[..., :30], low[..., :30], scale=SCALE)
+    operator.maps_only(query[:, :, :30], key, high[..., :30], low[..., :30], scale=SCALE)
     assert len(calls) == 6
 
 
@@ -246,7 +246,7 @@ def test_planes_that_are_not_laid_out_alike_are_the_portable_kernels():
     apart = high.new_zeros(2, 20, 40)[..., :37], low
     turned = high.new_zeros(2, 37, 20).mT, low.new_zeros(2, 37, 20).mT
     for found in (apart, turned):
-        assert "neighbours" in operator.beside(query, key, *found, scale=SCALE)
+        assert "neighbours" in operator.maps_only(query, key, *found, scale=SCALE)
         assert all(map(torch.equal, found, wanted))
     assert not fused_launch.refused
 
@@ -284,7 +284,7 @@ def failing(monkeypatch, times, error):
 def test_a_launch_that_fails_for_a_moment_is_tried_again(monkeypatch):
     failing(monkeypatch, 1, PermissionError("the cache folder cannot be written to"))
     query, key, _ = inputs()
-    assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+    assert operator.maps_only(query, key, *planes(2, 20, 37), scale=SCALE) is None
     assert not fused_launch.refused
 
 
@@ -292,11 +292,11 @@ def test_a_launch_that_fails_twice_is_refused(monkeypatch):
     failing(monkeypatch, 2, RuntimeError("no C compiler\nfound"))
     query, key, _ = inputs()
     found, wanted = planes(2, 20, 37), planes(2, 20, 37)
-    why = operator.beside(query, key, *found, scale=SCALE)
+    why = operator.maps_only(query, key, *found, scale=SCALE)
     assert why == "Triton could not launch its kernel (RuntimeError: no C compiler)"
     portable.accumulate(query, key, *wanted, scale=SCALE)
     assert all(map(torch.equal, found, wanted))
-    assert operator.beside(query, key, *found, scale=SCALE) == why
+    assert operator.maps_only(query, key, *found, scale=SCALE) == why
 
 
 @pytest.mark.parametrize(
@@ -308,14 +308,14 @@ def test_a_launch_that_fails_twice_is_refused(monkeypatch):
 def test_without_memory_the_portable_kernel_takes_this_call_alone(monkeypatch, error, proved):
     query, key, value = inputs()
     if proved:
-        assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+        assert operator.maps_only(query, key, *planes(2, 20, 37), scale=SCALE) is None
     failing(monkeypatch, 1, error)
     found, wanted = planes(2, 20, 37), planes(2, 20, 37)
-    why = operator.beside(query, key, *found, scale=SCALE)
+    why = operator.maps_only(query, key, *found, scale=SCALE)
     assert "memory" in why or "none left" in why
     portable.accumulate(query, key, *wanted, scale=SCALE)
     assert all(map(torch.equal, found, wanted)) and not fused_launch.refused
-    assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+    assert operator.maps_only(query, key, *planes(2, 20, 37), scale=SCALE) is None
     failing(monkeypatch, 1, error)
     high, low = planes(1, 20, 37)
     output = operator.attend(query, key, value, high, low, first=1, scale=SCALE)
@@ -341,7 +341,7 @@ def test_an_untried_kernel_is_not_used_while_a_graph_is_captured(monkeypatch):
     query, key, value = inputs()
     monkeypatch.setattr(fused_trial, "_capturing", lambda query: True)
     found, wanted = planes(2, 20, 37), planes(2, 20, 37)
-    why = operator.beside(query, key, *found, scale=SCALE)
+    why = operator.maps_only(query, key, *found, scale=SCALE)
     assert "CUDA graph" in why and "one call outside of the capture" in why
     portable.accumulate(query, key, *wanted, scale=SCALE)
     assert all(map(torch.equal, found, wanted)) and not fused_launch.refused
@@ -352,7 +352,7 @@ def test_an_untried_kernel_is_not_used_while_a_graph_is_captured(monkeypatch):
     monkeypatch.undo()
     fused_trial.prove(query, key, *planes(2, 20, 37), scale=SCALE)
     monkeypatch.setattr(fused_trial, "_capturing", lambda query: True)
-    assert operator.beside(query, key, *planes(2, 20, 37), scale=SCALE) is None
+    assert operator.maps_only(query, key, *planes(2, 20, 37), scale=SCALE) is None
 
 
 class Peak(TorchDispatchMode):

@@ -58,7 +58,7 @@ def narrowed(parts: Three, dtype: torch.dtype) -> Three:
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("backend", ["portable", "beside", "reference"])
+@pytest.mark.parametrize("backend", ["portable", "maps_only", "reference"])
 def test_maps(backend, layout, dtype, known):
     torch.manual_seed(0)
     query, key, _ = narrowed(layout(), dtype)
@@ -88,7 +88,7 @@ def test_output_and_maps_in_one_pass(layout, dtype):
     torch.testing.assert_close(output.double(), maps @ value.double(), rtol=rounding, atol=rounding)
 
 
-@pytest.mark.parametrize("backend", ["portable", "beside", "reference"])
+@pytest.mark.parametrize("backend", ["portable", "maps_only", "reference"])
 def test_planes_that_are_parts_of_others(backend):
     torch.manual_seed(0)
     query, key, _ = packed()

@@ -14,7 +14,7 @@ from diffusers_rdaam.kernels.planes import read_planes
 from diffusers_rdaam.kernels.portable import accumulate
 from diffusers_rdaam.kernels.reference import attention_probabilities, head_mean_probabilities
 
-BACKENDS = ["portable", "beside", "reference"]
+BACKENDS = ["portable", "maps_only", "reference"]
 CPU = torch.device("cpu")
 
 
@@ -74,7 +74,7 @@ def test_columns_of_a_joint_attention(backend, part, apart, kind):
 
 
 @pytest.mark.parametrize("empty", [0.0, -math.inf, math.nan])
-@pytest.mark.parametrize("backend", ["portable", "beside"])
+@pytest.mark.parametrize("backend", ["portable", "maps_only"])
 def test_a_position_without_columns_is_zero_whatever_its_lse(backend, empty):
     """The stock kernels give 0, -inf or no number for it."""
     (query, key), mask = inputs(), masks()["boolean"]

@@ -55,9 +55,9 @@ def test_one_graph_for_all_sizes_and_the_sums_of_the_portable_kernel(pair, maske
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("dim", [8, 264])
-def test_one_graph_of_the_kernel_beside_the_attention(dim, known, counter):
+def test_one_graph_of_the_kernel_of_the_maps_only(dim, known, counter):
     """Also where it does not serve the call: that is seen when the graph runs."""
-    choice = choose("beside", device=CPU)
+    choice = choose("maps_only", device=CPU)
 
     @torch.compile(backend=counter, fullgraph=True, dynamic=True)
     def step(query, key, high, low, lse, count):
@@ -119,7 +119,7 @@ def arguments(name: str, *, full: bool, dim: int = 4) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize("name", ["accumulate", "beside", "attend"])
+@pytest.mark.parametrize("name", ["accumulate", "maps_only", "attend"])
 def test_operators_are_what_they_declare(name, full):
     operator_of = getattr(torch.ops.diffusers_rdaam, name).default
     torch.library.opcheck(operator_of, arguments(name, full=full))

@@ -20,12 +20,12 @@ def call(*, masked, known, columns):
     return query, key, {"mask": mask, "lse": lse, "scale": 0.3}
 
 
-@pytest.mark.parametrize("backend", ["portable", "beside", "reference"])
+@pytest.mark.parametrize("backend", ["portable", "maps_only", "reference"])
 @pytest.mark.parametrize(("first", "images"), [(0, 1), (1, 2), (3, 1), (0, 4)])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("known", "columns"), [(False, 7), (True, 7), (False, 300)])
 def test_the_recorded_rows_alone(backend, first, images, masked, known, columns):
-    if backend == "beside":
+    if backend == "maps_only":
         pytest.importorskip("triton", reason="Triton is not installed")
         if columns == 300 and (first, images) != (1, 2):
             pytest.skip("Triton's interpreter takes seconds: one choice of rows is enough")
@@ -45,7 +45,7 @@ def test_the_recorded_rows_alone(backend, first, images, masked, known, columns)
     torch.testing.assert_close(*sums, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("accumulate", [portable.accumulate, operator.beside, fused.accumulate])
+@pytest.mark.parametrize("accumulate", [portable.accumulate, operator.maps_only, fused.accumulate])
 def test_no_recorded_row_is_nothing_to_do(accumulate):
     query, key, given = call(masked=False, known=False, columns=7)
     high = torch.zeros(0, 7, 19, dtype=torch.float16)

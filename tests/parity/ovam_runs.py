@@ -15,6 +15,7 @@ from diffusers_rdaam import (
     Attribution,
     MapRecipe,
     OptimizedToken,
+    QueryOptions,
     RDAAMProcessor,
     StableDiffusionRDAAMPipeline,
     optimize_token,
@@ -61,7 +62,9 @@ def pipeline(precision: str) -> Any:
     )
     pipe.set_progress_bar_config(disable=True)
     pipe.set_attn_processor(
-        RDAAMProcessor(keep="queries", keep_negative=True, query_precision=precision)
+        RDAAMProcessor(
+            keep="queries", keep_negative=True, queries=QueryOptions(precision=precision)
+        )
     )
     latents = load_file(DATA / "init.safetensors")["latents"]
     prompt = stored().facts["prompt"]

@@ -12,8 +12,8 @@ from toys import ALL_CASES, CASES, build, call, parts_of, toy, toy_controlnet
 
 import diffusers_rdaam
 from diffusers_rdaam.errors import UnsupportedPipelineError
-from diffusers_rdaam.families.family import stock_class
 from diffusers_rdaam.families.layouts import PIPELINES
+from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.pipelines.auto import _RECORDING
 
 TASKS = {"Text2Image": "", "Image2Image": "Img2Img", "Inpainting": "Inpaint"}

@@ -34,7 +34,7 @@ def used(pipe: Any, kind: str = "attn2") -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("backend", ["auto", "portable", "beside", "reference"])
+@pytest.mark.parametrize("backend", ["auto", "portable", "maps_only", "reference"])
 def test_the_image_is_the_stock_one_bit_for_bit(make, stock, generate, backend, options):
     wanted = generate(stock, output_type="np")
     pipe = make()
@@ -73,7 +73,7 @@ def test_the_fused_run_tells_its_kernels(make, generate):
     generate(pipe, **SIZE)
     assert used(pipe) == {("fused", "asked for on cpu")}
     reason = "self-attention has more columns than one pass holds"
-    assert used(pipe, "attn1") == {("beside", reason)}
+    assert used(pipe, "attn1") == {("maps_only", reason)}
     assert "used fused: asked for on cpu" in repr(UNetFamily().sites(pipe.unet)[0].processor)
 
 
@@ -84,10 +84,10 @@ def test_other_processors_record_beside_themselves(make, generate):
     pipe.enable_attention_slicing(1)
     output = generate(pipe, **SIZE)
     assert output.attribution.grids
-    assert used(pipe) == {("beside", "SlicedAttnProcessor computes its attention itself")}
+    assert used(pipe) == {("maps_only", "SlicedAttnProcessor computes its attention itself")}
 
 
-@pytest.mark.parametrize("backend", ["fused", "beside"])
+@pytest.mark.parametrize("backend", ["fused", "maps_only"])
 def test_where_it_cannot_run_a_warning_comes_first_and_the_maps_after_it(
     monkeypatch, make, stock, generate, backend
 ):

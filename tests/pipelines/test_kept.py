@@ -85,7 +85,7 @@ def test_two_prompts_with_two_images_each(pipe, guidance):
 
 
 def test_a_record_of_half_precision(pipe):
-    keeping(pipe, *AXES, storage="fp16")
+    keeping(pipe, *AXES, precision="fp16")
     with watched(pipe) as seen:
         output = call(SD, pipe)
     kept = output.attribution.kept
@@ -99,10 +99,10 @@ def test_a_record_of_half_precision(pipe):
 
 
 def test_a_single_plane_is_refused_only_where_it_would_stagnate(pipe):
-    keeping(pipe, storage="fp16")
+    keeping(pipe, precision="fp16")
     with pytest.raises(InputError, match=r"would add 4 sites x 126 denoiser calls = 504 times"):
         call(SD, pipe, num_inference_steps=126)
-    keeping(pipe, "steps", storage="fp16", budget=2**40)
+    keeping(pipe, "steps", precision="fp16", budget=2**40)
     end = RuntimeError("enough")
 
     def stop(*args: Any) -> None:

@@ -264,7 +264,7 @@ def test_a_single_plane_is_refused_before_any_step(ours, generate):
     from diffusers_rdaam import RDAAMProcessor
     from diffusers_rdaam.errors import InputError
 
-    ours.set_attn_processor(RDAAMProcessor(storage="fp16"))
+    ours.set_attn_processor(RDAAMProcessor(precision="fp16"))
     assert generate(ours).attribution.words
     steps = []
     with pytest.raises(InputError, match="3 sites x 167 denoiser calls = 501 times"):

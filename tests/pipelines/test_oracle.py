@@ -84,7 +84,7 @@ def test_every_pixel_sums_to_one_and_the_maps_are_not_flat(ours, generate):
 
 def test_backends_and_storages_agree(make, generate):
     results = []
-    for options in ({}, {"backend": "reference"}, {"storage": "fp16"}):
+    for options in ({}, {"backend": "reference"}, {"precision": "fp16"}):
         pipe = make()
         pipe.set_attn_processor(RDAAMProcessor(**options))
         results.append(generate(pipe).attribution)

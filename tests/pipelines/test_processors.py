@@ -94,10 +94,13 @@ def test_options_that_were_set_on_the_denoiser_are_taken(ours, generate):
 
 def test_the_template_reaches_every_site_and_nothing_else(ours, generate, sites_of, all_ours):
     before = dict(ours.unet.attn_processors)
-    ours.set_attn_processor(RDAAMProcessor(storage="fp16", backend="reference"))
+    ours.set_attn_processor(RDAAMProcessor(precision="fp16", backend="reference"))
     assert all_ours(ours)
     for site in sites_of(ours):
-        assert (site.processor.storage, site.processor.backend) == ("fp16", "reference")
+        assert (site.processor.options.precision, site.processor.options.backend) == (
+            "fp16",
+            "reference",
+        )
     after = ours.attn_processors
     assert all(after[name] is before[name] for name in after if "attn1" in name)
     pair = 2 * 77 * (96 + 24 + 6 + 2) * 2
@@ -157,7 +160,7 @@ def test_a_dictionary_of_stock_processors_switches_off(ours, generate):
 
 
 def test_a_dictionary_of_unbound_processors_is_bound(ours, generate, all_ours, stock):
-    own = {name: RDAAMProcessor(storage="fp16") for name in ours.attn_processors}
+    own = {name: RDAAMProcessor(precision="fp16") for name in ours.attn_processors}
     ours.set_attn_processor(own)
     output = generate(ours)
     assert output.attribution.words

@@ -125,7 +125,7 @@ def test_return_dict_false(used, generate):
 
 def test_options(used, generate):
     before = state(used)
-    template = RDAAMProcessor(storage="fp16", backend="reference")
+    template = RDAAMProcessor(precision="fp16", backend="reference")
     with record_attention(used, template) as recording:
         bound = [p for p in used.attn_processors.values() if isinstance(p, RDAAMProcessor)]
         assert len(bound) == 10 and {p.backend for p in bound} == {"reference"}

@@ -20,9 +20,9 @@ import diffusers_rdaam
 from diffusers_rdaam import RDAAMPipelineMixin, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.errors import NotRecordedWarning, RecordingError, UnsupportedPipelineError
 from diffusers_rdaam.families import family_of
-from diffusers_rdaam.families.family import stock_class, unsupported
 from diffusers_rdaam.families.layouts import LAYOUTS, PIPELINES
 from diffusers_rdaam.families.refused import REFUSED as REASONS
+from diffusers_rdaam.families.registry import stock_class, unsupported
 from diffusers_rdaam.families.rows import rows_of
 
 REFUSED = "cannot be recorded: the layout of its denoiser calls is not known, and it is never"

@@ -98,7 +98,7 @@ def test_a_run_is_read_before_another_may_take_its_buffers(ours, generate, monke
     def read_and_try(recorder):
         with (
             pytest.raises(AlreadyRecordingError),
-            Recorder(ours, recorder.family, recorder.template),
+            Recorder(ours, recorder.family, recorder.options),
         ):
             pass
         busy.append(True)

@@ -187,7 +187,7 @@ def test_a_single_plane_is_refused_where_it_would_stagnate(name):
     """Also by a pipeline that does not count its steps."""
     case = CASES[name]
     ours = build(case.ours, parts_of(case))
-    ours.set_attn_processor(RDAAMProcessor(storage="fp16"))
+    ours.set_attn_processor(RDAAMProcessor(precision="fp16"))
     assert call(case, ours).attribution.words
     with pytest.raises(InputError, match="4 sites x 200 denoiser calls = 800 times"):
         call(case, ours, num_inference_steps=200)

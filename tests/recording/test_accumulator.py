@@ -118,8 +118,8 @@ def test_single_plane_is_refused_where_it_would_stagnate():
     with pytest.raises(InputError) as error:
         check_single_plane(shape, 251)
     assert str(error.value) == (
-        "storage='fp16' would add 2 sites x 251 denoiser calls = 502 times to a cell; over 500 its "
-        "error reaches several per cent and grows. Use storage='fp16-pair', or fewer steps."
+        "precision='fp16' would add 2 sites x 251 denoiser calls = 502 times to a cell; over 500 "
+        "its error reaches several per cent and grows. Use precision='fp16-pair', or fewer steps."
     )
     check_single_plane(shape_of(images=1, tokens=77, grids=GRIDS, pair=True), 100_000)
     check_single_plane(shape_of(images=1, tokens=77, grids={}, pair=False), 50)

@@ -84,7 +84,7 @@ class Seen:
         return context is not None
 
 
-@pytest.mark.parametrize("backend", ["fused", "beside", "portable"])
+@pytest.mark.parametrize("backend", ["fused", "maps_only", "portable"])
 def test_other_observers_see_the_call_too(backend):
     (query, key, value), part, seen = inputs(), branch(2, 4), Seen()
     observer = target(part, backend=backend)
@@ -115,7 +115,7 @@ def test_gradients_are_those_of_the_stock_attention(grad):
         if observed:
             output = attend(observer, **given, mask=None)
             assert told(observer) == (
-                "beside",
+                "maps_only",
                 "gradients are wanted, and the fused kernel has none",
             )
             check(part, given["query"].detach(), given["key"].detach())
@@ -129,7 +129,7 @@ def test_gradients_are_those_of_the_stock_attention(grad):
         assert told(observer)[0] == "fused"
 
 
-@pytest.mark.parametrize("backend", ["fused", "beside"])
+@pytest.mark.parametrize("backend", ["fused", "maps_only"])
 def test_a_call_that_is_not_served_is_the_stock_one_and_tells_why(backend):
     (query, key, value), part = inputs(dim=264), branch(2, 4)
     observer = target(part, backend=backend)
@@ -140,7 +140,7 @@ def test_a_call_that_is_not_served_is_the_stock_one_and_tells_why(backend):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("backend", ["fused", "beside", "portable"])
+@pytest.mark.parametrize("backend", ["fused", "maps_only", "portable"])
 def test_self_attention_takes_the_log_sum_exp_of_the_stock_kernel(monkeypatch, backend, masked):
     query, key, value = inputs(columns=PIXELS)
     mask = torch.randn(ROWS, 1, 1, PIXELS) if masked else None
@@ -161,10 +161,10 @@ def test_self_attention_takes_the_log_sum_exp_of_the_stock_kernel(monkeypatch, b
         check(part, query, key, mask)
     assert known == [backend != "portable" and not masked] * 2
     reason = "self-attention has more columns than one pass holds"
-    assert told(observer) == (("beside", reason) if backend == "fused" else (backend, ASKED))
+    assert told(observer) == (("maps_only", reason) if backend == "fused" else (backend, ASKED))
 
 
-@pytest.mark.parametrize("backend", ["fused", "beside"])
+@pytest.mark.parametrize("backend", ["fused", "maps_only"])
 @pytest.mark.parametrize("own", [False, True])
 def test_what_does_not_fit_is_named_before_anything_is_written(backend, own):
     query, key, value = inputs(columns=TOKENS + 1)
@@ -183,7 +183,7 @@ class Broken(Seen):
         raise torch.OutOfMemoryError("no memory")
 
 
-@pytest.mark.parametrize("backend", ["fused", "beside", "portable"])
+@pytest.mark.parametrize("backend", ["fused", "maps_only", "portable"])
 def test_an_exception_of_recording_leaves_the_attention_as_it_is(backend):
     """Of the kernel, and of a second observer: the image's own attention is computed."""
     query, key, value = inputs()
@@ -208,7 +208,7 @@ def test_a_processor_that_attends_by_itself_tells_it():
     attn.set_processor(tapped)
     with torch.no_grad():
         attn(torch.randn(ROWS, PIXELS, 16), torch.randn(ROWS, TOKENS, 12))
-    assert told(observer) == ("beside", "AttnProcessor computes its attention itself")
+    assert told(observer) == ("maps_only", "AttnProcessor computes its attention itself")
 
 
 def test_a_processor_tells_the_kernel_of_its_last_call():
@@ -222,7 +222,7 @@ def test_a_processor_tells_the_kernel_of_its_last_call():
     attn(hidden, text)
     processor.target = None
     assert repr(processor) == (
-        "RDAAMProcessor(mid_block.attn2, storage='fp16-pair', backend='fused', used beside: "
+        "RDAAMProcessor(mid_block.attn2, precision='fp16-pair', backend='fused', used maps_only: "
         "gradients are wanted, and the fused kernel has none)"
     )
     processor.arm(target(part), None)
@@ -271,7 +271,7 @@ class NeverLaunches:
         return launch
 
 
-@pytest.mark.parametrize("backend", ["beside", "fused"])
+@pytest.mark.parametrize("backend", ["maps_only", "fused"])
 def test_a_kernel_that_cannot_be_launched_gives_way_and_the_site_tells_why(monkeypatch, backend):
     from diffusers_rdaam.kernels import fused, fused_launch, fused_text
 

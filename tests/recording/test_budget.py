@@ -11,7 +11,12 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from diffusers_rdaam import RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
+from diffusers_rdaam import (
+    RDAAMProcessor,
+    RecordingOptions,
+    StableDiffusionRDAAMPipeline,
+    record_attention,
+)
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels import fused, portable
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
@@ -47,9 +52,9 @@ def allocated(pipe: Any) -> int:
 
 @pytest.mark.parametrize("keep", [(), "steps", "layers", "heads", ("heads", "layers", "steps")])
 @pytest.mark.parametrize("negative", [False, True])
-@pytest.mark.parametrize("storage", ["fp16-pair", "fp16"])
-def test_what_is_told_is_what_is_allocated(pipe, keep, negative, storage):
-    template = RDAAMProcessor(keep=keep, keep_negative=negative, storage=storage)
+@pytest.mark.parametrize("precision", ["fp16-pair", "fp16"])
+def test_what_is_told_is_what_is_allocated(pipe, keep, negative, precision):
+    template = RDAAMProcessor(keep=keep, keep_negative=negative, precision=precision)
     pipe.set_attn_processor(template)
     pipe.set_progress_bar_config(disable=True)
     told = pipe.recording_bytes(**SIZE, steps=2, images=2)
@@ -58,7 +63,7 @@ def test_what_is_told_is_what_is_allocated(pipe, keep, negative, storage):
     cells = CELLS if isinstance(keep, str) or not keep else None
     if cells and keep not in ("layers", "heads"):
         factor = (2 if negative else 1) * (2 if keep == "steps" else 1)
-        assert told == 2 * 77 * cells * (4 if storage == "fp16-pair" else 2) * factor
+        assert told == 2 * 77 * cells * (4 if precision == "fp16-pair" else 2) * factor
 
 
 def test_a_pipeline_that_is_switched_off_costs_nothing(pipe):
@@ -112,14 +117,16 @@ def test_over_the_budget_no_step_is_spent_and_the_text_has_the_cure(pipe, capsys
     assert str(error.value) == (
         "Keeping 631 kB (2 images, 2 steps, 2 heads, 2 prompts, 77 columns, 4 bytes a cell) is "
         "over the budget of 300 kB. It would be 315 kB without keep='steps', 315 kB without "
-        "keep='heads', 315 kB without keep_negative, 315 kB with storage='fp16', 315 kB for one "
+        "keep='heads', 315 kB without keep_negative, 315 kB with precision='fp16', 315 kB for one "
         "image at a time. Leave something out, or allow it with "
         f"RDAAMProcessor(budget={wanted}, …)."
     )
-    pipe.set_attn_processor(RDAAMProcessor(**template.options | {"budget": wanted}))
+    pipe.set_attn_processor(RDAAMProcessor.with_options(replace(template.options, budget=wanted)))
     assert run(pipe, num_images_per_prompt=2).attributions and len(calls) == 2
     handle.remove()
-    pipe.set_attn_processor(RDAAMProcessor(**template.options | {"budget": wanted - 1}))
+    pipe.set_attn_processor(
+        RDAAMProcessor.with_options(replace(template.options, budget=wanted - 1))
+    )
     with pytest.raises(InputError, match="is over the budget"):
         run(pipe, num_images_per_prompt=2)
 
@@ -144,8 +151,8 @@ def shape(**changes: Any) -> AccumulatorShape:
 
 
 def test_the_price_by_hand():
-    assert price(RDAAMProcessor(), SHAPE, 1) == 77 * 5120 * 4
-    both = RDAAMProcessor(keep=AXES, keep_negative=True)
+    assert price(RecordingOptions(), SHAPE, 1) == 77 * 5120 * 4
+    both = RecordingOptions(keep=AXES, keep_negative=True)
     apart = shape(heads=(8, 10), layers=True)
     assert price(both, apart, 50) == 77 * (4096 * 8 + 1024 * 10) * 4 * 50 * 2
     assert price_text(both, apart, 50) == (
@@ -171,7 +178,7 @@ AXES = ("steps", "layers", "heads")
     ],
 )
 def test_sizes_are_written_with_three_digits(tokens, text):
-    assert price_text(RDAAMProcessor(), shape(tokens=tokens), 1).startswith(f"Keeping {text} (")
+    assert price_text(RecordingOptions(), shape(tokens=tokens), 1).startswith(f"Keeping {text} (")
 
 
 @pytest.mark.usefixtures("types_unchecked")
@@ -181,8 +188,7 @@ def test_unknown_axes(keep):
     with pytest.raises(InputError) as error:
         RDAAMProcessor(keep=keep)
     assert str(error.value) == (
-        f"{name!r} is not what can be kept apart. Give some of 'steps', 'layers', 'heads', "
-        "'queries'."
+        f"{name!r} cannot be kept separately. Give some of 'steps', 'layers', 'heads', 'queries'."
     )
 
 
@@ -196,8 +202,8 @@ def test_what_is_no_budget(budget):
 
 def test_axes_are_taken_in_any_order_and_once():
     for keep in (["heads", "steps", "heads"], {"steps", "heads"}, iter(("steps", "heads"))):
-        assert RDAAMProcessor(keep=keep).keep == ("steps", "heads")
-    assert RDAAMProcessor(keep="layers").keep == ("layers",)
+        assert RDAAMProcessor(keep=keep).options.keep == ("steps", "heads")
+    assert RDAAMProcessor(keep="layers").options.keep == ("layers",)
     assert "keep=('layers',)" in repr(RDAAMProcessor(keep="layers"))
 
 
@@ -205,7 +211,7 @@ def test_what_trying_kernels_takes_is_told_before(pipe, capsys, monkeypatch):
     pytest.importorskip("triton", reason="Triton is not installed")
     pipe.set_attn_processor(RDAAMProcessor(keep="layers"))
     without = pipe.recording_bytes(**SIZE, steps=2)
-    pipe.set_attn_processor(RDAAMProcessor(keep="layers", backend="beside"))
+    pipe.set_attn_processor(RDAAMProcessor(keep="layers", backend="maps_only"))
     assert pipe.recording_bytes(**SIZE, steps=2) == without + 8 * 2**20
     # Triton's interpreter would take ten seconds.
     monkeypatch.setattr(fused, "accumulate", portable.accumulate)

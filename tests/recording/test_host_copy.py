@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam import QueryOptions, RDAAMProcessor
 from diffusers_rdaam.recording.buffers import host_copy
 from diffusers_rdaam.recording.buffers.host_copy import HostCopy
 from diffusers_rdaam.recording.memory.budget import megabytes
@@ -150,7 +150,7 @@ def test_one_wait_a_call_and_the_same_queries(
     negative,
     monkeypatch,
 ):
-    place = {"queries_on": tmp_path} if folder else {}
+    place = {"queries": QueryOptions(location=tmp_path)} if folder else {}
     options = {"keep_negative": negative, **place}
     found = run(keeping(pipe, **options), steps=4, num_images_per_prompt=2).attributions
     branches = 1 + negative

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam import QueryOptions, RDAAMProcessor, RecordingOptions
 from diffusers_rdaam.attention.map_target import Branch, Target
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels import portable
@@ -237,13 +238,9 @@ def test_diffusers_sees_the_stock_arguments():
 
 
 def test_no_arguments_are_needed_because_diffusers_gives_none():
-    again = RDAAMProcessor(storage="fp16", backend="reference").__class__()
-    assert (again.storage, again.backend, again.site, again.target) == (
-        "fp16-pair",
-        "auto",
-        None,
-        None,
-    )
+    again = RDAAMProcessor(precision="fp16", backend="reference").__class__()
+    assert again.options == RecordingOptions(precision="fp16-pair", backend="auto")
+    assert (again.site, again.target) == (None, None)
 
 
 def test_it_is_no_module_and_leaves_no_trace_in_checkpoints(make_unet):
@@ -265,24 +262,84 @@ def test_names_that_diffusers_searches_for_are_avoided():
 @pytest.mark.usefixtures("types_unchecked")
 def test_unknown_options():
     with pytest.raises(InputError) as error:
-        RDAAMProcessor(storage="fp8")
-    assert str(error.value) == "'fp8' is not a storage. Storages: 'fp16-pair', 'fp16'."
+        RDAAMProcessor(precision="fp8")
+    assert str(error.value) == "'fp8' is not a precision. Precisions: 'fp16-pair', 'fp16'."
     with pytest.raises(InputError) as error:
         RDAAMProcessor(backend="cuda")
     assert str(error.value).startswith("'cuda' is not a backend. Backends: 'auto', 'portable', ")
     with pytest.raises(TypeError):
         RDAAMProcessor("fp16")
+    with pytest.raises(TypeError) as error:
+        RDAAMProcessor(presicion="fp16")
+    assert str(error.value) == (
+        "presicion= is not an option of RDAAMProcessor. Options: keep, keep_negative, "
+        "self_attention, queries, precision, budget, backend. Did you mean precision=?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("storage", "precision="),
+        ("query_grids", "queries=QueryOptions(grids=…)"),
+        ("query_steps", "queries=QueryOptions(steps=…)"),
+        ("queries_on", "queries=QueryOptions(location=…)"),
+        ("query_precision", "queries=QueryOptions(precision=…)"),
+    ],
+)
+def test_an_earlier_name_of_an_option_says_what_to_write(name, instead):
+    with pytest.raises(InputError) as error:
+        RDAAMProcessor(**{name: "fp16"})
+    assert str(error.value) == f"{name}= is not an option any more: write {instead}."
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_the_earlier_name_of_a_backend_says_what_to_write():
+    with pytest.raises(InputError, match="It is called 'maps_only' now"):
+        RDAAMProcessor(backend="beside")
+
+
+def test_options_are_frozen_and_belong_to_one_template():
+    template, other = RDAAMProcessor(keep="steps"), RDAAMProcessor(keep="steps")
+    assert template.options == other.options and template.options is not other.options
+    with pytest.raises(FrozenInstanceError):
+        template.options.keep_negative = True
+    with pytest.raises(FrozenInstanceError):
+        QueryOptions().precision = "fp32"
+    more = replace(template.options, budget=1)
+    assert (more.keep, more.budget) == (("steps",), 1)
+    assert RDAAMProcessor.with_options(more).bind("mid_block").options is more
+
+
+def test_options_are_stored_in_one_form():
+    options = RDAAMProcessor(
+        keep=["queries", "heads", "steps", "heads"],
+        self_attention=[8, (4, 6), (8, 8)],
+        queries=QueryOptions(grids=[16, (8, 12), 16], steps=iter([3, 1])),
+    ).options
+    assert options.keep == ("steps", "heads", "queries") and options.axes == ("steps", "heads")
+    assert options.self_attention == options.self_attention_sizes == ((8, 8), (4, 6))
+    assert options.queries.sizes == ((16, 16), (8, 12)) and options.queries.steps == (3, 1)
+    assert RDAAMProcessor(keep="queries").options.queries == QueryOptions()
+    assert RDAAMProcessor().options.queries is None
+    assert RDAAMProcessor(self_attention=True).options.self_attention_sizes == ()
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_queries_take_their_own_options():
+    with pytest.raises(InputError, match=r"^queries= takes QueryOptions\(.*got 'cpu'\.$"):
+        RDAAMProcessor(keep="queries", queries="cpu")
 
 
 def test_a_child_has_the_options_of_its_template():
     class Special(RDAAMProcessor):
         pass
 
-    child = Special(storage="fp16", backend="reference").bind("down_blocks.0.attn2")
+    child = Special(precision="fp16", backend="reference").bind("down_blocks.0.attn2")
     assert type(child) is Special
-    assert (child.storage, child.backend) == ("fp16", "reference")
+    assert (child.options.precision, child.options.backend) == ("fp16", "reference")
     assert repr(child) == (
-        "RDAAMProcessor(down_blocks.0.attn2, storage='fp16', backend='reference')"
+        "RDAAMProcessor(down_blocks.0.attn2, precision='fp16', backend='reference')"
     )
     assert repr(RDAAMProcessor()).startswith("RDAAMProcessor(unbound, ")
 
@@ -291,11 +348,11 @@ def test_a_child_has_the_options_of_its_template():
     "again", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
 )
 def test_a_copy_is_not_in_the_middle_of_the_originals_run(again):
-    processor = RDAAMProcessor(storage="fp16").bind("mid_block.attn2")
+    processor = RDAAMProcessor(precision="fp16").bind("mid_block.attn2")
     target = arm(processor)
     twin = again(processor)
     assert twin.target is None and processor.target is target
-    assert (twin.storage, twin.site) == ("fp16", "mid_block.attn2")
+    assert (twin.options.precision, twin.site) == ("fp16", "mid_block.attn2")
 
 
 def test_an_unexpected_sequence_length_is_named():

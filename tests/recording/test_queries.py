@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from diffusers_rdaam import Queries, RDAAMProcessor, StableDiffusionRDAAMPipeline, record_attention
+from diffusers_rdaam import (
+    Queries,
+    QueryOptions,
+    RDAAMProcessor,
+    StableDiffusionRDAAMPipeline,
+    record_attention,
+)
 from diffusers_rdaam.attribution.site_queries import StoredTensor
 from diffusers_rdaam.errors import AttributionFileError, InputError, NotRecordedWarning
 from diffusers_rdaam.recording.memory.budget import megabytes
@@ -91,7 +97,7 @@ def test_bytes_as_told_are_bytes_as_measured(pipe, negative, place, precision, m
     )
     pipe.set_attn_processor(RDAAMProcessor(keep_negative=negative))
     maps = pipe.recording_bytes(**SIZE, steps=3)
-    keeping(pipe, keep_negative=negative, queries_on=place, query_precision=precision)
+    keeping(pipe, keep_negative=negative, queries=QueryOptions(location=place, precision=precision))
     attribution = run(pipe).attribution
     step = held[1] - held[0]
     assert [size - held[0] for size in held] == [0, step, 2 * step] and held[0] == 2 * step
@@ -109,19 +115,24 @@ def test_bytes_as_told_are_bytes_as_measured(pipe, negative, place, precision, m
 def test_a_choice_of_grids_and_steps(pipe):
     whole = run(keeping(pipe), steps=5).attribution.queries
     sizes = whole.sizes
-    chosen = run(keeping(pipe, query_grids=[sizes[1]], query_steps=slice(None, None, 2)), steps=5)
+    some = QueryOptions(grids=[sizes[1]], steps=slice(None, None, 2))
+    chosen = run(keeping(pipe, queries=some), steps=5)
     queries = chosen.attribution.queries
     assert queries.sizes == (sizes[1],) and queries.calls == (0, 2, 4)
     assert same(queries, whole.select(resolutions=[sizes[1]], steps=[0, 2, 4]))
-    assert run(keeping(pipe, query_steps=-1), steps=5).attribution.queries.calls == (4,)
-    assert run(keeping(pipe, query_steps=[3, 1]), steps=5).attribution.queries.calls == (1, 3)
+    assert run(
+        keeping(pipe, queries=QueryOptions(steps=-1)), steps=5
+    ).attribution.queries.calls == (4,)
+    assert run(
+        keeping(pipe, queries=QueryOptions(steps=[3, 1])), steps=5
+    ).attribution.queries.calls == (1, 3)
     coarse = run(keeping(pipe)).attribution.select(resolutions=[sizes[2]]).queries
     assert coarse is not None and coarse.sizes == (sizes[2],)
 
 
 def test_on_disk(pipe, tmp_path):
     memory = run(keeping(pipe, keep_negative=True), num_images_per_prompt=2).attributions
-    keeping(pipe, keep_negative=True, queries_on=tmp_path / "queries")
+    keeping(pipe, keep_negative=True, queries=QueryOptions(location=tmp_path / "queries"))
     first = run(pipe, num_images_per_prompt=2).attributions
     second = run(pipe, steps=1).attribution
     assert sorted(path.name for path in (tmp_path / "queries").iterdir()) == [
@@ -144,9 +155,9 @@ def test_on_disk(pipe, tmp_path):
 def test_a_folder_that_is_none(pipe, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as error:
-        run(keeping(pipe, queries_on=tmp_path / "file"))
+        run(keeping(pipe, queries=QueryOptions(location=tmp_path / "file")))
     assert str(error.value).startswith(
-        f"No queries can be written to queries_on={str(tmp_path / 'file')!r}: "
+        f"No queries can be written to location={str(tmp_path / 'file')!r}: "
     )
 
 
@@ -166,7 +177,8 @@ def test_over_the_budget(pipe):
         f"The queries of 3 steps and the buffer of one take {megabytes(4 * step)} (and "
         f"{megabytes(whole.nbytes)} of other maps), over the budget of {megabytes(budget - 1)}; "
         f"2 steps would fit. A step's, by grid of height x width: {prices}. Choose with "
-        f"query_grids= and query_steps=, or allow it with RDAAMProcessor(budget={budget}, …)."
+        "queries=QueryOptions(grids=…, steps=…), or allow it with "
+        f"RDAAMProcessor(budget={budget}, …)."
     )
 
 
@@ -188,12 +200,12 @@ def test_a_run_that_is_longer_than_it_told(pipe, monkeypatch):
     monkeypatch.setattr(f"{recorder}.expected_calls", lambda pipe: 2)
     assert run(keeping(pipe)).attribution.queries.calls == (0, 1, 2)
     steps = slice(None, None, 2)
-    assert run(keeping(pipe, query_steps=steps)).attribution.queries.calls == (0, 2)
-    assert run(keeping(pipe, query_steps=-1)).attribution.queries.calls == (1,)
+    assert run(keeping(pipe, queries=QueryOptions(steps=steps))).attribution.queries.calls == (0, 2)
+    assert run(keeping(pipe, queries=QueryOptions(steps=-1))).attribution.queries.calls == (1,)
 
 
 def test_numbers_from_an_end_that_is_not_known(pipe):
-    template = RDAAMProcessor(keep="queries", query_steps=[0, -1])
+    template = RDAAMProcessor(keep="queries", queries=QueryOptions(steps=[0, -1]))
     with (
         pytest.raises(InputError) as error,
         record_attention(pipe.unet, template, rows="conditional"),
@@ -201,47 +213,52 @@ def test_numbers_from_an_end_that_is_not_known(pipe):
     ):
         pipe.unet(torch.randn(1, 4, 8, 12), 1, torch.randn(1, 5, 32))
     assert str(error.value) == (
-        "query_steps=(0, -1) counts from the last denoiser call, and how many there will be is not "
-        "known here. Give numbers from the first."
+        "QueryOptions(steps=(0, -1)) counts from the last denoiser call, and how many there will "
+        "be is not known here. Give numbers from the first."
     )
 
 
 def test_a_grid_that_there_is_not(pipe):
     with pytest.raises(InputError) as error:
-        run(keeping(pipe, query_grids=7))
+        run(keeping(pipe, queries=QueryOptions(grids=7)))
     assert str(error.value) == (
         "This denoiser has no attention to the text on a grid of 7x7 (height x width) at this "
-        "image size. Grids for query_grids=: 8x12, 4x6, 2x3, 1x2."
+        "image size. Grids for QueryOptions(grids=…): 8x12, 4x6, 2x3, 1x2."
     )
     with pytest.raises(InputError, match="There are 3 steps, numbered from 0; there is no 5"):
-        run(keeping(pipe, query_steps=5))
+        run(keeping(pipe, queries=QueryOptions(steps=5)))
 
 
 @pytest.mark.usefixtures("types_unchecked")
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"query_grids": True}, "query_grids= are the grids to keep"),
-        ({"query_grids": "8x8"}, "'8x8' is no grid for query_grids=."),
-        ({"query_steps": "all"}, "'all' is not the number of one of the steps."),
-        ({"queries_on": 3}, "queries_on= is 'cpu', 'device' or a folder; got 3."),
-        ({"query_precision": "bf16"}, "query_precision= is 'fp16' or 'fp32'; got 'bf16'."),
-        ({"keep": "steps", "query_steps": 3}, "are of keep='queries', which was not given."),
+        ({"grids": True}, "grids= of QueryOptions are the grids to store"),
+        ({"grids": "8x8"}, "'8x8' is not a grid for grids= of QueryOptions."),
+        ({"steps": "all"}, "'all' is not the number of one of the steps."),
+        ({"location": 3}, "location= of QueryOptions is 'cpu', 'device' or a folder; got 3."),
+        ({"precision": "bf16"}, "precision= of QueryOptions is 'fp16' or 'fp32'; got 'bf16'."),
     ],
 )
 def test_options_that_are_none(options, text):
     with pytest.raises(InputError) as error:
-        RDAAMProcessor(**({"keep": "queries"} | options))
+        QueryOptions(**options)
     assert text in str(error.value)
+
+
+def test_options_of_queries_that_are_not_kept():
+    with pytest.raises(InputError, match="options of keep='queries', which was not given"):
+        RDAAMProcessor(keep="steps", queries=QueryOptions(steps=3))
 
 
 def test_options_of_a_template_are_those_of_its_children():
     template = RDAAMProcessor(
-        keep=["queries", "steps"], query_grids=8, query_steps=iter([1, 2]), queries_on="x"
+        keep=["queries", "steps"],
+        queries=QueryOptions(grids=8, steps=iter([1, 2]), location="x"),
     )
     child = template.bind("mid_block")
-    assert child.options == template.options and child.queries == template.queries
-    assert template.keep == ("steps",) and template.queries.steps == (1, 2)
+    assert child.options == template.options and child.options.queries is not None
+    assert template.options.axes == ("steps",) and template.options.queries.steps == (1, 2)
     assert "keep=('steps', 'queries')" in repr(template)
 
 
@@ -265,7 +282,7 @@ def test_another_scale_is_in_the_queries(pipe):
     for module in pipe.unet.modules():
         if hasattr(module, "to_q"):
             module.scale *= 2
-    attribution = run(keeping(pipe, query_precision="fp32")).attribution
+    attribution = run(keeping(pipe, queries=QueryOptions(precision="fp32"))).attribution
     again = pipe.query(attribution, "a red cat", padding=True)
     for ours, theirs in zip(again.grids, attribution.grids, strict=True):
         assert float((ours.maps - theirs.maps).abs().max()) < 1e-6
@@ -331,7 +348,7 @@ def test_a_full_disk_loses_the_attribution_not_the_image(pipe, tmp_path, monkeyp
 
     monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", full)
     with pytest.warns(NotRecordedWarning, match="No space left on device"):
-        output = run(keeping(pipe, queries_on=tmp_path))
+        output = run(keeping(pipe, queries=QueryOptions(location=tmp_path)))
     assert len(output.images) == 1
 
 

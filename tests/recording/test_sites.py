@@ -167,7 +167,7 @@ def test_install_gives_each_text_site_a_child_and_leaves_the_rest(make_unet):
     unet = make_unet(**CROSS3)
     before = dict(unet.attn_processors)
     sites = UNetFamily().sites(unet)
-    template = RDAAMProcessor(storage="fp16", backend="portable")
+    template = RDAAMProcessor(precision="fp16", backend="portable")
     assert replaced(sites) == list(sites) and all(is_stock(site) for site in sites)
     install(sites, template)
     assert replaced(sites) == []
@@ -176,7 +176,7 @@ def test_install_gives_each_text_site_a_child_and_leaves_the_rest(make_unet):
         if name.endswith("attn2.processor"):
             assert processor is not template
             assert processor.site == name.removesuffix(".processor")
-            assert (processor.storage, processor.backend) == ("fp16", "portable")
+            assert (processor.options.precision, processor.options.backend) == ("fp16", "portable")
         else:
             assert processor is before[name]
     assert len({id(site.processor) for site in sites}) == len(sites)

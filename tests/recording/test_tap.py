@@ -227,7 +227,7 @@ def test_what_recorded_before_a_block_records_after_it(make_unet, name):
     for site in sites:
         is_stock = name == "AttnProcessor2_0"
         site.module.set_processor(AttnProcessor2_0() if is_stock else make(name))
-    install(sites, RDAAMProcessor(storage="fp16"))
+    install(sites, RDAAMProcessor(precision="fp16"))
     outer = [site.processor for site in sites]
     before = remember(sites)
     install(sites, RDAAMProcessor())

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.compat.daami2i.formulas import global_map
 from diffusers_rdaam.compat.daami2i.heatmap import GlobalHeatMap
@@ -16,12 +17,6 @@ from diffusers_rdaam.errors import InputError, NoAttributionError
 
 # A 128x128 grid is half of it.
 DEFAULT_BUDGET = 2**31
-
-
-class _BothHalves(RDAAMProcessor):
-    """Self-attention of the unconditional rows as well, in the same sums."""
-
-    own_of_all_rows = True
 
 
 class DiffusionHeatMapHooker(Trace):
@@ -61,8 +56,13 @@ class DiffusionHeatMapHooker(Trace):
                 "Keep another grid than the largest with trace(pipe, grid=(height, width))."
             )
         # Which rows are the negative prompt's is found where its text maps are kept, too.
-        processor = _BothHalves(keep_negative=True, self_attention=grid or True, budget=budget)
-        super().__init__(pipeline, processor)
+        options = RecordingOptions(
+            keep_negative=True,
+            self_attention=True if grid is None else (grid,),
+            budget=budget,
+            _all_rows_of_self_attention=True,
+        )
+        super().__init__(pipeline, RDAAMProcessor.with_options(options))
 
     @property
     def last_image(self) -> Image.Image | None:

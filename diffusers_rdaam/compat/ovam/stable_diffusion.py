@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from diffusers_rdaam.attention.options import QueryLocation, QueryOptions, QueryPrecision
 from diffusers_rdaam.attention.processor import RDAAMProcessor
-from diffusers_rdaam.attention.query_options import QueryPlace, QueryPrecision
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.compat.ovam.evaluator import StableDiffusionDAAM, recipe_of
@@ -36,8 +36,8 @@ class StableDiffusionHooker(Hooked):
         locator_kwargs: not carried over, but for the default.
         extract_self_attentions, sa_in_features: not carried over; see the error.
         budget: how many bytes a run's maps and queries may take.
-        queries_on: as of :class:`RDAAMProcessor`.
-        query_precision: ``"fp16"`` or ``"fp32"``; the model's if not given, as in OVAM.
+        location: of the queries, as of :class:`QueryOptions`.
+        precision: of the queries: ``"fp16"`` or ``"fp32"``; the model's if not given, as in OVAM.
 
     Raises:
         InputError: an option that is not carried over.
@@ -54,8 +54,8 @@ class StableDiffusionHooker(Hooked):
         sa_in_features: Any = None,
         *,
         budget: int = DEFAULT_BUDGET,
-        queries_on: QueryPlace = "cpu",
-        query_precision: QueryPrecision | None = None,
+        location: QueryLocation = "cpu",
+        precision: QueryPrecision | None = None,
     ) -> None:
         _check_carried_over(locator_kwargs or {}, extract_self_attentions, sa_in_features)
         self.pipeline = pipeline
@@ -67,8 +67,7 @@ class StableDiffusionHooker(Hooked):
             keep="queries",
             keep_negative=self._rows[0],
             budget=budget,
-            queries_on=queries_on,
-            query_precision=query_precision or own,
+            queries=QueryOptions(location=location, precision=precision or own),
         )
         super().__init__(pipeline, processor, "hooker")
 

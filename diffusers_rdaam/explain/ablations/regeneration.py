@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.regeneration import Regeneration, without_words
-from diffusers_rdaam.families.family import family_of
+from diffusers_rdaam.families.registry import family_of
 from diffusers_rdaam.geometry.region import Region
 
 Mode = Literal["mask", "padding"]

@@ -286,9 +286,9 @@ def check_single_plane(shape: AccumulatorShape, calls: int) -> None:
     most = max((len(sites) for sites in shape.banks().values()), default=0)
     if most * calls > SINGLE_PLANE_ADDITIONS:
         raise InputError(
-            f"storage='fp16' would add {most} sites x {calls} denoiser calls = {most * calls} "
+            f"precision='fp16' would add {most} sites x {calls} denoiser calls = {most * calls} "
             f"times to a cell; over {SINGLE_PLANE_ADDITIONS} its error reaches several per "
-            "cent and grows. Use storage='fp16-pair', or fewer steps."
+            "cent and grows. Use precision='fp16-pair', or fewer steps."
         )
 
 

@@ -4,71 +4,71 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
 
 _UNITS = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
 
 
-def price(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -> int:
+def price(options: RecordingOptions, shape: AccumulatorShape, frames: int) -> int:
     """Bytes of the buffers of a run.
 
     Args:
-        template: with its options.
+        options: of the run.
         shape: of one accumulator.
         frames: how many denoiser calls are kept apart; 1 where steps are not.
     """
-    return shape.nbytes * frames * (2 if template.keep_negative else 1)
+    return shape.nbytes * frames * (2 if options.keep_negative else 1)
 
 
 def price_text(
-    template: RDAAMProcessor, shape: AccumulatorShape, frames: int, *, open_ended: bool = False
+    options: RecordingOptions, shape: AccumulatorShape, frames: int, *, open_ended: bool = False
 ) -> str:
     """The price and what makes it; of each step where their number is ``open_ended``."""
     parts = [f"{shape.images} {'image' if shape.images == 1 else 'images'}"]
-    if "steps" in template.keep and not open_ended:
+    if "steps" in options.keep and not open_ended:
         parts.append(f"{frames} {'step' if frames == 1 else 'steps'}")
     if shape.layers:
         parts.append(f"{len(shape.grids)} layers")
     if shape.heads:
         low, high = min(shape.heads), max(shape.heads)
         parts.append(f"{low} heads" if low == high else f"{low} to {high} heads")
-    if template.keep_negative:
+    if options.keep_negative:
         parts.append("2 prompts")
     parts += [f"{shape.tokens} columns", "4 bytes a cell" if shape.pair else "2 bytes a cell"]
     each = " for each step" if open_ended else ""
-    return f"Keeping {megabytes(price(template, shape, frames))}{each} ({', '.join(parts)})."
+    return f"Keeping {megabytes(price(options, shape, frames))}{each} ({', '.join(parts)})."
 
 
-def check_budget(template: RDAAMProcessor, shape: AccumulatorShape, frames: int) -> None:
+def check_budget(options: RecordingOptions, shape: AccumulatorShape, frames: int) -> None:
     """Refuse what costs more than the budget.
 
     Raises:
         InputError: it does; the text has the price and what each thing left out would save.
     """
-    if not (template.keep or template.keep_negative):
+    if not (options.axes or options.keep_negative):
         return
-    wanted = price(template, shape, frames)
-    if wanted <= template.budget:
+    wanted = price(options, shape, frames)
+    if wanted <= options.budget:
         return
     savings = ", ".join(
-        f"{megabytes(size)} {change}" for change, size in _cheaper(template, shape, frames)
+        f"{megabytes(size)} {change}" for change, size in _cheaper(options, shape, frames)
     )
     raise InputError(
-        f"{price_text(template, shape, frames)[:-1]} is over the budget of "
-        f"{megabytes(template.budget)}. It would be {savings}. Leave something out, or allow it "
+        f"{price_text(options, shape, frames)[:-1]} is over the budget of "
+        f"{megabytes(options.budget)}. It would be {savings}. Leave something out, or allow it "
         f"with RDAAMProcessor(budget={wanted}, …)."
     )
 
 
 def _cheaper(
-    template: RDAAMProcessor, shape: AccumulatorShape, frames: int
+    options: RecordingOptions, shape: AccumulatorShape, frames: int
 ) -> list[tuple[str, int]]:
     """What may be left out, and the price without it."""
-    branches = 2 if template.keep_negative else 1
+    branches = 2 if options.keep_negative else 1
     changes = []
-    if "steps" in template.keep:
+    if "steps" in options.keep:
         changes.append(("without keep='steps'", shape.nbytes * branches))
     if shape.layers:
         fewer = replace(shape, layers=False)
@@ -76,11 +76,11 @@ def _cheaper(
     if shape.heads:
         fewer = replace(shape, heads=())
         changes.append(("without keep='heads'", fewer.nbytes * frames * branches))
-    if template.keep_negative:
+    if options.keep_negative:
         changes.append(("without keep_negative", shape.nbytes * frames))
     if shape.pair:
         single = replace(shape, pair=False)
-        changes.append(("with storage='fp16'", single.nbytes * frames * branches))
+        changes.append(("with precision='fp16'", single.nbytes * frames * branches))
     if shape.images > 1:
         one = replace(shape, images=1)
         changes.append(("for one image at a time", one.nbytes * frames * branches))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families import Family
@@ -39,7 +39,7 @@ def query_price_text(step: int, count: int | None, place: str, buffers: int) -> 
 
 
 def check_query_budget(
-    template: RDAAMProcessor,
+    options: RecordingOptions,
     sites: Sequence[Site],
     sizes: dict[str, Size],
     step: int,
@@ -50,7 +50,7 @@ def check_query_budget(
     """Refuse queries that cost more than the budget.
 
     Args:
-        template: with its options.
+        options: of the run.
         sites: of the denoiser.
         sizes: the grids of those that are kept.
         step: bytes of a denoiser call, of all images.
@@ -62,28 +62,29 @@ def check_query_budget(
         InputError: they do; with what fits, and what each grid costs.
     """
     wanted = spent + step * (count + buffers)
-    if wanted <= template.budget:
+    if wanted <= options.budget:
         return
     by_size: dict[Size, int] = {}
     for site in sites:
         if site.name in sizes:
             size = sizes[site.name]
-            one = query_bytes(template, [site], {site.name: size})
+            one = query_bytes(options, [site], {site.name: size})
             by_size[size] = by_size.get(size, 0) + one
     whole = sum(by_size.values())
     prices = ", ".join(
         f"{height}x{width} {megabytes(step * part // whole)}"
         for (height, width), part in sorted(by_size.items(), reverse=True)
     )
-    fitting = max((template.budget - spent) // step - buffers, 0)
+    fitting = max((options.budget - spent) // step - buffers, 0)
     held = "the buffer" if buffers == 1 else "the two buffers"
     other = f" (and {megabytes(spent)} of other maps)" if spent else ""
     raise InputError(
         f"The queries of {_steps(count)} and {held} of one take "
         f"{megabytes(step * (count + buffers))}{other}, over the budget of "
-        f"{megabytes(template.budget)}; {_steps(fitting)} would fit. A step's, by grid of "
-        f"height x width: {prices}. Choose with query_grids= and query_steps=, or allow it "
-        f"with RDAAMProcessor(budget={wanted}, …)."
+        f"{megabytes(options.budget)}; {_steps(fitting)} would fit. A step's, by grid of "
+        f"height x width: {prices}. Choose with "
+        f"queries=QueryOptions(grids=…, steps=…), or allow it with "
+        f"RDAAMProcessor(budget={wanted}, …)."
     )
 
 
@@ -91,21 +92,18 @@ def _steps(count: int) -> str:
     return f"{count} {'step' if count == 1 else 'steps'}"
 
 
-def query_bytes(template: RDAAMProcessor, sites: Any, sizes: dict[str, Size]) -> int:
+def query_bytes(options: RecordingOptions, sites: Any, sizes: dict[str, Size]) -> int:
     """Bytes of one image's queries of one denoiser call, of the sites that ``sizes`` has."""
-    assert template.queries is not None
+    assert options.queries is not None
     return sum(
-        template.queries.dtype.itemsize
-        * site.heads
-        * head_width(site)
-        * math.prod(sizes[site.name])
+        options.queries.dtype.itemsize * site.heads * head_width(site) * math.prod(sizes[site.name])
         for site in sites
         if site.name in sizes
     )
 
 
 def device_bytes(
-    template: RDAAMProcessor,
+    options: RecordingOptions,
     family: Family,
     denoiser: Any,
     latent_size: Size,
@@ -113,13 +111,13 @@ def device_bytes(
     calls: int,
 ) -> int:
     """Bytes on the denoiser's device: the buffer of a call, and what is kept there."""
-    if template.queries is None:
+    if options.queries is None:
         return 0
     sites = family.sites(denoiser)
     sizes = {site.name: family.grid(site, latent_size) for site in sites}
-    step = query_bytes(template, sites, chosen_sizes(sizes, template.queries.grids)) * images
-    kept = len(template.queries.numbers(calls)) if template.queries.place == "device" else 0
-    return step * (2 if template.keep_negative else 1) * (kept + 1)
+    step = query_bytes(options, sites, chosen_sizes(sizes, options.queries.sizes)) * images
+    kept = len(options.queries.numbers(calls)) if options.queries.location == "device" else 0
+    return step * (2 if options.keep_negative else 1) * (kept + 1)
 
 
 def head_width(site: Site) -> int:
@@ -137,6 +135,6 @@ def chosen_sizes(sizes: dict[str, Size], grids: tuple[Size, ...] | None) -> dict
             names = ", ".join(f"{h}x{w}" for h, w in there)
             raise InputError(
                 f"This denoiser has no attention to the text on a grid of {height}x{width} (height "
-                f"x width) at this image size. Grids for query_grids=: {names}."
+                f"x width) at this image size. Grids for QueryOptions(grids=…): {names}."
             )
     return {name: size for name, size in sizes.items() if size in grids}

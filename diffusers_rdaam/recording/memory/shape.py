@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.families import Family
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
 from diffusers_rdaam.recording.site_devices import devices_of
 
 
 def shape_for(
-    template: RDAAMProcessor,
+    options: RecordingOptions,
     family: Family,
     pipe: Any,
     latent_size: tuple[int, int],
@@ -22,7 +22,7 @@ def shape_for(
     *,
     device: torch.device | str = "meta",
 ) -> AccumulatorShape:
-    """The accumulators' shape for a pipeline's denoiser, with a template's options."""
+    """The accumulators' shape for a pipeline's denoiser, with the options of a run."""
     denoiser = family.denoiser(pipe)
     sites = family.sites(denoiser)
     return AccumulatorShape.spread(
@@ -30,9 +30,9 @@ def shape_for(
         images=images,
         tokens=tokens,
         grids=[(site.name, family.grid(site, latent_size)) for site in sites],
-        pair=template.storage == "fp16-pair",
-        heads=tuple(site.heads for site in sites) if "heads" in template.keep else (),
-        layers="layers" in template.keep,
+        pair=options.precision == "fp16-pair",
+        heads=tuple(site.heads for site in sites) if "heads" in options.keep else (),
+        layers="layers" in options.keep,
     )
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.attention.processor import RDAAMProcessor
-from diffusers_rdaam.attention.query_options import QueryOptions
+from diffusers_rdaam.attention.options import QueryOptions, RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.site_queries import SiteQueries, StoredTensor
@@ -70,14 +69,14 @@ class QueriesRecord:
     go in one copy while it computes the next call, and are put away when that ends.
 
     Args:
-        pipe, family, template: as in :class:`Recorder`.
+        pipe, family, options: as in :class:`Recorder`.
     """
 
-    def __init__(self, pipe: Any, family: Family, template: RDAAMProcessor) -> None:
-        assert template.queries is not None
+    def __init__(self, pipe: Any, family: Family, options: RecordingOptions) -> None:
+        assert options.queries is not None
         self.family = family
-        self.template = template
-        self.options: QueryOptions = template.queries
+        self.options = options
+        self.query_options: QueryOptions = options.queries
         self.denoiser = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
         self._sizes: dict[str, Size] = {}
@@ -111,18 +110,18 @@ class QueriesRecord:
             InputError: over the budget; or a grid, step or folder that there is not.
         """
         sizes = {site.name: self.family.grid(site, call.latent_size) for site in self.sites}
-        self._sizes = chosen_sizes(sizes, self.options.grids)
-        count = None if calls is None else len(self.options.numbers(calls))
-        self._steps = self.options.numbers_beyond(calls)
-        branches = [CONDITIONAL, *([NEGATIVE] if self.template.keep_negative else [])]
-        step = images * len(branches) * query_bytes(self.template, self.sites, self._sizes)
+        self._sizes = chosen_sizes(sizes, self.query_options.sizes)
+        count = None if calls is None else len(self.query_options.numbers(calls))
+        self._steps = self.query_options.numbers_beyond(calls)
+        branches = [CONDITIONAL, *([NEGATIVE] if self.options.keep_negative else [])]
+        step = images * len(branches) * query_bytes(self.options, self.sites, self._sizes)
         self._spent = spent
         device = self._device(call.device)
-        self._places = 1 if self.options.place == "device" else 1 + host_buffers(device)
+        self._places = 1 if self.query_options.location == "device" else 1 + host_buffers(device)
         self._check(step, count or 1)
         self._make_folder()
         self._allocate(branches, images, device)
-        where = self._folder or self.options.place
+        where = self._folder or self.query_options.location
         return query_price_text(step, count, str(where), self._places)
 
     def _device(self, sample: torch.device) -> torch.device:
@@ -138,7 +137,8 @@ class QueriesRecord:
             raise NoAttributionError(
                 f"keep='queries' needs a denoiser on one device, and this "
                 f"{type(self.denoiser).__name__} is spread over {names}. Put it on one device, or "
-                "choose query_grids= whose sites are on one; maps are recorded on several.",
+                "choose grids whose sites are on one with QueryOptions(grids=…); maps are recorded "
+                "on several.",
                 warning=RecordingFailedWarning,
             )
         return devices[0]
@@ -153,7 +153,7 @@ class QueriesRecord:
         whole = {
             branch: torch.zeros(
                 sum(math.prod(shape) for shape in shapes.values()),
-                dtype=self.options.dtype,
+                dtype=self.query_options.dtype,
                 device=device,
             )
             for branch in branches
@@ -162,7 +162,7 @@ class QueriesRecord:
         for branch in branches:
             self._buffers[branch] = self._parts(whole[branch])
             self._counts[branch] = torch.zeros(len(shapes), dtype=torch.int32, device=device)
-        if self.options.place != "device":
+        if self.query_options.location != "device":
             self._copy = HostCopy(whole)
 
     def _parts(self, whole: Tensor) -> dict[str, Tensor]:
@@ -188,11 +188,11 @@ class QueriesRecord:
     def _check(self, step: int, count: int) -> None:
         """Raises InputError where ``count`` steps of ``step`` bytes are over the budget."""
         check_query_budget(
-            self.template, self.sites, self._sizes, step, count, self._spent, self._places
+            self.options, self.sites, self._sizes, step, count, self._spent, self._places
         )
 
     def _make_folder(self) -> None:
-        folder = self.options.folder
+        folder = self.query_options.folder
         if folder is None:
             return
         try:
@@ -208,7 +208,7 @@ class QueriesRecord:
                     number += 1
         except OSError as error:
             raise InputError(
-                f"No queries can be written to queries_on={str(folder)!r}: {error}. Give a folder "
+                f"No queries can be written to location={str(folder)!r}: {error}. Give a folder "
                 "that may be written, or 'cpu'."
             ) from error
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from diffusers_rdaam.attention.map_target import Branch, Target
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError
@@ -33,7 +33,7 @@ class SelfAttentionRecord:
     plane bears; no matrix of that size is ever made for a head.
 
     Args:
-        pipe, family, template: as in :class:`Recorder`.
+        pipe, family, options: as in :class:`Recorder`.
         buffers: of an earlier run; used again where they have the same shape.
     """
 
@@ -41,11 +41,11 @@ class SelfAttentionRecord:
         self,
         pipe: Any,
         family: Family,
-        template: RDAAMProcessor,
+        options: RecordingOptions,
         buffers: Iterable[HeatMapAccumulator] = (),
     ) -> None:
         self.family = family
-        self.template = template
+        self.options = options
         self.buffers = list(buffers)
         self.denoiser = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = family.self_sites(self.denoiser)
@@ -66,7 +66,7 @@ class SelfAttentionRecord:
         """
         sizes = self._sizes(call)
         places = devices_of(self.denoiser, self.sites, call.device)
-        shapes = own_shapes(self.template, sizes, images, calls, spent, places=places)
+        shapes = own_shapes(self.options, sizes, images, calls, spent, places=places)
         # What does not fit goes first: old and new buffers together would be over the price.
         fitting = {buffer.shape: buffer for buffer in self.buffers if buffer.shape in shapes}
         self.buffers = []
@@ -114,7 +114,7 @@ class SelfAttentionRecord:
         if CONDITIONAL not in rows:
             return {}
         parts = [rows[CONDITIONAL]]
-        if self.template.own_of_all_rows and NEGATIVE in rows:
+        if self.options._all_rows_of_self_attention and NEGATIVE in rows:
             parts.append(rows[NEGATIVE])
         if scratch is None:
             buffers = self.buffers
@@ -136,7 +136,7 @@ class SelfAttentionRecord:
     ) -> Iterable[tuple[str, Target]]:
         for buffer in buffers:
             for name, device in buffer.shape.places().items():
-                choice = choose(self.template.backend, device=device)
+                choice = choose(self.options.backend, device=device)
                 high, low = buffer.planes(name)
                 count = buffer.count(name)
                 branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
@@ -170,7 +170,7 @@ class SelfAttentionRecord:
 
 
 def own_shapes(
-    template: RDAAMProcessor,
+    options: RecordingOptions,
     sizes: Mapping[str, Size],
     images: int,
     calls: int | None,
@@ -181,7 +181,7 @@ def own_shapes(
     """The buffers that a run will have: of the grids asked for, or of the largest that fits.
 
     Args:
-        template: with its options.
+        options: of the run.
         sizes: each site's grid.
         images: conditional rows.
         calls: how often the denoiser will be called; None where that is not known.
@@ -195,7 +195,7 @@ def own_shapes(
     for name, size in sizes.items():
         by_size.setdefault(size, []).append(name)
     # DAAM-I2I cuts at an absolute threshold, which a single plane's rounding would move.
-    exact = template.own_of_all_rows
+    exact = options._all_rows_of_self_attention
     shapes = {
         size: AccumulatorShape.spread(
             places,
@@ -207,17 +207,17 @@ def own_shapes(
         for size in sorted(by_size, key=lambda size: -math.prod(size))
     }
     prices = ", ".join(f"{h}x{w} {megabytes(s.nbytes)}" for (h, w), s in shapes.items())
-    left = template.budget - spent
-    if template.self_attention is True:
+    left = options.budget - spent
+    if options.self_attention is True:
         fitting = [shape for shape in shapes.values() if shape.nbytes <= left]
         if not fitting:
             raise InputError(
-                f"No grid's self-attention fits into the budget of {megabytes(template.budget)}, "
+                f"No grid's self-attention fits into the budget of {megabytes(options.budget)}, "
                 f"of which the text takes {megabytes(spent)}: {prices}. Allow more with "
                 "RDAAMProcessor(budget=…)."
             )
         return fitting[:1]
-    asked: tuple[Size, ...] = template.self_attention or ()
+    asked = options.self_attention_sizes
     for height, width in asked:
         if (height, width) not in shapes:
             raise InputError(
@@ -229,7 +229,7 @@ def own_shapes(
     if wanted > left:
         raise InputError(
             f"Self-attention of these grids takes {megabytes(wanted)}, with the text "
-            f"{megabytes(wanted + spent)}: over the budget of {megabytes(template.budget)}. "
+            f"{megabytes(wanted + spent)}: over the budget of {megabytes(options.budget)}. "
             f"Prices: {prices}. Choose fewer or smaller grids, or allow it with "
             f"RDAAMProcessor(budget={wanted + spent}, …)."
         )

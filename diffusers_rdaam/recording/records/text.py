@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers_rdaam.attention.map_target import Branch, Target
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import (
     LayoutUnknownWarning,
@@ -29,7 +29,7 @@ class TextRecord:
     """Buffers for the softmaxed attention to the text, and the targets that point to them.
 
     Args:
-        pipe, family, template: as in :class:`Recorder`.
+        pipe, family, options: as in :class:`Recorder`.
         buffers: of an earlier run, by branch; used again where they have the same shape.
     """
 
@@ -37,12 +37,12 @@ class TextRecord:
         self,
         pipe: Any,
         family: Family,
-        template: RDAAMProcessor,
+        options: RecordingOptions,
         buffers: dict[str, StepAccumulators],
     ) -> None:
         self.pipe = pipe
         self.family = family
-        self.template = template
+        self.options = options
         self.buffers = buffers
         self.sites: tuple[Site, ...] = family.sites(family.denoiser(pipe))
         self.shape: AccumulatorShape | None = None
@@ -62,11 +62,11 @@ class TextRecord:
         Raises:
             InputError: over the budget, or a single plane would stagnate.
         """
-        template = self.template
-        choice = choose(template.backend, device=call.device)
-        warn_of_another(template.backend, choice)
+        options = self.options
+        choice = choose(options.backend, device=call.device)
+        warn_of_another(options.backend, choice)
         shape = shape_for(
-            template,
+            options,
             self.family,
             self.pipe,
             call.latent_size,
@@ -74,10 +74,10 @@ class TextRecord:
             call.tokens,
             device=call.device,
         )
-        count = (calls or 1) if "steps" in template.keep else 1
+        count = (calls or 1) if "steps" in options.keep else 1
         check_single_plane(shape, -(-(calls or 1) // count))
-        check_budget(template, shape, count)
-        branches = [CONDITIONAL, *([NEGATIVE] if template.keep_negative else [])]
+        check_budget(options, shape, count)
+        branches = [CONDITIONAL, *([NEGATIVE] if options.keep_negative else [])]
         # What does not fit goes first: old and new buffers together would be over the price.
         self.buffers = {
             branch: frames
@@ -90,10 +90,10 @@ class TextRecord:
             else:
                 self.buffers[branch] = StepAccumulators(shape, count)
         self.shape, self.latent_size = shape, call.latent_size
-        if not (template.keep or template.keep_negative):
+        if not (options.axes or options.keep_negative):
             return None
-        open_ended = "steps" in template.keep and calls is None
-        told = price_text(template, shape, count, open_ended=open_ended)
+        open_ended = "steps" in options.keep and calls is None
+        told = price_text(options, shape, count, open_ended=open_ended)
         if trial := trial_bytes(choice):
             told += f" To try the kernels, the first call takes up to {megabytes(trial)} more."
         return told
@@ -114,7 +114,7 @@ class TextRecord:
                 f"{wanted} at the first call and {came} at call {progress.calls + 1}.",
                 warning=LayoutUnknownWarning,
             )
-        if "steps" not in self.template.keep:
+        if "steps" not in self.options.keep:
             # An own loop does not tell its steps before.
             check_single_plane(self.shape, progress.calls + 1)
 
@@ -129,7 +129,7 @@ class TextRecord:
             of_call: how many rows the call has in all.
             scratch: the number of a call that is not confirmed yet; see :meth:`confirm`.
         """
-        steps = "steps" in self.template.keep
+        steps = "steps" in self.options.keep
         places = tuple(
             (branch, progress.step(branch, rows) if steps and scratch is None else 0, part)
             for branch, part in rows.items()
@@ -171,13 +171,13 @@ class TextRecord:
                 for buffer, start, stop in accumulators
                 for high, low in [buffer.planes(site.name)]
             )
-            choice = choose(self.template.backend, device=devices[site.name])
+            choice = choose(self.options.backend, device=devices[site.name])
             targets[site.name] = Target.of(site.name, branches, choice, rows=of_call)
         return targets
 
     def confirm(self, scratch: int, rows: RowsOf, progress: Progress) -> None:
         """Count a call that was recorded into scratch buffers."""
-        steps = "steps" in self.template.keep
+        steps = "steps" in self.options.keep
         for branch in rows:
             index = progress.step(branch, rows) if steps else 0
             self._grow(1 + index)
@@ -193,7 +193,7 @@ class TextRecord:
         assert self.shape is not None
         for frames in self.buffers.values():
             while len(frames.accumulators) < count:
-                check_budget(self.template, self.shape, count)
+                check_budget(self.options, self.shape, count)
                 frames.grow()
 
     def misfit(self) -> NoAttributionError | None:
@@ -213,6 +213,6 @@ class TextRecord:
 
     def read(self, branch: str, progress: Progress) -> list[ImageMaps]:
         """What was recorded of each image."""
-        axes = self.template.keep
+        axes = self.options.axes
         timesteps = progress.timestep_numbers() if "steps" in axes else []
         return self.buffers[branch].read(axes, timesteps, progress.calls)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusers_rdaam.attention.foreign import normalizes
 from diffusers_rdaam.attention.map_target import Branch, ObserverGroup, Target
-from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import project_key
 from diffusers_rdaam.attribution.grid import Grid
@@ -121,15 +121,15 @@ class VocabularyRecord:
     ``images * tokens * sum(height * width)`` cells for each text; nothing grows with the steps.
 
     Args:
-        pipe, family, template: as in :class:`Recorder`.
+        pipe, family, options: as in :class:`Recorder`.
         texts: each with its own softmax.
     """
 
     def __init__(
-        self, pipe: Any, family: Family, template: RDAAMProcessor, texts: Sequence[EncodedText]
+        self, pipe: Any, family: Family, options: RecordingOptions, texts: Sequence[EncodedText]
     ) -> None:
         self.family = family
-        self.template = template
+        self.options = options
         self.texts = tuple(texts)
         self.denoiser: Any = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
@@ -148,7 +148,7 @@ class VocabularyRecord:
             InputError: over the budget, or an embedding of another width.
         """
         grids = tuple((site.name, self.family.grid(site, call.latent_size)) for site in self.sites)
-        pair = self.template.storage == "fp16-pair" or (
+        pair = self.options.precision == "fp16-pair" or (
             len(grids) * (calls or 10**6) > SINGLE_PLANE_ADDITIONS
         )
         places = devices_of(self.denoiser, self.sites, call.device)
@@ -160,11 +160,11 @@ class VocabularyRecord:
         ]
         wanted = sum(shape.nbytes for shape in shapes)
         tokens = sum(shape.tokens for shape in shapes)
-        if wanted + spent > self.template.budget:
+        if wanted + spent > self.options.budget:
             raise InputError(
                 f"The vocabulary of {tokens} tokens takes {megabytes(wanted)}, together "
                 f"{megabytes(wanted + spent)}, over the budget of "
-                f"{megabytes(self.template.budget)}. Give fewer or shorter texts, or allow it with "
+                f"{megabytes(self.options.budget)}. Give fewer or shorter texts, or allow it with "
                 f"RDAAMProcessor(budget={wanted + spent}, …)."
             )
         with torch.no_grad():
@@ -202,7 +202,7 @@ class VocabularyRecord:
         for site in self.sites:
             targets = []
             for buffer, keys in zip(buffers, self._keys, strict=True):
-                choice = choose(self.template.backend, device=devices[site.name])
+                choice = choose(self.options.backend, device=devices[site.name])
                 high, low = buffer.planes(site.name)
                 branch = Branch(high, low, buffer.count(site.name), start, stop)
                 target = Target.of(site.name, (branch,), choice, rows=of_call)

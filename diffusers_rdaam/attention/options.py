@@ -1,0 +1,256 @@
+"""RecordingOptions and QueryOptions: what a run records, where that is stored, by what kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+
+from diffusers_rdaam.attribution.choosing import Numbers, chosen_numbers, listed
+from diffusers_rdaam.attribution.kept_maps import Axis
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.kernels.dispatch import Backend, choose
+
+Kept = Literal["steps", "layers", "heads", "queries"]
+Precision = Literal["fp16-pair", "fp16"]
+QueryLocation = str | os.PathLike[str]
+QueryPrecision = Literal["fp16", "fp32"]
+Size = tuple[int, int]
+SizesLike = int | Size | Iterable[int | Size]
+# The steps, or the layers and heads, of a run of usual size fit into it.
+DEFAULT_BUDGET = 512 * 2**20
+_DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+# More denoiser calls than any run has.
+_ENDLESS = 2**31
+
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """Which image queries ``keep="queries"`` stores, where, and how precisely.
+
+    Args:
+        grids: the grids whose queries are stored: ``(height, width)``, ``n`` for a square one, or
+            several; all if None.
+        steps: the denoiser calls whose queries are stored: a number, several, or a slice such as
+            ``slice(None, None, 5)``; all if None.
+        location: ``"cpu"``, ``"device"`` (the denoiser's), or a folder: each run writes its queries
+            into a new folder there.
+        precision: ``"fp16"``, or ``"fp32"`` for twice the bytes.
+
+    Raises:
+        InputError: one of them is not what it must be.
+    """
+
+    grids: SizesLike | None = None
+    steps: Numbers | None = None
+    location: QueryLocation = "cpu"
+    precision: QueryPrecision = "fp16"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.grids, bool):
+            raise InputError(
+                "grids= of QueryOptions are the grids to store, a number or (height, width) or "
+                "several; leave it out for all."
+            )
+        if self.grids is not None:
+            object.__setattr__(self, "grids", _sizes(self.grids, "grids= of QueryOptions"))
+        if not isinstance(self.location, (str, os.PathLike)) or not os.fspath(self.location):
+            raise InputError(
+                f"location= of QueryOptions is 'cpu', 'device' or a folder; got {self.location!r}."
+            )
+        if self.precision not in _DTYPES:
+            raise InputError(
+                f"precision= of QueryOptions is 'fp16' or 'fp32'; got {self.precision!r}."
+            )
+        steps = listed(self.steps)
+        # Hashable, and readable more than once.
+        if isinstance(steps, Collection) and not isinstance(steps, (str, range)):
+            steps = tuple(steps)
+        object.__setattr__(self, "steps", steps)
+        if steps is not None and not isinstance(steps, slice):
+            # What is not a number is reported now; whether there is such a call, before the run.
+            chosen_numbers(steps, _ENDLESS, "steps")
+
+    @property
+    def sizes(self) -> tuple[Size, ...] | None:
+        """Height and width of each grid whose queries are stored; None for all grids."""
+        return cast("tuple[Size, ...] | None", self.grids)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which queries are stored."""
+        return _DTYPES[self.precision]
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in which each run makes a new one; None where queries stay in memory."""
+        return None if self.location in ("cpu", "device") else Path(self.location)
+
+    def numbers(self, calls: int | None) -> range | list[int]:
+        """The numbers of the denoiser calls whose queries are stored.
+
+        Args:
+            calls: how many there will be; None where that is not known.
+
+        Raises:
+            InputError: there is no such call; or they count from an end that is not known.
+        """
+        if calls is None:
+            return self.numbers_beyond(None)
+        return chosen_numbers(self._steps, calls, "steps")
+
+    def numbers_beyond(self, calls: int | None) -> range | list[int]:
+        """The same of a run that may have more calls than announced, as some pipelines do.
+
+        Raises:
+            InputError: as :meth:`numbers`.
+        """
+        steps = self._steps
+        if isinstance(steps, slice):
+            bounds = [bound for bound in (steps.start, steps.stop, steps.step) if bound is not None]
+        else:
+            bounds = list(steps) if isinstance(steps, Collection) else [steps]
+        if any(bound < 0 for bound in bounds):
+            if calls is not None:
+                return self.numbers(calls)
+            raise InputError(
+                f"QueryOptions(steps={steps!r}) counts from the last denoiser call, and how many "
+                "there will be is not known here. Give numbers from the first."
+            )
+        if isinstance(steps, slice):
+            return range(_ENDLESS)[steps]
+        return chosen_numbers(steps, _ENDLESS, "steps")
+
+    @property
+    def _steps(self) -> Any:
+        return slice(None) if self.steps is None else self.steps
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """The options of a recorded run, validated once; everything that records reads these.
+
+    A user gives them as the keywords of :class:`RDAAMProcessor`, which documents them. What may be
+    one or several there is stored as a tuple here.
+
+    Args:
+        keep: any of ``"steps"``, ``"layers"``, ``"heads"`` and ``"queries"``; stored in this
+            order, each once.
+        keep_negative: whether the negative prompt's maps are recorded as well.
+        self_attention: whether self-attention is recorded: True for the largest grid within the
+            budget, or grids; stored as ``(height, width)`` each.
+        queries: which queries ``keep="queries"`` stores; None without it, and the default options
+            where it is given alone.
+        precision: ``"fp16-pair"`` or ``"fp16"``.
+        budget: bytes.
+        backend: the kernel.
+        _all_rows_of_self_attention: whether the self-attention of the unconditional rows is added
+            to that of the conditional ones, as DAAM-I2I does. For compat only.
+
+    Raises:
+        InputError: an option has a value that it cannot have.
+    """
+
+    keep: tuple[Kept, ...] = ()
+    keep_negative: bool = False
+    self_attention: bool | tuple[Size, ...] = False
+    queries: QueryOptions | None = None
+    precision: Precision = "fp16-pair"
+    budget: int = DEFAULT_BUDGET
+    backend: Backend = "auto"
+    _all_rows_of_self_attention: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            choices = ", ".join(repr(name) for name in get_args(Precision))
+            raise InputError(f"{self.precision!r} is not a precision. Precisions: {choices}.")
+        if type(self.budget) is not int or self.budget <= 0:
+            raise InputError(f"budget= is a whole number of bytes, over 0; got {self.budget!r}.")
+        if not isinstance(self.keep_negative, bool):
+            raise InputError(f"keep_negative= is True or False; got {self.keep_negative!r}.")
+        choose(self.backend)
+        keep = _kept(self.keep)
+        object.__setattr__(self, "keep", keep)
+        if not isinstance(self.self_attention, bool):
+            sizes = _sizes(self.self_attention, "self_attention=", other="True, ")
+            object.__setattr__(self, "self_attention", sizes)
+        object.__setattr__(self, "queries", _queries(self.queries, "queries" in keep))
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Along what maps are kept separately: steps, layers, heads, in this order."""
+        return tuple(name for name in get_args(Axis) if name in self.keep)
+
+    @property
+    def self_attention_sizes(self) -> tuple[Size, ...]:
+        """Height and width of each grid of self-attention that was asked for by its size."""
+        return () if isinstance(self.self_attention, bool) else self.self_attention
+
+    def __str__(self) -> str:
+        """The options that say something, as keywords: precision and backend always."""
+        shown = [f"keep={self.keep!r}"] if self.keep else []
+        if self.keep_negative:
+            shown.append("keep_negative=True")
+        if self.self_attention:
+            shown.append(f"self_attention={self.self_attention!r}")
+        return ", ".join([*shown, f"precision={self.precision!r}", f"backend={self.backend!r}"])
+
+
+def _kept(keep: Any) -> tuple[Kept, ...]:
+    """What is kept, in the order of the definition, each once.
+
+    Raises:
+        InputError: it is not something that can be kept.
+    """
+    choices = get_args(Kept)
+    asked = (keep,) if isinstance(keep, str) or not isinstance(keep, Iterable) else tuple(keep)
+    for name in asked:
+        if name not in choices:
+            names = ", ".join(repr(choice) for choice in choices)
+            raise InputError(f"{name!r} cannot be kept separately. Give some of {names}.")
+    return tuple(name for name in choices if name in asked)
+
+
+def _queries(queries: Any, kept: bool) -> QueryOptions | None:
+    """The options of queries where they are kept; None where they are not.
+
+    Raises:
+        InputError: options without ``keep="queries"``, or something else than options.
+    """
+    if queries is not None and not isinstance(queries, QueryOptions):
+        raise InputError(
+            f"queries= takes QueryOptions(grids=…, steps=…, location=…, precision=…); got "
+            f"{queries!r:.200}."
+        )
+    if queries is not None and not kept:
+        raise InputError(
+            "queries= are the options of keep='queries', which was not given. Add it to keep=."
+        )
+    return (queries or QueryOptions()) if kept else None
+
+
+def _sizes(value: Any, name: str, *, other: str = "") -> tuple[Size, ...]:
+    """Grids as height and width, each once.
+
+    Raises:
+        InputError: they are not grids.
+    """
+    single = isinstance(value, int) or (
+        isinstance(value, tuple) and len(value) == 2 and all(type(side) is int for side in value)
+    )
+    try:
+        items = [value] if single else list(value)
+        sizes = [(item, item) if type(item) is int else tuple(item) for item in items]
+        valid = all(len(s) == 2 and all(type(n) is int and n > 0 for n in s) for s in sizes)
+    except TypeError:
+        valid = False
+    if not valid or not sizes:
+        raise InputError(
+            f"{value!r} is not a grid for {name}. Give {other}a number n for n x n, a (height, "
+            "width), or a list of these."
+        )
+    return tuple(dict.fromkeys(sizes))

@@ -1,0 +1,31 @@
+"""ImageRecord: everything that a run has recorded of one image, on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps
+from diffusers_rdaam.recording.records.vocabulary import VocabularyEntry
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """What a run has recorded of one image.
+
+    Args:
+        text: the maps of the prompt.
+        negative: the maps of the negative prompt; None where they are not kept, or where no call
+            had one. Their steps are those of the prompt; steps without guidance add nothing.
+        self_grids: the self-attention of each grid that was asked for.
+        vocabulary: the maps of the other texts, in their order.
+        queries, negative_queries: of the conditional and unconditional branch, where they are kept.
+    """
+
+    text: ImageMaps
+    negative: ImageMaps | None = None
+    self_grids: tuple[SelfGrid, ...] = ()
+    vocabulary: tuple[VocabularyEntry, ...] = ()
+    queries: Queries | None = None
+    negative_queries: Queries | None = None
