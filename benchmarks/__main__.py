@@ -51,6 +51,7 @@ BENCHMARKS = {
     "compile": Benchmark("compiled"),
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),
+    "layout": Benchmark("layout"),
     "embedded": Benchmark("embedded_model", quick=False),
     "faithfulness": Benchmark("faithfulness", quick=False),
     "refinement": Benchmark("refinement", quick=False),

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam import Attribution, OptimizedToken, Queries, SavedAttention
-from diffusers_rdaam.attribution.attribution import Grid
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.attribution.queries import SiteQueries, StoredTensor
 from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.attribution.site_queries import SiteQueries, StoredTensor
 from diffusers_rdaam.compat.daam import GenerationExperiment
 from diffusers_rdaam.files.tensor_file import write_tensors
 from diffusers_rdaam.geometry.region import Mask

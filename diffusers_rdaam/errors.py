@@ -7,6 +7,7 @@
     |   |-- RegionError                    a box, polygon or mask
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
+    |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     |-- GradientError (RuntimeError)       no gradient flows, or it is not finite
     `-- RecordingError (RuntimeError)      a run cannot be recorded, or was not
@@ -62,6 +63,10 @@ class AttributionFileError(InputError):
 
 class PlotExtraError(RDAAMError, ImportError):
     """A figure was asked for, and matplotlib is not installed."""
+
+
+class PandasExtraError(RDAAMError, ImportError):
+    """A table was asked for, and pandas is not installed."""
 
 
 class GradientError(RDAAMError, RuntimeError):

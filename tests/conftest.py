@@ -44,7 +44,8 @@ with jaxtyping.install_import_hook(CHECKED, TYPE_CHECKER):
     import diffusers_rdaam.attribution.files.attribution_file
     import diffusers_rdaam.recording.recorder
     import diffusers_rdaam.tokens.alignment  # noqa: F401  # imported for the hook's sake
-    from diffusers_rdaam.attribution.attribution import Attribution, Grid
+    from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.grid import Grid
     from diffusers_rdaam.attribution.prompt import Prompt, Token
     from diffusers_rdaam.attribution.word_spans import word_spans
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from diffusers_rdaam import float32_products
-from diffusers_rdaam.attribution.queries import SiteQueries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.compat.daami2i import formulas as i2i
 from diffusers_rdaam.float32_products import are_rounded, multiply, widen_left, widen_right
 from diffusers_rdaam.geometry.grid import pull_back, pull_back_box
@@ -134,7 +134,7 @@ def test_what_is_read_of_an_attribution_is_not_rounded(make_attribution):
 
     def read():
         return (
-            attribution._over(box),
+            attribution.scores(box),
             attribution.column(2).values,
             pull_back(torch.rand(48, 40, generator=torch.Generator().manual_seed(0)), 6, 5),
             pull_back_box((1.5, 2, 30, 31.25), (48, 40), (6, 5)),

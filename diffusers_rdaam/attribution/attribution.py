@@ -1,85 +1,60 @@
-"""Attribution: everything that one recorded run tells about one image."""
+"""Attribution: the questions that one recorded run answers about one image."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
 from PIL import Image
 
-from diffusers_rdaam.attribution import display as show
+from diffusers_rdaam.attribution import display
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
-from diffusers_rdaam.attribution.consistency import check_attribution, with_image, with_queries
-from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.kept_maps import KeptMaps
-from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, WordQuery
+from diffusers_rdaam.attribution.prompt import Match, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
-from diffusers_rdaam.attribution.reading import ReadsMaps
-from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
+from diffusers_rdaam.attribution.record import Record
+from diffusers_rdaam.attribution.region_words import (
+    DEFAULT_RANKING,
+    Ranking,
+    RegionWords,
+    WordsInside,
+)
 from diffusers_rdaam.attribution.select import kept_by, select, site_names
-from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.attribution.self_attention.refinement import (
+    DEFAULT_REFINEMENT,
+    Refinement,
+    refine_record,
+)
+from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
+from diffusers_rdaam.attribution.self_grid import kept_self_grids
 from diffusers_rdaam.attribution.steps import Steps
-from diffusers_rdaam.attribution.text_vocabulary import Vocabulary
-from diffusers_rdaam.attribution.to_itself import AttendsToItself
-from diffusers_rdaam.attribution.words_inside import WordsInside
 from diffusers_rdaam.drawing.pictures import ImageLike, as_picture
-from diffusers_rdaam.errors import NoAttributionError, RegionError, RepeatedWordWarning, WordError
+from diffusers_rdaam.errors import (
+    InputError,
+    NoAttributionError,
+    RegionError,
+    RepeatedWordWarning,
+    WordError,
+)
 from diffusers_rdaam.geometry.checks import real_number
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, RegionLike, as_region
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RunInfo = dict[str, str | int | float | bool | None]
 
-
-@dataclass(frozen=True, eq=False)
-class Attribution(AttendsToItself, ReadsMaps):
+@dataclass(frozen=True, eq=False, repr=False)
+class Attribution(Record):
     """Which words made which regions of one image.
 
-    The base quantity is ``P[k, y, x]``: the softmaxed attention probability of column ``k`` at a
-    pixel, mean over heads, sites and denoiser calls, enlarged bicubically from each site's grid.
-    Over all columns it sums to 1 at every pixel. It is never held at the image's size: a word's map
-    enlarges one grid map, and a region's scores come from the enlargement's adjoint.
-
-    Args:
-        prompt: the prompt and its tokens, one per column.
-        grids: the maps, one entry per grid size.
-        image_size: height and width of the image in pixels.
-        image: the image itself, where it was decoded.
-        run: facts about the run: model, scheduler, steps, guidance scale, denoiser calls.
-        kept: the maps apart by step, layer or head, where the run kept them so.
-        negative_attribution: of the negative prompt, where the run kept it; its words are its own.
-        mask: what was painted anew, where the run was given a mask; of the image's size.
-        queries: from which a pipeline makes the attribution of any text, where the run kept them.
-        vocabulary: of other texts that the run was given, each with words of its own.
-        switched: of the steps with another prompt, where one was put in during the run and steps
-            were kept; ``steps`` has them all.
-        self_grids: the image's attention to itself, where the run kept it; a selection has it as a
-            whole.
+    ``attribution.word("cat")`` is the heat map of a word, ``attribution.region(box)`` the words of
+    a region. Its fields, and the numbers that all answers are made of, are those of
+    :class:`Record`.
     """
-
-    prompt: Prompt
-    grids: tuple[Grid, ...] = field(repr=False)
-    image_size: tuple[int, int]
-    image: Image.Image | None = field(default=None, repr=False)
-    run: RunInfo = field(default_factory=dict)
-    kept: KeptMaps | None = field(default=None, repr=False)
-    negative_attribution: Attribution | None = field(default=None, repr=False)
-    mask: Mask | None = field(default=None, repr=False)
-    queries: Queries | None = field(default=None, repr=False)
-    vocabulary: Mapping[str, Attribution] = field(default_factory=dict, repr=False)
-    self_grids: tuple[SelfGrid, ...] = field(default=(), repr=False)
-    switched: tuple[Attribution, ...] = field(default=(), repr=False)
-
-    def __post_init__(self) -> None:
-        check_attribution(self)
-        object.__setattr__(self, "vocabulary", Vocabulary(self.vocabulary))
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -91,21 +66,7 @@ class Attribution(AttendsToItself, ReadsMaps):
         return self.prompt.words
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all maps: the grids, what was kept apart, self-attention, and those of the
-        negative prompt and the vocabulary. Queries have ``nbytes`` of their own.
-        """
-        others = (
-            self.kept,
-            self.negative_attribution,
-            *self.vocabulary.values(),
-            *self.switched,
-        )
-        parts = (*self.grids, *self.self_grids, *others)
-        return sum(part.nbytes for part in parts if part is not None)
-
-    @property
-    def steps(self) -> Steps:
+    def steps(self) -> Steps[Attribution]:
         """The denoiser's calls one by one: ``steps[3]``, ``steps[10:20]``, ``steps.timesteps``.
 
         Raises:
@@ -178,14 +139,14 @@ class Attribution(AttendsToItself, ReadsMaps):
         self, query: WordQuery, occurrence: int | None, encoder: int | None = None
     ) -> HeatMap:
         match = self.prompt.find(query, occurrence=occurrence, encoder=encoder)
-        if show.is_sum(self.prompt, match):
+        if display.is_sum(self.prompt, match):
             # The caller of word() or of the brackets, both one call above.
-            warnings.warn(show.repeat_text(match), RepeatedWordWarning, stacklevel=3)
+            warnings.warn(display.repeat_text(match), RepeatedWordWarning, stacklevel=3)
         return self.match(match)
 
     def match(self, match: Match) -> HeatMap:
         """The heat map of what ``attribution.prompt.find`` found."""
-        return self._heat_map(match.columns, match.text, match.spans, match.encoders)
+        return HeatMap.read_from(self, match)
 
     def column(self, index: SupportsIndex) -> HeatMap:
         """The heat map of one token column, special tokens included.
@@ -202,11 +163,13 @@ class Attribution(AttendsToItself, ReadsMaps):
             for number, token in enumerate(tokens, 1)
             if token.start is not None and token.end is not None
         }
-        return self._heat_map(
-            (tokens[0].column,),
-            " and ".join(token.text for token in tokens),
-            tuple(spans.values()),
-            () if self.prompt.second is None else tuple(spans),
+        return self.match(
+            Match(
+                " and ".join(token.text for token in tokens),
+                tuple(spans.values()),
+                (tokens[0].column,),
+                () if self.prompt.second is None else tuple(spans),
+            )
         )
 
     def __getitem__(self, query: WordQuery) -> HeatMap:
@@ -252,8 +215,8 @@ class Attribution(AttendsToItself, ReadsMaps):
             RegionError: ``region`` is none of these, is empty, or lies outside the image.
         """
         checked = as_region(region, image_size=self.image_size)
-        scores = self._over(checked)
-        answer = RegionWords(self.prompt, scores, self._levels, checked, ranking, self.image)
+        scores = self.scores(checked)
+        answer = RegionWords(self.prompt, scores, self.levels, checked, ranking, self.image)
         if self.negative_attribution is None:
             return answer
         return replace(answer, negative=self.negative.region(checked, ranking=ranking))
@@ -290,6 +253,29 @@ class Attribution(AttendsToItself, ReadsMaps):
         checked = as_region(region, image_size=self.image_size)
         area = float(checked.coverage(self.image_size).double().mean())
         return WordsInside(self.region(checked), area)
+
+    @cached_property
+    def self_attention(self) -> SelfAttention:
+        """Which regions attend to which: ``self_attention.box(…)``, ``.diffused()``.
+
+        Raises:
+            NoAttributionError: the run did not keep it.
+        """
+        return SelfAttention(kept_self_grids(self.self_grids), self.image_size, self.image)
+
+    def refined(self, method: Refinement = DEFAULT_REFINEMENT) -> Attribution:
+        """The same attribution with the maps of all columns corrected by self-attention.
+
+        On one grid, that of the self-attention; columns still sum to 1. The negative prompt stays.
+
+        Args:
+            method: as in :meth:`HeatMap.refined`.
+
+        Raises:
+            NoAttributionError: the run did not keep its self-attention.
+            InputError: there is no such method.
+        """
+        return refine_record(self, method)
 
     @cached_property
     def negative(self) -> Attribution:
@@ -336,7 +322,31 @@ class Attribution(AttendsToItself, ReadsMaps):
             InputError: it is no image, its sides are in another ratio, or there is a mask of
                 another size.
         """
-        return with_image(self, as_picture(image))
+        return self._over_image(as_picture(image))
+
+    def _over_image(self, image: Image.Image) -> Attribution:
+        height, width = self.image_size
+        if image.height * width != image.width * height:
+            raise InputError(
+                f"The image is {image.width} pixels wide and {image.height} high; the run made "
+                f"one of {width} by {height}, and the ratio must be the same. Cut or scale it "
+                "first."
+            )
+        size = (image.height, image.width)
+        if self.mask is not None and size != self.image_size:
+            raise InputError(
+                f"The image is {image.width} pixels wide and {image.height} high, the mask of the "
+                f"run {width} by {height}. Scale the image to the mask's size."
+            )
+        negative = self.negative_attribution
+        return replace(
+            self,
+            image=image,
+            image_size=size,
+            negative_attribution=None if negative is None else negative._over_image(image),
+            switched=tuple(other._over_image(image) for other in self.switched),
+            vocabulary={text: other._over_image(image) for text, other in self.vocabulary.items()},
+        )
 
     def with_queries(self, queries: Queries) -> Attribution:
         """The same with the run's queries, which files of attributions do not hold.
@@ -344,7 +354,17 @@ class Attribution(AttendsToItself, ReadsMaps):
         Raises:
             InputError: they are of other sites or grids, so not of this run.
         """
-        return with_queries(self, queries)
+        sizes = {site: grid.size for grid in self.grids for site in grid.sites}
+        for site in queries.sites:
+            if sizes.get(site.site) != site.size:
+                there = "is none of its layers"
+                if site.site in sizes:
+                    there = f"has a grid of {sizes[site.site]} there"
+                raise InputError(
+                    f"These queries are not of this attribution's run: {site.site} (grid "
+                    f"{site.size}, height and width) {there}."
+                )
+        return replace(self, queries=queries)
 
     def save(self, path: str | Path, *, kept: bool = True) -> Path:
         """Write a safetensors file that :meth:`load` reads without any model; returns its path.
@@ -358,9 +378,9 @@ class Attribution(AttendsToItself, ReadsMaps):
                 :meth:`load` would refuse it: values that are not finite, maps that are not float32,
                 more than a file may hold.
         """
-        from diffusers_rdaam.attribution.files.attribution_file import save_attribution
+        from diffusers_rdaam.attribution.files.attribution_file import save_record
 
-        return save_attribution(self, Path(path), kept=kept)
+        return save_record(self, Path(path), kept=kept)
 
     @classmethod
     def load(cls, path: str | Path) -> Attribution:
@@ -369,16 +389,16 @@ class Attribution(AttendsToItself, ReadsMaps):
         Raises:
             AttributionFileError: it is truncated, corrupted, foreign, or of an unknown version.
         """
-        from diffusers_rdaam.attribution.files.attribution_file import load_attribution
+        from diffusers_rdaam.attribution.files.attribution_file import load_record
 
-        return load_attribution(Path(path))
+        return load_record(Path(path), cls)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the image and every word's heat map (needs the extra ``plot``)."""
-        return show.attribution_figure(self)
+        return display.attribution_figure(self)
 
     def __repr__(self) -> str:
-        return show.attribution_text(self)
+        return display.attribution_text(self)
 
     def _repr_html_(self) -> str:
-        return show.attribution_html(self)
+        return display.attribution_html(self)

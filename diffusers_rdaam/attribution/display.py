@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, encoders_of, labelled
+from diffusers_rdaam.attribution.prompt_html import coloured_prompt
+from diffusers_rdaam.attribution.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from diffusers_rdaam.attribution.attribution import Attribution
 
-
-def attribution_text(attribution: Attribution) -> str:
+def attribution_text(attribution: Record) -> str:
     """One line: the prompt, the sizes, what was kept."""
     height, width = attribution.image_size
     grids = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in attribution.grids)
@@ -28,57 +27,40 @@ def attribution_text(attribution: Attribution) -> str:
     own = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in attribution.self_grids)
     own = f"self-attention {own}, " if own else ""
     return (
-        f"Attribution({text}, {len(attribution.words)} words, image {width}x{height}, "
+        f"Attribution({text}, {len(attribution.prompt.words)} words, image {width}x{height}, "
         f"grids {grids}, {kept}{negative}{own}{attribution.nbytes / 1e6:.2f} MB)"
     )
 
 
-def attribution_html(attribution: Attribution) -> str:
+def attribution_html(attribution: Record) -> str:
     """The image, and the prompt with its words coloured by their level in the whole image."""
     from diffusers_rdaam.drawing.html import picture
 
-    levels = attribution._levels.tolist()
-    values = {word: sum(levels[i] for i in word.columns) for word in attribution.words}
+    levels = attribution.levels.tolist()
+    values = {word: sum(levels[i] for i in word.columns) for word in attribution.prompt.words}
     highest = max([*values.values(), 1e-12])
     spans = [
-        (word, value / highest, f"mean probability {value:.4f}") for word, value in values.items()
+        (word.encoder or 1, word.start, word.end, value / highest, f"mean probability {value:.4f}")
+        for word, value in values.items()
     ]
     image = attribution.image
     shown = "" if image is None else picture(image, repr(attribution))
     return f"<div>{shown}{coloured_prompt(attribution.prompt, spans)}</div>"
 
 
-def coloured_prompt(prompt: Prompt, words: Iterable[tuple[Word, float, str]]) -> str:
-    """The prompt's text as HTML, or its two texts, its words on coloured grounds.
-
-    Args:
-        prompt: the prompt.
-        words: words of it in any order, each with its strength from 0 to 1 and a hint.
-    """
-    from diffusers_rdaam.drawing.html import coloured_text
-
-    by_text: dict[int, list[tuple[int, int, float, str]]] = {}
-    for word, strength, hint in words:
-        by_text.setdefault(word.encoder or 1, []).append((word.start, word.end, strength, hint))
-    return "".join(
-        coloured_text(text.text or "", sorted(by_text.get(number, [])))
-        for number, text in enumerate(prompt.texts, 1)
-    )
-
-
-def attribution_figure(attribution: Attribution) -> Figure:
+def attribution_figure(attribution: Record) -> Figure:
     """The image and every word's heat map, all occurrences of a word together."""
     from diffusers_rdaam.drawing.figure import heat_maps_figure
 
     groups: dict[str, list[Word]] = {}
-    for word in attribution.words:
+    for word in attribution.prompt.words:
         if word.columns:
             groups.setdefault(word.text.casefold(), []).append(word)
     maps = []
     for words in groups.values():
         columns = tuple(sorted({column for word in words for column in word.columns}))
         text = labelled(words[-1].text, encoders_of(words))
-        maps.append((text, attribution._heat_map(columns, text, ()).values))
+        maps.append((text, attribution.pixels(columns)))
     title = "\n".join(text.text or "" for text in attribution.prompt.texts)
     return heat_maps_figure(maps, attribution.image, title)
 

@@ -11,12 +11,16 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Match
+from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import sum_columns
 from diffusers_rdaam.attribution.self_attention.refinement import (
     DEFAULT_REFINEMENT,
     Refinement,
-    refine_heat_map,
+    check_refinement,
+    refined_pixels,
 )
+from diffusers_rdaam.attribution.self_grid import finest, kept_self_grids
+from diffusers_rdaam.attribution.timeline import Timeline, timeline_of
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.checks import real_number
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
@@ -25,8 +29,6 @@ from diffusers_rdaam.shapes import BinaryMask, Column
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.timeline import Timeline
     from diffusers_rdaam.drawing.pictures import ImageLike
 
 # Between DAAM's 0.4 and what is best on the embedded model, 0.55 (IoU 0.67 at 0.5, 0.69 at 0.55).
@@ -44,7 +46,8 @@ class HeatMap:
         spans: where it stands in the prompt, as character spans.
         columns: the columns that were summed.
         image: the image, where the attribution has one.
-        attribution: that it is of, where it is of one.
+        attribution: that it is of, where it is of one. A pickle or a copy of the heat map leaves
+            it out.
         encoders: for each span the text encoder whose text it is a span of, 1 or 2; empty where
             the prompt has one text.
     """
@@ -54,7 +57,7 @@ class HeatMap:
     spans: tuple[tuple[int, int], ...] = ()
     columns: tuple[int, ...] = ()
     image: Image.Image | None = field(default=None, repr=False)
-    attribution: Attribution | None = field(default=None, repr=False)
+    attribution: Record | None = field(default=None, repr=False)
     encoders: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
@@ -63,8 +66,9 @@ class HeatMap:
             raise InputError(f"A heat map's values are (height, width), these are {shape}.")
 
     @classmethod
-    def read_from(cls, attribution: Attribution, values: Column, match: Match) -> HeatMap:
+    def read_from(cls, attribution: Record, match: Match) -> HeatMap:
         """The map of some columns of an attribution, which its masses are then read from too."""
+        values = attribution.pixels(match.columns)
         heat_map = cls(
             values,
             match.text,
@@ -77,6 +81,12 @@ class HeatMap:
         # Not a field: a map that replace() makes of this one has values of its own.
         object.__setattr__(heat_map, "_read", _version(values))
         return heat_map
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle or a copy has: the map's values and names, never the whole attribution."""
+        state = {**self.__dict__, "attribution": None}
+        state.pop("_read", None)
+        return state
 
     @property
     def _is_as_read(self) -> bool:
@@ -132,7 +142,7 @@ class HeatMap:
         checked = as_region(region, image_size=self.size)
         if self.attribution is not None and self._is_as_read:
             # The same sums in the same order as in RegionWords, so that both are one number.
-            return sum_columns(self.attribution._over(checked), self.columns)
+            return sum_columns(self.attribution.scores(checked), self.columns)
         coverage = checked.coverage(self.size)
         return float((self.values.double() * coverage).sum() / coverage.double().sum())
 
@@ -148,8 +158,8 @@ class HeatMap:
         checked = as_region(region, image_size=self.size)
         coverage = checked.coverage(self.size)
         if self.attribution is not None and self._is_as_read:
-            level = sum_columns(self.attribution._levels, self.columns)
-            score = sum_columns(self.attribution._over(checked), self.columns)
+            level = sum_columns(self.attribution.levels, self.columns)
+            score = sum_columns(self.attribution.scores(checked), self.columns)
             return float(coverage.double().mean()) * (score / level) if level > 0.0 else 0.0
         whole = float(self.values.double().sum())
         return float((self.values.double() * coverage).sum()) / whole if whole > 0.0 else 0.0
@@ -179,23 +189,32 @@ class HeatMap:
             NoAttributionError: the run did not keep its self-attention.
             InputError: the map was made by hand and is of no attribution; no such method.
         """
-        return refine_heat_map(self, method)
+        check_refinement(method)
+        record = self._record("there is nothing to refine it with", "refined")
+        grid = finest(kept_self_grids(record.self_grids))
+        if method == "none":
+            return self
+        return replace(self, values=refined_pixels(record, grid, self.columns, self.size, method))
 
-    def over_time(self) -> Timeline:
+    def over_time(self) -> Timeline[HeatMap]:
         """The same word at each step of the run: a film strip, an animation, scores over steps.
 
         Raises:
             NoAttributionError: the run did not keep its steps apart.
             InputError: the map was made by hand and is of no attribution.
         """
-        from diffusers_rdaam.attribution.timeline import timeline_of
+        record = self._record("it has no steps", "over_time")
+        match = Match(self.text, self.spans, self.columns, self.encoders)
+        return timeline_of(record, match, HeatMap)
 
+    def _record(self, lack: str, method: str) -> Record:
         if self.attribution is None:
             raise InputError(
-                f"The heat map of {self.text!r} is of no attribution, so it has no steps. Ask "
-                "attribution.word(…).over_time()."
+                f"The heat map of {self.text!r} has no attribution, so {lack}: made by hand, "
+                "copied or unpickled, a heat map is its values alone. Ask "
+                f"attribution.word(…).{method}()."
             )
-        return timeline_of(self.attribution, self)
+        return self.attribution
 
     def overlay(self, image: ImageLike = None, *, opacity: float = 0.65) -> Image.Image:
         """The map in colours over the image (over the attribution's own if none is given).

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from diffusers_rdaam.attribution.choosing import (
     Names,
@@ -19,112 +15,9 @@ from diffusers_rdaam.attribution.choosing import (
     chosen_numbers,
     chosen_sites,
 )
-from diffusers_rdaam.errors import AttributionFileError, InputError
-from diffusers_rdaam.files.fields import Check
-from diffusers_rdaam.files.tensor_file import open_tensors
-
-# The names that safetensors has for types.
-TYPES = {torch.float16: "F16", torch.float32: "F32"}
-MAX_CALL = 2**31
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor of a safetensors file, read each time that it is asked for.
-
-    Args:
-        path: of the file.
-        name: of the tensor in it.
-        shape, dtype: that it must have.
-    """
-
-    path: Path
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    def read(self) -> Tensor:
-        """The tensor.
-
-        Raises:
-            AttributionFileError: the file is gone, cut off, or another one.
-        """
-        if not self.path.exists():
-            raise AttributionFileError(
-                f"The queries in {self.path} are not there any more. Were they moved or removed?"
-            )
-        with open_tensors(self.path, "queries") as file:
-            found = file.specs.get(self.name)
-            kind = TYPES[self.dtype]
-            if found is None or tuple(found.shape) != self.shape or found.dtype != kind:
-                there = "no such tensor"
-                if found is not None:
-                    there = f"{found.dtype} of shape {tuple(found.shape)}"
-                raise AttributionFileError(
-                    f"{self.path} has {there} for {self.name!r}; queries of shape {self.shape} and "
-                    f"type {kind} were expected. It is not the file that was written."
-                )
-            return file.finite(self.name, Check(self.path, "file of queries"))
-
-
-@dataclass(frozen=True, eq=False)
-class SiteQueries:
-    """One image's queries of one site.
-
-    Args:
-        site: its name.
-        size: height and width of its grid.
-        heads, dim: how many heads it has, and the width of each.
-        calls: numbers, from 0, of the denoiser calls that were kept.
-        parts: for each of these calls ``(heads, height * width, dim)`` float16 or float32. Logits
-            are their products with keys, over the root of ``dim``.
-    """
-
-    site: str
-    size: Size
-    heads: int
-    dim: int
-    calls: tuple[int, ...]
-    parts: tuple[Tensor | StoredTensor, ...] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if len(self.calls) != len(self.parts) or not self.calls:
-            raise InputError(
-                f"{self.site} has queries of {len(self.parts)} calls and {len(self.calls)} numbers "
-                "of calls; as many are needed, at least one."
-            )
-        if self.calls[0] < 0 or any(one >= other for one, other in pairwise(self.calls)):
-            raise InputError(
-                f"{self.site} has queries of the calls {str(self.calls)[:200]}; their numbers are "
-                "counted from 0 and ascend, each once."
-            )
-        for part in self.parts:
-            if tuple(part.shape) != self.shape or part.dtype not in TYPES:
-                raise InputError(
-                    f"Queries of {self.site} have shape {tuple(part.shape)} and type {part.dtype}; "
-                    f"{self.shape} (heads, positions, width) of float16 or float32 was expected."
-                )
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the first part, and of the others."""
-        return self.parts[0].dtype
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of each part."""
-        return (self.heads, self.size[0] * self.size[1], self.dim)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all parts, wherever they are."""
-        cells = self.heads * self.size[0] * self.size[1] * self.dim
-        return sum(cells * part.dtype.itemsize for part in self.parts)
-
-    def read(self, index: int) -> Tensor:
-        """The part of one kept call, by its place among them."""
-        part = self.parts[index]
-        return part.read() if isinstance(part, StoredTensor) else part
+from diffusers_rdaam.attribution.files.query_file import load_sites, save_sites
+from diffusers_rdaam.attribution.site_queries import SiteQueries
+from diffusers_rdaam.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +86,7 @@ class Queries:
         if steps is not None:
             calls = self.calls
             wanted = {calls[number] for number in chosen_numbers(steps, len(calls), "steps")}
-            sites = [_of_calls(site, wanted) for site in sites if wanted & set(site.calls)]
+            sites = [site.of_calls(wanted) for site in sites if wanted & set(site.calls)]
         if not (chosen := tuple(sites)):
             raise InputError(
                 "No queries are left: none of the chosen layers is on the chosen grids at the "
@@ -207,9 +100,7 @@ class Queries:
         Raises:
             InputError: the folder does not exist or may not be written.
         """
-        from diffusers_rdaam.attribution.query_files import save_queries
-
-        return save_queries(self, Path(path))
+        return save_sites(self.sites, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Queries:
@@ -218,15 +109,4 @@ class Queries:
         Raises:
             AttributionFileError: it is truncated, foreign, or not whole.
         """
-        from diffusers_rdaam.attribution.query_files import load_queries
-
-        return load_queries(Path(path))
-
-
-def _of_calls(site: SiteQueries, wanted: set[int]) -> SiteQueries:
-    kept = [index for index, call in enumerate(site.calls) if call in wanted]
-    return replace(
-        site,
-        calls=tuple(site.calls[index] for index in kept),
-        parts=tuple(site.parts[index] for index in kept),
-    )
+        return cls(load_sites(Path(path)))

@@ -1,16 +1,69 @@
-"""RankedSequence: what all answers that rank words have in common."""
+"""RankedSequence: what all answers that rank words have in common, and how they are shown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import index
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
-from diffusers_rdaam.attribution.prompt import Word, WordQuery
-from diffusers_rdaam.errors import InputError, WordError
+from PIL import Image
+
+from diffusers_rdaam.attribution.prompt import Prompt, Word, WordQuery, encoders_of, labelled
+from diffusers_rdaam.attribution.prompt_html import coloured_prompt
+from diffusers_rdaam.errors import InputError, PandasExtraError, WordError
+from diffusers_rdaam.geometry.region import Box, Polygon, Region
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 Entry = TypeVar("Entry")
 _SHOWN = 6
+_BAR = 24
+
+
+class WordOfPrompt:
+    """A word of the prompt, all its occurrences together; subclasses have its numbers."""
+
+    text: str
+    occurrences: tuple[Word, ...]
+
+    @property
+    def encoders(self) -> tuple[int, ...]:
+        """Whose text the word is of where the prompt has two: ``(1,)``, ``(2,)`` or ``(1, 2)``."""
+        return encoders_of(self.occurrences)
+
+    @property
+    def label(self) -> str:
+        """The word and, where the prompt has two texts, which it is of."""
+        return labelled(self.text, self.encoders)
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where the word stands in the prompt, as character spans."""
+        return tuple((word.start, word.end) for word in self.occurrences)
+
+
+def grouped(prompt: Prompt) -> dict[str, list[Word]]:
+    """The words that have a column, all occurrences of one together, by the first's text."""
+    names: dict[str, str] = {}
+    groups: dict[str, list[Word]] = {}
+    for word in prompt.words:
+        if word.columns:
+            name = names.setdefault(word.text.casefold(), word.text)
+            groups.setdefault(name, []).append(word)
+    return groups
+
+
+def name_of_region(region: Region | None) -> str:
+    """Such as ``"Box (9, 65, 58, 115)"``, ``"Polygon of 5 points"``, ``"Mask"``."""
+    if region is None:
+        return "Whole image"
+    if isinstance(region, Box):
+        return f"Box {region.as_tuple()}"
+    if isinstance(region, Polygon):
+        return f"Polygon of {len(region.points)} points"
+    return type(region).__name__
 
 
 class RankedSequence(Generic[Entry]):
@@ -20,7 +73,22 @@ class RankedSequence(Generic[Entry]):
     best word, ``ranked[-1]`` the last, ``ranked[:3]`` the best three, each with its numbers. A
     word, a phrase, a ``(start, end)`` span of characters or a :class:`Word` is looked up in the
     prompt and gives a score: ``ranked["cat"]``. ``"cat" in ranked`` asks whether there is one.
+
+    ``print(ranked)`` is a table with a bar for each word; a notebook shows the region, the prompt
+    in colours and the table.
     """
+
+    # The attributes of a word that are shown, and how; the first ranks, unless a subclass says.
+    COLUMNS: ClassVar[dict[str, str]] = {}
+
+    prompt: Prompt
+    region: Region | None
+    image: Image.Image | None
+
+    @property
+    def title(self) -> str:
+        """What the numbers are, in a line."""
+        return f"{name_of_region(self.region)}: words ranked by {self._ranked_by()}"
 
     @property
     def words(self) -> tuple[Entry, ...]:
@@ -100,13 +168,137 @@ class RankedSequence(Generic[Entry]):
         known = ", ".join(str(getattr(word, "text", word)) for word in self.words)
         raise WordError(f"{key!r} is not one of the ranked words: {known}.")
 
+    def remarks(self) -> list[str]:
+        """Lines to read before the table."""
+        return []
+
+    def notes(self) -> list[str]:
+        """Lines below the table."""
+        return []
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts, for JSON; ``"encoders"`` only where the prompt has two texts."""
+        return {
+            "words": [
+                {"word": _text(word), **{name: getattr(word, name) for name in self.COLUMNS}}
+                | ({"encoders": list(encoders)} if (encoders := _encoders(word)) else {})
+                for word in self.words
+            ]
+        }
+
+    def to_pandas(self) -> DataFrame:
+        """A table of pandas: a row for each word, best first, and the columns of :meth:`to_dict`.
+
+        Raises:
+            PandasExtraError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise PandasExtraError(
+                "Tables need pandas. Install it with: pip install 'diffusers_rdaam[pandas]'"
+            ) from None
+        return DataFrame(self.to_dict()["words"])
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the region in the image, and the words as bars (extra ``plot``)."""
+        from diffusers_rdaam.drawing.figure import bars_figure
+
+        name = self._ranked_by()
+        bars = [(_label(word), getattr(word, name)) for word in self.words]
+        edges = [] if self.region is None else self.region.edges()
+        start, _ = self._scale()
+        return bars_figure(bars, name, self.image, edges, level=start or None, title=self.title)
+
+    def _ranked_by(self) -> str:
+        """The attribute that ranks the words."""
+        return next(iter(self.COLUMNS))
+
+    def _scale(self) -> tuple[float, float]:
+        """The values of an empty and of a full bar."""
+        name = self._ranked_by()
+        return 0.0, max([abs(getattr(word, name)) for word in self.words], default=0.0)
+
+    def __str__(self) -> str:
+        """A table with one bar a word; what to know first above it, the other columns below."""
+        if not len(self):
+            return "(no words)"
+        cells = [["word", *self.COLUMNS], *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join([f"{row[0]:<{widths[0]}}", *map(str.rjust, row[1:], widths[1:])])
+            for row in cells
+        ]
+        for place, strength in enumerate(self._strengths(), 1):
+            lines[place] = f"{lines[place]}  {'█' * round(_BAR * strength)}".rstrip()
+        return "\n".join([*self.remarks(), self.title, *lines, *self.notes()])
+
+    def _strengths(self) -> list[float]:
+        """How full each word's bar is, 0 to 1."""
+        start, stop = self._scale()
+        length = max(stop - start, 1e-30)
+        values = [getattr(word, self._ranked_by()) for word in self.words]
+        return [min(max(value - start, 0.0) / length, 1.0) for value in values]
+
+    def _rows(self) -> list[list[str]]:
+        return [
+            [
+                _label(word),
+                *(format(getattr(word, name), how) for name, how in self.COLUMNS.items()),
+            ]
+            for word in self.words
+        ]
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from diffusers_rdaam.drawing.html import picture, table
+        from diffusers_rdaam.drawing.overlay import outline
+
+        name = self._ranked_by()
+        places = [
+            (encoder, start, end, strength, f"{name} {getattr(word, name):.3g}")
+            for word, strength in zip(self.words, self._strengths(), strict=True)
+            for encoder, start, end in _places(word)
+        ]
+        parts = []
+        if self.image is not None and self.region is not None:
+            parts.append(picture(outline(self.image, self.region.edges()), "the region"))
+        elif self.image is not None:
+            parts.append(picture(self.image, "the image"))
+        parts += [f"<p>{escape(line)}</p>" for line in (*self.remarks(), self.title)]
+        parts.append(coloured_prompt(self.prompt, places))
+        parts.append(table(["word", *self.COLUMNS], self._rows()))
+        parts += [f"<p>{escape(line)}</p>" for line in self.notes()]
+        return f"<div>{''.join(parts)}</div>"
+
+    def __repr__(self) -> str:
+        return self._repr_of("", self._ranked_by())
+
     def _repr_of(self, about: str, attribute: str) -> str:
         """One line with the first words and one of their numbers."""
-        first = [
-            f"{getattr(word, 'label', getattr(word, 'text', ''))} {getattr(word, attribute):.3g}"
-            for word in self.words[:_SHOWN]
-        ]
+        first = [f"{_label(word)} {getattr(word, attribute):.3g}" for word in self.words[:_SHOWN]]
         more = len(self) - len(first)
         listed = ", ".join(first) if first else "no words"
         rest = f", and {more} more" if more > 0 else ""
         return f"{type(self).__name__}({about}by {attribute}: {listed}{rest})"
+
+
+def _label(word: Any) -> str:
+    """An entry's word, and whose text it is of; phrases of an ablation have a text only."""
+    return getattr(word, "label", word.text)
+
+
+def _text(word: Any) -> str:
+    return word.text
+
+
+def _encoders(word: Any) -> tuple[int, ...]:
+    return getattr(word, "encoders", ())
+
+
+def _places(word: Any) -> list[tuple[int, int, int]]:
+    """The encoder and the character span of each occurrence of an entry."""
+    if hasattr(word, "occurrences"):
+        return [(one.encoder or 1, one.start, one.end) for one in word.occurrences]
+    return [(1, start, end) for start, end in word.spans]

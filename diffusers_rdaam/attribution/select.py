@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import is_
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from diffusers_rdaam.attribution.choosing import (
     Names,
@@ -18,24 +18,22 @@ from diffusers_rdaam.attribution.choosing import (
 )
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import Axis, KeptMaps, MapStack, by_size, merge_one_size
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.record import AnyRecord, Record
 from diffusers_rdaam.errors import InputError, NoAttributionError
-
-if TYPE_CHECKING:
-    from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.prompt import Prompt
-    from diffusers_rdaam.attribution.queries import Queries
 
 _Group = TypeVar("_Group", Grid, MapStack)
 
 
 def select(
-    attribution: Attribution,
+    attribution: AnyRecord,
     *,
     layers: Names | None = None,
     heads: Numbers | None = None,
     resolutions: Sizes | None = None,
     steps: Numbers | None = None,
-) -> Attribution:
+) -> AnyRecord:
     """See :meth:`Attribution.select`."""
     layers, heads, resolutions, steps = map(listed, (layers, heads, resolutions, steps))
     if attribution.switched and steps is not None:
@@ -69,8 +67,8 @@ def select(
 
 
 def split_by_prompt(
-    attribution: Attribution, texts: Sequence[int], prompts: Mapping[int, Prompt]
-) -> Attribution:
+    attribution: AnyRecord, texts: Sequence[int], prompts: Mapping[int, Prompt]
+) -> AnyRecord:
     """The attribution of the steps with the first prompt, and in ``switched`` of the others.
 
     Args:
@@ -95,13 +93,15 @@ def split_by_prompt(
     )
 
 
-def _with_steps(attribution: Attribution, steps: Numbers) -> tuple[Attribution, list[int]]:
+def _with_steps(attribution: AnyRecord, steps: Numbers) -> tuple[AnyRecord, list[int]]:
     """The part of a run with several prompts that has the steps, and their numbers in it.
 
     Raises:
         InputError: they are steps of several prompts.
     """
-    parts = (replace(attribution, switched=()), *attribution.switched)
+    # mypy does not bind Self within a tuple to the type variable.
+    others = cast("tuple[AnyRecord, ...]", attribution.switched)
+    parts = (replace(attribution, switched=()), *others)
     owners = {
         number: (part, place)
         for part in parts
@@ -121,14 +121,14 @@ def _with_steps(attribution: Attribution, steps: Numbers) -> tuple[Attribution, 
     return replace(owner, kept=replace(owner.kept, numbers=())), [place for _, place in chosen]
 
 
-def site_names(attribution: Attribution) -> tuple[str, ...]:
+def site_names(attribution: Record) -> tuple[str, ...]:
     """All sites, in the order of what was kept apart, or of the grids."""
     kept = attribution.kept
     groups = attribution.grids if kept is None else kept.details
     return tuple(site for group in groups for site in group.sites)
 
 
-def kept_by(attribution: Attribution, *axes: Axis) -> KeptMaps | None:
+def kept_by(attribution: Record, *axes: Axis) -> KeptMaps | None:
     """What the run kept; not None where axes are asked for.
 
     Raises:
@@ -160,7 +160,7 @@ def _queries(queries: Queries | None, choices: dict[str, Any]) -> Queries | None
         return None
 
 
-def _part(other: Attribution, choices: dict[str, Any]) -> Attribution | None:
+def _part(other: AnyRecord, choices: dict[str, Any]) -> AnyRecord | None:
     """The same part of the negative prompt's or a vocabulary's; none where that was not kept apart,
     or the steps were without guidance. That what was chosen exists is known from the prompt's.
     """
@@ -170,7 +170,7 @@ def _part(other: Attribution, choices: dict[str, Any]) -> Attribution | None:
         return None
 
 
-def _with_grids(attribution: Attribution, resolutions: Sizes) -> Attribution:
+def _with_grids(attribution: AnyRecord, resolutions: Sizes) -> AnyRecord:
     weights = chosen_grids(resolutions, {grid.size: grid.weight for grid in attribution.grids})
     grids = tuple(
         replace(grid, weight=weights[grid.size])
@@ -278,7 +278,7 @@ def _places(numbers: range | list[int]) -> slice | list[int]:
     return numbers
 
 
-def _with_kept(attribution: Attribution, kept: KeptMaps) -> Attribution:
+def _with_kept(attribution: AnyRecord, kept: KeptMaps) -> AnyRecord:
     """The attribution of less; a grid of which nothing was left out is not merged anew."""
     assert attribution.kept is not None
     before, after = by_size(attribution.kept.details), by_size(kept.details)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.shapes import SelfSums, Weights
@@ -86,3 +86,22 @@ class SelfGrid:
             part = slice(start, start + step)
             if weights is None or bool(weights[:, part].any()):
                 yield part, self.sums[part].float()
+
+
+def kept_self_grids(grids: tuple[SelfGrid, ...]) -> tuple[SelfGrid, ...]:
+    """The grids of self-attention that a run kept.
+
+    Raises:
+        NoAttributionError: it kept none.
+    """
+    if not grids:
+        raise NoAttributionError(
+            "This run did not keep its self-attention. Record with "
+            "RDAAMProcessor(self_attention=True)."
+        )
+    return grids
+
+
+def finest(grids: Iterable[SelfGrid]) -> SelfGrid:
+    """The grid with the most positions."""
+    return max(grids, key=lambda grid: grid.positions)

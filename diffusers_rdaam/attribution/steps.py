@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic
 
+from diffusers_rdaam.attribution.kept_maps import KeptMaps
+from diffusers_rdaam.attribution.record import AnyRecord
 from diffusers_rdaam.attribution.select import kept_by, select
-
-if TYPE_CHECKING:
-    from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.kept_maps import KeptMaps
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
+class Steps(Generic[AnyRecord]):
     """The steps of a run that kept them apart; a step is one call of the denoiser.
 
     ``steps[3]`` and ``steps[10:20]`` are attributions: of one step, and the mean of several. Where
@@ -27,7 +25,7 @@ class Steps:
         NoAttributionError: the run did not keep its steps apart.
     """
 
-    attribution: Attribution
+    attribution: AnyRecord
 
     def __post_init__(self) -> None:
         kept_by(self.attribution, "steps")
@@ -50,7 +48,7 @@ class Steps:
     def __len__(self) -> int:
         return sum(kept.steps for kept in self._parts)
 
-    def __getitem__(self, which: int | slice) -> Attribution:
+    def __getitem__(self, which: int | slice) -> AnyRecord:
         """The attribution of one step, or the mean of several.
 
         Raises:
@@ -59,7 +57,7 @@ class Steps:
         """
         return select(self.attribution, steps=which)
 
-    def __iter__(self) -> Iterator[Attribution]:
+    def __iter__(self) -> Iterator[AnyRecord]:
         return (self[step] for step in range(len(self)))
 
     def __repr__(self) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, TypeVar
 
 from diffusers_rdaam.errors import InputError, NoAttributionError
 
-if TYPE_CHECKING:
-    from diffusers_rdaam.attribution.attribution import Attribution
+Part = TypeVar("Part")
 
 
-class Vocabulary(dict[str, "Attribution"]):
-    """A dictionary that says what it has where a text is not in it."""
+class Vocabulary(dict[str, Part]):
+    """A dictionary of attributions by text; the error for another text lists the texts."""
 
     def __missing__(self, text: object) -> NoReturn:
         """Raise.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 import torch
 from PIL import Image
 
 from diffusers_rdaam.attribution.choosing import chosen_numbers
-from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.kept_maps import MapStack, by_size
+from diffusers_rdaam.attribution.prompt import Match
+from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.select import kept_by
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.grid import enlarge
@@ -22,15 +23,16 @@ from diffusers_rdaam.shapes import Column, StepMaps, StepWeights
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from diffusers_rdaam.attribution.attribution import Attribution
-
 STRIP_SIDE = 192
 GIF_SIDE = 512
 SHOWN_FRAMES = 10
 
+# HeatMap, which stands above: a heat map has a timeline, and a timeline heat maps.
+Frame = TypeVar("Frame")
+
 
 @dataclass(frozen=True, eq=False)
-class Timeline:
+class Timeline(Generic[Frame]):
     """The heat maps of a word, one a step; steps at which nothing was recorded are left out.
 
     ``timeline[3]`` is a :class:`HeatMap`, ``timeline[10:20]`` a timeline. It holds the word's maps
@@ -46,6 +48,7 @@ class Timeline:
         maps: for each grid ``(steps, height, width)``, the mean probability of a step.
         weights: ``(steps, grids)``: a grid's part in a step is its weight over the row's sum.
         since: the step from which each map is the mean, where they are cumulative.
+        frame: makes the heat map of a step of values, text, spans, columns and image.
     """
 
     text: str
@@ -60,15 +63,16 @@ class Timeline:
     weights: StepWeights = field(repr=False)
     since: int | None = None
     encoders: tuple[int, ...] = field(default=(), repr=False)
+    frame: Callable[..., Frame] = field(repr=False, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.steps)
 
     @overload
-    def __getitem__(self, which: int) -> HeatMap: ...
+    def __getitem__(self, which: int) -> Frame: ...
     @overload
-    def __getitem__(self, which: slice) -> Timeline: ...
-    def __getitem__(self, which: int | slice) -> HeatMap | Timeline:
+    def __getitem__(self, which: slice) -> Timeline[Frame]: ...
+    def __getitem__(self, which: int | slice) -> Frame | Timeline[Frame]:
         """The heat map of one step, or the timeline of several.
 
         Raises:
@@ -78,11 +82,11 @@ class Timeline:
         if isinstance(which, slice):
             return self._take(numbers)
         values = self._values(numbers[0], self.image_size)
-        return HeatMap(
+        return self.frame(
             values, self.text, self.spans, self.columns, self.image, encoders=self.encoders
         )
 
-    def __iter__(self) -> Iterator[HeatMap]:
+    def __iter__(self) -> Iterator[Frame]:
         return (self[i] for i in range(len(self)))
 
     @property
@@ -116,7 +120,7 @@ class Timeline:
         )
         return [float(score) for score in (scores * self._parts()).sum(dim=1)]
 
-    def cumulative(self) -> Timeline:
+    def cumulative(self) -> Timeline[Frame]:
         """The mean from the first of these steps up to each; the last is the mean of all.
 
         Raises:
@@ -182,12 +186,12 @@ class Timeline:
             lines = {"region": self.mass(region), **lines}
         return lines_figure([step + 1 for step in self.steps], lines, self.text)
 
-    def _every(self, every: int) -> Timeline:
+    def _every(self, every: int) -> Timeline[Frame]:
         if every < 1:
             raise InputError(f"every= is a whole number from 1: each, each second …; got {every}.")
         return self._take([*range(0, len(self) - 1, every), len(self) - 1])
 
-    def _take(self, numbers: list[int]) -> Timeline:
+    def _take(self, numbers: list[int]) -> Timeline[Frame]:
         return replace(
             self,
             steps=tuple(self.steps[i] for i in numbers),
@@ -228,8 +232,13 @@ class Timeline:
         return f"Timeline({self.text!r}, {kind}{len(self)} steps, {width}x{height} pixels)"
 
 
-def timeline_of(attribution: Attribution, heat: HeatMap) -> Timeline:
-    """The steps of a heat map.
+def timeline_of(attribution: Record, heat: Match, frame: Callable[..., Frame]) -> Timeline[Frame]:
+    """The steps of what a heat map is of.
+
+    Args:
+        attribution: of a run that kept its steps.
+        heat: the text, spans and columns.
+        frame: as in :class:`Timeline`.
 
     Raises:
         NoAttributionError: the run did not keep its steps apart.
@@ -253,6 +262,7 @@ def timeline_of(attribution: Attribution, heat: HeatMap) -> Timeline:
         maps=tuple(grid[steps] for grid in maps),
         weights=weights[steps],
         encoders=heat.encoders,
+        frame=frame,
     )
 
 

@@ -29,8 +29,7 @@ def report_regions(
     asked = [(box, ranking) for box in boxes] or [(Box(0, 0, width, height), "score")]
     for box, order in asked:
         words = attribution.region(box, ranking=order)
-        what = f"box {','.join(map(str, box.as_tuple()))}" if boxes else "the whole image"
-        report.say(f"\nwords of {what}, by {order}:\n{words}")
+        report.say(f"\n{words}")
         entries.append({"box": list(box.as_tuple()), **words.to_dict()})
     report.add(prompt=attribution.prompt.text, regions=entries)
 

@@ -82,10 +82,11 @@ def bars_figure(
     edges: list[tuple[float, float]],
     *,
     level: float | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Words as horizontal bars, best on top, beside the image with the region outlined.
 
-    A dashed line marks ``level``, the value that says nothing.
+    Bars begin at ``level``, the value that says nothing, where a dashed line is.
     """
     panels = 1 if image is None else 2
     figure = new_figure(figsize=(4.2 * panels, 1.2 + 0.32 * max(len(bars), 6)))
@@ -97,12 +98,16 @@ def bars_figure(
         axes[0].plot(closed[:, 0] - 0.5, closed[:, 1] - 0.5, color="black", linewidth=1)
         axes[0].set_axis_off()
     names = [name for name, _ in bars]
-    axes[-1].barh(range(len(bars)), [value for _, value in bars], color="#c2410c")
+    start = 0.0 if level is None else level
+    lengths = [value - start for _, value in bars]
+    axes[-1].barh(range(len(bars)), lengths, left=start, color="#c2410c")
     axes[-1].set_yticks(range(len(bars)), names, parse_math=False)
     axes[-1].invert_yaxis()
     if level is not None:
         axes[-1].axvline(level, color="black", linewidth=1, linestyle="--")
     axes[-1].set_xlabel(label)
+    if title is not None:
+        figure.suptitle(title, parse_math=False)
     return figure
 
 

@@ -97,6 +97,9 @@ def unserved(
             return f"queries are {query.dtype}, {name} {tensor.dtype}"
     if query.dtype == torch.bfloat16 and query.device.type != "cuda" and interpreted():
         return "Triton's interpreter does not multiply bfloat16"
+    for name, tensor in (("queries", query), ("keys", key), ("values", value)):
+        if tensor is not None and _reach(tensor) >= 2**31:
+            return f"the {name} of one row lie more than 2**31 elements apart in memory"
     if query.shape[-1] > MOST_CHANNELS:
         return f"head size {query.shape[-1]} is over {MOST_CHANNELS}"
     if value is not None and value.shape[-1] != query.shape[-1]:
@@ -180,6 +183,12 @@ def attend(
     assert lse is not None
     launch_columns(query, key, lse, high, low, mask, scale, count, cut)
     return output
+
+
+def _reach(tensor: Tensor) -> int:
+    """The offset of a row's last element from its first, which the kernels hold in 32 bits."""
+    _, *strides = tensor.stride()
+    return sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], strides, strict=True))
 
 
 def _one_tile(query: Tensor, key: Tensor, *, attends: bool) -> bool:

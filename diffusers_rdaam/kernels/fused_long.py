@@ -39,7 +39,7 @@ def attend_and_sum(
     query_at = query + tl.multiple_of(row * query_row + head * query_head, VECTOR)
     key_at = key + tl.multiple_of(row * key_row + (head // group) * key_head, VECTOR)
     value_at = value + tl.multiple_of(row * value_row + (head // group) * value_head, VECTOR)
-    mask_at = mask + row * mask_row + head * mask_head
+    mask_at = mask + row * mask_row + head.to(tl.int64) * mask_head
     query_main = load_part(query_at, here, positions, query_position, 0, DIM_MAIN, DIM)
     query_rest = query_main
     attended = tl.zeros([BLOCK, DIM_MAIN], tl.float32)
@@ -123,7 +123,7 @@ def add_columns(
         row = (tl.program_id(2) // heads).to(tl.int64)
         first = tl.program_id(2) % heads
         stop = first + 1
-        plane = row * plane_row + first * plane_head
+        plane = row * plane_row + first.to(tl.int64) * plane_head
     else:
         row = tl.program_id(2).to(tl.int64)
         first = 0
@@ -131,6 +131,8 @@ def add_columns(
         plane = row * plane_row
     totals = tl.zeros([BLOCK, TILE], tl.float32)
     for head in range(first, stop):
+        # Of masks and sums the heads take 64 bits, as the rows do.
+        head_long = tl.full([], head, tl.int64)
         query_at = query + tl.multiple_of(row * query_row + head * query_head, VECTOR)
         key_at = key + tl.multiple_of(row * key_row + (head // group) * key_head, VECTOR)
         query_main = load_part(query_at, here, positions, query_position, 0, DIM_MAIN, DIM)
@@ -143,14 +145,14 @@ def add_columns(
             query_main, query_rest, key_at, columns_at, columns, key_column,
             DIM, DIM_MAIN, DIM_REST, PRECISION,
         )  # fmt: skip
-        sums_at = sums + row * sums_row + head * sums_head + here * sums_position
+        sums_at = sums + row * sums_row + head_long * sums_head + here.to(tl.int64) * sums_position
         found = tl.load(sums_at, mask=here < positions, other=0.0)
         # A position that attends to nothing has -inf, or of some kernels no number: no powers.
         found = tl.where(found > float("-inf"), found, float("inf"))
         if MASK == "none":
             powers = tl.exp2(logits - (found * LOG2E)[:, None])
         else:
-            mask_at = mask + row * mask_row + head * mask_head
+            mask_at = mask + row * mask_row + head_long * mask_head
             logits = add_mask(
                 logits, mask_at, here, positions, columns_at, columns,
                 mask_position, mask_column, MASK,

@@ -18,6 +18,7 @@ def load_part(
     inside = (index < limit)[:, None]
     if FIRST + SIZE > DIM:
         inside = inside & (channels < DIM)[None, :]
+    # Of 32 bits: a head's vectors would take 2**31 elements to need more, and registers are few.
     return tl.load(start + index[:, None] * stride + channels[None, :], mask=inside, other=0.0)
 
 
@@ -42,7 +43,10 @@ def add_mask(
 ):  # fmt: skip
     """Logits and their mask: ``"added"``, or ``"chosen"`` where it is true; -inf past the end."""
     inside = (here < positions)[:, None] & (columns_at < columns)[None, :]
-    offsets = here[:, None] * stride_position + columns_at[None, :] * stride_column
+    # A mask of every head and position is the largest tensor there is: over 2**31 elements from a
+    # grid of 128x128 to itself on.
+    rows = here.to(tl.int64)[:, None] * stride_position
+    offsets = rows + columns_at.to(tl.int64)[None, :] * stride_column
     found = tl.load(start + offsets, mask=inside, other=0)
     if MASK == "added":
         logits += found.to(tl.float32)

@@ -83,10 +83,13 @@ def attend_to_text(
     image = row_long - first
 
     for head in range(share * heads // SPLITS, (share + 1) * heads // SPLITS):
+        # Of masks and planes the heads take 64 bits, as the rows do; of vectors 32 are enough, and
+        # registers are few.
+        head_long = tl.full([], head, tl.int64)
         query_at = query + tl.multiple_of(row_long * query_row + head * query_head, VECTOR)
         kept = head // group
         key_at = key + tl.multiple_of(row_long * key_row + kept * key_head, VECTOR)
-        mask_at = mask + row_long * mask_row + head * mask_head
+        mask_at = mask + row_long * mask_row + head_long * mask_head
         query_main = load_part(query_at, here, positions, query_position, 0, DIM_MAIN, DIM)
         query_rest = query_main
         if DIM_REST:
@@ -122,7 +125,7 @@ def attend_to_text(
         inverse = 1.0 / total
 
         if APART:
-            plane = image * plane_row + head * plane_head
+            plane = image * plane_row + head_long * plane_head
             until = tl.where(recorded, positions, 0)
             add_to_planes(
                 powers * inverse[:, None], high + plane, low + plane,

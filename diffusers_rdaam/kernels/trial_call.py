@@ -5,7 +5,7 @@ Parts are of few cells, so that what is compared takes a few megabytes whatever 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -63,13 +63,11 @@ class TriedCall:
         worst = self.high.new_zeros((), dtype=torch.float32)
         for image in range(images):
             for columns, part in self._parts():
-                wanted = self._portable_maps(image, columns, part)
-                worst = self._worst(worst, image, columns, part, wanted)
+                worst = self._worst(worst, image, columns, part, self._portable_maps)
         spread = self._spread()
         for image in {0, images - 1}:
             for columns in self._columns():
-                wanted = self._exact_maps(image, columns, spread).float()
-                worst = self._worst(worst, image, columns, spread, wanted)
+                worst = self._worst(worst, image, columns, spread, self._exact_maps)
         # What is not a number is no more than nothing, so it does not agree.
         return bool(worst <= (_SINGLE if self.low is None else _MAPS))
 
@@ -104,40 +102,48 @@ class TriedCall:
         return bool(worst <= limit)
 
     def _worst(
-        self, worst: Tensor, image: int, columns: slice, part: Part, wanted: Tensor
+        self,
+        worst: Tensor,
+        image: int,
+        columns: slice,
+        part: Part,
+        maps: Callable[[int, slice, slice, Part], Tensor],
     ) -> Tensor:
-        # Indexed before they are converted: a plane in float32 would be the largest of all.
-        high = self.high[image : image + 1][..., columns, :][..., part]
-        low = None if self.low is None else self.low[image : image + 1][..., columns, :][..., part]
-        return torch.maximum(worst, (read_planes(high, low) - wanted).abs().max())
-
-    def _portable_maps(self, image: int, columns: slice, part: slice) -> Tensor:
-        """``([heads,] columns, positions)`` of one image by the portable kernel."""
-        found = []
-        for heads in self._heads(_length(columns, self.key.shape[2])):
-            query, key, mask, lse = self._cut(self.first + image, heads, columns, part)
-            apart = (query.shape[1],) if self.high.ndim == 4 else ()
-            shape = (1, *apart, key.shape[2], query.shape[2])
-            high, low = (torch.zeros(shape, dtype=torch.float16, device=key.device) for _ in "ab")
-            portable.accumulate(query, key, high, low, mask=mask, scale=self.scale, lse=lse)
-            found.append(read_planes(high, low))
-        return self._together(found)
-
-    def _exact_maps(self, image: int, columns: slice, part: Tensor) -> Tensor:
-        """The same in float64, by the definition."""
-        found = []
-        for heads in self._heads(_length(columns, self.key.shape[2])):
-            maps = self._probabilities(self.first + image, heads, columns, part).mT
-            found.append(maps if self.high.ndim == 4 else maps.mean(dim=1))
-        return self._together(found)
-
-    def _together(self, found: list[Tensor]) -> Tensor:
-        """Of groups of heads: side by side where heads are apart, else their mean."""
+        """The larger of ``worst`` and how far some cells of the planes are off ``maps``."""
+        groups = self._heads(_length(columns, self.key.shape[2]))
         if self.high.ndim == 4:
-            return torch.cat(found, dim=1)
-        return found[0] if len(found) == 1 else torch.stack(found).mean(dim=0)
+            for heads in groups:
+                wanted = maps(self.first + image, heads, columns, part)
+                found = self._read(image, (heads, columns), part)
+                worst = torch.maximum(worst, (found - wanted).abs().max())
+            return worst
+        # Group by group, so that no more than one is there at a time.
+        difference = self._read(image, (columns,), part)
+        for heads in groups:
+            difference -= maps(self.first + image, heads, columns, part) / len(groups)
+        return torch.maximum(worst, difference.abs().max())
 
-    def _exact_output(self, row: int, heads: slice, part: Tensor) -> Tensor:
+    def _read(self, image: int, cut: tuple[slice, ...], part: Part) -> Tensor:
+        # Indexed before they are converted: a plane in float32 would be the largest of all.
+        high = self.high[(slice(image, image + 1), *cut)][..., part]
+        low = None if self.low is None else self.low[(slice(image, image + 1), *cut)][..., part]
+        return read_planes(high, low)
+
+    def _portable_maps(self, row: int, heads: slice, columns: slice, part: Part) -> Tensor:
+        """``(1, [heads,] columns, positions)`` of a row by the portable kernel."""
+        query, key, mask, lse = self._cut(row, heads, columns, part)
+        apart = (query.shape[1],) if self.high.ndim == 4 else ()
+        shape = (1, *apart, key.shape[2], query.shape[2])
+        high, low = (torch.zeros(shape, dtype=torch.float16, device=key.device) for _ in "ab")
+        portable.accumulate(query, key, high, low, mask=mask, scale=self.scale, lse=lse)
+        return read_planes(high, low)
+
+    def _exact_maps(self, row: int, heads: slice, columns: slice, part: Part) -> Tensor:
+        """The same in float64, by the definition."""
+        maps = self._probabilities(row, heads, columns, part).mT
+        return (maps if self.high.ndim == 4 else maps.mean(dim=1)).float()
+
+    def _exact_output(self, row: int, heads: slice, part: Part) -> Tensor:
         assert self.value is not None
         values = self.value[row : row + 1, self._key_heads(heads)].double()
         group = self.query.shape[1] // self.key.shape[1]
@@ -145,7 +151,7 @@ class TriedCall:
             values = values.repeat_interleave(group, dim=1)
         return self._probabilities(row, heads, ALL, part) @ values
 
-    def _probabilities(self, row: int, heads: slice, columns: slice, part: Tensor) -> Tensor:
+    def _probabilities(self, row: int, heads: slice, columns: slice, part: Part) -> Tensor:
         query, key, mask, lse = self._cut(row, heads, columns, part)
         if mask is not None and mask.dtype != torch.bool:
             mask = mask.double()

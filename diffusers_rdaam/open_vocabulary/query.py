@@ -18,7 +18,8 @@ from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import split
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.queries import Queries, SiteQueries
+from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.families import family_of
 from diffusers_rdaam.families.call_keywords import known_keywords

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
+from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt, Word, encoders_of, labelled
+from diffusers_rdaam.attribution.record import RunInfo
 from diffusers_rdaam.errors import PromptTruncatedWarning
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.recording.announce import warn

@@ -10,8 +10,9 @@ import torch
 from einops import rearrange
 from PIL import Image
 
-from diffusers_rdaam.attribution.attribution import Attribution, RunInfo
+from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.record import RunInfo
 from diffusers_rdaam.attribution.select import split_by_prompt
 from diffusers_rdaam.errors import (
     DenoiserReplacedWarning,

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from diffusers_rdaam.attribution.attribution import Attribution, Grid
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import (
     InputError,

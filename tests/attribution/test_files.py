@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffusers_rdaam.attribution.attribution import Attribution, Grid
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.prompt import Prompt, Token
 from diffusers_rdaam.errors import AttributionFileError, InputError
 

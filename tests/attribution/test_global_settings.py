@@ -21,8 +21,9 @@ from PIL import Image
 
 from diffusers_rdaam import OptimizedToken, SavedAttention
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.queries import Queries, SiteQueries
+from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.geometry import grid as interpolation
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 
@@ -134,6 +135,8 @@ def arguments(name: str, found: dict[str, Any], folder: Path) -> list[tuple[Any,
         "Attribution.region": regions,
         "Attribution.regions": [([BOX, OUTLINE],)],
         "Attribution.inside": regions,
+        "Attribution.pixels": [((2, 3),)],
+        "Attribution.scores": [(Box(*BOX),)],
         "Attribution.with_image": [(attribution.image,)],
         "Attribution.with_queries": [(found["Queries"],)],
         "Attribution.save": [(folder / "again.safetensors",)],
@@ -169,6 +172,7 @@ def arguments(name: str, found: dict[str, Any], folder: Path) -> list[tuple[Any,
         "Segments.overlay": [(), (image,)],
         "Queries.save": [(folder / "again.queries",)],
         "SiteQueries.read": [(1,)],
+        "SiteQueries.of_calls": [({found["Queries"].sites[0].calls[0]},)],
         "Box.inside": [(size,)],
         **{f"{kind}.coverage": [(size,)] for kind in ("Box", "Polygon", "Mask")},
         **{f"{kind}.grid_weights": [(size, grids)] for kind in ("Box", "Polygon", "Mask")},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import io
+import pickle
 import re
 
 import numpy as np
@@ -152,3 +155,28 @@ def test_values_are_two_dimensional(shape):
     text = re.escape(f"A heat map's values are (height, width), these are {shape}.")
     with pytest.raises(InputError, match=f"^{text}$"):
         HeatMap(torch.zeros(shape), "cat")
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda heat: pickle.loads(pickle.dumps(heat))]
+)
+def test_a_pickle_or_copy_is_a_value(make_attribution, again):
+    attribution = make_attribution(size=(128, 128), grids=((64, 64), (32, 32)))
+    heat = attribution["blue eyes"]
+    other = again(heat)
+    assert torch.equal(other.values, heat.values)
+    assert (other.text, other.spans, other.columns) == (heat.text, heat.spans, heat.columns)
+    assert other.attribution is None and heat.attribution is attribution
+    assert other.mass((3, 4, 70, 90)) == pytest.approx(heat.mass((3, 4, 70, 90)), rel=1e-5)
+    for method in ("refined", "over_time"):
+        with pytest.raises(InputError, match=r"^The heat map of 'blue eyes' has no attribution, "):
+            getattr(other, method)()
+
+
+def test_a_pickle_has_the_bytes_of_its_values(make_attribution):
+    attribution = make_attribution(size=(128, 128), grids=((64, 64), (32, 32)))
+    heat = dataclasses.replace(attribution["cat"], image=None)
+    values = heat.values.numel() * heat.values.element_size()
+    assert attribution.nbytes > 5 * values
+    assert len(pickle.dumps(heat)) < values + 2000
+    assert dataclasses.replace(heat, text="it").attribution is attribution

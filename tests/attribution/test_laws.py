@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusers_rdaam.attribution.attribution import Attribution, Grid
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, as_region
 
 HEIGHT, WIDTH = 64, 96

@@ -142,14 +142,17 @@ def test_inside_of_every_word(make_attribution):
         "words": [{"word": word.text, "inside": word.inside} for word in answer],
     }
     lines = str(answer).splitlines()
-    assert lines[0].split() == ["word", "inside"] and len(lines) == 10
-    assert lines[1].startswith(answer.words[0].text) and f"{shares[0]:.1%}" in lines[1]
-    assert lines[-1] == "the region is 26.0% of the image"
+    assert lines[0] == f"Box {BOX}: how much of each word lies inside"
+    assert lines[1].split() == ["word", "inside"] and len(lines) == 11
+    assert lines[2].startswith(answer.words[0].text) and f"{shares[0]:.1%}" in lines[2]
+    assert lines[-1] == "The region is 26.0% of the image."
 
 
 def test_inside_html_escapes_and_no_words(make_attribution):
     html = make_attribution("<script> cat").inside(BOX)._repr_html_()
-    assert set(re.findall(r"</?(\w+)", html)) <= {"table", "thead", "tbody", "tr", "th", "td", "p"}
+    tags = {"div", "figure", "img", "figcaption", "p", "span"}
+    tags |= {"table", "thead", "tbody", "tr", "th", "td"}
+    assert set(re.findall(r"</?(\w+)", html)) <= tags and "&lt;<span" in html
     assert "The region is 26.0% of the image." in html
     nothing = make_attribution(None).inside(BOX)
     assert str(nothing) == "(no words)" and nothing.words == ()

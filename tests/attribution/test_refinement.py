@@ -146,7 +146,8 @@ def test_errors(attribution, make_attribution, types_unchecked):
     with pytest.raises(InputError) as error:
         HeatMap(torch.rand(4, 5), "cat").refined()
     assert str(error.value) == (
-        "The heat map of 'cat' is of no attribution, so there is nothing to refine it with. Ask "
+        "The heat map of 'cat' has no attribution, so there is nothing to refine it with: made by "
+        "hand, copied or unpickled, a heat map is its values alone. Ask "
         "attribution.word(…).refined()."
     )
     with pytest.raises(InputError, match=r"Self-attention has each grid once; got \[\(8, 12\), "):

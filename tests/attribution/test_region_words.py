@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.attribution.region_words import RegionWords
-from diffusers_rdaam.attribution.words_inside import WordsInside
-from diffusers_rdaam.errors import InputError, WordError
+from diffusers_rdaam.attribution.region_words import STANDS_OUT, RegionWords, WordsInside
+from diffusers_rdaam.errors import InputError, PandasExtraError, WordError
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 
 TEXT = "a cat, a hat"
@@ -176,12 +176,51 @@ def test_a_word_that_is_nowhere_has_no_lift(make_prompt):
 
 def test_table(words):
     assert str(words).splitlines() == [
-        "word    lift    score   share",
-        "cat    2.50   0.2500   69.4%  ████████████████████████",
-        "hat    2.00   0.0500   13.9%  ███████████████████",
-        "a      0.50   0.0600   16.7%  █████",
-        "apart from the words: start 0.3000, punctuation 0.0400, end 0.2000, padding 0.1000",
+        "Box (10, 20, 30, 40): words ranked by lift",
+        "word  lift   score  share",
+        "cat   2.50  0.2500  69.4%  ████████████████████████",
+        "hat   2.00  0.0500  13.9%  ████████████████",
+        "a     0.50  0.0600  16.7%",
+        "special tokens: start 0.3000, punctuation 0.0400, end 0.2000, padding 0.1000",
     ]
+    by_score = str(words.ranked_by("score")).splitlines()
+    assert by_score[0] == "Box (10, 20, 30, 40): words ranked by score"
+    assert by_score[3] == "a     0.50  0.0600  16.7%  ██████"
+
+
+def test_a_table_says_where_no_word_stands_out(words):
+    for lift in (0.97, STANDS_OUT - 0.001, STANDS_OUT + 0.001):
+        levels = torch.full((len(SCORES),), 0.1)
+        scores = levels * 0.9
+        scores[2] = 0.1 * lift
+        region = RegionWords(words.prompt, scores, levels, words.region)
+        first = str(region).splitlines()[0]
+        if lift < STANDS_OUT:
+            assert first == f"no word stands out here: the highest lift is {lift:.2f}"
+        else:
+            assert first == "Box (10, 20, 30, 40): words ranked by lift"
+        assert ("no word stands out" in region._repr_html_()) == (lift < STANDS_OUT)
+    # In the whole image every lift is 1.
+    assert "stands out" not in str(RegionWords(words.prompt, levels, levels, words.region))
+
+
+def test_bars_of_lift_begin_at_one(words):
+    bars = words.plot().axes[-1].patches
+    assert [bar.get_x() for bar in bars] == [1.0, 1.0, 1.0]
+    assert [bar.get_width() for bar in bars] == pytest.approx([1.5, 1.0, -0.5])
+    shares = words.ranked_by("share").plot().axes[-1].patches
+    assert [bar.get_x() for bar in shares] == [0.0, 0.0, 0.0]
+
+
+def test_to_pandas(words):
+    if find_spec("pandas") is None:
+        with pytest.raises(PandasExtraError, match=r"pip install 'diffusers_rdaam\[pandas\]'$"):
+            words.to_pandas()
+        return
+    table = words.to_pandas()
+    assert list(table.columns) == ["word", "lift", "score", "share"]
+    assert table["word"].tolist() == ["cat", "hat", "a"]
+    assert table["score"].tolist() == [word.score for word in words]
 
 
 def test_to_dict_is_json(words):

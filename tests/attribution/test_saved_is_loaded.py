@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diffusers_rdaam import OptimizedToken, Queries, SavedAttention
-from diffusers_rdaam.attribution.attribution import Attribution, Grid
+from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.attribution.queries import SiteQueries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.region import Mask
 

@@ -126,8 +126,8 @@ def test_what_was_not_kept(make_kept, make_attribution):
     with pytest.raises(InputError) as caught:
         HeatMap(torch.ones(4, 6), "cat").over_time()
     assert str(caught.value) == (
-        "The heat map of 'cat' is of no attribution, so it has no steps. Ask "
-        "attribution.word(…).over_time()."
+        "The heat map of 'cat' has no attribution, so it has no steps: made by hand, "
+        "copied or unpickled, a heat map is its values alone. Ask attribution.word(…).over_time()."
     )
 
 

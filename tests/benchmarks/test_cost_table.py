@@ -32,6 +32,7 @@ def test_bytes_kept_are_those_of_the_tensors() -> None:
     assert _kept(PLAN, grows=False) == dict.fromkeys((1, 10, 50), 2 * KEPT)
 
 
+@pytest.mark.slow
 def test_longer_runs_than_allowed_are_not_made_up() -> None:
     assert _kept(PLAN, kept_by_width=True)[50] == "not measured (minutes)"
     slow = _kept(PLAN, visits_self=True)
@@ -52,6 +53,7 @@ def test_answers_are_times_or_reasons() -> None:
     assert cells.word == "no such query"
 
 
+@pytest.mark.slow
 def test_our_own_rows_answer_and_are_stock_in_every_bit() -> None:
     for ours in (Ours("cross"), Ours("own", self_attention=True), Ours("keys", keep="queries")):
         cells = record_cells(ours, Stages(Work(TINY)), RecordPlan((1, 2), 2, 2, 10**9))
@@ -143,6 +145,7 @@ def test_what_a_system_leaves_behind_is_a_row() -> None:
     assert row.status == "PASS"
 
 
+@pytest.mark.slow
 def test_a_whole_unets_table_shows_the_record_that_was_measured_before() -> None:
     found = [Case(Work(TINY), 1, PLAN), Case(Work(TINY, part="unet"), 1, None)]
     rows = cost.measure(found, [Stock(), Ours("plain"), Keeper()])
@@ -152,6 +155,7 @@ def test_a_whole_unets_table_shows_the_record_that_was_measured_before() -> None
     assert sum("bytes kept" in row.what for row in rows) == 1
 
 
+@pytest.mark.slow
 def test_a_batch_has_as_many_prompts_and_no_answers() -> None:
     once = RecordPlan(calls=(1,), slow_calls=1, wide_calls=1, limit=10**9, answers=False)
     systems = [Stock(), Ours("cross-attention"), Keeper()]

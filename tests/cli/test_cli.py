@@ -47,7 +47,7 @@ def test_generate_writes_the_image_the_maps_and_the_attribution_and_says_where(f
         assert str(path) in printed
     assert str(folder / "attribution.safetensors") in printed
     assert "seed 3" in printed
-    assert "words of box 0,0,64,64, by lift:" in printed
+    assert "Box (0, 0, 64, 64): words ranked by lift" in printed
 
 
 def test_the_saved_attribution_is_the_run(folder) -> None:
@@ -71,7 +71,7 @@ def test_region_answers_from_the_file_as_the_attribution_does(folder) -> None:
 
 def test_region_without_a_box_ranks_the_whole_image_by_score(folder) -> None:
     result = rdaam("region", folder / "attribution.safetensors")
-    assert "words of the whole image, by score:" in result.stdout
+    assert "Box (0, 0, 128, 128): words ranked by score" in result.stdout
 
 
 def test_word_tells_a_box_and_draws(folder, tmp_path) -> None:

@@ -65,6 +65,7 @@ def test_one_graph_for_all_steps_and_runs(compile_unet: Callable[..., None], ord
     assert graphs() == 1
 
 
+@pytest.mark.slow
 def test_one_graph_with_self_attention():
     stock, ours = fresh(CASE, CASE.stock), fresh(CASE, CASE.ours)
     wanted = run(stock, num_inference_steps=3)
@@ -85,6 +86,7 @@ def test_one_graph_with_self_attention():
     assert graphs() == 1
 
 
+@pytest.mark.slow
 def test_two_sizes_in_one_dynamic_graph():
     stock, ours = fresh(CASE, CASE.stock), fresh(CASE, CASE.ours)
     ours.unet.compile(fullgraph=True, backend="eager", dynamic=True)

@@ -18,11 +18,11 @@ def cells() -> list[Any]:
             marks.append(pytest.mark.skip(reason=f"needs {condition.needs}"))
         elif condition.pending is not None:
             marks.append(pytest.mark.xfail(strict=True, reason=condition.pending))
-        parameters += [
-            pytest.param(condition, case, id=f"{case}: {condition.id}", marks=marks)
-            for case in COLUMNS
-            if condition.tested(case)
-        ]
+        for case in filter(condition.tested, COLUMNS):
+            # Compilation takes long; that of the first pipeline is tested every time.
+            slow = [pytest.mark.slow] * (condition.compiled and case != next(iter(COLUMNS)))
+            name = f"{case}: {condition.id}"
+            parameters.append(pytest.param(condition, case, id=name, marks=[*marks, *slow]))
     return parameters
 
 

@@ -32,6 +32,7 @@ def one_worker(tmp_path):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_all_stages_run_resume_and_export(one_worker, tmp_path) -> None:
     train_autoencoder(tmp_path, 0.5, seed=0)

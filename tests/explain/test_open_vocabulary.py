@@ -327,6 +327,7 @@ def test_a_vocabulary_is_saved_with_the_attribution(tmp_path):
     assert len(coarse.vocabulary["mouth"].grids) == 1
 
 
+@pytest.mark.slow
 def test_one_graph_for_queries_and_a_vocabulary():
     torch.compiler.reset()
     counters.clear()

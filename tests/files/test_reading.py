@@ -17,7 +17,7 @@ from PIL import Image
 
 from diffusers_rdaam import OptimizedToken, Queries, SavedAttention
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.queries import StoredTensor
+from diffusers_rdaam.attribution.site_queries import StoredTensor
 from diffusers_rdaam.compat.daam import GenerationExperiment, load_mask
 from diffusers_rdaam.errors import AttributionFileError, InputError
 from diffusers_rdaam.files.json_text import parse_json

@@ -12,7 +12,7 @@ import torch
 from diffusers_rdaam import OptimizedToken, Queries, SavedAttention
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt, Token
-from diffusers_rdaam.attribution.queries import SiteQueries
+from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.files.writing import replacing, write_text
 

@@ -40,7 +40,13 @@ def compile_in_a_process(folder, *arguments):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module", params=[80, 90], ids=["sm_80", "sm_90"])
+CAPABILITIES = [
+    pytest.param(capability, id=f"sm_{capability}", marks=pytest.mark.slow)
+    for capability in (80, 90)
+]
+
+
+@pytest.fixture(scope="module", params=CAPABILITIES)
 def compiled(request, tmp_path_factory):
     """Every kernel of every case."""
     return compile_in_a_process(tmp_path_factory.mktemp("triton"), str(request.param))

@@ -113,6 +113,7 @@ def test_where_it_cannot_run_a_warning_comes_first_and_the_maps_after_it(
     assert used(pipe) == {("portable", f"{backend!r} cannot run on cpu: Triton is not installed")}
 
 
+@pytest.mark.slow
 def test_compiled_in_one_graph_for_all_steps(make, stock, generate):
     """With the fused kernel at the text, and the one beside the attention at self-attention."""
     wanted = generate(stock, **SIZE)

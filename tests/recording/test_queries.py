@@ -19,7 +19,7 @@ from diffusers_rdaam import (
     StableDiffusionRDAAMPipeline,
     record_attention,
 )
-from diffusers_rdaam.attribution.queries import StoredTensor
+from diffusers_rdaam.attribution.site_queries import StoredTensor
 from diffusers_rdaam.errors import AttributionFileError, InputError, NotRecordedWarning
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.records.queries import QueriesRecord

@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusers_rdaam.attribution.attribution import Attribution, Grid
 from diffusers_rdaam.attribution.files.header import (
     KIND,
     MAX_KEPT_CELLS,
@@ -26,8 +25,10 @@ from diffusers_rdaam.attribution.files.header import (
     name_of,
     tensor_names,
 )
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.attribution.prompt_fields import build_prompt, second_fields, token_fields
+from diffusers_rdaam.attribution.record import AnyRecord, Record
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AttributionFileError, InputError, RDAAMError
 from diffusers_rdaam.files.fields import Check
@@ -41,7 +42,7 @@ from diffusers_rdaam.files.writing import check_suffix
 from diffusers_rdaam.geometry.region import Mask
 
 
-def save_attribution(attribution: Attribution, path: Path, *, kept: bool = True) -> Path:
+def save_record(attribution: Record, path: Path, *, kept: bool = True) -> Path:
     """Write ``attribution`` to ``path``, whole or not at all.
 
     Args:
@@ -70,7 +71,7 @@ def save_attribution(attribution: Attribution, path: Path, *, kept: bool = True)
     return write_tensors(path, tensors, KIND.metadata(text), noun=KIND.noun)
 
 
-def _content(attribution: Attribution, check: Check) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _content(attribution: Record, check: Check) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header and the tensors of a file."""
     header, tensors = _part(attribution, "", check)
     header["image_size"] = list(attribution.image_size)
@@ -113,13 +114,13 @@ def _content(attribution: Attribution, check: Check) -> tuple[dict[str, Any], di
     return header, tensors
 
 
-def _is_part(other: Attribution, whole: Attribution) -> bool:
+def _is_part(other: Record, whole: Record) -> bool:
     """Whether a file has a place for all of an attribution within another."""
     masked = other.mask is not None and other.mask is not whole.mask
     return not (other.vocabulary or other.self_grids or masked)
 
 
-def _without_kept(attribution: Attribution) -> Attribution:
+def _without_kept(attribution: AnyRecord) -> AnyRecord:
     negative = attribution.negative_attribution
     if negative is not None:
         negative = replace(negative, kept=None)
@@ -135,7 +136,7 @@ def _without_kept(attribution: Attribution) -> Attribution:
 
 
 def _part(
-    attribution: Attribution, prefix: str, check: Check
+    attribution: Record, prefix: str, check: Check
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What is written of the prompt or of the negative prompt: fields and tensors."""
     # JSON would make texts of other names.
@@ -167,8 +168,8 @@ def _part(
     return header, tensors
 
 
-def load_attribution(path: Path) -> Attribution:
-    """Read and check what :func:`save_attribution` wrote.
+def load_record(path: Path, cls: type[AnyRecord]) -> AnyRecord:
+    """Read and check what :func:`save_record` wrote, as a record of the class ``cls``.
 
     Raises:
         AttributionFileError: there is no such file, or it is not a whole, valid attribution.
@@ -181,30 +182,34 @@ def load_attribution(path: Path) -> Attribution:
         names = tensor_names(header) + [name for name in ("image", "mask") if name in file.specs]
         tensors = {name: file.finite(name, check) for name in names}
     try:
-        return _build(header, tensors)
+        return _build(header, tensors, cls)
     except AttributionFileError:
         raise
     except RDAAMError as error:
         raise AttributionFileError(f"{path} is not a valid attribution: {error}") from error
 
 
-def _build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribution:
+def _build(
+    header: Mapping[str, Any], tensors: Mapping[str, Tensor], cls: type[AnyRecord]
+) -> AnyRecord:
     height, width = header["image_size"]
-    attribution = _build_part(header, (height, width), tensors, "")
+
+    def part(fields: Mapping[str, Any], prefix: str) -> AnyRecord:
+        return _build_part(fields, (height, width), tensors, prefix, cls)
+
+    attribution = part(header, "")
     pixels, weights, negative = tensors.get("image"), tensors.get("mask"), header.get("negative")
     image = None if pixels is None else Image.fromarray(pixels.numpy())
     return replace(
         attribution,
         image=image,
         vocabulary={
-            name_of(part): replace(
-                _build_part(part, (height, width), tensors, f"vocabulary.{i}."), image=image
-            )
-            for i, part in enumerate(header.get("vocabulary") or ())
+            name_of(fields): replace(part(fields, f"vocabulary.{i}."), image=image)
+            for i, fields in enumerate(header.get("vocabulary") or ())
         },
         switched=tuple(
-            replace(_build_part(part, (height, width), tensors, f"switched.{i}."), image=image)
-            for i, part in enumerate(header.get("switched") or ())
+            replace(part(fields, f"switched.{i}."), image=image)
+            for i, fields in enumerate(header.get("switched") or ())
         ),
         mask=None if weights is None else Mask(weights),
         self_grids=tuple(
@@ -213,15 +218,17 @@ def _build(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Attribut
             )
             for i, grid in enumerate(header.get("self") or ())
         ),
-        negative_attribution=None
-        if negative is None
-        else _build_part(negative, (height, width), tensors, "negative."),
+        negative_attribution=None if negative is None else part(negative, "negative."),
     )
 
 
 def _build_part(
-    part: Mapping[str, Any], size: tuple[int, int], tensors: Mapping[str, Tensor], prefix: str
-) -> Attribution:
+    part: Mapping[str, Any],
+    size: tuple[int, int],
+    tensors: Mapping[str, Tensor],
+    prefix: str,
+    cls: type[AnyRecord],
+) -> AnyRecord:
     grids = tuple(
         Grid(
             tensors[f"{prefix}grid.{i}"],
@@ -232,7 +239,7 @@ def _build_part(
         for i, grid in enumerate(part["grids"])
     )
     kept = None if part.get("kept") is None else _build_kept(part["kept"], tensors, prefix)
-    return Attribution(build_prompt(part), grids, size, run=part["run"], kept=kept)
+    return cls(build_prompt(part), grids, size, run=part["run"], kept=kept)
 
 
 def _build_kept(kept: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str) -> KeptMaps:

@@ -15,21 +15,18 @@ grid:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
+from diffusers_rdaam.attribution.record import AnyRecord, Record
+from diffusers_rdaam.attribution.self_grid import SelfGrid, Size, finest, kept_self_grids
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
-from diffusers_rdaam.shapes import GridMaps, Weights
-
-if TYPE_CHECKING:
-    from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.shapes import Column, GridMaps, Weights
 
 Refinement = Literal["product", "guided", "power", "ovam", "none"]
 # What helps most on the embedded model, at every threshold.
@@ -38,27 +35,23 @@ DEFAULT_REFINEMENT: Refinement = "product"
 OVAM_FLOOR = 0.85
 
 
-def refine_heat_map(heat_map: HeatMap, method: Refinement) -> HeatMap:
-    """See :meth:`HeatMap.refined`."""
-    _check(method)
-    attribution = heat_map.attribution
-    if attribution is None:
-        raise InputError(
-            f"The heat map of {heat_map.text!r} is of no attribution, so there is nothing to "
-            "refine it with. Ask attribution.word(…).refined()."
-        )
-    grid = attribution.self_attention.finest
-    if method == "none":
-        return heat_map
-    maps = maps_on(attribution, heat_map.columns, grid.size).sum(dim=0)
+def refined_pixels(
+    attribution: Record,
+    grid: SelfGrid,
+    columns: tuple[int, ...],
+    size: Size,
+    method: Refinement,
+) -> Column:
+    """The sum of some columns' maps, refined, at ``size`` (height, width) in pixels."""
+    maps = maps_on(attribution, columns, grid.size).sum(dim=0)
     cells = refine(grid, maps.flatten()[None], method)
-    return replace(heat_map, values=enlarge(cells.view(grid.size), *heat_map.size))
+    return enlarge(cells.view(grid.size), *size)
 
 
-def refine_attribution(attribution: Attribution, method: Refinement) -> Attribution:
+def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
     """See :meth:`Attribution.refined`."""
-    _check(method)
-    grid = attribution.self_attention.finest
+    check_refinement(method)
+    grid = finest(kept_self_grids(attribution.self_grids))
     if method == "none":
         return attribution
     columns = tuple(range(len(attribution.prompt.tokens)))
@@ -89,10 +82,10 @@ def refine(grid: SelfGrid, maps: Weights, method: Refinement) -> Weights:
 
 
 @in_full_precision
-def maps_on(attribution: Attribution, columns: tuple[int, ...], size: Size) -> GridMaps:
+def maps_on(attribution: Record, columns: tuple[int, ...], size: Size) -> GridMaps:
     """The maps of columns on a grid of another size, all grids of the text together."""
     result = torch.zeros(len(columns), *size, dtype=torch.float32, device="cpu")
-    for grid, part in zip(attribution.grids, attribution._parts, strict=True):
+    for grid, part in zip(attribution.grids, attribution.grid_shares, strict=True):
         maps = grid.maps[list(columns)]
         # Without its filter a map that shrinks would be read at points between which it is lost.
         shrinks = grid.size[0] > size[0] or grid.size[1] > size[1]
@@ -106,7 +99,8 @@ def _stretched(maps: Weights) -> Weights:
     return torch.where(high > low, (maps - low) / (high - low), 1.0)
 
 
-def _check(method: str) -> None:
+def check_refinement(method: str) -> None:
+    """Raise :class:`InputError` where there is no such refinement."""
     if method not in get_args(Refinement):
         choices = ", ".join(repr(name) for name in get_args(Refinement))
         raise InputError(f"{method!r} is not a refinement. Refinements: {choices}.")

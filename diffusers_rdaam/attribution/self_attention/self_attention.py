@@ -20,7 +20,7 @@ from diffusers_rdaam.attribution.self_attention.diffusion import (
     shares,
 )
 from diffusers_rdaam.attribution.self_attention.segments import Segments, label, segment
-from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.attribution.self_grid import SelfGrid, finest
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.exact import cpu_tensor
 from diffusers_rdaam.geometry.grid import enlarge, pull_back
@@ -193,7 +193,7 @@ class SelfAttention:
     @property
     def finest(self) -> SelfGrid:
         """The grid with the most positions."""
-        return max(self.grids, key=lambda grid: grid.positions)
+        return finest(self.grids)
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusers_rdaam.attribution.prompt import Match, Prompt, WordQuery
+from diffusers_rdaam.attribution.ranked_words import grouped
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.explain.ablations.regeneration import AblationTrial, Mode
 from diffusers_rdaam.explain.regeneration import (
@@ -20,7 +21,7 @@ from diffusers_rdaam.explain.regeneration import (
     check_pipeline,
     read_prompt,
 )
-from diffusers_rdaam.explain.words import RankedWords, grouped
+from diffusers_rdaam.explain.words import RankedWords
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Region, RegionLike
 
@@ -125,7 +126,7 @@ class AblationWords(RankedWords):
         labels += [f"without {word.text}: {word.score:.3f}" for word in self.words]
         return film_strip(images, labels, columns=columns, title=self.prompt.text or "")
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for JSON."""
         found = super().to_dict()
         outside = {word.text: word.outside for word in self.words}

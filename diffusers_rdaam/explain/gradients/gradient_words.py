@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from diffusers_rdaam.attribution.prompt import Word, WordQuery
+from diffusers_rdaam.attribution.ranked_words import WordOfPrompt, grouped
 from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
 from diffusers_rdaam.explain.gradients.memory import GradientMemory
 from diffusers_rdaam.explain.gradients.reductions import Method, combine
-from diffusers_rdaam.explain.words import RankedWords, grouped
+from diffusers_rdaam.explain.words import RankedWords
 from diffusers_rdaam.shapes import TokenScores
 
 
 @dataclass(frozen=True)
-class GradientWord:
+class GradientWord(WordOfPrompt):
     """One word of the prompt, all its occurrences together.
 
     Args:
@@ -30,11 +31,6 @@ class GradientWord:
     score: float
     share: float
     occurrences: tuple[Word, ...] = field(repr=False)
-
-    @property
-    def spans(self) -> tuple[tuple[int, int], ...]:
-        """Where it stands in the prompt, as character spans."""
-        return tuple((word.start, word.end) for word in self.occurrences)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,14 +110,14 @@ class GradientWords(RankedWords):
     def notes(self) -> list[str]:
         """What is said below the table."""
         rest = ", ".join(f"{kind} {score:.4g}" for kind, score in self.special.items())
-        notes = [f"apart from the words: {rest}"]
+        notes = [f"special tokens: {rest}"]
         if self.delta is not None:
             notes.append(f"convergence delta: {self.delta:.2%} of {self.difference:.4g}")
         return notes
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for JSON."""
-        found: dict[str, object] = {"method": self.method, **super().to_dict()}
+        found: dict[str, Any] = {"method": self.method, **super().to_dict()}
         found |= {"tokens": [list(token) for token in self.tokens], "special": self.special}
         if self.delta is not None:
             found |= {"delta": self.delta, "difference": self.difference}

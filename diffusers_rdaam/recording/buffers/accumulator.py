@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.attribution.attribution import Grid
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.planes import add_to_planes, read_planes
 from diffusers_rdaam.shapes import HeadMeans

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusers_rdaam.attribution.attribution import Grid
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import Axis, KeptMaps, MapStack, merge_details
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, Bank, HeatMapAccumulator
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diffusers_rdaam.attention.options import QueryOptions, RecordingOptions
 from diffusers_rdaam.attention.site import Site
-from diffusers_rdaam.attribution.queries import Queries, SiteQueries, StoredTensor
+from diffusers_rdaam.attribution.queries import Queries
+from diffusers_rdaam.attribution.site_queries import SiteQueries, StoredTensor
 from diffusers_rdaam.errors import InputError, NoAttributionError, RecordingFailedWarning
 from diffusers_rdaam.families import DenoiserCall, Family
 from diffusers_rdaam.files.tensor_file import write_tensors

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diffusers_rdaam.attribution.queries import (
-    MAX_CALL,
-    TYPES,
-    Queries,
-    SiteQueries,
-    StoredTensor,
-)
+from diffusers_rdaam.attribution.site_queries import MAX_CALL, TYPES, SiteQueries, StoredTensor
 from diffusers_rdaam.errors import AttributionFileError, RDAAMError
 from diffusers_rdaam.files.fields import Check, is_count, is_size, is_text
 from diffusers_rdaam.files.tensor_file import (
@@ -35,20 +30,20 @@ MAX_SITES = 4096
 _NO_LIST = "it has no valid list of the sites of its queries"
 
 
-def save_queries(queries: Queries, path: Path) -> Path:
+def save_sites(queries: Sequence[SiteQueries], path: Path) -> Path:
     """See :meth:`Queries.save`."""
     check_suffix(path, NOUN)
     check = Check(path, NOUN, writing=True)
     text, found = check.dumped(
         [
             [site.site, list(site.size), site.heads, site.dim, list(site.calls), TYPES[site.dtype]]
-            for site in queries.sites
+            for site in queries
         ]
     )
     _check_sites(found, check)
     tensors = {
         f"{i}.{j}": site.read(j).to("cpu", site.dtype)
-        for i, site in enumerate(queries.sites)
+        for i, site in enumerate(queries)
         for j in range(len(site.parts))
     }
     for name, part in tensors.items():
@@ -56,7 +51,7 @@ def save_queries(queries: Queries, path: Path) -> Path:
     return write_tensors(path, tensors, KIND.metadata(text), noun=NOUN)
 
 
-def load_queries(path: Path) -> Queries:
+def load_sites(path: Path) -> tuple[SiteQueries, ...]:
     """See :meth:`Queries.load`."""
     check = Check(path, KIND.noun)
     with open_tensors(path, KIND.noun) as file:
@@ -68,7 +63,7 @@ def load_queries(path: Path) -> Queries:
                 for part in site.parts:
                     assert isinstance(part, StoredTensor)
                     _check_part(file.specs, part)
-            return Queries(sites)
+            return sites
         except AttributionFileError:
             raise
         except RDAAMError as error:
