@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusers_rdaam.kernels import fused
-from tests.kernels.fused_checks import check_attend, check_beside, vectors
+from tests.kernels.fused_checks import check_attend, check_maps_only, vectors
 
 pytestmark = pytest.mark.skipif(
     not fused.interpreted(), reason="the memory of the mask is a file, which a GPU cannot read"
@@ -44,7 +44,7 @@ def test_offsets_over_31_bits(tmp_path, far, columns):
     )
     mask = _far_mask(tmp_path / "mask", columns, far)
     check_attend(query, key, value, mask=mask)
-    check_beside(query, key, mask=mask)
+    check_maps_only(query, key, mask=mask)
 
 
 @pytest.mark.parametrize("far", ["queries", "keys", "values"])
