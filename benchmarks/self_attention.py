@@ -69,7 +69,7 @@ def _times(unet: Any, buffer: HeatMapAccumulator, names: list[str]) -> list[Row]
     for name in names:
         high, low = buffer.planes(name)
         branch = Branch(high, low, buffer.count(name), 1, 2)
-        targets[name] = Target(name, (branch,), accumulate, own=True)
+        targets[name] = Target(name, (branch,), accumulate, kind="self")
 
     def stock() -> None:
         for query, key, value in inputs.values():

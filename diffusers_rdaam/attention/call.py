@@ -83,7 +83,7 @@ def _attend_and_add(
     why = _why_apart(target, query, key, value) if choice.attend is not None else None
     if choice.attend is not None and why is None and target.fits(query, key):
         return _in_one_pass(target, choice, query, key, value, mask, scale)
-    if target.own and choice.wants_lse and not torch.compiler.is_compiling():
+    if target.kind == "self" and choice.wants_lse and not torch.compiler.is_compiling():
         attended, lse = attention_with_lse(query, key, value, mask=mask)
         observe(target, query, key, mask, scale, lse=lse)
     else:
@@ -104,7 +104,7 @@ def tell_why_apart(observer: Observer, why: str | None) -> None:
 
 def _why_apart(target: Target, query: Tensor, key: Tensor, value: Tensor) -> str | None:
     """Why the fused kernel does not take a call that it was asked for; None where it does."""
-    if target.own:
+    if target.kind == "self":
         return "self-attention has more columns than one pass holds"
     if torch.is_grad_enabled() and (
         query.requires_grad or key.requires_grad or value.requires_grad

@@ -25,6 +25,7 @@ from diffusers_rdaam.attention.map_target import (
     observe,
     without_frames,
 )
+from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.attention.unet_projection import project
 
 
@@ -65,7 +66,7 @@ def normalizes(processor: Any) -> bool:
     return True if manner is None else manner.normalizes
 
 
-def tap(processor: Any, site: str) -> Any:
+def tap(processor: Any, site: str, kind: SiteKind = "cross") -> Any:
     """What records for a site in the place of a processor: itself, or a copy.
 
     One with weights belongs to one site and is changed in place. One without may be shared by all
@@ -74,7 +75,7 @@ def tap(processor: Any, site: str) -> Any:
     tapped = processor if isinstance(processor, nn.Module) else copy.copy(processor)
     cls: Any = type(processor)
     tapped.__class__ = _tapped_class(cls)
-    tapped.site = site
+    tapped.site, tapped.kind = site, kind
     if tapped is not processor:
         tapped.original = processor
     return tapped
@@ -93,7 +94,7 @@ def untap(processor: Any) -> Any:
     return processor
 
 
-_OF_A_TAP = ("site", "target", "thread", "used")
+_OF_A_TAP = ("site", "kind", "target", "thread", "used")
 
 
 def undo_tap(processor: nn.Module, undo: ExitStack) -> None:

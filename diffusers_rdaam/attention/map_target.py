@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.kernels.dispatch import KernelChoice, KernelInUse
 
 
@@ -42,7 +43,7 @@ class Target:
         rows: how many rows a call of the site has; any number if None.
         misfit: why the maps of a call did not fit; nothing is raised, because the image is made.
         failure: an exception of a recording operation; the image is made all the same.
-        own: whether it is self-attention that is added, where no text is given.
+        kind: of the site: what the columns are, those of a text or positions of the image.
         choice: where the kernel comes from; it may have one that computes the attention too.
     """
 
@@ -52,12 +53,12 @@ class Target:
     rows: int | None = None
     misfit: str | None = None
     failure: Exception | None = None
-    own: bool = False
+    kind: SiteKind = "cross"
     choice: KernelChoice | None = None
 
     def __post_init__(self) -> None:
         # Asked in every call: whether the maps of a text are added beside an attention of its own.
-        self.plain = not self.own and (self.choice is None or self.choice.attend is None)
+        self.plain = self.kind != "self" and (self.choice is None or self.choice.attend is None)
 
     @classmethod
     def of(
@@ -67,10 +68,10 @@ class Target:
         choice: KernelChoice,
         *,
         rows: int | None = None,
-        own: bool = False,
+        kind: SiteKind = "cross",
     ) -> Target:
         """With the kernel of a choice."""
-        return cls(site, branches, choice.accumulate, rows=rows, own=own, choice=choice)
+        return cls(site, branches, choice.accumulate, rows=rows, kind=kind, choice=choice)
 
     def add(
         self,
@@ -143,7 +144,7 @@ class Target:
                 "level and the latent's size: this denoiser's samplers are not known, or something "
                 "cuts its input into tiles"
             )
-        if self.own:
+        if self.kind == "self":
             return (
                 f"to {columns} image positions, where {wanted_columns} were expected: something "
                 "adds positions, or merges some"
@@ -159,10 +160,6 @@ class Target:
             "recording: pipe.set_attn_processor(AttnProcessor2_0())."
         )
 
-    def wants(self, context: object) -> bool:
-        """Whether a call with this context, or with none, is one to add."""
-        return (context is None) == self.own
-
 
 @runtime_checkable
 class Observer(Protocol):
@@ -172,9 +169,6 @@ class Observer(Protocol):
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         """See those of one call of the site."""
-
-    def wants(self, context: object) -> bool:
-        """Whether a call with this context, or with none, is one to add."""
 
 
 class ObserverGroup:
@@ -198,19 +192,17 @@ class ObserverGroup:
         for observer in self.observers:
             observer.add(query, key, mask, scale)
 
-    def wants(self, context: object) -> bool:
-        """As the first, and with it all."""
-        return self.observers[0].wants(context)
-
 
 class RecordingProcessor:
     """What a processor is that records: the name of its site, and a target while it does.
 
-    ``thread`` is the one whose calls are recorded, and ``original`` the processor that it was put
-    in the place of, unless it is that itself. ``used`` tells the kernel of the last recorded call.
+    ``kind`` is that of the site. ``thread`` is the one whose calls are recorded, and ``original``
+    the processor that it was put in the place of, unless it is that itself. ``used`` is the kernel
+    of the last recorded call.
     """
 
     site: str | None = None
+    kind: SiteKind = "cross"
     target: Observer | None = None
     thread: int | None = None
     original: Any = None
@@ -225,13 +217,21 @@ class RecordingProcessor:
         self.target = target
 
     def observer(self, context: object) -> Observer | None:
-        """The target, where a call with this context, or with none, is one to add.
+        """The target, where a call is one to add.
+
+        At a cross-attention site that is every call with a text: one without attends from the image
+        to itself. At a self-attention site it is every call without, and at a joint one every call.
+
+        Args:
+            context: the encoder's states, if the call has some.
 
         Read once for a call: another thread may disarm the processor meanwhile. Calls of another
         thread are somebody else's run on the same denoiser.
         """
         target = self.target
-        if target is None or not target.wants(context):
+        if target is None:
+            return None
+        if self.kind != "joint" and (context is None) != (self.kind == "self"):
             return None
         if not torch.compiler.is_compiling() and self.thread not in (None, threading.get_ident()):
             return None

@@ -21,6 +21,7 @@ from diffusers_rdaam.attention.options import (
     RecordingOptions,
     SizesLike,
 )
+from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.attention.unet_projection import finish, project, split
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend
@@ -122,10 +123,15 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
         made.options = options
         return made
 
-    def bind(self, site: str) -> RDAAMProcessor:
-        """A child for one site, with this template's options."""
+    def bind(self, site: str, kind: SiteKind = "cross") -> RDAAMProcessor:
+        """A child for one site, with this template's options.
+
+        Args:
+            site: its name.
+            kind: what its keys are.
+        """
         child = copy.copy(self)
-        child.site, child.original = site, None
+        child.site, child.kind, child.original = site, kind, None
         return child
 
     def __call__(

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
+
+# What the keys of a site are: those of a text; those of a text and of the image together; those of
+# the image alone.
+SiteKind = Literal["cross", "joint", "self"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """One text cross-attention module of a denoiser.
+    """One attention module of a denoiser that is recorded.
 
     Args:
         name: its path in the denoiser, as diffusers spells it, e.g. ``mid_block…attn2``.
         module: the attention module.
         level: how often the latent's height and width are halved (rounded up) where it works.
+        kind: ``"cross"`` (softmax over a text), ``"joint"`` (over a text and the image together) or
+            ``"self"`` (over the image). It decides what a call of the site means.
     """
 
     name: str
     module: nn.Module = field(repr=False)
     level: int
+    kind: SiteKind = "cross"
 
     @property
     def heads(self) -> int:

@@ -97,7 +97,7 @@ class UNetFamily:
         levels = _Levels(denoiser)
         modules = dict(denoiser.named_modules())
         return tuple(
-            Site(name, module, levels.of(name))
+            Site(name, module, levels.of(name), kind="self")
             for name, module in modules.items()
             if isinstance(module, Attention) and _sees_itself(name, modules)
         )

@@ -59,7 +59,7 @@ def _replace(
         site.module.processor = known[1]
         return
     if is_stock(site):
-        child = template.bind(site.name)
+        child = template.bind(site.name, site.kind)
         bound = isinstance(processor, RDAAMProcessor)
         child.original = processor.original if bound else processor
         undo.callback(setattr, site.module, "processor", processor)
@@ -71,7 +71,7 @@ def _replace(
             undo_tap(stock, undo)
         else:
             undo.callback(setattr, site.module, "processor", processor)
-        site.module.processor = child = tap(stock, site.name)
+        site.module.processor = child = tap(stock, site.name, site.kind)
     if earlier is not None and child is not processor:
         earlier[site.name] = (processor, child)
 

@@ -52,7 +52,9 @@ def test_a_copied_pipeline_records_by_itself(again: Callable[[Any], Any], when: 
         assert same_maps(twin.attributions, first.attributions)
     output = run(twin, "two dogs")
     assert np.array_equal(arrays(output), arrays(wanted))
-    assert {p.backend for n, p in twin.attn_processors.items() if "attn2" in n} == {"reference"}
+    assert {p.options.backend for n, p in twin.attn_processors.items() if "attn2" in n} == {
+        "reference"
+    }
     if when == "after":
         assert ours.attributions is first.attributions
         assert same(run(ours), first)

@@ -114,7 +114,9 @@ def test_the_template_reaches_every_site_and_nothing_else(ours, generate, sites_
 def test_the_template_may_be_set_before_the_first_run(ours, generate):
     ours.set_attn_processor(RDAAMProcessor(backend="reference"))
     generate(ours)
-    assert {p.backend for n, p in ours.attn_processors.items() if "attn2" in n} == {"reference"}
+    assert {p.options.backend for n, p in ours.attn_processors.items() if "attn2" in n} == {
+        "reference"
+    }
 
 
 def test_off_and_on_again(ours, generate, stock):

@@ -128,7 +128,7 @@ def test_options(used, generate):
     template = RDAAMProcessor(precision="fp16", backend="reference")
     with record_attention(used, template) as recording:
         bound = [p for p in used.attn_processors.values() if isinstance(p, RDAAMProcessor)]
-        assert len(bound) == 10 and {p.backend for p in bound} == {"reference"}
+        assert len(bound) == 10 and {p.options.backend for p in bound} == {"reference"}
         generate(used)
     assert recording.attribution.words and state(used) == before
 

@@ -14,7 +14,7 @@ from oracle import check, expected, sees_itself, watched
 from toys import ALL_CASES, CASES, build, call, parts_of, toy_unet
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
-from diffusers_rdaam.attention.processor import Bound
+from diffusers_rdaam.attention.map_target import RecordingProcessor
 from diffusers_rdaam.errors import InputError, NoAttributionError
 
 SD = CASES["StableDiffusion"]
@@ -179,7 +179,7 @@ def test_sliced_and_fused_attention(parts):
         torch.testing.assert_close(own.sums, plain.sums, rtol=5e-3, atol=1e-4)
         processors = pipe.unet.attn_processors
         own_sites = [key for key in processors if "attn1" in key]
-        assert all(isinstance(processors[key], Bound) for key in own_sites)
+        assert all(isinstance(processors[key], RecordingProcessor) for key in own_sites)
     assert isinstance(sliced.unet.attn_processors[own_sites[0]], SlicedAttnProcessor)
     before = build(SD.stock, parts)
     before.enable_attention_slicing(1)

@@ -29,8 +29,8 @@ def branch(start: int, stop: int, columns: int = TOKENS) -> Branch:
     return Branch(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), start, stop)
 
 
-def target(*branches: Branch, backend: str = "fused", own: bool = False) -> Target:
-    return Target.of("mid_block.attn2", branches, choose(backend, device=CPU), own=own)
+def target(*branches: Branch, backend: str = "fused", kind: Any = "cross") -> Target:
+    return Target.of("mid_block.attn2", branches, choose(backend, device=CPU), kind=kind)
 
 
 def inputs(columns: int = TOKENS, dim: int = DIM) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,9 +79,6 @@ class Seen:
 
     def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
         self.calls.append((query, key, mask, scale))
-
-    def wants(self, context: object) -> bool:
-        return context is not None
 
 
 @pytest.mark.parametrize("backend", ["fused", "maps_only", "portable"])
@@ -152,7 +149,7 @@ def test_self_attention_takes_the_log_sum_exp_of_the_stock_kernel(monkeypatch, b
 
     for _ in range(2):
         part = branch(2, 4, PIXELS)
-        observer = target(part, backend=backend, own=True)
+        observer = target(part, backend=backend, kind="self")
         accumulate, observer.accumulate = observer.accumulate, watched
         output = attend(observer, query, key, value, mask)
         assert torch.equal(
@@ -165,12 +162,14 @@ def test_self_attention_takes_the_log_sum_exp_of_the_stock_kernel(monkeypatch, b
 
 
 @pytest.mark.parametrize("backend", ["fused", "maps_only"])
-@pytest.mark.parametrize("own", [False, True])
-def test_what_does_not_fit_is_named_before_anything_is_written(backend, own):
+@pytest.mark.parametrize("kind", ["cross", "self"])
+def test_what_does_not_fit_is_named_before_anything_is_written(backend, kind):
     query, key, value = inputs(columns=TOKENS + 1)
-    observer = target(part := branch(2, 4), backend=backend, own=own)
+    observer = target(part := branch(2, 4), backend=backend, kind=kind)
     output = attend(observer, query, key, value, None)
-    what = "8 image positions, where 7 were" if own else "8 columns, where 7 were expected"
+    what = (
+        "8 image positions, where 7 were" if kind == "self" else "8 columns, where 7 were expected"
+    )
     assert what in observer.misfit
     assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
     assert not part.high.any() and not part.low.any() and part.count.item() == 0

@@ -345,6 +345,17 @@ def test_a_child_has_the_options_of_its_template():
 
 
 @pytest.mark.parametrize(
+    ("kind", "with_text", "without"),
+    [("cross", True, False), ("self", False, True), ("joint", True, True)],
+)
+def test_the_kind_of_a_site_decides_which_calls_are_recorded(kind, with_text, without):
+    processor = RDAAMProcessor().bind("attn2", kind)
+    target = arm(processor)
+    assert (processor.observer(torch.zeros(1)) is target) == with_text
+    assert (processor.observer(None) is target) == without
+
+
+@pytest.mark.parametrize(
     "again", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
 )
 def test_a_copy_is_not_in_the_middle_of_the_originals_run(again):

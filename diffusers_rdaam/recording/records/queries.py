@@ -56,10 +56,6 @@ class QueryTarget:
             buffer.copy_(rows if scale == usual else rows * (scale / usual))
             count.add_(1)
 
-    def wants(self, context: object) -> bool:
-        """A call with a text."""
-        return context is not None
-
 
 class QueriesRecord:
     """Keeps the queries of the chosen grids and denoiser calls, in half precision unless told.

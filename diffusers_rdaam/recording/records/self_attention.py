@@ -140,7 +140,7 @@ class SelfAttentionRecord:
                 high, low = buffer.planes(name)
                 count = buffer.count(name)
                 branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
-                yield name, Target.of(name, branches, choice, rows=of_call, own=True)
+                yield name, Target.of(name, branches, choice, rows=of_call, kind="self")
 
     def confirm(self, scratch: int) -> None:
         """Count a call that was recorded into scratch buffers."""

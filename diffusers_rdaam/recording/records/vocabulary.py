@@ -68,10 +68,6 @@ class TextTarget:
         own = self.key.to(query.dtype).expand(query.shape[0], -1, -1, -1)
         self.target.add(query, own, None, scale)
 
-    def wants(self, context: object) -> bool:
-        """A call with a text."""
-        return context is not None
-
 
 def text_projection(denoiser: Any) -> Any:
     """What a denoiser does to an embedding before its sites read it; None in most."""
