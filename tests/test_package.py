@@ -12,8 +12,29 @@ def test_all_names_are_there_and_sorted() -> None:
     assert diffusers_rdaam.__all__ == sorted(diffusers_rdaam.__all__)
     for name in diffusers_rdaam.__all__:
         assert getattr(diffusers_rdaam, name) is not None
-    assert set(diffusers_rdaam._EXPORTS) | {"__version__"} == set(diffusers_rdaam.__all__)
     assert set(diffusers_rdaam.__all__) <= set(dir(diffusers_rdaam))
+    assert "__all__" not in vars(diffusers_rdaam), "it is read from the stub"
+
+
+def test_a_star_import_brings_every_name() -> None:
+    names: dict[str, object] = {}
+    exec("from diffusers_rdaam import *", names)
+    assert set(diffusers_rdaam.__all__) == names.keys() - {"__builtins__"}
+
+
+def test_every_error_and_warning_is_public() -> None:
+    from diffusers_rdaam import errors
+
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert classes <= set(diffusers_rdaam.__all__)
+
+
+def test_the_stub_of_the_pipeline_classes_is_that_of_the_table() -> None:
+    from benchmarks import write_stub
+
+    assert write_stub.STUB.read_text(encoding="utf-8") == write_stub.text(), (
+        "run python -m benchmarks.write_stub"
+    )
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -23,7 +44,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_import_is_lazy() -> None:
     code = (
-        "import sys, diffusers_rdaam; "
+        "import sys, diffusers_rdaam; diffusers_rdaam.__all__; dir(diffusers_rdaam); "
         "assert not {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -57,10 +57,8 @@ class Target:
     choice: KernelChoice | None = None
 
     def __post_init__(self) -> None:
-        # Asked in every call, so worked out once: whether the maps of a text are added beside an
-        # attention of its own; and how many columns and positions a call has.
+        # Asked in every call: whether the maps of a text are added beside an attention of its own.
         self.plain = self.kind != "self" and (self.choice is None or self.choice.attend is None)
-        self._columns, self._positions = self.branches[0].high.shape[-2:]
 
     @classmethod
     def of(
@@ -126,31 +124,33 @@ class Target:
         """Whether a call has the rows, positions and columns expected; noted where it has not."""
         rows, _, positions, _ = query.shape
         columns = key.shape[2]
-        right = positions == self._positions and columns == self._columns
+        # Of a tensor: numbers of our own would be compiled in, and every size compiled anew.
+        right = self.branches[0].high.shape[-2:] == (columns, positions)
         if right and (self.rows is None or rows == self.rows):
             return True
         self._misfits(self._difference(rows, positions, columns))
         return False
 
     def _difference(self, rows: int, positions: int, columns: int) -> str:
+        wanted_columns, wanted_positions = self.branches[0].high.shape[-2:]
         if self.rows is not None and rows != self.rows:
             return (
                 f"with {rows} rows, where its denoiser call has {self.rows}: something "
                 "splits the batch inside of the denoiser, or multiplies it"
             )
-        if positions != self._positions:
+        if positions != wanted_positions:
             return (
-                f"from {positions} image positions, where {self._positions} were expected of its "
+                f"from {positions} image positions, where {wanted_positions} were expected of its "
                 "level and the latent's size: this denoiser's samplers are not known, or something "
                 "cuts its input into tiles"
             )
         if self.kind == "self":
             return (
-                f"to {columns} image positions, where {self._columns} were expected: something "
+                f"to {columns} image positions, where {wanted_columns} were expected: something "
                 "adds positions, or merges some"
             )
         return (
-            f"to {columns} columns, where {self._columns} were expected of the text: something "
+            f"to {columns} columns, where {wanted_columns} were expected of the text: something "
             "adds columns to it, or leaves some out"
         )
 

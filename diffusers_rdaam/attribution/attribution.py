@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from PIL import Image
 
@@ -22,6 +22,7 @@ from diffusers_rdaam.attribution.region_words import (
     Ranking,
     RegionWords,
     WordsInside,
+    sum_columns,
 )
 from diffusers_rdaam.attribution.select import kept_by, select, site_names
 from diffusers_rdaam.attribution.self_attention.refinement import (
@@ -392,6 +393,36 @@ class Attribution(Record):
         from diffusers_rdaam.attribution.files.attribution_file import load_record
 
         return load_record(Path(path), cls)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts, for JSON: the prompt, its words, and what was recorded.
+
+        ``"score"`` is the mean probability of a word, or of special tokens, over the whole image.
+        ``"encoder"`` is there only where the prompt has two texts.
+        """
+        words = [
+            {
+                "word": word.text,
+                "span": [word.start, word.end],
+                "score": sum_columns(self.levels, word.columns),
+            }
+            | ({} if word.encoder is None else {"encoder": word.encoder})
+            for word in self.words
+            if word.columns
+        ]
+        special = {
+            kind: sum_columns(self.levels, columns)
+            for kind, columns in self.prompt.columns_of_kind().items()
+        }
+        return {
+            "prompt": self.prompt.text,
+            "image_size": list(self.image_size),
+            "grids": [list(grid.size) for grid in self.grids],
+            "kept": [] if self.kept is None else list(self.kept.axes),
+            "run": dict(self.run),
+            "words": words,
+            "special": special,
+        }
 
     def plot(self) -> Figure:
         """A matplotlib figure: the image and every word's heat map (needs the extra ``plot``)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Word, encoders_of, labelled
@@ -11,6 +12,9 @@ from diffusers_rdaam.attribution.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Words of a repr, and characters of each.
+_SHOWN, _LONGEST = 4, 20
 
 
 def attribution_text(attribution: Record) -> str:
@@ -27,9 +31,24 @@ def attribution_text(attribution: Record) -> str:
     own = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in attribution.self_grids)
     own = f"self-attention {own}, " if own else ""
     return (
-        f"Attribution({text}, {len(attribution.prompt.words)} words, image {width}x{height}, "
+        f"Attribution({text}, {_words_text(attribution)}, image {width}x{height}, "
         f"grids {grids}, {kept}{negative}{own}{attribution.nbytes / 1e6:.2f} MB)"
     )
+
+
+def _words_text(attribution: Record) -> str:
+    """How many words there are, and the mean probability of the first of them."""
+    words = attribution.prompt.words
+    levels = attribution.levels
+    seen = (word for word in words if word.columns)
+    first = [
+        f"{word.text[:_LONGEST]} {float(levels[list(word.columns)].sum()):.3g}"
+        for word in islice(seen, _SHOWN)
+    ]
+    if not first:
+        return f"{len(words)} words"
+    more = ", …" if len(words) > len(first) else ""
+    return f"{len(words)} words ({', '.join(first)}{more})"
 
 
 def attribution_html(attribution: Record) -> str:

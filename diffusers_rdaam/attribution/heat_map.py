@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from operator import index
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -22,11 +24,15 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
 from diffusers_rdaam.attribution.self_grid import finest, kept_self_grids
 from diffusers_rdaam.attribution.timeline import Timeline, timeline_of
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.files.pictures import write_png
+from diffusers_rdaam.files.writing import replacing
 from diffusers_rdaam.geometry.checks import real_number
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
+from diffusers_rdaam.geometry.run_lengths import RunLengths, run_lengths
 from diffusers_rdaam.shapes import BinaryMask, Column
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from diffusers_rdaam.drawing.pictures import ImageLike
@@ -216,16 +222,79 @@ class HeatMap:
             )
         return self.attribution
 
-    def overlay(self, image: ImageLike = None, *, opacity: float = 0.65) -> Image.Image:
+    def numpy(self) -> np.ndarray:
+        """A copy of the values: ``(height, width)`` float32, probabilities."""
+        return self.values.detach().cpu().float().numpy().copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """``numpy.asarray(heat_map)`` is :meth:`numpy`, so that numpy's functions take the map.
+
+        Raises:
+            ValueError: ``copy=False``; the values are always copied.
+        """
+        if copy is False:
+            raise ValueError("A heat map is copied into an array; pass copy=None or copy=True.")
+        return self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
+
+    def coco(self, threshold: float = DEFAULT_THRESHOLD) -> RunLengths:
+        """:meth:`mask` in COCO's run-length form: ``{"size": [h, w], "counts": […]}``, for JSON.
+
+        Raises:
+            InputError: the threshold is not in [0, 1).
+        """
+        return run_lengths(self.mask(threshold))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the map, by the ending of the name; returns the path.
+
+        ``.npy`` has the values ``(height, width)`` float32; ``.png`` the overlay, or the colours
+        alone where there is no image.
+
+        Raises:
+            InputError: another ending, or the file cannot be written.
+        """
+        target = Path(path)
+        ending = target.suffix.lower()
+        if ending == ".npy":
+            with replacing(target, "heat map") as file:
+                np.save(file, self.numpy())
+        elif ending == ".png":
+            write_png(target, self._picture(), "heat map")
+        else:
+            raise InputError(
+                "A heat map is saved as .npy (its values) or .png (a picture); got "
+                f"{target.name!r}."
+            )
+        return target
+
+    def overlay(
+        self,
+        image: ImageLike = None,
+        *,
+        opacity: float = 0.65,
+        alpha: float | None = None,
+        cmap: str | None = None,
+        vmin: float | None = None,
+        vmax: float | None = None,
+    ) -> Image.Image:
         """The map in colours over the image (over the attribution's own if none is given).
+
+        ``vmin=0, vmax=max(float(h.values.max()) for h in maps)`` gives several maps one scale.
 
         Args:
             image: a PIL image, an array, or the path of a file.
             opacity: of the colours, 0 to 1.
+            alpha: matplotlib's name for the opacity.
+            cmap: the name of a colour map of matplotlib; the package's own if not given.
+            vmin, vmax: the probabilities of the first and the last colour; the lowest and the
+                highest of this map if not given.
 
         Raises:
-            InputError: there is no image, or the opacity is not in [0, 1].
+            InputError: there is no image, the opacity is not in [0, 1], vmin is not below vmax, or
+                there is no such colour map.
+            PlotExtraError: a colour map was named, and matplotlib is not installed.
         """
+        opacity = opacity if alpha is None else alpha
         from diffusers_rdaam.drawing.overlay import overlay
         from diffusers_rdaam.drawing.pictures import as_picture
 
@@ -236,20 +305,41 @@ class HeatMap:
         if base is None:
             raise InputError("There is no image to lay the heat map over. Pass image=…")
         heat = self if base.size == self.size[::-1] else self.resize((base.height, base.width))
-        return overlay(base, heat.normalized, opacity=number)
+        return overlay(base, heat._stretched(vmin, vmax), opacity=number, cmap=cmap)
 
-    def plot(self) -> Figure:
-        """A matplotlib figure: the overlay with the word and a scale (needs the extra ``plot``)."""
+    def _stretched(self, vmin: float | None, vmax: float | None) -> Column:
+        """The values stretched so that ``vmin`` is 0 and ``vmax`` is 1."""
+        if vmin is None and vmax is None:
+            return self.normalized
+        low = float(self.values.min()) if vmin is None else real_number(vmin)
+        high = float(self.values.max()) if vmax is None else real_number(vmax)
+        if low is None or high is None or not low < high:
+            raise InputError(
+                f"vmin lies below vmax, both probabilities; got vmin={vmin!r}, vmax={vmax!r}, and "
+                f"the map has {float(self.values.min()):.3g} to {float(self.values.max()):.3g}."
+            )
+        return ((self.values - low) / (high - low)).clamp(0.0, 1.0)
+
+    def plot(self, ax: Axes | None = None) -> Figure:
+        """A matplotlib figure: the overlay with the word and a scale (needs the extra ``plot``).
+
+        Args:
+            ax: axes to draw in; those of a new figure if not given. Their figure is returned.
+        """
         from diffusers_rdaam.drawing.figure import heat_map_figure
 
-        return heat_map_figure(self.values, self.image, self.text)
+        return heat_map_figure(self.values, self.image, self.text, ax)
+
+    def _picture(self) -> Image.Image:
+        from diffusers_rdaam.drawing.overlay import colourise
+
+        return self.overlay() if self.image is not None else colourise(self.normalized)
 
     def _repr_html_(self) -> str:
         from diffusers_rdaam.drawing.html import picture
-        from diffusers_rdaam.drawing.overlay import colourise
 
-        shown = self.overlay() if self.image is not None else colourise(self.normalized)
-        return picture(shown, self.text)
+        low, high = float(self.values.min()), float(self.values.max())
+        return picture(self._picture(), f"{self.text} ({low:.3g} to {high:.3g})")
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -20,7 +20,7 @@ from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Queries:
     """One image's queries, from which a pipeline makes the attribution of any text.
 
@@ -93,6 +93,13 @@ class Queries:
                 "chosen steps. Choose fewer of these at once."
             )
         return Queries(chosen)
+
+    def __repr__(self) -> str:
+        grids = ", ".join(f"{height}x{width}" for height, width in self.sizes)
+        return (
+            f"Queries({len(self.sites)} sites, grids {grids} (height x width), "
+            f"{len(self.calls)} calls, {self.nbytes / 1e6:.2f} MB)"
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file that :meth:`load` reads; returns its path.

@@ -154,6 +154,14 @@ def _check(record: Record) -> None:
         _check_kept(record.kept, record)
     if record.mask is not None:
         record.mask.coverage(size)
+    sizes = [grid.size for grid in record.self_grids]
+    if len(set(sizes)) != len(sizes):
+        raise InputError(f"Self-attention has each grid once; got {sizes} (height, width).")
+    _check_records_within(record)
+
+
+def _check_records_within(record: Record) -> None:
+    size = record.image_size
     for text, other in record.vocabulary.items():
         if other.image_size != size:
             raise InputError(
@@ -166,9 +174,6 @@ def _check(record: Record) -> None:
                 "The steps with another prompt are an attribution of the same image size that "
                 "kept its steps, and has no steps of further prompts."
             )
-    sizes = [grid.size for grid in record.self_grids]
-    if len(set(sizes)) != len(sizes):
-        raise InputError(f"Self-attention has each grid once; got {sizes} (height, width).")
     negative = record.negative_attribution
     if negative is not None:
         if negative.negative_attribution is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diffusers_rdaam.pipelines.stable_diffusion import StableDiffusionRDAAMPipeline
+from diffusers_rdaam.pipelines.classes import StableDiffusionRDAAMPipeline
 
 WEIGHTS = Path(__file__).parent / "weights"
 # What the card's numbers were measured with.

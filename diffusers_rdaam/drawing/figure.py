@@ -49,10 +49,14 @@ def _show_heat(axes: Axes, values: Column, image: Any, title: str) -> Any:
     return shown
 
 
-def heat_map_figure(values: Column, image: Any, title: str) -> Figure:
-    """One heat map over its image, with a scale in probabilities."""
-    figure = new_figure(figsize=(5.2, 4.4))
-    axes = figure.subplots()
+def heat_map_figure(values: Column, image: Any, title: str, axes: Axes | None = None) -> Figure:
+    """One heat map over its image, with a scale in probabilities; in ``axes`` where some are given.
+
+    The figure of these axes is returned.
+    """
+    if axes is None:
+        axes = new_figure(figsize=(5.2, 4.4)).subplots()
+    figure: Any = axes.figure  # or a part of one, where the axes are of a subfigure
     shown = _show_heat(axes, values, image, title)
     figure.colorbar(shown, ax=axes, label="attention probability")
     return figure

@@ -33,7 +33,9 @@ UNGUIDED = RowLayout(("conditional",), lambda pipe: False)
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
 # rows does it give the denoiser, in which order, and when?
-LAYOUTS: dict[str, RowLayout | TwoCallLayout] = {
+#
+# For each of the first table the package has a class: "XPipeline" becomes "XRDAAMPipeline".
+LAYOUTS_WITH_CLASS: dict[str, RowLayout | TwoCallLayout] = {
     "StableDiffusionPipeline": GUIDED,
     "StableDiffusionImg2ImgPipeline": GUIDED,
     "StableDiffusionInpaintPipeline": GUIDED,
@@ -78,6 +80,9 @@ LAYOUTS: dict[str, RowLayout | TwoCallLayout] = {
     "AnimateDiffVideoToVideoPipeline": GUIDED,
     "AnimateDiffVideoToVideoControlNetPipeline": GUIDED,
     "AnimateDiffPAGPipeline": PERTURBED,
+}
+# Recorded with record_attention, or by a class that a user derives from the mixin.
+LAYOUTS_WITHOUT_CLASS: dict[str, RowLayout | TwoCallLayout] = {
     "PIAPipeline": GUIDED,
     "TextToVideoSDPipeline": GUIDED_BY_ARGUMENT,
     "VideoToVideoSDPipeline": GUIDED_BY_ARGUMENT,
@@ -94,4 +99,5 @@ LAYOUTS: dict[str, RowLayout | TwoCallLayout] = {
     "StableUnCLIPPipeline": GUIDED_BY_ARGUMENT,
     "StableUnCLIPImg2ImgPipeline": GUIDED_BY_ARGUMENT,
 }
+LAYOUTS = LAYOUTS_WITH_CLASS | LAYOUTS_WITHOUT_CLASS
 PIPELINES = tuple(LAYOUTS)

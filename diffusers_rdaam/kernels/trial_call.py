@@ -208,9 +208,11 @@ class TriedCall:
     def _spread(self) -> Tensor:
         """Positions over the whole grid and at both of its ends, where blocks are seldom whole."""
         positions = self.query.shape[2]
-        spread = torch.linspace(0, positions - 1, min(SPREAD, positions)).round().long()
-        ends = torch.arange(min(ENDS, positions))
-        return torch.cat((spread, ends, positions - 1 - ends)).unique().to(self.query.device)
+        last = max(1, min(SPREAD, positions) - 1)
+        spread = {round(index * (positions - 1) / last) for index in range(last + 1)}
+        ends = range(min(ENDS, positions))
+        chosen = sorted({*spread, *ends, *(positions - 1 - index for index in ends)})
+        return torch.tensor(chosen, dtype=torch.int64, device=self.query.device)
 
 
 def _slices(length: int, step: int) -> list[slice]:

@@ -12,17 +12,9 @@ from diffusers.pipelines.auto_pipeline import (
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
 )
 
+from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.registry import stock_class, unsupported
-from diffusers_rdaam.pipelines import (
-    controlnet,
-    controlnet_union,
-    kolors,
-    latent_consistency,
-    pag,
-    stable_diffusion,
-    stable_diffusion_xl,
-)
-from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
+from diffusers_rdaam.pipelines.classes import recording_class
 
 _TASKS: tuple[Mapping[str, type], ...] = (
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
@@ -30,22 +22,6 @@ _TASKS: tuple[Mapping[str, type], ...] = (
     AUTO_INPAINT_PIPELINES_MAPPING,
 )
 _HUB = ("cache_dir", "force_download", "proxies", "token", "local_files_only", "revision")
-_RECORDING = {
-    stock_class(cls): cls
-    for module in (
-        controlnet,
-        controlnet_union,
-        kolors,
-        latent_consistency,
-        pag,
-        stable_diffusion,
-        stable_diffusion_xl,
-    )
-    for cls in vars(module).values()
-    if isinstance(cls, type)
-    and issubclass(cls, RDAAMPipelineMixin)
-    and cls.__module__ == module.__name__
-}
 
 
 class _Auto:
@@ -100,9 +76,10 @@ class _Auto:
             model for task in _TASKS for model, stock in task.items() if stock.__name__ == wanted
         )
         stock = cls._task.get(next(models, ""))
-        if stock not in _RECORDING:
-            raise unsupported(f"{wanted if stock is None else stock.__name__}, for {cls.__name__},")
-        return _RECORDING[stock]
+        found = wanted if stock is None else stock.__name__
+        if stock is None or found not in LAYOUTS_WITH_CLASS:
+            raise unsupported(f"{found}, for {cls.__name__},")
+        return recording_class(found)
 
 
 def _rewritten(name: str, kwargs: dict[str, Any]) -> str:

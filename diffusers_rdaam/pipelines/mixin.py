@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.models.attention_processor import AttentionProcessor
@@ -29,7 +29,7 @@ from diffusers_rdaam.families import Family, family_of
 from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.query import query, query_maps
-from diffusers_rdaam.pipelines.output import only
+from diffusers_rdaam.pipelines.output import AttributedOutput, only
 from diffusers_rdaam.pipelines.pipeline_call import so_far
 from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
 from diffusers_rdaam.pipelines.wrapped_methods import wrap_methods
@@ -47,6 +47,11 @@ from diffusers_rdaam.recording.installation import (
 )
 from diffusers_rdaam.recording.recorder import Buffers, Recorder
 from diffusers_rdaam.suggestions import nearest
+
+if TYPE_CHECKING:
+    import os
+
+    from typing_extensions import Self
 
 _NO_RUN = "There has been no recorded run yet: call the pipeline first."
 _SWITCHED_OFF = (
@@ -84,12 +89,29 @@ class RDAAMPipelineMixin:
     # The runs of a block of record_attention, which it reads.
     _rdaam_runs: Any = None
 
+    if TYPE_CHECKING:
+        # diffusers' own annotations do not say that a pipeline of this class comes back.
+        @classmethod
+        def from_pretrained(
+            cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any
+        ) -> Self: ...
+
+        def __call__(self, *args: Any, **kwargs: Any) -> AttributedOutput: ...
+
+        def to(self, *args: Any, **kwargs: Any) -> Self: ...
+    else:
+
+        @functools.wraps(DiffusionPipeline.to)
+        def to(self, *args, **kwargs):
+            # What diffusers calls last in from_pipe, on modules that are another pipeline's too.
+            return self if kwargs.get("dtype") is _AS_IT_IS else super().to(*args, **kwargs)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         wrap_methods(cls, stock_class(cls))
 
     @classmethod
-    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
         """A pipeline of this class on another's modules, in the types they have.
 
         diffusers would turn shared float16 modules into float32 unless told otherwise.
@@ -97,13 +119,6 @@ class RDAAMPipelineMixin:
         if not {"dtype", "torch_dtype", "custom_pipeline"} & kwargs.keys():
             kwargs["dtype"] = _AS_IT_IS
         return super().from_pipe(pipeline, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
-
-    @functools.wraps(DiffusionPipeline.to)
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        # What diffusers calls last in from_pipe, on modules that are another pipeline's too.
-        if kwargs.get("dtype") is _AS_IT_IS:
-            return self
-        return super().to(*args, **kwargs)  # type: ignore[misc]  # of DiffusionPipeline
 
     @property
     def _rdaam_guided(self) -> bool | None:

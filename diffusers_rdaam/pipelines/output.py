@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusers.pipelines.animatediff.pipeline_output import AnimateDiffPipelineOutput
 from diffusers.pipelines.kolors.pipeline_output import KolorsPipelineOutput
@@ -16,6 +16,10 @@ from diffusers.pipelines.t2i_adapter.pipeline_stable_diffusion_adapter import (
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
 
 
 def only(attributions: list[Attribution] | None, why: str | None, *, owner: str) -> Attribution:
@@ -38,6 +42,12 @@ class AttributedOutput:
     """What an output gains: one attribution an image."""
 
     attributions: list[Attribution] | None
+    if TYPE_CHECKING:
+        # Fields of the stock outputs; those of videos have frames in place of images.
+        images: list[Image] | np.ndarray
+        frames: Any
+
+        def __getitem__(self, key: int | slice | str) -> Any: ...
 
     @property
     def attribution(self) -> Attribution:
@@ -51,87 +61,55 @@ class AttributedOutput:
         return only(self.attributions, why, owner="output")
 
 
-@dataclass
-class StableDiffusionRDAAMPipelineOutput(AttributedOutput, StableDiffusionPipelineOutput):
-    """Stable Diffusion's output with attributions.
+def _attributed(stock: type, what: str, each: str = "image") -> type[AttributedOutput]:
+    """A stock output class with the field ``attributions``.
 
     Args:
-        images, nsfw_content_detected: as in the stock output.
-        attributions: one per image, or None where nothing was recorded.
+        stock: of diffusers.
+        what: the beginning of the docstring: whose output it is.
+        each: what an attribution is made of.
     """
-
-    attributions: list[Attribution] | None = None
-
-
-@dataclass
-class StableDiffusionXLRDAAMPipelineOutput(AttributedOutput, StableDiffusionXLPipelineOutput):
-    """Stable Diffusion XL's output with attributions.
-
-    Args:
-        images: as in the stock output.
-        attributions: one per image, or None where nothing was recorded.
-    """
-
-    attributions: list[Attribution] | None = None
+    names = ", ".join(field.name for field in fields(stock))
+    name = stock.__name__.replace("PipelineOutput", "RDAAMPipelineOutput")
+    body = {
+        "__module__": __name__,
+        "__qualname__": name,
+        "__doc__": f"{what} with attributions.\n\nArgs:\n    {names}: as in the stock output.\n"
+        f"    attributions: one per {each}, or None where nothing was recorded.\n",
+        "__annotations__": {"attributions": "list[Attribution] | None"},
+        "attributions": None,
+    }
+    return dataclass(type(name, (AttributedOutput, stock), body))
 
 
-@dataclass
-class StableDiffusionAdapterRDAAMPipelineOutput(
-    AttributedOutput, StableDiffusionAdapterPipelineOutput
-):
-    """A T2I-Adapter pipeline's output with attributions.
+# By the names under which they are pickled.
+AnimateDiffRDAAMPipelineOutput = _attributed(
+    AnimateDiffPipelineOutput, "AnimateDiff's output", "frame, video by video"
+)
+ImageRDAAMPipelineOutput = _attributed(
+    ImagePipelineOutput, "The output of pipelines that only have images,"
+)
+KolorsRDAAMPipelineOutput = _attributed(KolorsPipelineOutput, "Kolors' output")
+StableDiffusionAdapterRDAAMPipelineOutput = _attributed(
+    StableDiffusionAdapterPipelineOutput, "A T2I-Adapter pipeline's output"
+)
+StableDiffusionRDAAMPipelineOutput = _attributed(
+    StableDiffusionPipelineOutput, "Stable Diffusion's output"
+)
+StableDiffusionXLRDAAMPipelineOutput = _attributed(
+    StableDiffusionXLPipelineOutput, "Stable Diffusion XL's output"
+)
 
-    Args:
-        images, nsfw_content_detected: as in the stock output.
-        attributions: one per image, or None where nothing was recorded.
-    """
-
-    attributions: list[Attribution] | None = None
-
-
-@dataclass
-class KolorsRDAAMPipelineOutput(AttributedOutput, KolorsPipelineOutput):
-    """Kolors' output with attributions.
-
-    Args:
-        images: as in the stock output.
-        attributions: one per image, or None where nothing was recorded.
-    """
-
-    attributions: list[Attribution] | None = None
-
-
-@dataclass
-class ImageRDAAMPipelineOutput(AttributedOutput, ImagePipelineOutput):
-    """The output of pipelines that only have images, with attributions.
-
-    Args:
-        images: as in the stock output.
-        attributions: one per image, or None where nothing was recorded.
-    """
-
-    attributions: list[Attribution] | None = None
-
-
-@dataclass
-class AnimateDiffRDAAMPipelineOutput(AttributedOutput, AnimateDiffPipelineOutput):
-    """AnimateDiff's output with attributions.
-
-    Args:
-        frames: as in the stock output.
-        attributions: one per frame, video by video, or None where nothing was recorded.
-    """
-
-    attributions: list[Attribution] | None = None
-
-
-_OUTPUTS: dict[type, type] = {
-    AnimateDiffPipelineOutput: AnimateDiffRDAAMPipelineOutput,
-    ImagePipelineOutput: ImageRDAAMPipelineOutput,
-    KolorsPipelineOutput: KolorsRDAAMPipelineOutput,
-    StableDiffusionAdapterPipelineOutput: StableDiffusionAdapterRDAAMPipelineOutput,
-    StableDiffusionPipelineOutput: StableDiffusionRDAAMPipelineOutput,
-    StableDiffusionXLPipelineOutput: StableDiffusionXLRDAAMPipelineOutput,
+_OUTPUTS: dict[type, type[AttributedOutput]] = {
+    made.__mro__[2]: made
+    for made in (
+        AnimateDiffRDAAMPipelineOutput,
+        ImageRDAAMPipelineOutput,
+        KolorsRDAAMPipelineOutput,
+        StableDiffusionAdapterRDAAMPipelineOutput,
+        StableDiffusionRDAAMPipelineOutput,
+        StableDiffusionXLRDAAMPipelineOutput,
+    )
 }
 
 
@@ -144,6 +122,6 @@ def with_attributions(output: Any, attributions: list[Attribution] | None, why: 
     if cls is None:
         return output
     stock = {field.name: getattr(output, field.name) for field in fields(output)}
-    attributed = cls(**stock, attributions=attributions)
+    attributed: Any = cls(**stock, attributions=attributions)  # type: ignore[call-arg]  # a field
     attributed.__dict__["why_no_attribution"] = why
     return attributed

@@ -122,7 +122,7 @@ def _recording_class(stock: type) -> type:
     return type(stock.__name__, (RDAAMPipelineMixin, stock), body)
 
 
-class _Block(_GeneratorContextManager[Any]):
+class _Block(_GeneratorContextManager[Recording | DenoiserRecording]):
     """What ``with record_attention(…)`` enters; outside of a block it has nothing to answer."""
 
     @property
@@ -148,7 +148,7 @@ def record_attention(
     negative_prompt: Texts = None,
     tokenizer: Any = None,
     image_size: tuple[int, int] | None = None,
-) -> AbstractContextManager[Any]:
+) -> AbstractContextManager[Recording | DenoiserRecording]:
     """Record a stock pipeline, a modular one, or a denoiser within a ``with`` block.
 
     A pipeline is made one of ours for the time of the block and is then exactly what it was, its

@@ -89,6 +89,15 @@ class DenoiserRecording:
         return assemble(records, contexts)
 
     @property
+    def attributions_of_runs(self) -> list[list[Attribution] | None]:
+        """The attributions of the block's one run, as a pipeline's recording has those of several.
+
+        Raises:
+            NoAttributionError: nothing was recorded.
+        """
+        return [self.attributions]
+
+    @property
     def attribution(self) -> Attribution:
         """The attribution of the only image.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import warnings
 from dataclasses import replace
@@ -166,8 +167,13 @@ def test_regions_and_ranking(attribution):
 def test_repr_is_one_line(make_attribution):
     attribution = make_attribution(TEXT)
     assert attribution.nbytes == 17 * 4 * (96 + 24 + 6 + 2)
+    first = ", ".join(
+        f"{word.text} {attribution[word.index].mass((0, 0, 96, 64)):.3g}"
+        for word in attribution.words[:4]
+    )
     assert repr(attribution) == (
-        f"Attribution('{TEXT}', 9 words, image 96x64, grids 12x8, 6x4, 3x2, 2x1, 0.01 MB)"
+        f"Attribution('{TEXT}', 9 words ({first}, …), image 96x64, grids 12x8, 6x4, 3x2, 2x1, "
+        "0.01 MB)"
     )
     assert repr(make_attribution(None)).startswith("Attribution(no text, 0 words, image 96x64,")
     assert "\n" not in repr(make_attribution("a\ncat\r\nhat"))
@@ -359,3 +365,16 @@ def test_values_changed_in_place_are_not_answered_from_the_attribution(make_attr
     before = heat_map.mass((0, 0, 50, 50))
     heat_map.values.mul_(2.0)
     assert heat_map.mass((0, 0, 50, 50)) == pytest.approx(2 * before)
+
+
+def test_to_dict_is_json(make_attribution):
+    attribution = make_attribution(TEXT)
+    found = attribution.to_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert found["prompt"] == TEXT and found["image_size"] == [64, 96]
+    assert [word["word"] for word in found["words"]] == [word.text for word in attribution.words]
+    for word, heat in zip(found["words"], attribution, strict=True):
+        assert word["span"] == list(heat.spans[0])
+        assert word["score"] == pytest.approx(heat.mass((0, 0, 96, 64)))
+    total = sum(word["score"] for word in found["words"]) + sum(found["special"].values())
+    assert total == pytest.approx(1.0, abs=1e-5)

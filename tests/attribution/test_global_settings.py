@@ -142,6 +142,7 @@ def arguments(name: str, found: dict[str, Any], folder: Path) -> list[tuple[Any,
         "Attribution.save": [(folder / "again.safetensors",)],
         "HeatMap.mass": regions,
         "HeatMap.inside": regions,
+        "HeatMap.save": [(folder / "again.npy",), (folder / "again.png",)],
         "HeatMap.resize": [((31, 45),), ((100, 120),)],
         "Timeline.mass": regions,
         "Timeline.gif": [(folder / "again.gif",)],
@@ -157,6 +158,8 @@ def arguments(name: str, found: dict[str, Any], folder: Path) -> list[tuple[Any,
         },
         "Box.index": [(9,)],
         "Box.count": [(9,)],
+        # What to_dict() says, if pandas is there.
+        **{f"{kind}.to_pandas": [] for kind in ("RegionWords", "WordsInside")},
         "RegionWords.ranked_by": [("score",)],
         "SelfAttention.region": regions,
         "SelfAttention.box": [(BOX,)],
@@ -169,6 +172,7 @@ def arguments(name: str, found: dict[str, Any], folder: Path) -> list[tuple[Any,
         "SelfGrid.attention_from": [(rows,)],
         "Segments.at": [(3, 4)],
         "Segments.mask": [(0,)],
+        "Segments.coco": [(0,)],
         "Segments.overlay": [(), (image,)],
         "Queries.save": [(folder / "again.queries",)],
         "SiteQueries.read": [(1,)],
@@ -222,7 +226,9 @@ def plain(value: Any, depth: int = 3) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(item, depth) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and depth:
-        names = [field.name for field in dataclasses.fields(value) if field.name != "attribution"]
+        # What a heat map is read from, and the class that a timeline makes, are no answers.
+        left_out = ("attribution", "frame")
+        names = [field.name for field in dataclasses.fields(value) if field.name not in left_out]
         return {name: plain(getattr(value, name), depth - 1) for name in names}
     if value is None or isinstance(value, (str, int, float, bool)):
         return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
+import json
 import pickle
 import re
 
@@ -180,3 +181,61 @@ def test_a_pickle_has_the_bytes_of_its_values(make_attribution):
     assert attribution.nbytes > 5 * values
     assert len(pickle.dumps(heat)) < values + 2000
     assert dataclasses.replace(heat, text="it").attribution is attribution
+
+
+def test_numpy(tmp_path):
+    heat = hill()
+    assert np.array_equal(heat.numpy(), heat.values.numpy()) and heat.numpy().dtype == np.float32
+    heat.numpy()[:] = 0.0
+    assert float(heat.values.max()) == 0.5
+    assert np.asarray(heat).shape == (64, 96) and np.asarray(heat, dtype=np.float64).dtype == float
+    assert np.max(heat) == np.float32(0.5)
+    with pytest.raises(ValueError, match="copied into an array"):
+        heat.__array__(copy=False)
+    assert np.array_equal(np.load(heat.save(tmp_path / "cat.npy")), heat.numpy())
+    with Image.open(heat.save(str(tmp_path / "cat.png"))) as picture:
+        assert np.array_equal(np.asarray(picture), np.asarray(heat.overlay()))
+    assert hill(image=False).save(tmp_path / "alone.PNG").exists()
+    with pytest.raises(InputError, match=r"^A heat map is saved as \.npy .*; got 'cat\.jpg'\.$"):
+        heat.save(tmp_path / "cat.jpg")
+
+
+def test_overlays_of_one_scale():
+    weak = HeatMap(hill().values / 2, "weak", image=hill().image)
+    own, strong = weak.overlay(), hill().overlay(vmin=0.0, vmax=0.5)
+    same = weak.overlay(vmin=0.0, vmax=0.5)
+    inside = (80, 15)
+    assert own.getpixel(inside) == strong.getpixel(inside) != same.getpixel(inside)
+    assert weak.overlay(vmin=0.0, vmax=0.25).getpixel(inside) == own.getpixel(inside)
+    low, high = (float(value) for value in (weak.values.min(), weak.values.max()))
+    assert weak.overlay(vmin=low, vmax=high).tobytes() == own.tobytes()
+    assert weak.overlay(alpha=0.3).tobytes() == weak.overlay(opacity=0.3).tobytes()
+    for limits in ({"vmin": 0.5}, {"vmin": 0.2, "vmax": 0.2}, {"vmax": float("nan")}):
+        with pytest.raises(InputError, match=r"^vmin lies below vmax"):
+            weak.overlay(**limits)
+
+
+def test_colour_maps_of_matplotlib():
+    from matplotlib import colormaps
+
+    top = hill().overlay(opacity=1.0, cmap="viridis").getpixel((80, 15))
+    assert top == tuple(colormaps["viridis"](255, bytes=True)[:3])
+    with pytest.raises(InputError, match=r"^'viridi' is not a colour map\. Did you mean 'viridis'"):
+        hill().overlay(cmap="viridi")
+
+
+def test_plot_in_given_axes():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert hill().plot(ax=right) is figure
+    assert right.get_title() == "cat" and not left.images
+
+
+def test_coco_run_lengths():
+    heat = hill()
+    form = heat.coco()
+    assert json.loads(json.dumps(form)) == form and form["size"] == [64, 96]
+    values = np.repeat(np.arange(len(form["counts"])) % 2, form["counts"])
+    assert np.array_equal(values.reshape(96, 64).T.astype(bool), heat.mask().numpy())

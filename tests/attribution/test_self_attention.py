@@ -162,6 +162,12 @@ def test_segments_of_three_parts(tmp_path):
     assert segments.picture().size == segments.overlay().size == SIZE[::-1]
     colours = segments.picture()
     assert len(colours.getcolors()) == 3
+    labels = segments.label_image()
+    assert labels.mode == "L" and [count for count, _ in labels.getcolors()] == [
+        int((segments.labels == label).sum()) for label in range(3)
+    ]
+    form = segments.coco(2)
+    assert form["size"] == list(SIZE) and sum(form["counts"][1::2]) == int(mask.weights.sum())
     assert repr(segments).startswith("Segments(3 of 48x32 pixels: 4")
     assert "<img" in segments._repr_html_()
 

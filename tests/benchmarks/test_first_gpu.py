@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +263,12 @@ main(["--out", sys.argv[1]], steps=steps, facts={"device": "cpu"})
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_ended_leaves_its_report(tmp_path: Path, number: signal.Signals):
-    command = subprocess.Popen([sys.executable, "-c", AT_WORK, str(tmp_path)], cwd=ROOT)
+    command = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, str(tmp_path)],
+        cwd=ROOT,
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     log = tmp_path / "02_b.txt"
     try:
         while not (log.is_file() and log.read_text().endswith("\n")):
@@ -436,7 +442,7 @@ def test_every_check_of_the_pipeline_is_in_a_step():
 def test_on_a_processor_what_can_run_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The real command with the real steps; the pipeline makes its images in two steps."""
     start = time.monotonic()
-    options = ["--budget", "5", "--inference-steps", "2", "--out", str(tmp_path)]
+    options = ["--budget", "15", "--inference-steps", "2", "--out", str(tmp_path)]
     status = main(["first_gpu", *options])
     stored = json.loads((tmp_path / "first_gpu.json").read_text())
     found = {command["name"]: command for one in stored["steps"] for command in one["commands"]}

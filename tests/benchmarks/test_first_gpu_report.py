@@ -70,7 +70,7 @@ def test_times_of_kernels_as_roofline_writes_them():
     taken = {name: Sample((seconds,)) for name, seconds in times.items()}
     half = torch.float16
     ceilings = Ceilings(bandwidth=3.0e12, flops={half: 7.5e14}, exps=3.7e12)
-    table = roofline._table([(site, taken)], ceilings, half, how="events", unit="us")
+    table = roofline._table([(site, taken)], ceilings, half, "cuda", how="events")
     found_rows = roofline._ceiling_rows(ceilings, "cuda")
     found = measured(of(*found_rows, tables=[asdict(table) | {"benchmark": "roofline"}]))
     assert found["SD1.5, stock SDPA at 64x64"] == ("10 us", "as expected")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,22 +11,13 @@ from benchmarks import layout
 FILES = layout.modules()
 IMPORTS = layout.imports_of(FILES)
 CIRCLES = layout.circles(IMPORTS)
-# Folders whose files still import each other in circles.
-KNOWN: tuple[str, ...] = ("attribution", "families")
 
 
 def top(module: str) -> str:
     return module.split(".")[1]
 
 
-def rooms() -> list[Any]:
-    return [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True)] * (name in KNOWN))
-        for name in sorted({top(module) for module in FILES if "." in module})
-    ]
-
-
-@pytest.mark.parametrize("room", rooms())
+@pytest.mark.parametrize("room", sorted({top(module) for module in FILES if "." in module}))
 def test_no_circle_of_files(room: str) -> None:
     assert [circle for circle in CIRCLES if room in map(top, circle)] == []
 

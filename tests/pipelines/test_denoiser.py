@@ -75,6 +75,8 @@ def test_a_loop_of_ones_own(unet, tokenizer):
     assert all(torch.equal(a, b) for a, b in zip(outputs, plain, strict=True))
     assert state(unet) == before
     check(recording.attributions, seen, sites=4)
+    (of_the_run,) = recording.attributions_of_runs
+    check(of_the_run, seen, sites=4)
     attribution = recording.attribution
     assert torch.equal(attribution.grids[0].maps, inside.grids[0].maps)
     assert [word.text for word in attribution.negative.words] == ["two", "dogs"]

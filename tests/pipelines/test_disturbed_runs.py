@@ -102,7 +102,7 @@ def test_an_exception_of_recording_never_ends_a_run(
 
 
 def test_an_exception_while_the_buffers_are_made_is_noted_too(ours, stock, generate, monkeypatch):
-    def fail(self: Any, bank: Any) -> Any:
+    def fail(*arguments: Any) -> Any:
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(HeatMapAccumulator, "_plane", fail)

@@ -126,7 +126,8 @@ def test_progress_bars(capfd):
         capfd.readouterr()
         text = ""
         for settings in ({"disable": True}, {"desc": "steps", "ascii": True}, {"leave": False}):
-            pipe.set_progress_bar_config(**settings)
+            # Every step shows, however quick it is.
+            pipe.set_progress_bar_config(mininterval=0, **settings)
             pipe("a red cat", **SIZE, num_inference_steps=2, output_type="latent")
             text += capfd.readouterr().err.replace("\r", "\n")
         # Without the times.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -14,6 +15,7 @@ from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Mask
+from diffusers_rdaam.geometry.run_lengths import RunLengths, run_lengths
 from diffusers_rdaam.shapes import Labels, Weights
 
 # Points along each side of the image that are spread; as many as positions on small grids.
@@ -73,6 +75,22 @@ class Segments:
         if label not in range(len(self)):
             raise InputError(f"There are {len(self)} segments, from 0; {label!r} is none of them.")
         return Mask((self.labels == label).float())
+
+    def coco(self, label: int) -> RunLengths:
+        """A segment in COCO's run-length form: ``{"size": [h, w], "counts": […]}``, for JSON.
+
+        Raises:
+            InputError: there is no such label.
+        """
+        return run_lengths(self.mask(label).weights > 0.5)
+
+    def label_image(self) -> Image.Image:
+        """The labels themselves as an image in grey: 8 bits a pixel, 16 where there are over 256.
+
+        PNG files of it are what data sets of segments have.
+        """
+        kind = np.uint8 if len(self) <= 256 else np.uint16
+        return Image.fromarray(self.labels.numpy().astype(kind))
 
     def picture(self) -> Image.Image:
         """Every segment in a colour of its own."""
