@@ -21,6 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PACKAGE = Path(__file__).parents[1] / "diffusers_rdaam"
+# All that computes with tensors beside the kernels.
+ROOMS = ("geometry", "attribution", "attention", "families", "tokens", "recording")
 
 
 def _checked() -> list[str]:
@@ -32,7 +34,7 @@ def _checked() -> list[str]:
     """
     kernels = [path for path in (PACKAGE / "kernels").glob("*.py") if path.stem != "__init__"]
     plain = [path.stem for path in kernels if "triton.jit" not in path.read_text()]
-    names = [*("geometry", "attribution", "recording"), *(f"kernels.{name}" for name in plain)]
+    names = [*ROOMS, *(f"kernels.{name}" for name in plain)]
     return [f"diffusers_rdaam.{name}" for name in names]
 
 
