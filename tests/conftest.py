@@ -22,7 +22,9 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PACKAGE = Path(__file__).parents[1] / "diffusers_rdaam"
 # All that computes with tensors beside the kernels.
-ROOMS = ("geometry", "attribution", "attention", "families", "tokens", "recording")
+ROOMS = ("geometry", "attribution", "families", "tokens", "recording")
+# Options take what a user gives, of other types than they are stored as.
+UNCHECKED = ("__init__", "options")
 
 
 def _checked() -> list[str]:
@@ -34,7 +36,9 @@ def _checked() -> list[str]:
     """
     kernels = [path for path in (PACKAGE / "kernels").glob("*.py") if path.stem != "__init__"]
     plain = [path.stem for path in kernels if "triton.jit" not in path.read_text()]
+    sites = [path.stem for path in (PACKAGE / "attention").glob("*.py")]
     names = [*ROOMS, *(f"kernels.{name}" for name in plain)]
+    names += [f"attention.{name}" for name in sites if name not in UNCHECKED]
     return [f"diffusers_rdaam.{name}" for name in names]
 
 
