@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -104,7 +104,7 @@ class CustomLayout:
         return _checked(parts)
 
 
-LayoutLike = Layout | str | Parts | PartsOf | None
+LayoutLike = Layout | str | Sequence[str] | PartsOf | None
 
 
 def as_layout(given: Any) -> Layout:
