@@ -227,12 +227,12 @@ class WordsInside(RankedSequence[WordInside]):
         return self.region_words.prompt
 
     @property
-    def region(self) -> Region:  # type: ignore[override]
+    def region(self) -> Region:  # type: ignore[override]  # read-only
         """What was asked."""
         return self.region_words.region
 
     @property
-    def image(self) -> Image.Image | None:  # type: ignore[override]
+    def image(self) -> Image.Image | None:  # type: ignore[override]  # read-only
         """The image, where the attribution has one."""
         return self.region_words.image
 
