@@ -44,7 +44,7 @@ SPARE_BYTES = 2e9
 GUARDS = (
     "tests/kernels/test_portable.py",
     "tests/recording/test_accumulator.py",
-    "tests/recording/test_processor.py",
+    "tests/attention/test_processor.py",
     "tests/benchmarks/test_cost_*.py",
 )
 GUARDS_ON = {"cuda": ("tests/kernels/test_fused_on_device.py",)}

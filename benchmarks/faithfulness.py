@@ -31,7 +31,7 @@ from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
 from diffusers_rdaam.explain.gradients.reductions import PixelMethod, reduce_entries
 from diffusers_rdaam.explain.gradients.regeneration import (
     GradientOptions,
-    GradientTrial,
+    GradientRegeneration,
     entries_last,
 )
 from diffusers_rdaam.explain.gradients.requirements import hold_still
@@ -143,10 +143,10 @@ def by_gradient(
     found: dict[str, list[Scores]] = {method: [] for method in METHODS}
     with ExitStack() as undo:
         hold_still({"unet": pipe.unet, "vae": pipe.vae}, undo)
-        trial = GradientTrial(pipe, settings, boxes)
-        image = trial.picture(trial.run(call | {"prompt": prompt}))
-        text = entries_last(trial.leaves["text"])
-        for box, gradients in zip(boxes, trial.gradients(), strict=True):
+        regeneration = GradientRegeneration(pipe, settings, boxes)
+        image = regeneration.picture(regeneration.run(call | {"prompt": prompt}))
+        text = entries_last(regeneration.leaves["text"])
+        for box, gradients in zip(boxes, regeneration.gradients(), strict=True):
             for method in METHODS:
                 values = reduce_entries(method, entries_last(gradients["text"]), text)
                 words = GradientWords(

@@ -40,7 +40,7 @@ from diffusers_rdaam.kernels.dispatch import choose
 GUARDS = (
     "tests/kernels/test_portable.py",
     "tests/kernels/test_planes.py",
-    "tests/recording/test_processor.py",
+    "tests/attention/test_processor.py",
     "tests/recording/test_accumulator.py",
 )
 GUARDS_ON = {"cuda": ("tests/kernels/test_fused_on_device.py",)}
@@ -97,10 +97,10 @@ def rows_of_model(
     # Kernels are chosen and compiled, and their memory is taken.
     uses = {name: use_of(call) for name, call in whole.runs().items()}
     taken = interleaved(whole.runs(), rounds=rounds, warm_up=False, clock=clock)
-    apart = stock_kernels_apart(whole)
+    difference = difference_of_stock_kernels(whole)
     peaks = {name: use.nbytes for name, use in uses.items()}
     rows = rows_of_first_runs(what, first, whole.kept)
-    rows += rows_of_runs(what, taken, peaks, whole.outputs, apart)
+    rows += rows_of_runs(what, taken, peaks, whole.outputs, difference)
     graphed = GraphedUNet(whole, make_graph)
     graphed.prepare()
     calls = graphed.runs()
@@ -118,7 +118,7 @@ def first_runs(whole: WholeUNet, use_of: Callable[[Callable[[], object]], Use]) 
     return {name: use_of(call) for name, call in runs.items()}
 
 
-def stock_kernels_apart(
+def difference_of_stock_kernels(
     whole: WholeUNet,
     kernels: tuple[SDPBackend, SDPBackend] = (
         SDPBackend.FLASH_ATTENTION,

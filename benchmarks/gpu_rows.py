@@ -103,9 +103,9 @@ def rows_of_graphs(
             continue
         goal = GOALS[name].graphs
         rows.append(against_stock("gpu", _graphs(what, name), replayed, name, goal))
-        apart = graphed.apart[name]
-        measured, wanted = f"{apart:.1e} apart", f"at most {GOAL_MAPS:g}"
-        rows.append(judged("gpu", _maps(what, name), measured, wanted, apart <= GOAL_MAPS))
+        difference = graphed.differences[name]
+        measured, wanted = f"{difference:.1e} difference", f"at most {GOAL_MAPS:g}"
+        rows.append(judged("gpu", _maps(what, name), measured, wanted, difference <= GOAL_MAPS))
     return rows
 
 
@@ -114,7 +114,7 @@ def rows_of_runs(
     taken: dict[str, Sample],
     peaks: dict[str, int],
     outputs: dict[str, Tensor],
-    apart: float | None,
+    difference: float | None,
 ) -> list[Row]:
     """Time, memory and output of each recorded kind of run, against stock.
 
@@ -130,7 +130,7 @@ def rows_of_runs(
         if name != STOCK:
             rows.append(against_stock("gpu", _time(what, name), taken, name, GOALS[name].eager))
             rows.append(_memory_row(what, name, peaks))
-            rows.append(_output_row(what, name, outputs[STOCK], outputs[name], apart))
+            rows.append(_output_row(what, name, outputs[STOCK], outputs[name], difference))
     return rows
 
 
@@ -187,16 +187,18 @@ def _memory_row(what: str, name: str, peaks: dict[str, int]) -> Row:
     return judged("gpu", _memory(what, name), measured, goal, extra <= GOAL_BYTES)
 
 
-def _output_row(what: str, name: str, stock: Tensor, recorded: Tensor, apart: float | None) -> Row:
+def _output_row(
+    what: str, name: str, stock: Tensor, recorded: Tensor, difference: float | None
+) -> Row:
     text = f"{what}, output against stock, backend {name!r}"
     if name != "fused":
         return equality("gpu", text, torch.equal(stock, recorded))
     found = distance(stock, recorded)
     measured = f"{found:.1e} of the largest value apart"
-    if apart is None:
+    if difference is None:
         return Row("gpu", text, measured)
-    goal = f"at most {apart:.1e}, as two stock kernels are"
-    return judged("gpu", text, measured, goal, found <= apart)
+    goal = f"at most {difference:.1e}, as two stock kernels are"
+    return judged("gpu", text, measured, goal, found <= difference)
 
 
 def distance(one: Tensor, other: Tensor) -> float:

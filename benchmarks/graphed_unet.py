@@ -62,7 +62,7 @@ class GraphedUNet:
         # Why a kind of run could not be captured, by its name.
         self.reasons: dict[str, str] = {}
         # How far the maps of a replayed run are from those of an eager one, at most, by name.
-        self.apart: dict[str, float] = {}
+        self.differences: dict[str, float] = {}
         self._forwards: dict[str, Callable[..., Any]] = {}
         self._buffers: dict[str, Buffers] = {}
 
@@ -106,7 +106,7 @@ class GraphedUNet:
         self._run(name, capturing, calls=1)
         replayed = self._run(name, replaying, reads=True)
         if eager is not None and replayed is not None:
-            self.apart[name] = _apart(eager, replayed)
+            self.differences[name] = _largest_difference(eager, replayed)
         self._forwards[name] = replaying
 
     def _run(
@@ -151,7 +151,7 @@ def _with_forward(module: Any, forward: Callable[..., Any]) -> Iterator[None]:
             module.forward = before
 
 
-def _apart(eager: Maps, replayed: Maps) -> float:
+def _largest_difference(eager: Maps, replayed: Maps) -> float:
     """The largest difference of a cell.
 
     Raises:

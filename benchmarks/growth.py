@@ -29,7 +29,7 @@ GUARDS = (
     "tests/kernels/test_portable.py",
     "tests/kernels/test_planes.py",
     "tests/recording/test_accumulator.py",
-    "tests/recording/test_processor.py",
+    "tests/attention/test_processor.py",
 )
 
 ROUNDS = 15

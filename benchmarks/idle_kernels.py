@@ -71,12 +71,12 @@ def _taken_for_proved() -> Iterator[None]:
 
     What is proved here is forgotten at the end.
     """
-    from diffusers_rdaam.kernels import fused_trial
+    from diffusers_rdaam.kernels import fused_proof
 
     with (
         mock.patch.object(fused, "unavailable", lambda device: None),
-        mock.patch.object(fused_trial, "_proved", set()),
-        mock.patch.object(fused_trial, "_is_right", lambda call: True),
+        mock.patch.object(fused_proof, "_proved", set()),
+        mock.patch.object(fused_proof, "_is_right", lambda call: True),
     ):
         yield
 

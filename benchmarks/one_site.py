@@ -82,7 +82,7 @@ class OneGrid:
         modules: Any = denoiser.sites
         return tuple(Site(f"sites.{index}", module, 0) for index, module in enumerate(modules))
 
-    def self_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
+    def self_attention_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """None."""
         return ()
 

@@ -22,7 +22,7 @@ from benchmarks.table import Table
 from benchmarks.timing import Sample, interleaved
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 
-GUARDS = ("tests/kernels/test_operator.py", "tests/recording/test_processor.py")
+GUARDS = ("tests/kernels/test_operator.py", "tests/attention/test_processor.py")
 
 ROUNDS = 15
 REPEATS = 100

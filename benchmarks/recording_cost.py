@@ -14,7 +14,7 @@ from benchmarks.report import Row, equality, judged
 from benchmarks.sizes import SD15, TOKENS, Model, fill_with_noise, site_grids, unet_without_memory
 from benchmarks.timing import Sample, interleaved
 from benchmarks.whole_unet import ROWS, whole_unet
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.families.unet import UNetFamily
@@ -30,7 +30,7 @@ GOAL_RATIO = 1.005
 GUARDS = (
     "tests/kernels/test_portable.py",
     "tests/recording/test_accumulator.py",
-    "tests/recording/test_processor.py",
+    "tests/attention/test_processor.py",
 )
 
 
@@ -144,7 +144,7 @@ class _Module:
             self.kernel_seconds += time.thread_time() - start
 
         high, low = accumulator.planes(site.name)
-        branch = Branch(high, low, accumulator.count(site.name), ROWS - 1, ROWS)
+        branch = BranchTarget(high, low, accumulator.count(site.name), ROWS - 1, ROWS)
         self._recorded.target = Target(site.name, (branch,), accumulate)
 
     def stock(self) -> Tensor:

@@ -13,20 +13,20 @@ from benchmarks.memory import bytes_kept
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, TOKENS, narrow_unet, unet_without_memory
 from benchmarks.timing import Sample, interleaved
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
 from diffusers_rdaam.recording.buffers.step_accumulators import StepAccumulators
-from diffusers_rdaam.recording.memory.budget import price, price_text
+from diffusers_rdaam.recording.memory.budget import memory_cost, memory_cost_text
 from diffusers_rdaam.recording.memory.shape import shape_for
 
 GUARDS = (
     "tests/kernels/test_portable.py",
-    "tests/kernels/test_heads_apart.py",
+    "tests/kernels/test_heads_separately.py",
     "tests/recording/test_accumulator.py",
-    "tests/recording/test_frames.py",
+    "tests/recording/test_step_accumulators.py",
 )
 
 STEPS = 50
@@ -62,10 +62,10 @@ def _bytes(templates: dict[str, RDAAMProcessor]) -> list[Row]:
         branches = 2 if template.options.keep_negative else 1
         # Every accumulator counts the additions of each site in four bytes.
         counts = 4 * len(shape.grids) * frames * branches
-        wanted = price(template.options, shape, frames) + counts
+        wanted = memory_cost(template.options, shape, frames) + counts
         # What every run costs is not announced.
         more = template.options.axes or template.options.keep_negative
-        text = [price_text(template.options, shape, frames)] if more else []
+        text = [memory_cost_text(template.options, shape, frames)] if more else []
         met = told == text and set(kept.values()) == {wanted}
         said = f"; told before the run: {told[0]}" if told else ""
         rows.append(
@@ -144,7 +144,7 @@ class _Call:
                 for name, (start, stop) in branches.items():
                     buffer = buffers[name].accumulators[index]
                     high, low = buffer.planes(site)
-                    parts.append(Branch(high, low, buffer.count(site), start, stop))
+                    parts.append(BranchTarget(high, low, buffer.count(site), start, stop))
                 targets[site] = Target(site, tuple(parts), accumulate)
             frames.append(targets)
         self._inputs = inputs

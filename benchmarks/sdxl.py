@@ -10,7 +10,7 @@ from benchmarks.whole_unet import whole_unet
 GUARDS = (
     "tests/kernels/test_portable.py",
     "tests/recording/test_accumulator.py",
-    "tests/recording/test_processor.py",
+    "tests/attention/test_processor.py",
 )
 
 CALLS = (1, 10)

@@ -12,14 +12,14 @@ from torch import Tensor
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
-from diffusers_rdaam.recording.records.self_attention import own_shapes
+from diffusers_rdaam.recording.records.self_attention import self_attention_shapes
 
 GUARDS = (
     "tests/kernels/test_portable.py",
@@ -39,9 +39,11 @@ def run(*, full: bool = False) -> list[Row]:
     """One image of 50 steps; five sites have the grid."""
     unet = unet_without_memory()
     family, options = UNetFamily(), RecordingOptions(self_attention=True)
-    sizes = {site.name: family.grid(site, SD15.latent) for site in family.self_sites(unet)}
+    sizes = {
+        site.name: family.grid(site, SD15.latent) for site in family.self_attention_sites(unet)
+    }
     places = dict.fromkeys(sizes, torch.device("cpu"))
-    (shape,) = own_shapes(options, sizes, 1, STEPS, 1_700_000, places=places)
+    (shape,) = self_attention_shapes(options, sizes, 1, STEPS, 1_700_000, places=places)
     buffer = HeatMapAccumulator(shape)
     names = [name for name, _ in shape.grids]
     counts = 4 * len(names)
@@ -68,7 +70,7 @@ def _times(unet: Any, buffer: HeatMapAccumulator, names: list[str]) -> list[Row]
     targets = {}
     for name in names:
         high, low = buffer.planes(name)
-        branch = Branch(high, low, buffer.count(name), 1, 2)
+        branch = BranchTarget(high, low, buffer.count(name), 1, 2)
         targets[name] = Target(name, (branch,), accumulate, kind="self")
 
     def stock() -> None:

@@ -116,13 +116,13 @@ class Launches:
             plane.zero_()
         try:
             output = self.of(cut)()
-            apart = float((read_planes(*self.planes) - self.maps).abs().max())
+            difference = float((read_planes(*self.planes) - self.maps).abs().max())
         except Exception as error:
             first, *_ = str(error).strip().splitlines() or [""]
             return f"{type(error).__name__}: {first}"
         # NaN is no less than anything, so it is refused.
-        if not apart <= MAPS:
-            return f"maps are {apart:.1e} off the portable kernel's"
+        if not difference <= MAPS:
+            return f"maps are {difference:.1e} off the portable kernel's"
         if output is None or self.output is None:
             return ""
         off = float((output - self.output).abs().max() / self.value.abs().max())

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jaxtyping
@@ -21,6 +22,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PACKAGE = Path(__file__).parents[1] / "diffusers_rdaam"
+TINY = Path(__file__).parent / "data" / "tiny_sd"
 # All that computes with tensors beside the kernels.
 ROOMS = ("geometry", "attribution", "families", "tokens", "recording")
 # Options take what a user gives, of other types than they are stored as.
@@ -126,5 +128,36 @@ def make_attribution() -> Callable[..., Attribution]:
             picture = Image.fromarray(pixels)
         run = {"model": "toy", "steps": 50, "guidance_scale": 7.5, "seed": None, "exact": True}
         return Attribution(prompt, tuple(parts), size, picture, run)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The tokenizer of the tiny pipeline."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(TINY / "tokenizer")
+
+
+@pytest.fixture
+def make_unet() -> Any:
+    """A toy denoiser, with the configuration given."""
+    from diffusers import UNet2DConditionModel
+
+    def make(**config: Any) -> UNet2DConditionModel:
+        torch.manual_seed(0)
+        down = config.pop("down_block_types", ("CrossAttnDownBlock2D", "DownBlock2D"))
+        up = config.pop("up_block_types", ("UpBlock2D", "CrossAttnUpBlock2D"))
+        small: dict[str, Any] = {
+            "sample_size": 16,
+            "block_out_channels": (8, 16, 16, 16)[: len(down)],
+            "layers_per_block": 1,
+            "norm_num_groups": 4,
+            "cross_attention_dim": 16,
+            "attention_head_dim": 2,
+        }
+        unet = UNet2DConditionModel(down_block_types=down, up_block_types=up, **(small | config))
+        return unet.eval()
 
     return make

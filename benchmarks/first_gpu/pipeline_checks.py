@@ -101,11 +101,12 @@ def maps_row(what: str, output: Any, reference: Any, goal: float = GOAL_MAPS) ->
         for ours, theirs in zip(output.attributions, reference.attributions, strict=True)
         for one, other in zip(ours.grids, theirs.grids, strict=True)
     ]
-    apart = max(float((one.maps - other.maps).abs().max()) for one, other in pairs)
+    difference = max(float((one.maps - other.maps).abs().max()) for one, other in pairs)
     counted = all(one.additions == other.additions for one, other in pairs)
     finite = all(bool(one.maps.isfinite().all()) for one, _ in pairs)
-    measured = f"{apart:.1e} at most" if counted else f"{apart:.1e} at most; additions differ"
-    met = apart <= goal and counted and finite
+    more = "" if counted else "; additions differ"
+    measured = f"{difference:.1e} at most{more}"
+    met = difference <= goal and counted and finite
     return judged(NAME, text, measured, wanted, met)
 
 

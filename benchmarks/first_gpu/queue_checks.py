@@ -150,8 +150,8 @@ def _sums_row(
     wanted = REPLAYS * reference.head_mean_probabilities(
         query.double(), key.double(), mask=None, scale=DIM**-0.5, lse=None
     )
-    apart = float(((read_planes(high, low) - wanted) / wanted).abs().max())
-    measured = f"{apart:.1e} relative at most, {int(count)} additions"
+    difference = float(((read_planes(high, low) - wanted) / wanted).abs().max())
+    measured = f"{difference:.1e} relative at most, {int(count)} additions"
     goal = f"at most {GOAL_REPLAYED:g}, {REPLAYS} additions"
-    met = apart <= GOAL_REPLAYED and int(count) == REPLAYS
+    met = difference <= GOAL_REPLAYED and int(count) == REPLAYS
     return judged(NAME, what, measured, goal, met)

@@ -160,7 +160,7 @@ STEPS = (
         (
             Command(
                 "kernels_on_device",
-                tests("tests/kernels/test_fused_gpu.py", "tests/kernels/test_fused_trial.py"),
+                tests("tests/kernels/test_fused_gpu.py", "tests/kernels/test_fused_proof.py"),
                 90,
                 "tests",
                 TESTS,
@@ -183,7 +183,7 @@ STEPS = (
                 "others",
                 tests(
                     *("tests/kernels/test_sdpa.py", "tests/kernels/test_portable.py"),
-                    *("tests/kernels/test_planes.py", "tests/recording/test_processor.py"),
+                    *("tests/kernels/test_planes.py", "tests/attention/test_processor.py"),
                     "tests/recording/test_accumulator.py",
                 ),
                 *(30, "tests", TESTS),

@@ -18,7 +18,12 @@ from diffusers_rdaam.errors import RDAAMError
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
-from diffusers_rdaam.recording.installation import install, install_own, remember, restore
+from diffusers_rdaam.recording.installation import (
+    install,
+    install_self_attention,
+    remember,
+    restore,
+)
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.tokens.alignment import align
 
@@ -64,12 +69,12 @@ class Ours(System):
     def recording(self, stage: Stage) -> Iterator[Answers]:
         """As a pipeline of this package records its call."""
         family, template = UNetFamily(), self._template()
-        sites, own = family.sites(stage.unet), family.self_sites(stage.unet)
-        before = remember((*sites, *own))
+        sites, self_attention = family.sites(stage.unet), family.self_attention_sites(stage.unet)
+        before = remember((*sites, *self_attention))
         recorder = Recorder(stage.pipe, family, template.options)
         try:
             install(sites, template)
-            install_own(own, template)
+            install_self_attention(self_attention, template)
             with recorder:
                 yield _Answers(recorder, stage)
         finally:

@@ -63,8 +63,8 @@ class AttentionOnlyUNet(UNet2DConditionModel):
     ) -> UNet2DConditionOutput:
         """Outputs of all modules where they are collected; else each is dropped at once."""
         outputs = []
-        for module, states, own in self.visits:
-            text = None if own else encoder_hidden_states
+        for module, states, self_attention in self.visits:
+            text = None if self_attention else encoder_hidden_states
             # A layer before it makes them in a whole UNet: who keeps them keeps memory.
             states = states.clone()
             output = module(states, encoder_hidden_states=text, attention_mask=None)
@@ -146,18 +146,18 @@ class Stage:
 
     def _fill_attention(self) -> None:
         family = UNetFamily()
-        own = {site.module for site in family.self_sites(self.unet)}
-        sites = (*family.sites(self.unet), *family.self_sites(self.unet))
+        self_attention = {site.module for site in family.self_attention_sites(self.unet)}
+        sites = (*family.sites(self.unet), *family.self_attention_sites(self.unet))
         # Modules are registered down, up, middle.
         places = {name: place for place, name in enumerate(dict(self.unet.named_modules()))}
         visits = []
         for site in sorted(sites, key=lambda site: (WAY.index(site.name[:3]), places[site.name])):
-            if site.module in own and not self.work.visits_self:
+            if site.module in self_attention and not self.work.visits_self:
                 continue
             height, width = family.grid(site, self.work.model.latent)
             fill_with_noise(site.module).to(self.work.device, self.work.dtype)
             states = torch.randn(self.work.rows, height * width, site.module.to_q.in_features)
-            visits.append((site.module, self._on_device(states), site.module in own))
+            visits.append((site.module, self._on_device(states), site.module in self_attention))
         self.unet.visits = tuple(visits)
 
     def _on_device(self, value: Any) -> Any:

@@ -87,7 +87,7 @@ class _Candidate:
 
 def groups_of(stage: Stage) -> tuple[list[Any], list[Any]]:
     """The modules that are recorded: of the text, and of the image itself."""
-    return stage.sites, [site.module for site in UNetFamily().self_sites(stage.unet)]
+    return stage.sites, [site.module for site in UNetFamily().self_attention_sites(stage.unet)]
 
 
 def call_cells(

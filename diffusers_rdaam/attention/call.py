@@ -80,7 +80,7 @@ def _attend_and_add(
     mask: Tensor | None,
     scale: float,
 ) -> Tensor:
-    why = _why_apart(target, query, key, value) if choice.attend is not None else None
+    why = _why_separate(target, query, key, value) if choice.attend is not None else None
     if choice.attend is not None and why is None and target.fits(query, key):
         return _in_one_pass(target, choice, query, key, value, mask, scale)
     if target.kind == "self" and choice.wants_lse and not torch.compiler.is_compiling():
@@ -89,11 +89,11 @@ def _attend_and_add(
     else:
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         observe(target, query, key, mask, scale)
-    tell_why_apart(target, why)
+    tell_why_separate(target, why)
     return attended
 
 
-def tell_why_apart(observer: Observer, why: str | None) -> None:
+def tell_why_separate(observer: Observer, why: str | None) -> None:
     """Note why the maps of a call were made beside its attention, where one pass was asked for."""
     choice = choice_of(observer)
     if why is None or choice is None or choice.attend is None or torch.compiler.is_compiling():
@@ -102,7 +102,7 @@ def tell_why_apart(observer: Observer, why: str | None) -> None:
         choice.used.note("maps_only", why)
 
 
-def _why_apart(target: Target, query: Tensor, key: Tensor, value: Tensor) -> str | None:
+def _why_separate(target: Target, query: Tensor, key: Tensor, value: Tensor) -> str | None:
     """Why the fused kernel does not take a call that it was asked for; None where it does."""
     if target.kind == "self":
         return "self-attention has more columns than one pass holds"

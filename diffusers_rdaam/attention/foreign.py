@@ -18,7 +18,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from diffusers_rdaam.attention.call import tell_why_apart
+from diffusers_rdaam.attention.call import tell_why_separate
 from diffusers_rdaam.attention.map_target import (
     Observer,
     RecordingProcessor,
@@ -147,7 +147,7 @@ class ForeignProcessor(RecordingProcessor):
             )
         scale = attn.scale if manner.scales_itself else key.shape[-1] ** -0.5
         observe(observer, query, key, mask, scale)
-        tell_why_apart(observer, f"{self.stock.__name__} computes its attention itself")
+        tell_why_separate(observer, f"{self.stock.__name__} computes its attention itself")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Pickled by the name of the class that it was: this one has no place in a module.

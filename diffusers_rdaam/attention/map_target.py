@@ -15,7 +15,7 @@ from diffusers_rdaam.kernels.dispatch import KernelChoice, KernelInUse
 
 
 @dataclass
-class Branch:
+class BranchTarget:
     """Rows of a denoiser call that are recorded together.
 
     Args:
@@ -48,7 +48,7 @@ class Target:
     """
 
     site: str
-    branches: tuple[Branch, ...]
+    branches: tuple[BranchTarget, ...]
     accumulate: Callable[..., None]
     rows: int | None = None
     misfit: str | None = None
@@ -64,7 +64,7 @@ class Target:
     def of(
         cls,
         site: str,
-        branches: tuple[Branch, ...],
+        branches: tuple[BranchTarget, ...],
         choice: KernelChoice,
         *,
         rows: int | None = None,

@@ -54,7 +54,7 @@ def _lend_options(pipe: Any, processor: RDAAMProcessor, undo: ExitStack) -> None
     """Give a pipeline of this package other options; the undo list gives it its own again."""
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
-    sites = (*family.sites(denoiser), *family.self_sites(denoiser))
+    sites = (*family.sites(denoiser), *family.self_attention_sites(denoiser))
     # Whatever interrupts the careful way back, which leaves what somebody else has put on a site.
     by_force = ExitStack()
     undo.callback(by_force.close)

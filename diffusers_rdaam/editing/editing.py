@@ -157,31 +157,31 @@ def _choose(
     for site in sites:
         by_grid.setdefault(family.grid(site, first.latent_size), []).append(site)
     rows = steps * (first.stop - first.start) * first.tokens * 2
-    prices = {
+    costs = {
         grid: rows * math.prod(grid) * sum(site.heads for site in found)
         for grid, found in sorted(by_grid.items(), key=lambda item: math.prod(item[0]))
     }
-    listed = ", ".join(f"{h}x{w} {megabytes(price)}" for (h, w), price in prices.items())
+    listed = ", ".join(f"{h}x{w} {megabytes(memory_cost)}" for (h, w), memory_cost in costs.items())
     if grids is None:
         chosen, spent = [], 0
-        for grid, price in prices.items():
-            if spent + price > budget:
+        for grid, memory_cost in costs.items():
+            if spent + memory_cost > budget:
                 break
             chosen.append(grid)
-            spent += price
+            spent += memory_cost
     else:
         chosen = [tuple(grid) for grid in grids]  # type: ignore[misc]  # pairs
-        unknown = [grid for grid in chosen if grid not in prices]
+        unknown = [grid for grid in chosen if grid not in costs]
         if unknown:
             raise InputError(
                 f"This run has no text attention on a grid of {unknown[0]} (height, width). Grids "
-                f"and prices: {listed}."
+                f"and their memory: {listed}."
             )
-        spent = sum(prices[grid] for grid in chosen)
+        spent = sum(costs[grid] for grid in chosen)
     if not chosen or spent > budget:
         raise InputError(
-            f"The attention of these grids takes {megabytes(spent or min(prices.values()))}, over "
-            f"the budget of {megabytes(budget)}. Prices: {listed}. Choose grids=, fewer steps, or "
+            f"The attention of these grids takes {megabytes(spent or min(costs.values()))}, over "
+            f"the budget of {megabytes(budget)}. Memory: {listed}. Choose grids=, fewer steps, or "
             "another budget=."
         )
     return [site for grid in chosen for site in by_grid[grid]]

@@ -54,7 +54,7 @@ class Family(Protocol):
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Its text cross-attention modules, in the order of ``named_modules``."""
 
-    def self_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
+    def self_attention_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Its modules in which the image attends to itself."""
 
     def read_call(

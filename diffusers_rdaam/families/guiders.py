@@ -14,21 +14,21 @@ from diffusers_rdaam.families.rows import (
     PartsOf,
 )
 
-_PAIR = (CONDITIONAL, UNCONDITIONAL)
+CFG_CALLS = (CONDITIONAL, UNCONDITIONAL)
 # By the exact name of diffusers' class: the calls of a step with every kind of guidance on.
 GUIDERS: dict[str, Parts] = {
-    "ClassifierFreeGuidance": _PAIR,
-    "ClassifierFreeZeroStarGuidance": _PAIR,
-    "AdaptiveProjectedGuidance": _PAIR,
-    "AdaptiveProjectedMixGuidance": _PAIR,
-    "FrequencyDecoupledGuidance": _PAIR,
-    "MagnitudeAwareGuidance": _PAIR,
-    "TangentialClassifierFreeGuidance": _PAIR,
+    "ClassifierFreeGuidance": CFG_CALLS,
+    "ClassifierFreeZeroStarGuidance": CFG_CALLS,
+    "AdaptiveProjectedGuidance": CFG_CALLS,
+    "AdaptiveProjectedMixGuidance": CFG_CALLS,
+    "FrequencyDecoupledGuidance": CFG_CALLS,
+    "MagnitudeAwareGuidance": CFG_CALLS,
+    "TangentialClassifierFreeGuidance": CFG_CALLS,
     # Its second call drops layers, so what it attends to is not what the model would.
     "AutoGuidance": (CONDITIONAL, PERTURBED),
-    "SkipLayerGuidance": (*_PAIR, PERTURBED),
-    "PerturbedAttentionGuidance": (*_PAIR, PERTURBED),
-    "SmoothedEnergyGuidance": (*_PAIR, PERTURBED),
+    "SkipLayerGuidance": (*CFG_CALLS, PERTURBED),
+    "PerturbedAttentionGuidance": (*CFG_CALLS, PERTURBED),
+    "SmoothedEnergyGuidance": (*CFG_CALLS, PERTURBED),
 }
 
 
@@ -81,5 +81,5 @@ def _calls(guider: Any) -> Parts:
     if guider.get_state()["step"] is None or guider.num_conditions == len(parts):
         return parts
     if guider.num_conditions == 2:
-        return _PAIR if guider._is_cfg_enabled() else (CONDITIONAL, PERTURBED)
+        return CFG_CALLS if guider._is_cfg_enabled() else (CONDITIONAL, PERTURBED)
     return (CONDITIONAL,)

@@ -23,12 +23,12 @@ def _from_encode_prompt(pipe: Any) -> bool:
     return bool(told)
 
 
-_PAIR = ("unconditional", "conditional")
+CFG_ROWS = ("unconditional", "conditional")
 _TRIPLE = ("conditional", "image only", "unconditional")
 _CYCLE = ("source unconditional", "unconditional", "source conditional", "conditional")
-GUIDED = RowLayout(_PAIR, _by_property)
-GUIDED_BY_ARGUMENT = RowLayout(_PAIR, _from_encode_prompt)
-PERTURBED = RowLayout((*_PAIR, "perturbed"), _by_property)
+GUIDED = RowLayout(CFG_ROWS, _by_property)
+GUIDED_BY_ARGUMENT = RowLayout(CFG_ROWS, _from_encode_prompt)
+PAG_LAYOUT = RowLayout((*CFG_ROWS, "perturbed"), _by_property)
 UNGUIDED = RowLayout(("conditional",), lambda pipe: False)
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
@@ -60,26 +60,26 @@ LAYOUTS_WITH_CLASS: dict[str, RowLayout | TwoCallLayout] = {
     "StableDiffusionUpscalePipeline": GUIDED_BY_ARGUMENT,
     "StableDiffusionLatentUpscalePipeline": GUIDED_BY_ARGUMENT,
     "StableDiffusionDepth2ImgPipeline": GUIDED,
-    "StableDiffusionPAGPipeline": PERTURBED,
-    "StableDiffusionPAGImg2ImgPipeline": PERTURBED,
-    "StableDiffusionPAGInpaintPipeline": PERTURBED,
-    "StableDiffusionControlNetPAGPipeline": PERTURBED,
-    "StableDiffusionControlNetPAGInpaintPipeline": PERTURBED,
-    "StableDiffusionXLPAGPipeline": PERTURBED,
-    "StableDiffusionXLPAGImg2ImgPipeline": PERTURBED,
-    "StableDiffusionXLPAGInpaintPipeline": PERTURBED,
-    "StableDiffusionXLControlNetPAGPipeline": PERTURBED,
-    "StableDiffusionXLControlNetPAGImg2ImgPipeline": PERTURBED,
+    "StableDiffusionPAGPipeline": PAG_LAYOUT,
+    "StableDiffusionPAGImg2ImgPipeline": PAG_LAYOUT,
+    "StableDiffusionPAGInpaintPipeline": PAG_LAYOUT,
+    "StableDiffusionControlNetPAGPipeline": PAG_LAYOUT,
+    "StableDiffusionControlNetPAGInpaintPipeline": PAG_LAYOUT,
+    "StableDiffusionXLPAGPipeline": PAG_LAYOUT,
+    "StableDiffusionXLPAGImg2ImgPipeline": PAG_LAYOUT,
+    "StableDiffusionXLPAGInpaintPipeline": PAG_LAYOUT,
+    "StableDiffusionXLControlNetPAGPipeline": PAG_LAYOUT,
+    "StableDiffusionXLControlNetPAGImg2ImgPipeline": PAG_LAYOUT,
     "KolorsPipeline": GUIDED,
     "KolorsImg2ImgPipeline": GUIDED,
-    "KolorsPAGPipeline": PERTURBED,
+    "KolorsPAGPipeline": PAG_LAYOUT,
     "AnimateDiffPipeline": GUIDED,
     "AnimateDiffSDXLPipeline": GUIDED,
     "AnimateDiffControlNetPipeline": GUIDED,
     "AnimateDiffSparseControlNetPipeline": GUIDED,
     "AnimateDiffVideoToVideoPipeline": GUIDED,
     "AnimateDiffVideoToVideoControlNetPipeline": GUIDED,
-    "AnimateDiffPAGPipeline": PERTURBED,
+    "AnimateDiffPAGPipeline": PAG_LAYOUT,
 }
 # Recorded with record_attention, or by a class that a user derives from the mixin.
 LAYOUTS_WITHOUT_CLASS: dict[str, RowLayout | TwoCallLayout] = {

@@ -90,7 +90,7 @@ class UNetFamily:
             if isinstance(module, Attention) and _sees_text(name, modules)
         )
 
-    def self_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
+    def self_attention_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Every attention of a spatial transformer from the image to itself."""
         if not _is_unet(denoiser):
             return ()

@@ -91,7 +91,7 @@ def for_text(
     processors: int,
     *,
     attends: bool,
-    apart: bool = False,
+    per_head: bool = False,
 ) -> Blocks:
     """For columns that fit one tile.
 
@@ -118,7 +118,7 @@ def for_text(
     else:
         block = 64
     wanted = PROGRAMS * processors
-    while block > SMALLEST and not apart:
+    while block > SMALLEST and not per_head:
         if rows * -(-positions // block) * min(heads, MOST_SHARES) >= wanted:
             break
         block //= 2

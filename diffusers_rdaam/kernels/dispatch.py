@@ -179,14 +179,14 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
     return _with_triton(backend, f"asked for{where}")
 
 
-def trial_bytes(choice: KernelChoice) -> int:
+def proof_bytes(choice: KernelChoice) -> int:
     """What the first calls of a choice's kernels take at most, for a moment, to be tried.
 
-    Of Triton's; see :mod:`diffusers_rdaam.kernels.fused_trial`.
+    Of Triton's; see :mod:`diffusers_rdaam.kernels.fused_proof`.
     """
     if choice.name not in ("maps_only", "fused"):
         return 0
-    from diffusers_rdaam.kernels.fused_trial import MOST_BYTES
+    from diffusers_rdaam.kernels.fused_proof import MOST_BYTES
 
     return MOST_BYTES
 

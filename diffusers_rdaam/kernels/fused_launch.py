@@ -28,7 +28,7 @@ _MOST_PLANS = 4096
 # Cells of a program that adds shares of heads.
 _FOLDED = 1024
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class NotServedError(RuntimeError):
@@ -75,7 +75,7 @@ def kind_of(query: Tensor, key: Tensor) -> tuple[object, ...]:
     return query.device, query.dtype, query.shape[1:], key.shape[2]
 
 
-def launched(launch: Callable[[], Found], query: Tensor, key: Tensor) -> Found:
+def launched(launch: Callable[[], Result], query: Tensor, key: Tensor) -> Result:
     """What ``launch`` returns, on the tensors' device: Triton launches on the current one.
 
     A failure may be of a moment, where another process writes to the same cache folder or a folder
@@ -179,14 +179,14 @@ def _text_plan(
 ) -> Plan:
     values = key if value is None else value
     rows, heads, positions, channels = query.shape
-    columns, images, apart = key.shape[2], high.shape[0], high.ndim == 4
+    columns, images, per_head = key.shape[2], high.shape[0], high.ndim == 4
     # Without output there is nothing to do for the other rows.
     rows = images if value is None else rows
     cut = cut or blocks.for_text(
         rows, positions, columns, heads, channels, query.element_size(),
-        _processors(query.device), attends=value is not None, apart=apart,
+        _processors(query.device), attends=value is not None, per_head=per_head,
     )  # fmt: skip
-    meet = cut.splits > 1 and not apart
+    meet = cut.splits > 1 and not per_head
     width = cover(columns)
     numbers = (
         positions, columns, heads, heads // key.shape[1], first, first + images,
@@ -197,7 +197,7 @@ def _text_plan(
     options = {
         **_sizes(query, mask, cut), "COLUMNS_MAIN": width.main, "COLUMNS_REST": width.rest,
         "SPLITS": cut.splits, "VECTOR": _vector(query, key, values),
-        "ATTENDS": value is not None, "APART": apart, "PAIR": low is not None,
+        "ATTENDS": value is not None, "APART": per_head, "PAIR": low is not None,
         "COUNTS": count is not None and not meet,
     }  # fmt: skip
     grid = (-(-positions // cut.positions), rows * cut.splits)
@@ -306,22 +306,22 @@ def _columns_plan(
     cut: Blocks | None,
 ) -> Plan:
     rows, heads, positions, channels = query.shape
-    columns, apart = key.shape[2], high.ndim == 4
+    columns, per_head = key.shape[2], high.ndim == 4
     cut = cut or blocks.for_columns(columns, channels, query.element_size())
     grid = (
         -(-positions // cut.positions),
         -(-columns // cut.columns),
-        rows * heads if apart else rows,
+        rows * heads if per_head else rows,
     )
     numbers = (
         positions, columns, heads, heads // key.shape[1], _factor(scale, mask),
-        1.0 if apart else 1.0 / heads,
+        1.0 if per_head else 1.0 / heads,
         *query.stride()[:3], *key.stride()[:3], *lse.stride(), *_plane_strides(high, low),
         *_mask_strides(mask, query, columns),
     )  # fmt: skip
     options = {
         **_sizes(query, mask, cut), "TILE": cut.columns, "VECTOR": _vector(query, key),
-        "APART": apart, "PAIR": low is not None, "COUNTS": count is not None,
+        "APART": per_head, "PAIR": low is not None, "COUNTS": count is not None,
     }  # fmt: skip
     return Plan(grid, numbers, options)
 

@@ -106,15 +106,15 @@ def attend_or_why(
 
     Then torch's own attention makes the output, and the maps are made beside it.
     """
-    fused, trial = _triton()
+    fused, proof = _triton()
     call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
-    kind = trial.kind_of(query, key, high, low, mask, scale, None, value, first, count)
-    proved = trial.is_proved(kind) and not fused.refused
+    kind = proof.kind_of(query, key, high, low, mask, scale, None, value, first, count)
+    proved = proof.is_proved(kind) and not fused.refused
     why = None if proved else fused.unserved(query, key, value=value)
     try:
         if not proved and why is None:
             check(query, key, high, low, mask=mask, value=value, first=first)
-            why = trial.prove(query, key, high, low, value=value, **call)
+            why = proof.prove(query, key, high, low, value=value, **call)
         if why is None:
             return fused.attend(query, key, value, high, low, **call), None
     except (fused.NotServedError, torch.OutOfMemoryError) as error:
@@ -163,18 +163,18 @@ def _run_maps_only(
     count: Tensor | None,
     first: int | None = None,
 ) -> str | None:
-    fused, trial = _triton()
+    fused, proof = _triton()
     call: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
     call["first"] = first
     # What was proved has been checked and is served, unless something was refused since.
-    kind = trial.kind_of(query, key, high, low, mask, scale, lse, None, first, count)
-    proved = trial.is_proved(kind) and not fused.refused
+    kind = proof.kind_of(query, key, high, low, mask, scale, lse, None, first, count)
+    proved = proof.is_proved(kind) and not fused.refused
     why = None if proved else fused.unserved(query, key, lse=lse)
     try:
         if not proved and why is None:
             if not check(query, key, high, low, mask=mask, lse=lse, first=first):
                 return None
-            why = trial.prove(query, key, high, low, **call)
+            why = proof.prove(query, key, high, low, **call)
         if why is None:
             fused.accumulate(query, key, high, low, **call)
             return None
@@ -203,9 +203,9 @@ def _run_attend(
 @lru_cache(maxsize=1)
 def _triton() -> tuple[ModuleType, ModuleType]:
     """The modules of Triton's kernels: loaded where one is asked for, and looked up once."""
-    from diffusers_rdaam.kernels import fused, fused_trial
+    from diffusers_rdaam.kernels import fused, fused_proof
 
-    return fused, fused_trial
+    return fused, fused_proof
 
 
 def _first_line(error: Exception) -> str:

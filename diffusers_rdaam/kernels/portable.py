@@ -72,11 +72,11 @@ def accumulate(
     positions = tile or tile_positions(heads * key.shape[2], query.device)
     # Whole rows together only where one tile holds them; each alone, no query is ever copied.
     step = max(1, positions // pixels)
-    apart = high.ndim == 4
+    per_head = high.ndim == 4
     if mask is not None:
         mask = _added(mask, rows)
     if lse is not None:
-        lse = _shift(lse, heads=1 if apart else heads, masked=mask is not None)
+        lse = _shift(lse, heads=1 if per_head else heads, masked=mask is not None)
     # One operator makes the softmax where each is a launch. Elsewhere, and of a log-sum-exp, powers
     # of 2 do: a quarter of the price of e's on a processor. A mask is not multiplied with their
     # factor, because its finite minimum would overflow.
@@ -92,9 +92,9 @@ def accumulate(
                 queries = query[row, :, part]
                 if lse is not None:
                     powers = logits[row](queries, lse[row, :, part])
-                    maps = _exponentials(powers, cut, apart=apart)
+                    maps = _exponentials(powers, cut, per_head=per_head)
                 else:
-                    maps = softmax(logits[row](queries), cut, apart=apart)
+                    maps = softmax(logits[row](queries), cut, per_head=per_head)
                 remainder = None if low is None else low[row, ..., part]
                 add_to_planes(maps, high[row, ..., part], remainder)
 
@@ -116,7 +116,7 @@ def tile_positions(cells_per_position: int, device: torch.device) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def _softmax(powers: Tensor, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
+def _softmax(powers: Tensor, mask: AttentionMask | None, *, per_head: bool) -> HeadMeans:
     """One tile's softmax over the tokens: mean over the heads, or the heads ``apart``.
 
     Args:
@@ -129,22 +129,22 @@ def _softmax(powers: Tensor, mask: AttentionMask | None, *, apart: bool) -> Head
     if mask is not None:
         powers *= _LOG2_E
     powers.exp2_()
-    heads = 1 if apart else powers.shape[1]
+    heads = 1 if per_head else powers.shape[1]
     powers *= powers.sum(dim=-2, keepdim=True).mul_(heads).reciprocal_()
     if mask is not None:
         # A position whose tokens are all masked with -inf attends to nothing.
         powers.nan_to_num_(0.0)
-    return powers if apart else powers.sum(dim=1)
+    return powers if per_head else powers.sum(dim=1)
 
 
-def _softmax_elsewhere(logits: Tensor, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
+def _softmax_elsewhere(logits: Tensor, mask: AttentionMask | None, *, per_head: bool) -> HeadMeans:
     """The same in as few calls as there are operators for it: each is a launch."""
     if mask is not None:
         logits += mask.transpose(-1, -2)
     maps = logits.softmax(dim=-2)
     if mask is not None:
         maps.nan_to_num_(0.0)
-    return maps if apart else maps.mean(dim=1)
+    return maps if per_head else maps.mean(dim=1)
 
 
 def _shift(lse: LogSums, *, heads: int, masked: bool) -> Tensor:
@@ -154,13 +154,13 @@ def _shift(lse: LogSums, *, heads: int, masked: bool) -> Tensor:
     return shift if masked else shift.mul_(_LOG2_E)
 
 
-def _exponentials(powers: Tensor, mask: AttentionMask | None, *, apart: bool) -> HeadMeans:
+def _exponentials(powers: Tensor, mask: AttentionMask | None, *, per_head: bool) -> HeadMeans:
     """One tile's probabilities from logits whose log-sum-exp has been taken off."""
     if mask is not None:
         powers += mask.transpose(-1, -2)
         powers *= _LOG2_E
     powers.exp2_()
-    return powers if apart else powers.sum(dim=1)
+    return powers if per_head else powers.sum(dim=1)
 
 
 def _added(mask: AttentionMask, rows: int) -> Tensor:

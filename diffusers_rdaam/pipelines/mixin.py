@@ -33,14 +33,14 @@ from diffusers_rdaam.pipelines.output import AttributedOutput, only
 from diffusers_rdaam.pipelines.pipeline_call import so_far
 from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
 from diffusers_rdaam.pipelines.wrapped_methods import wrap_methods
-from diffusers_rdaam.recording.announce import tell, warn
+from diffusers_rdaam.recording.announce import print_line, warn
 from diffusers_rdaam.recording.estimate import run_bytes
 from diffusers_rdaam.recording.installation import (
     Replacements,
     foreign_text,
     install,
     install_for_run,
-    install_own,
+    install_self_attention,
     is_recordable,
     is_stock,
     replaced,
@@ -199,7 +199,7 @@ class RDAAMPipelineMixin:
                 template = self._rdaam_template_of(sites)
             if template is not None:
                 install(sites, template, undo)
-                install_own(family.self_sites(denoiser), template, undo)
+                install_self_attention(family.self_attention_sites(denoiser), template, undo)
             self._rdaam_template = template
             self._rdaam_installed = None if template is None else id(denoiser)
             self.__dict__.pop("_rdaam_replacements", None)
@@ -313,16 +313,16 @@ class RDAAMPipelineMixin:
             text = "A processor was replaced: " + foreign_text(foreign)
             return NoAttributionError(text, warning=ProcessorWarning)
         if self._rdaam_installed == id(denoiser):
-            self._rdaam_put_back(missing, family.self_sites(denoiser))
+            self._rdaam_put_back(missing, family.self_attention_sites(denoiser))
             return None
         if "_rdaam_replacements" not in self.__dict__:
             self._rdaam_replacements: Replacements = {}
-        own_sites = family.self_sites(denoiser)
+        self_attention_sites = family.self_attention_sites(denoiser)
         earlier = self._rdaam_replacements
-        install_for_run(sites, own_sites, template, undo, earlier=earlier)
+        install_for_run(sites, self_attention_sites, template, undo, earlier=earlier)
         return None
 
-    def _rdaam_put_back(self, missing: list[Site], own_sites: Iterable[Site]) -> None:
+    def _rdaam_put_back(self, missing: list[Site], self_attention_sites: Iterable[Site]) -> None:
         """Put processors that the user has set, and somebody has replaced, on again."""
         stock = [site for site in missing if is_stock(site)]
         install(missing, self._rdaam_template)
@@ -335,7 +335,7 @@ class RDAAMPipelineMixin:
             )
         if self._rdaam_template.options.self_attention:
             # A child for each site once, not once a run: a compiled denoiser would compile again.
-            install_own(replaced(own_sites), self._rdaam_template)
+            install_self_attention(replaced(self_attention_sites), self._rdaam_template)
 
     def _rdaam_take_unbound(self, family: Family) -> None:
         """Take the options of an RDAAMProcessor that was set on the denoiser itself."""
@@ -389,7 +389,7 @@ class RDAAMPipelineMixin:
                 )
 
     def _rdaam_announce(self, text: str) -> None:
-        tell(text, self)
+        print_line(text, self)
 
     def _rdaam_take_buffers(self, recorder: Recorder | None) -> None:
         """Keep a run's buffers for the next one, unless they are large."""

@@ -194,7 +194,7 @@ def _recorded_block(
     _check_pipeline(pipe, given)
     family = family_of(pipe, given.rows)
     denoiser = family.denoiser(pipe)
-    sites, own_sites = family.sites(denoiser), family.self_sites(denoiser)
+    sites, self_attention_sites = family.sites(denoiser), family.self_attention_sites(denoiser)
     template = processor or _template_on(sites) or RDAAMProcessor()
     stock = type(pipe)
     recording = Recording(pipe)
@@ -205,7 +205,7 @@ def _recorded_block(
                 undo.callback(pipe.__dict__.pop, name, None)
             undo.callback(setattr, pipe, "__class__", stock)
             pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
-            install_for_run(sites, own_sites, template, undo)
+            install_for_run(sites, self_attention_sites, template, undo)
             pipe._rdaam_template, pipe._rdaam_installed = template, id(denoiser)
             pipe._rdaam_rows, pipe._rdaam_prompt = given.rows, given.prompt
             pipe._rdaam_runs = recording._runs

@@ -22,7 +22,7 @@ from diffusers_rdaam.families.guiders import guider_layout
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.output import only
-from diffusers_rdaam.recording.announce import tell, warn
+from diffusers_rdaam.recording.announce import print_line, warn
 from diffusers_rdaam.recording.installation import install_for_run
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.tokens.alignment import align
@@ -204,7 +204,7 @@ def record_denoiser(
         )
     template = processor or RDAAMProcessor()
     recorder = Recorder(
-        subject, family, template.options, announce=lambda text: tell(text, subject)
+        subject, family, template.options, announce=lambda text: print_line(text, subject)
     )
     filled = CallContext(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
     undo = ExitStack()
@@ -212,7 +212,7 @@ def record_denoiser(
         try:
             # Armed first: a denoiser that another run is recording keeps that run's processors.
             recorder.arm(undo)
-            install_for_run(sites, family.self_sites(denoiser), template, undo)
+            install_for_run(sites, family.self_attention_sites(denoiser), template, undo)
             recording = DenoiserRecording(recorder, filled)
             # Not in a ``try`` of its own: no handler covers that line of bytecode.
             undo.callback(recorder.settle)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 _logger = logging.getLogger("diffusers_rdaam")
 
 
-def tell(text: str, pipe: Any = None) -> None:
+def print_line(text: str, pipe: Any = None) -> None:
     """Write a line to standard error, where a pipeline's progress bar is: unless that is off."""
     _logger.info(text)
     if not any(config.get("disable") for config in _bar_configs(pipe)):

@@ -8,11 +8,11 @@ import torch
 
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.families import family_of
-from diffusers_rdaam.kernels.dispatch import choose, trial_bytes
-from diffusers_rdaam.recording.memory.budget import price
+from diffusers_rdaam.kernels.dispatch import choose, proof_bytes
+from diffusers_rdaam.recording.memory.budget import memory_cost
 from diffusers_rdaam.recording.memory.query_cost import device_bytes
 from diffusers_rdaam.recording.memory.shape import shape_for
-from diffusers_rdaam.recording.records.self_attention import own_shapes
+from diffusers_rdaam.recording.records.self_attention import self_attention_shapes
 from diffusers_rdaam.recording.site_devices import devices_of
 
 
@@ -40,12 +40,12 @@ def run_bytes(
     # Where the sample will be, as far as that is told: sites elsewhere have planes of their own.
     sample = torch.device(getattr(pipe, "_execution_device", "meta"))
     shape = shape_for(options, family, pipe, latent_size, images, columns, device=sample)
-    wanted = price(options, shape, steps if "steps" in options.keep else 1)
+    wanted = memory_cost(options, shape, steps if "steps" in options.keep else 1)
     if options.self_attention:
-        sites = family.self_sites(denoiser)
+        sites = family.self_attention_sites(denoiser)
         sizes = {site.name: family.grid(site, latent_size) for site in sites}
         places = devices_of(denoiser, sites, sample)
-        own = own_shapes(options, sizes, images, steps, wanted, places=places)
-        wanted += sum(shape.nbytes for shape in own)
+        shapes = self_attention_shapes(options, sizes, images, steps, wanted, places=places)
+        wanted += sum(shape.nbytes for shape in shapes)
     wanted += device_bytes(options, family, denoiser, latent_size, images, steps)
-    return wanted + trial_bytes(choose(options.backend, device=sample))
+    return wanted + proof_bytes(choose(options.backend, device=sample))

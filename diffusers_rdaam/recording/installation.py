@@ -76,7 +76,7 @@ def _replace(
         earlier[site.name] = (processor, child)
 
 
-def install_own(
+def install_self_attention(
     sites: Iterable[Site],
     template: RDAAMProcessor,
     undo: ExitStack | None = None,
@@ -96,7 +96,7 @@ def install_own(
 
 def install_for_run(
     sites: Iterable[Site],
-    own_sites: Iterable[Site],
+    self_attention_sites: Iterable[Site],
     template: RDAAMProcessor,
     undo: ExitStack,
     *,
@@ -114,13 +114,13 @@ def install_for_run(
     Raises:
         ProcessorError: as :func:`install`.
     """
-    sites, own_sites = tuple(sites), tuple(own_sites)
+    sites, self_attention_sites = tuple(sites), tuple(self_attention_sites)
     by_force = ExitStack()
     undo.callback(by_force.close)
-    undo.callback(_restore_gently, remember((*sites, *own_sites)), by_force)
+    undo.callback(_restore_gently, remember((*sites, *self_attention_sites)), by_force)
     install(sites, template, by_force, earlier=earlier)
     if template.options.self_attention:
-        install_own(own_sites, template, by_force, earlier=earlier)
+        install_self_attention(self_attention_sites, template, by_force, earlier=earlier)
 
 
 def _restore_gently(before: list[Before], by_force: ExitStack) -> None:

@@ -36,7 +36,7 @@ from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepA
 from diffusers_rdaam.recording.encodings import TextTracker
 from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_error, silent_error
 from diffusers_rdaam.recording.image_record import ImageRecord
-from diffusers_rdaam.recording.memory.budget import price
+from diffusers_rdaam.recording.memory.budget import memory_cost
 from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.records.queries import QueriesRecord
@@ -51,13 +51,13 @@ class Buffers:
     """What a run leaves to the next one of the same pipeline."""
 
     text: dict[str, StepAccumulators] = field(default_factory=dict)
-    own: list[HeatMapAccumulator] = field(default_factory=list)
+    self_attention: list[HeatMapAccumulator] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
         """Bytes on the denoiser's device."""
         text = sum(frames.nbytes for frames in self.text.values())
-        return text + sum(buffer.nbytes for buffer in self.own)
+        return text + sum(buffer.nbytes for buffer in self.self_attention)
 
 
 class Recorder:
@@ -104,8 +104,12 @@ class Recorder:
         pipe, options = self.pipe, self.options
         self.family = family
         self.text = TextRecord(pipe, family, options, buffers.text)
-        own = options.self_attention
-        self.own = SelfAttentionRecord(pipe, family, options, buffers.own) if own else None
+        self_attention = options.self_attention
+        self.self_attention = (
+            SelfAttentionRecord(pipe, family, options, buffers.self_attention)
+            if self_attention
+            else None
+        )
         self.queries = QueriesRecord(pipe, family, options) if options.queries else None
         self.vocabulary = (
             VocabularyRecord(pipe, family, options, self._vocabulary) if self._vocabulary else None
@@ -144,7 +148,9 @@ class Recorder:
     @property
     def buffers(self) -> Buffers:
         """For the next run."""
-        return Buffers(self.text.buffers, [] if self.own is None else self.own.buffers)
+        return Buffers(
+            self.text.buffers, [] if self.self_attention is None else self.self_attention.buffers
+        )
 
     @property
     def thread(self) -> int | None:
@@ -260,8 +266,8 @@ class Recorder:
         self._disarm()
         # Out of memory or not: what was recorded is no part of an answer any more.
         self.text.buffers = {}
-        if self.own is not None:
-            self.own.buffers = []
+        if self.self_attention is not None:
+            self.self_attention.buffers = []
         if self.vocabulary is not None:
             self.vocabulary.buffers = []
 
@@ -363,7 +369,7 @@ class Recorder:
     def _begin_afresh_in_place(self) -> None:
         for frames in self.text.buffers.values():
             frames.zero_()
-        for record in (self.own, self.vocabulary):
+        for record in (self.self_attention, self.vocabulary):
             for buffer in () if record is None else record.buffers:
                 buffer.zero_()
         self.progress = Progress(steps=self.progress.steps)
@@ -404,7 +410,7 @@ class Recorder:
             self._drop(self._waiting.calls)
             return
         self.text.confirm(chosen.number, chosen.rows, self.progress)
-        for record in (self.own, self.vocabulary):
+        for record in (self.self_attention, self.vocabulary):
             if record is not None:
                 record.confirm(chosen.number)
         self.progress.advance(chosen.rows, chosen.call.timestep, chosen.text)
@@ -413,7 +419,7 @@ class Recorder:
     def _drop(self, calls: list[Unconfirmed]) -> None:
         for one in calls:
             self.text.forget(one.number)
-            for record in (self.own, self.vocabulary):
+            for record in (self.self_attention, self.vocabulary):
                 if record is not None:
                     record.forget(one.number)
         assert self._waiting is not None
@@ -429,8 +435,10 @@ class Recorder:
         calls = expected_calls(self.pipe)
         told = [self.text.begin(call, images, calls)]
         assert self.shape is not None
-        spent = price(self.options, self.shape, len(self.text.buffers[CONDITIONAL].accumulators))
-        for record in (self.vocabulary, self.own, self.queries):
+        spent = memory_cost(
+            self.options, self.shape, len(self.text.buffers[CONDITIONAL].accumulators)
+        )
+        for record in (self.vocabulary, self.self_attention, self.queries):
             if record is not None:
                 told.append(record.begin(call, images, calls, spent))
                 spent += record.nbytes
@@ -444,7 +452,10 @@ class Recorder:
         for targets in self._targets(rows, call.rows, scratch):
             for name, target in targets.items():
                 of_site[name] = (*of_site.get(name, ()), target)
-        for site in (*self.sites, *(self.own.sites if self.own is not None else ())):
+        for site in (
+            *self.sites,
+            *(self.self_attention.sites if self.self_attention is not None else ()),
+        ):
             processor = site.processor
             if isinstance(processor, RecordingProcessor) and site.name in of_site:
                 observers = of_site[site.name]
@@ -461,8 +472,8 @@ class Recorder:
         self, rows: RowsOf, of_call: int | None, scratch: int | None
     ) -> Iterator[Mapping[str, Observer]]:
         yield self.text.targets(rows, self.progress, of_call=of_call, scratch=scratch)
-        if self.own is not None:
-            yield self.own.targets(rows, of_call=of_call, scratch=scratch)
+        if self.self_attention is not None:
+            yield self.self_attention.targets(rows, of_call=of_call, scratch=scratch)
         if self.vocabulary is not None:
             yield self.vocabulary.targets(rows, of_call=of_call, scratch=scratch)
         if self.queries is not None:
@@ -488,7 +499,7 @@ class Recorder:
         self._check()
         text = self._read_text(CONDITIONAL)
         negative = self._read_text(NEGATIVE) if self.progress.negative_calls else None
-        own = None if self.own is None else self.own.read()
+        self_attention = None if self.self_attention is None else self.self_attention.read()
         vocabulary = None if self.vocabulary is None else self.vocabulary.read()
         queries = None if self.queries is None else self.queries.read(CONDITIONAL)
         against = None if self.queries is None else self.queries.read(NEGATIVE)
@@ -496,7 +507,7 @@ class Recorder:
             ImageRecord(
                 text=maps,
                 negative=None if negative is None else negative[index],
-                self_grids=() if own is None else own[index],
+                self_grids=() if self_attention is None else self_attention[index],
                 vocabulary=() if vocabulary is None else tuple(vocabulary[index]),
                 queries=None if queries is None else queries[index],
                 negative_queries=None if against is None else against[index],

@@ -71,7 +71,7 @@ def prepared(whole: WholeUNet, stand_in: type[StandIn] = StandIn) -> GraphedUNet
 
 def test_replays_record_what_eager_calls_do(whole: WholeUNet) -> None:
     graphed = prepared(whole)
-    assert (graphed.reasons, graphed.apart) == ({}, {"portable": 0.0})
+    assert (graphed.reasons, graphed.differences) == ({}, {"portable": 0.0})
     assert list(graphed.runs()) == ["stock", "portable"]
     counts = graphed._buffers["portable"].text["conditional"].accumulators[0].counts
     for call in graphed.runs().values():
@@ -167,13 +167,13 @@ def test_without_a_stock_graph_there_is_nothing_to_compare(whole: WholeUNet) -> 
 
 def test_graphs_are_judged(whole: WholeUNet) -> None:
     graphed = GraphedUNet(whole)
-    graphed.apart = {"maps_only": 0.0, "fused": 2e-4}
+    graphed.differences = {"maps_only": 0.0, "fused": 2e-4}
     replayed = {name: Sample((time,)) for name, time in
                 (("stock", 1.0), ("maps_only", 1.03), ("fused", 1.02))}  # fmt: skip
     rows = gpu_rows.rows_of_graphs("runs", ["maps_only", "fused"], replayed, graphed)
     assert [row.status for row in rows] == ["PASS", "PASS", "FAIL", "FAIL"]
     assert [row.goal for row in rows][::2] == ["at most 1.03", "at most 1.01"]
-    assert rows[3].measured == "2.0e-04 apart"
+    assert rows[3].measured == "2.0e-04 difference"
 
 
 def test_the_first_run_may_take_its_planes_and_a_little() -> None:
@@ -233,4 +233,4 @@ def test_a_real_graph_records_what_eager_calls_do(backend: Any) -> None:
     graphed = GraphedUNet(whole)
     graphed.prepare()
     assert graphed.reasons == {}
-    assert graphed.apart[backend] <= gpu_rows.GOAL_MAPS
+    assert graphed.differences[backend] <= gpu_rows.GOAL_MAPS

@@ -14,7 +14,7 @@ from benchmarks.growth import Case, Found
 from benchmarks.one_site import recorded_pair
 from benchmarks.timing import Sample
 from diffusers_rdaam import RDAAMProcessor
-from diffusers_rdaam.kernels import dispatch, fused_trial
+from diffusers_rdaam.kernels import dispatch, fused_proof
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
 
 NO_TRITON = importlib.util.find_spec("triton") is None
@@ -150,7 +150,7 @@ def test_a_kernel_that_does_nothing_is_reached_and_leaves_nothing(
 ) -> None:
     backend, _ = kind
     template = RDAAMProcessor(backend=backend)  # type: ignore[arg-type]
-    proved, options = set(fused_trial._proved), {"rows": 2, "images": 1, "tokens": 7}
+    proved, options = set(fused_proof._proved), {"rows": 2, "images": 1, "tokens": 7}
     with (
         idle_kernels.KINDS[kind]() as idle,
         recorded_pair(attention, (3, 5), **options, template=template) as pair,
@@ -163,7 +163,7 @@ def test_a_kernel_that_does_nothing_is_reached_and_leaves_nothing(
         (frames,) = pair.recorder.buffers.text.values()
         assert not any(plane.any() for plane in frames.accumulators[0]._high.values())
         assert pair.recorded.sites[0].processor.used.name == backend
-    assert fused_trial._proved == proved
+    assert fused_proof._proved == proved
     assert dispatch.choose("maps_only", device=torch.device("cuda")).name == "portable"
 
 

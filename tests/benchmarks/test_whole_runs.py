@@ -46,10 +46,10 @@ def test_a_run_that_is_not_recorded_is_no_result(whole: WholeUNet) -> None:
 
 def test_two_stock_kernels_are_apart(whole: WholeUNet) -> None:
     kernels = (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH)
-    apart = gpu.stock_kernels_apart(whole, kernels)
-    assert apart is not None
-    assert 0 < apart < 0.1
-    same = gpu.stock_kernels_apart(whole, (SDPBackend.MATH, SDPBackend.MATH))
+    difference = gpu.difference_of_stock_kernels(whole, kernels)
+    assert difference is not None
+    assert 0 < difference < 0.1
+    same = gpu.difference_of_stock_kernels(whole, (SDPBackend.MATH, SDPBackend.MATH))
     assert same == 0
 
 
@@ -57,7 +57,7 @@ def test_a_stock_kernel_that_does_not_serve_gives_no_goal(whole: WholeUNet) -> N
     kernels = (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION)
     if torch.cuda.is_available():
         pytest.skip("the other kernel may be there")
-    assert gpu.stock_kernels_apart(whole, kernels) is None
+    assert gpu.difference_of_stock_kernels(whole, kernels) is None
 
 
 def test_rows_of_runs_are_judged() -> None:

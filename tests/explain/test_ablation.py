@@ -11,7 +11,7 @@ from explained import EXPLAINED
 
 from diffusers_rdaam.errors import InputError, RegionError, WordError
 from diffusers_rdaam.explain.ablations.ablation import explain_ablation, measure
-from diffusers_rdaam.explain.ablations.regeneration import AblationTrial
+from diffusers_rdaam.explain.ablations.regeneration import AblationRegeneration
 from diffusers_rdaam.geometry.region import Box
 
 BOX, OTHER = (24, 8, 72, 40), (0, 40, 96, 64)
@@ -50,7 +50,7 @@ def test_masked_columns_are_not_attended_to(guidance, make, settings, prompt):
     """By hand: attention of the conditional row over the columns that are left."""
     pipe = make()
     arguments = settings(guidance_scale=guidance) | {"prompt": prompt}
-    masked = AblationTrial(pipe, (2, 3), "mask").run(arguments)
+    masked = AblationRegeneration(pipe, (2, 3), "mask").run(arguments)
 
     def without(module, args, kwargs):
         hidden, context = args[0], kwargs["encoder_hidden_states"]
@@ -69,7 +69,9 @@ def test_masked_columns_are_not_attended_to(guidance, make, settings, prompt):
     generator = torch.Generator().manual_seed(7)
     wanted = by_hand(**(arguments | {"generator": generator}), output_type="pt").images[0]
     assert torch.allclose(masked, wanted, atol=2e-5)
-    assert not torch.allclose(masked, AblationTrial(pipe).run(settings() | arguments), atol=1e-3)
+    assert not torch.allclose(
+        masked, AblationRegeneration(pipe).run(settings() | arguments), atol=1e-3
+    )
 
 
 def forward_of(module, function):
@@ -82,8 +84,8 @@ def test_padding_is_the_empty_prompts_embedding(make, settings, prompt):
     embeds[:, 3] = empty[:, 3]
     given = settings(prompt_embeds=embeds.detach(), negative_prompt_embeds=empty.detach())
     wanted = pipe(**given, output_type="pt").images[0]
-    trial = AblationTrial(pipe, (3,), "padding")
-    assert torch.equal(trial.run(settings() | {"prompt": prompt}), wanted)
+    regeneration = AblationRegeneration(pipe, (3,), "padding")
+    assert torch.equal(regeneration.run(settings() | {"prompt": prompt}), wanted)
 
 
 def test_the_same_noise_again(make, settings, prompt):

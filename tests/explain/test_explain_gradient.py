@@ -8,7 +8,7 @@ import torch
 from explained import EXPLAINED
 
 from diffusers_rdaam.explain.gradients.gradient import explain_gradient
-from diffusers_rdaam.explain.gradients.regeneration import GradientOptions, GradientTrial
+from diffusers_rdaam.explain.gradients.regeneration import GradientOptions, GradientRegeneration
 from diffusers_rdaam.geometry.region import Box
 
 BOX = (24, 8, 72, 40)
@@ -46,14 +46,14 @@ def test_finite_differences(case, guidance, make, settings, prompt):
     regions = [Box(*BOX)]
 
     def value(shift: dict[str, torch.Tensor]) -> float:
-        trial = Shifted(pipe, asked, regions)
-        trial.shift = shift
-        trial.run(fresh(arguments))
-        return float(trial.value(0).detach())
+        regeneration = Shifted(pipe, asked, regions)
+        regeneration.shift = shift
+        regeneration.run(fresh(arguments))
+        return float(regeneration.value(0).detach())
 
-    trial = GradientTrial(pipe, asked, regions)
-    trial.run(fresh(arguments))
-    (gradients,) = trial.gradients()
+    regeneration = GradientRegeneration(pipe, asked, regions)
+    regeneration.run(fresh(arguments))
+    (gradients,) = regeneration.gradients()
     assert set(gradients) >= ({"text", "pooled"} if "XL" in case else {"text"})
     generator = torch.Generator().manual_seed(0)
     for name, gradient in gradients.items():
@@ -68,7 +68,7 @@ def test_finite_differences(case, guidance, make, settings, prompt):
         assert abs(wanted) > 1e-6
 
 
-class Shifted(GradientTrial):
+class Shifted(GradientRegeneration):
     shift: dict[str, torch.Tensor]
 
     def _leaf(self, name, value):

@@ -8,7 +8,7 @@ import torch
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 from diffusers_rdaam.explain.gradients.memory import GradientMemory, saved_bytes
-from diffusers_rdaam.explain.gradients.regeneration import GradientOptions, GradientTrial
+from diffusers_rdaam.explain.gradients.regeneration import GradientOptions, GradientRegeneration
 
 BOX, REST = (24, 8, 72, 40), (0, 40, 96, 64)
 
@@ -48,13 +48,13 @@ def test_many_regions_from_one_generation_are_those_of_each_alone(
 def test_the_gradients_of_disjoint_regions_add(make, settings, prompt):
     pipe = make()
     top, bottom, whole = (0, 0, 96, 40), (0, 40, 96, 64), (0, 0, 96, 64)
-    trial = GradientTrial(
+    regeneration = GradientRegeneration(
         pipe,
         GradientOptions("any", None, True, False, True, None),
         [explain_region(box) for box in (top, bottom, whole)],
     )
-    trial.run(settings() | {"prompt": prompt})
-    upper, lower, both = (gradients["text"] for gradients in trial.gradients())
+    regeneration.run(settings() | {"prompt": prompt})
+    upper, lower, both = (gradients["text"] for gradients in regeneration.gradients())
     assert torch.allclose(upper + lower, both, rtol=1e-3, atol=1e-5 * float(both.abs().max()))
 
 

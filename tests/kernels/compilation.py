@@ -136,7 +136,7 @@ def _planes(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return high, torch.empty_like(high)
 
 
-WAYS = ("attend", "maps_only", "apart", "masked", "chosen")
+WAYS = ("attend", "maps_only", "per_head", "masked", "chosen")
 ONE_ROW = ("attend one row", "maps_only one row", "uncounted")
 UNCOUNTED = (CASES[0], "uncounted")
 
@@ -159,7 +159,7 @@ def compile_case(case: tuple[Any, ...], way: str) -> None:
         fused.attend(query, key, key, high, low, first=0, scale=0.1, count=count)
     elif way == "maps_only":
         fused.accumulate(query, key, high, low, scale=0.1, count=count)
-    elif way == "apart":
+    elif way == "per_head":
         planes = _planes(rows, heads, columns, positions)
         fused.accumulate(query, key, *planes, scale=0.1, count=count)
     else:

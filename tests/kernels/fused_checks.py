@@ -52,8 +52,8 @@ def definition(query, key, *, mask=None, scale):
     return attention_probabilities(query.double(), key.double(), mask=mask, scale=scale)
 
 
-def check_maps(high, low, wanted, *, apart=False):
-    wanted = wanted.mT if apart else wanted.mean(dim=1).mT
+def check_maps(high, low, wanted, *, per_head=False):
+    wanted = wanted.mT if per_head else wanted.mean(dim=1).mT
     torch.testing.assert_close(read_planes(high, low), wanted.float(), rtol=2e-5, atol=3e-7)
 
 
@@ -75,10 +75,10 @@ def check_attend(query, key, value, *, first=0, images=None, mask=None, cut=None
     assert output.transpose(1, 2).is_contiguous() and output.dtype == query.dtype
 
 
-def check_maps_only(query, key, *, mask=None, cut=None, apart=False):
+def check_maps_only(query, key, *, mask=None, cut=None, per_head=False):
     rows, heads, positions, dim = query.shape
-    shape = (rows, heads) if apart else (rows,)
+    shape = (rows, heads) if per_head else (rows,)
     high, low, untouched = make_planes(*shape, key.shape[2], positions)
     fused.accumulate(query, key, high, low, mask=mask, scale=dim**-0.5, cut=cut)
-    check_maps(high, low, definition(query, key, mask=mask, scale=dim**-0.5), apart=apart)
+    check_maps(high, low, definition(query, key, mask=mask, scale=dim**-0.5), per_head=per_head)
     assert untouched()

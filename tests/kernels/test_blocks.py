@@ -67,7 +67,7 @@ def test_programs_fill_the_device_as_far_as_there_are_heads(
 
 def test_no_sums_meet_where_heads_are_apart():
     """So the blocks stay large, whatever number of shares that takes."""
-    cut = blocks.for_text(1, 1024, 77, 20, 64, 2, 132, attends=False, apart=True)
+    cut = blocks.for_text(1, 1024, 77, 20, 64, 2, 132, attends=False, per_head=True)
     assert (cut.positions, cut.splits) == (64, 17)
 
 

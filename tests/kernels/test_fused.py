@@ -105,9 +105,9 @@ def test_a_mask_with_finite_minima_leaves_the_rest():
 
 
 @pytest.mark.parametrize("columns", [20, 77, 300])
-def test_heads_apart(columns):
+def test_heads_separately(columns):
     query, key = vectors(2, 3, 35, 40, seed=0), vectors(2, 3, columns, 40, seed=1)
-    check_maps_only(query, key, apart=True)
+    check_maps_only(query, key, per_head=True)
 
 
 @pytest.mark.parametrize("splits", [1, 2, 3, 6])
@@ -117,7 +117,7 @@ def test_heads_shared_by_programs(splits, block):
     cut = Blocks(block, 0, splits, 4, 1)
     check_attend(query, key, value, first=1, cut=cut)
     check_maps_only(query, key, cut=cut)
-    check_maps_only(query, key, apart=True, cut=cut)
+    check_maps_only(query, key, per_head=True, cut=cut)
 
 
 def test_a_single_plane_is_added_to_as_portable_does():
@@ -142,20 +142,20 @@ def test_many_additions_stay_exact():
     torch.testing.assert_close(read_planes(high, low), wanted.float(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_text_columns_of_joint_attention(apart):
+@pytest.mark.parametrize("per_head", [False, True])
+def test_text_columns_of_joint_attention(per_head):
     """Some columns of a joint sequence by the log-sum-exp over all of them."""
     dim, image, text = 24, 35, 21
     query, key = vectors(2, 3, image + text, dim, seed=0), vectors(2, 3, image + text, dim, seed=1)
     scale = dim**-0.5
     lse = torch.logsumexp(scale * query.double() @ key.double().mT, dim=-1).float()
-    shape = (2, 3) if apart else (2,)
+    shape = (2, 3) if per_head else (2,)
     high, low, untouched = make_planes(*shape, text, image)
     fused.accumulate(
         query[:, :, :image], key[:, :, image:], high, low, scale=scale, lse=lse[:, :, :image]
     )
     wanted = definition(query, key, scale=scale)[:, :, :image, image:]
-    check_maps(high, low, wanted, apart=apart)
+    check_maps(high, low, wanted, per_head=per_head)
     assert untouched()
 
 

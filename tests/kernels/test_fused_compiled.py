@@ -69,7 +69,7 @@ def test_every_kernel_is_compiled(compiled):
     assert {found["way"] for found in compiled} == {
         "attend",
         "maps_only",
-        "apart",
+        "per_head",
         "masked",
         "chosen",
     }

@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", ["test_fused.py", "test_fused_gpu.py", "test_fused_trial.py"])
+@pytest.mark.parametrize("name", ["test_fused.py", "test_fused_gpu.py", "test_fused_proof.py"])
 def test_without_the_interpreter(name):
     """In a process of its own, because Triton interprets or compiles for a whole one."""
     folder = Path(__file__).parent

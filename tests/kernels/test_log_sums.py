@@ -38,8 +38,10 @@ def logits(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Ten
     return products + mask.double()
 
 
-def run(backend: str, query: Tensor, key: Tensor, *, apart: bool = False, **given: Any) -> Tensor:
-    heads = (query.shape[1],) if apart else ()
+def run(
+    backend: str, query: Tensor, key: Tensor, *, per_head: bool = False, **given: Any
+) -> Tensor:
+    heads = (query.shape[1],) if per_head else ()
     size = (query.shape[0], *heads, key.shape[2], query.shape[2])
     high, low = (torch.zeros(size, dtype=torch.float16) for _ in range(2))
     choose(backend, device=CPU).accumulate(query, key, high, low, **given)
@@ -57,17 +59,17 @@ def masks() -> dict[str, Tensor | None]:
 
 
 @pytest.mark.parametrize("kind", masks())
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("part", [slice(40, 53), slice(0, 7), slice(0, 53)], ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_columns_of_a_joint_attention(backend, part, apart, kind):
+def test_columns_of_a_joint_attention(backend, part, per_head, kind):
     (query, key), mask, scale = inputs(), masks()[kind], 0.3
     whole = logits(query, key, mask, scale)
     lse = whole.logsumexp(dim=-1).float()
     cut = None if mask is None else mask[..., part]
-    maps = run(backend, query, key[:, :, part], mask=cut, scale=scale, lse=lse, apart=apart)
+    maps = run(backend, query, key[:, :, part], mask=cut, scale=scale, lse=lse, per_head=per_head)
     wanted = whole.softmax(dim=-1).nan_to_num(0.0)[..., part].mT
-    wanted = (wanted if apart else wanted.mean(dim=1)).float()
+    wanted = (wanted if per_head else wanted.mean(dim=1)).float()
     torch.testing.assert_close(maps, wanted, rtol=1e-5, atol=6e-8)
     if kind == "boolean":
         assert lse[1, :, 5].isneginf().all() and not maps[1, ..., 5].any()
@@ -105,17 +107,17 @@ def test_tiles_make_no_difference_to_log_sums(tile):
 
 
 @pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("key_heads", [1, 2])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_heads_of_keys_that_several_queries_share(backend, key_heads, apart, known):
+def test_heads_of_keys_that_several_queries_share(backend, key_heads, per_head, known):
     query, key = inputs(key_heads=key_heads)
     whole = logits(query, key, None, 0.3)
     lse = whole.logsumexp(dim=-1).float() if known else None
-    maps = run(backend, query, key, scale=0.3, lse=lse, apart=apart)
+    maps = run(backend, query, key, scale=0.3, lse=lse, per_head=per_head)
     wanted = whole.softmax(dim=-1).mT
     torch.testing.assert_close(
-        maps, (wanted if apart else wanted.mean(dim=1)).float(), rtol=1e-5, atol=6e-8
+        maps, (wanted if per_head else wanted.mean(dim=1)).float(), rtol=1e-5, atol=6e-8
     )
 
 

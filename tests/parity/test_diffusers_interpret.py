@@ -25,7 +25,7 @@ from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 from diffusers_rdaam.explain.gradients.reductions import reduce_entries
 from diffusers_rdaam.explain.gradients.regeneration import (
     GradientOptions,
-    GradientTrial,
+    GradientRegeneration,
     entries_last,
 )
 from diffusers_rdaam.geometry.region import Box
@@ -102,12 +102,14 @@ def arguments() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def of_boxes(stored: Stored, pipe: Any) -> tuple[GradientTrial, dict[Box, torch.Tensor]]:
+def of_boxes(stored: Stored, pipe: Any) -> tuple[GradientRegeneration, dict[Box, torch.Tensor]]:
     """All boxes from one generation."""
     compared = {run: box for run, box in boxes(stored, SIMPLE).items() if run[:4] in COMPARED}
     regions = list(dict.fromkeys(compared.values()))
     # Without checkpointing, for the time that it takes.
-    trial = GradientTrial(pipe, GradientOptions("any", None, False, False, True, None), regions)
+    trial = GradientRegeneration(
+        pipe, GradientOptions("any", None, False, False, True, None), regions
+    )
     trial.run(arguments() | {"prompt": stored.facts[SIMPLE]})
     found = [entries_last(gradients["text"]) for gradients in trial.gradients()]
     return trial, dict(zip(regions, found, strict=True))
@@ -140,7 +142,7 @@ def test_the_last_two_steps(stored, pipe, close):
     close(torch.tensor([score for _, score in words.tokens]), stored.tensors[f"{SIMPLE}.{run}"])
 
 
-class Unclamped(GradientTrial):
+class Unclamped(GradientRegeneration):
     """Values at 0 and 1 do not count; of one that lies at the edge the stored run says whether.
 
     ``edge`` is the only value of the whole image that is on the other side there, by under 1e-4.

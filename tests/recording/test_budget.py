@@ -20,7 +20,7 @@ from diffusers_rdaam import (
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels import fused, portable
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
-from diffusers_rdaam.recording.memory.budget import check_budget, price, price_text
+from diffusers_rdaam.recording.memory.budget import check_budget, memory_cost, memory_cost_text
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
 SIZE = {"height": 64, "width": 96}
@@ -151,16 +151,16 @@ def shape(**changes: Any) -> AccumulatorShape:
 
 
 def test_the_price_by_hand():
-    assert price(RecordingOptions(), SHAPE, 1) == 77 * 5120 * 4
+    assert memory_cost(RecordingOptions(), SHAPE, 1) == 77 * 5120 * 4
     both = RecordingOptions(keep=AXES, keep_negative=True)
-    apart = shape(heads=(8, 10), layers=True)
-    assert price(both, apart, 50) == 77 * (4096 * 8 + 1024 * 10) * 4 * 50 * 2
-    assert price_text(both, apart, 50) == (
+    per_head = shape(heads=(8, 10), layers=True)
+    assert memory_cost(both, per_head, 50) == 77 * (4096 * 8 + 1024 * 10) * 4 * 50 * 2
+    assert memory_cost_text(both, per_head, 50) == (
         "Keeping 1.32 GB (1 image, 50 steps, 2 layers, 8 to 10 heads, 2 prompts, 77 columns, "
         "4 bytes a cell)."
     )
     with pytest.raises(InputError, match=r"the budget of 537 MB\. It would be 26\.5 MB without"):
-        check_budget(both, apart, 50)
+        check_budget(both, per_head, 50)
 
 
 AXES = ("steps", "layers", "heads")
@@ -178,7 +178,9 @@ AXES = ("steps", "layers", "heads")
     ],
 )
 def test_sizes_are_written_with_three_digits(tokens, text):
-    assert price_text(RecordingOptions(), shape(tokens=tokens), 1).startswith(f"Keeping {text} (")
+    assert memory_cost_text(RecordingOptions(), shape(tokens=tokens), 1).startswith(
+        f"Keeping {text} ("
+    )
 
 
 @pytest.mark.usefixtures("types_unchecked")

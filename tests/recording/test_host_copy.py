@@ -174,7 +174,7 @@ def test_one_wait_a_call_and_the_same_queries(
 def test_what_is_told_is_what_is_held(pipe, streams, negative, monkeypatch):  # noqa: F811
     told, held = [], []
     monkeypatch.setattr(
-        "diffusers_rdaam.pipelines.mixin.tell", lambda text, pipe: told.append(text)
+        "diffusers_rdaam.pipelines.mixin.print_line", lambda text, pipe: told.append(text)
     )
     begin = QueriesRecord.begin
 

@@ -89,7 +89,7 @@ def test_bytes_as_told_are_bytes_as_measured(pipe, negative, place, precision, m
     told: list[str] = []
     held: list[int] = []
     monkeypatch.setattr(
-        "diffusers_rdaam.pipelines.mixin.tell", lambda text, pipe: told.append(text)
+        "diffusers_rdaam.pipelines.mixin.print_line", lambda text, pipe: told.append(text)
     )
     flush = QueriesRecord.flush
     monkeypatch.setattr(
@@ -169,14 +169,14 @@ def test_over_the_budget(pipe):
     with pytest.raises(InputError) as error:
         run(keeping(pipe, budget=budget - 1))
     sites = whole.queries.sites
-    prices = ", ".join(
+    costs = ", ".join(
         f"{h}x{w} {megabytes(sum(s.nbytes for s in sites if s.size == (h, w)) // 3)}"
         for h, w in whole.queries.sizes
     )
     assert str(error.value) == (
         f"The queries of 3 steps and the buffer of one take {megabytes(4 * step)} (and "
         f"{megabytes(whole.nbytes)} of other maps), over the budget of {megabytes(budget - 1)}; "
-        f"2 steps would fit. A step's, by grid of height x width: {prices}. Choose with "
+        f"2 steps would fit. A step's, by grid of height x width: {costs}. Choose with "
         "queries=QueryOptions(grids=…, steps=…), or allow it with "
         f"RDAAMProcessor(budget={budget}, …)."
     )

@@ -138,13 +138,13 @@ def test_maps_of_a_denoiser_on_several_devices(pipe, options):  # noqa: F811
     pipe.set_attn_processor(template)
     plain = run(pipe, **asked)
     spread_out(pipe)
-    price = pipe.recording_bytes(**SIZE, steps=3, images=2)
+    memory_cost = pipe.recording_bytes(**SIZE, steps=3, images=2)
     found = run(pipe, **asked)
     frames = pipe._rdaam_buffers.text["conditional"]
     assert set(frames.shape.devices) == {HERE, THERE}
     held = pipe._rdaam_buffers
     text = sum(one.shape.nbytes * len(one.accumulators) for one in held.text.values())
-    assert price == text + sum(one.shape.nbytes for one in held.own)
+    assert memory_cost == text + sum(one.shape.nbytes for one in held.self_attention)
     for ours, theirs in zip(found.attributions, plain.attributions, strict=True):
         assert_alike(ours, theirs)
         assert_alike(ours.negative, theirs.negative)

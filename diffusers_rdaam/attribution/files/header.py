@@ -67,10 +67,12 @@ def check_header(header: Any, check: Check) -> None:
         check(isinstance(part, dict), "its steps with another prompt are no object")
         check(part.get("kept") is not None, "its steps with another prompt were not kept")
         _check_part(part, check)
-    own = header.get("self")
-    right = own is None or (isinstance(own, list) and 1 <= len(own) <= MAX_GRIDS)
+    self_attention = header.get("self")
+    right = self_attention is None or (
+        isinstance(self_attention, list) and 1 <= len(self_attention) <= MAX_GRIDS
+    )
     check(right, "its self-attention is no list of grids")
-    for grid in own or ():
+    for grid in self_attention or ():
         right = _is_grid(grid) and is_size(grid.get("size"), MAX_GRID_SIDE)
         check(right, f"{shown(grid)} is no grid of self-attention")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusers_rdaam.attribution.prompt import Match, Prompt, WordQuery
 from diffusers_rdaam.attribution.ranked_words import grouped
 from diffusers_rdaam.errors import InputError, WordError
-from diffusers_rdaam.explain.ablations.regeneration import AblationTrial, Mode
+from diffusers_rdaam.explain.ablations.regeneration import AblationRegeneration, Mode
 from diffusers_rdaam.explain.regeneration import (
     ReplayedNoise,
     as_regions,
@@ -186,15 +186,15 @@ def explain_ablation(
     given, arguments = arguments, check_arguments(pipe, prompt, arguments)
     check_call_keywords(pipe, given, explain_ablation)
     noise = ReplayedNoise(pipe, arguments)
-    plain = AblationTrial(pipe, regions=asked)
+    plain = AblationRegeneration(pipe, regions=asked)
     before = plain.run(noise.again(arguments))
     text = read_prompt(pipe, prompt, plain.tokens)
     matches = find_words(text, words)
     images, changes = [], []
     for match in matches:
-        trial = AblationTrial(pipe, match.columns, mode)
-        after = trial.run(noise.again(arguments))
-        images.append(trial.picture(after))
+        regeneration = AblationRegeneration(pipe, match.columns, mode)
+        after = regeneration.run(noise.again(arguments))
+        images.append(regeneration.picture(after))
         change = (after - before).abs().mean(dim=0).cpu().double()
         changes.append([measure(change, one) for one in asked])
     image = plain.picture(before)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.ablations.ablation import measure
-from diffusers_rdaam.explain.ablations.regeneration import AblationTrial, Mode
+from diffusers_rdaam.explain.ablations.regeneration import AblationRegeneration, Mode
 from diffusers_rdaam.explain.regeneration import (
     ReplayedNoise,
     check_arguments,
@@ -68,7 +68,7 @@ class Deletion:
         self._arguments = check_arguments(pipe, prompt, arguments)
         check_call_keywords(pipe, arguments, Deletion)
         self._noise = ReplayedNoise(pipe, self._arguments)
-        plain = AblationTrial(pipe)
+        plain = AblationRegeneration(pipe)
         self._plain = plain.run(self._noise.again(self._arguments))
         self._changes: dict[frozenset[int], Tensor] = {}
         self.prompt = read_prompt(pipe, prompt, plain.tokens)
@@ -81,8 +81,8 @@ class Deletion:
         """
         columns = frozenset(c for word in words for c in self.prompt.find(word).columns)
         if columns not in self._changes:
-            trial = AblationTrial(self._pipe, tuple(sorted(columns)), self._mode)
-            image = trial.run(self._noise.again(self._arguments))
+            regeneration = AblationRegeneration(self._pipe, tuple(sorted(columns)), self._mode)
+            image = regeneration.run(self._noise.again(self._arguments))
             self._changes[columns] = (image - self._plain).abs().mean(dim=0).cpu().double()
         return self._changes[columns]
 

@@ -1,4 +1,4 @@
-"""AblationTrial: a generation that does not see some columns of its prompt."""
+"""AblationRegeneration: a generation that does not see some columns of its prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffusers_rdaam.geometry.region import Region
 Mode = Literal["mask", "padding"]
 
 
-class AblationTrial(Regeneration):
+class AblationRegeneration(Regeneration):
     """A generation without some columns.
 
     Args:

@@ -20,11 +20,11 @@ from diffusers_rdaam.explain.gradients.reductions import (
 )
 from diffusers_rdaam.explain.gradients.regeneration import (
     GradientOptions,
-    GradientTrial,
+    GradientRegeneration,
     RegionGradient,
     entries_last,
 )
-from diffusers_rdaam.explain.gradients.requirements import check_flow, hold_still
+from diffusers_rdaam.explain.gradients.requirements import check_requirements, hold_still
 from diffusers_rdaam.explain.regeneration import (
     ReplayedNoise,
     as_regions,
@@ -35,7 +35,7 @@ from diffusers_rdaam.explain.regeneration import (
 )
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Mask, Region, RegionLike
-from diffusers_rdaam.recording.announce import tell
+from diffusers_rdaam.recording.announce import print_line
 
 PATH_STEPS = 16
 
@@ -110,7 +110,7 @@ def explain_gradient(
             "images only where every denoiser call counts. Leave one of them out."
         )
     modules = {"unet": pipe.unet, "vae": pipe.vae}
-    check_flow(modules)
+    check_requirements(modules)
     pixels = last_steps is None and method != "integrated_gradients"
     settings = GradientOptions(method, last_steps, checkpointing, pixels, clamp, budget)
     noise = ReplayedNoise(pipe, arguments)
@@ -152,19 +152,21 @@ def _once(
     pixel_method: PixelMethod,
 ) -> list[RegionGradient]:
     """One generation, and the way back once for each region."""
-    trial = GradientTrial(pipe, settings, regions, announce=lambda text: tell(text, pipe))
-    image = trial.picture(trial.run(noise.again(arguments)))
+    regeneration = GradientRegeneration(
+        pipe, settings, regions, announce=lambda text: print_line(text, pipe)
+    )
+    image = regeneration.picture(regeneration.run(noise.again(arguments)))
     found = []
-    for gradients in trial.gradients():
+    for gradients in regeneration.gradients():
         scores = {
             name: reduce_entries(
                 pixel_method if name == "pixels" else method,
                 entries_last(gradient),
-                entries_last(trial.leaves[name]).to(gradient.dtype),
+                entries_last(regeneration.leaves[name]).to(gradient.dtype),
             )
             for name, gradient in gradients.items()
         }
-        more: dict[str, Any] = {"memory": trial.memory}
+        more: dict[str, Any] = {"memory": regeneration.memory}
         if "pooled" in scores:
             more["pooled"] = float(scores["pooled"])
         if "pixels" in scores:
@@ -172,7 +174,7 @@ def _once(
             more["pixels"] = InputPixels(
                 scores["pixels"].float(),
                 pixel_method,
-                to_picture(pipe, trial.leaves["pixels"] / 2 + 0.5),
+                to_picture(pipe, regeneration.leaves["pixels"] / 2 + 0.5),
                 _mask(pipe, arguments, size),
             )
         found.append(RegionGradient(scores["text"], image, more))

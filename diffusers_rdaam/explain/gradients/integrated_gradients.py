@@ -16,18 +16,18 @@ from torch import Tensor
 from diffusers_rdaam.explain.gradients.reductions import reduce_entries
 from diffusers_rdaam.explain.gradients.regeneration import (
     GradientOptions,
-    GradientTrial,
+    GradientRegeneration,
     RegionGradient,
     entries_last,
 )
 from diffusers_rdaam.explain.regeneration import ReplayedNoise, without_words
 from diffusers_rdaam.geometry.region import Region
-from diffusers_rdaam.recording.announce import tell
+from diffusers_rdaam.recording.announce import print_line
 
 Embeddings = tuple[Tensor, Tensor | None]
 
 
-class _EndTrial(GradientTrial):
+class _EndRegeneration(GradientRegeneration):
     """A generation at an end of the path: its embeddings, those of no words, and its values."""
 
     ends: tuple[Embeddings, Embeddings]
@@ -55,25 +55,25 @@ def integrate(
     Legendre) is differentiated, once for each region.
     """
     values_only = replace(settings, values_only=True)
-    end = _EndTrial(pipe, values_only, regions)
+    end = _EndRegeneration(pipe, values_only, regions)
     image = end.picture(end.run(noise.again(arguments)))
     baseline, prompt = end.ends
-    start = GradientTrial(pipe, values_only, regions, embeddings=baseline)
+    start = GradientRegeneration(pipe, values_only, regions, embeddings=baseline)
     start.run(noise.again(arguments))
     places, weights = np.polynomial.legendre.leggauss(path_steps)
     sums: list[dict[str, Tensor]] = [{} for _ in regions]
     memory = None
     for index, (place, weight) in enumerate(zip(places, weights, strict=True)):
-        trial = GradientTrial(
+        regeneration = GradientRegeneration(
             pipe,
             settings,
             regions,
             embeddings=_between(baseline, prompt, float(place + 1.0) / 2.0),
-            announce=(lambda text: tell(text, pipe)) if index == 0 else None,
+            announce=(lambda text: print_line(text, pipe)) if index == 0 else None,
         )
-        trial.run(noise.again(arguments))
-        memory = trial.memory or memory
-        for total, gradients in zip(sums, trial.gradients(), strict=True):
+        regeneration.run(noise.again(arguments))
+        memory = regeneration.memory or memory
+        for total, gradients in zip(sums, regeneration.gradients(), strict=True):
             for name, gradient in gradients.items():
                 total[name] = total.get(name, 0.0) + gradient * float(weight) / 2.0
     found = []

@@ -1,4 +1,4 @@
-"""GradientTrial: a generation whose image can be differentiated."""
+"""GradientRegeneration: a generation whose image can be differentiated."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GradientOptions:
         pixels: whether an input image is differentiated too.
         clamp: whether pixels at 0 and 1 have no gradient, as the image that is shown.
         budget: bytes of activations; None for no bound.
-        values_only: generate without a graph, for :meth:`GradientTrial.value`.
+        values_only: generate without a graph, for :meth:`GradientRegeneration.value`.
     """
 
     method: str
@@ -59,7 +59,7 @@ class RegionGradient:
     more: dict[str, Any]
 
 
-class GradientTrial(Regeneration):
+class GradientRegeneration(Regeneration):
     """A generation that keeps a graph from its text embeddings, and input image, to its image.
 
     Args:
@@ -117,7 +117,7 @@ class GradientTrial(Regeneration):
             with torch.no_grad():
                 return self.denoiser(*args, **kwargs)
         if index == self.first and self.announce is not None:
-            self._price(args, kwargs)
+            self._memory_cost(args, kwargs)
         result = self._through(self.denoiser, *args, **kwargs)
         self._outputs.append(result[0].detach())
         if result[0].requires_grad:
@@ -211,7 +211,7 @@ class GradientTrial(Regeneration):
             )
         self.first = 0 if steps is None else self.total - steps
 
-    def _price(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _memory_cost(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         latents = torch.zeros_like(args[0][:1, :1], dtype=self._vae.dtype)
         channels = self._vae.config.latent_channels
         latents = latents.repeat(1, channels, 1, 1).requires_grad_(True)

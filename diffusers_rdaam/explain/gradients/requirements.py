@@ -13,7 +13,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _QUANTIZERS = ("bitsandbytes", "torchao", "optimum.quanto", "torch.ao.nn.quantized")
 
 
-def check_flow(modules: dict[str, nn.Module]) -> None:
+def check_requirements(modules: dict[str, nn.Module]) -> None:
     """Refuse modules that no gradient gets through.
 
     Args:

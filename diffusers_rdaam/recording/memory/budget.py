@@ -11,7 +11,7 @@ from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
 _UNITS = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
 
 
-def price(options: RecordingOptions, shape: AccumulatorShape, frames: int) -> int:
+def memory_cost(options: RecordingOptions, shape: AccumulatorShape, frames: int) -> int:
     """Bytes of the buffers of a run.
 
     Args:
@@ -22,7 +22,7 @@ def price(options: RecordingOptions, shape: AccumulatorShape, frames: int) -> in
     return shape.nbytes * frames * (2 if options.keep_negative else 1)
 
 
-def price_text(
+def memory_cost_text(
     options: RecordingOptions, shape: AccumulatorShape, frames: int, *, open_ended: bool = False
 ) -> str:
     """The price and what makes it; of each step where their number is ``open_ended``."""
@@ -38,7 +38,7 @@ def price_text(
         parts.append("2 prompts")
     parts += [f"{shape.tokens} columns", "4 bytes a cell" if shape.pair else "2 bytes a cell"]
     each = " for each step" if open_ended else ""
-    return f"Keeping {megabytes(price(options, shape, frames))}{each} ({', '.join(parts)})."
+    return f"Keeping {megabytes(memory_cost(options, shape, frames))}{each} ({', '.join(parts)})."
 
 
 def check_budget(options: RecordingOptions, shape: AccumulatorShape, frames: int) -> None:
@@ -49,14 +49,14 @@ def check_budget(options: RecordingOptions, shape: AccumulatorShape, frames: int
     """
     if not (options.axes or options.keep_negative):
         return
-    wanted = price(options, shape, frames)
+    wanted = memory_cost(options, shape, frames)
     if wanted <= options.budget:
         return
     savings = ", ".join(
         f"{megabytes(size)} {change}" for change, size in _cheaper(options, shape, frames)
     )
     raise InputError(
-        f"{price_text(options, shape, frames)[:-1]} is over the budget of "
+        f"{memory_cost_text(options, shape, frames)[:-1]} is over the budget of "
         f"{megabytes(options.budget)}. It would be {savings}. Leave something out, or allow it "
         f"with RDAAMProcessor(budget={wanted}, …)."
     )

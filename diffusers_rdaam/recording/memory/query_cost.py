@@ -15,7 +15,7 @@ from diffusers_rdaam.recording.memory.budget import megabytes
 Size = tuple[int, int]
 
 
-def query_price_text(step: int, count: int | None, place: str, buffers: int) -> str:
+def query_cost_text(step: int, count: int | None, place: str, buffers: int) -> str:
     """The price and what makes it.
 
     Args:
@@ -56,7 +56,7 @@ def check_query_budget(
         step: bytes of a denoiser call, of all images.
         count: how many are kept.
         spent: bytes that other records take.
-        buffers: of a call, as of :func:`query_price_text`.
+        buffers: of a call, as of :func:`query_memory_cost_text`.
 
     Raises:
         InputError: they do; with what fits, and what each grid costs.
@@ -71,7 +71,7 @@ def check_query_budget(
             one = query_bytes(options, [site], {site.name: size})
             by_size[size] = by_size.get(size, 0) + one
     whole = sum(by_size.values())
-    prices = ", ".join(
+    costs = ", ".join(
         f"{height}x{width} {megabytes(step * part // whole)}"
         for (height, width), part in sorted(by_size.items(), reverse=True)
     )
@@ -82,7 +82,7 @@ def check_query_budget(
         f"The queries of {_steps(count)} and {held} of one take "
         f"{megabytes(step * (count + buffers))}{other}, over the budget of "
         f"{megabytes(options.budget)}; {_steps(fitting)} would fit. A step's, by grid of "
-        f"height x width: {prices}. Choose with "
+        f"height x width: {costs}. Choose with "
         f"queries=QueryOptions(grids=…, steps=…), or allow it with "
         f"RDAAMProcessor(budget={wanted}, …)."
     )

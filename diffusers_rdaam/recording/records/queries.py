@@ -23,7 +23,7 @@ from diffusers_rdaam.recording.memory.query_cost import (
     chosen_sizes,
     head_width,
     query_bytes,
-    query_price_text,
+    query_cost_text,
 )
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 from diffusers_rdaam.recording.site_devices import devices_of
@@ -118,7 +118,7 @@ class QueriesRecord:
         self._make_folder()
         self._allocate(branches, images, device)
         where = self._folder or self.query_options.location
-        return query_price_text(step, count, str(where), self._places)
+        return query_cost_text(step, count, str(where), self._places)
 
     def _device(self, sample: torch.device) -> torch.device:
         """The device of all sites.

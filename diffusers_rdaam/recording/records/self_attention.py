@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
@@ -48,7 +48,7 @@ class SelfAttentionRecord:
         self.options = options
         self.buffers = list(buffers)
         self.denoiser = family.denoiser(pipe)
-        self.sites: tuple[Site, ...] = family.self_sites(self.denoiser)
+        self.sites: tuple[Site, ...] = family.self_attention_sites(self.denoiser)
         self._targets: dict[object, dict[str, Target]] = {}
         self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
@@ -66,7 +66,7 @@ class SelfAttentionRecord:
         """
         sizes = self._sizes(call)
         places = devices_of(self.denoiser, self.sites, call.device)
-        shapes = own_shapes(self.options, sizes, images, calls, spent, places=places)
+        shapes = self_attention_shapes(self.options, sizes, images, calls, spent, places=places)
         # What does not fit goes first: old and new buffers together would be over the price.
         fitting = {buffer.shape: buffer for buffer in self.buffers if buffer.shape in shapes}
         self.buffers = []
@@ -139,7 +139,9 @@ class SelfAttentionRecord:
                 choice = choose(self.options.backend, device=device)
                 high, low = buffer.planes(name)
                 count = buffer.count(name)
-                branches = tuple(Branch(high, low, count, start, stop) for start, stop in parts)
+                branches = tuple(
+                    BranchTarget(high, low, count, start, stop) for start, stop in parts
+                )
                 yield name, Target.of(name, branches, choice, rows=of_call, kind="self")
 
     def confirm(self, scratch: int) -> None:
@@ -169,7 +171,7 @@ class SelfAttentionRecord:
         return [tuple(grids) for grids in images]
 
 
-def own_shapes(
+def self_attention_shapes(
     options: RecordingOptions,
     sizes: Mapping[str, Size],
     images: int,
@@ -206,14 +208,14 @@ def own_shapes(
         )
         for size in sorted(by_size, key=lambda size: -math.prod(size))
     }
-    prices = ", ".join(f"{h}x{w} {megabytes(s.nbytes)}" for (h, w), s in shapes.items())
+    costs = ", ".join(f"{h}x{w} {megabytes(s.nbytes)}" for (h, w), s in shapes.items())
     left = options.budget - spent
     if options.self_attention is True:
         fitting = [shape for shape in shapes.values() if shape.nbytes <= left]
         if not fitting:
             raise InputError(
                 f"No grid's self-attention fits into the budget of {megabytes(options.budget)}, "
-                f"of which the text takes {megabytes(spent)}: {prices}. Allow more with "
+                f"of which the text takes {megabytes(spent)}: {costs}. Allow more with "
                 "RDAAMProcessor(budget=…)."
             )
         return fitting[:1]
@@ -222,7 +224,7 @@ def own_shapes(
         if (height, width) not in shapes:
             raise InputError(
                 f"No self-attention that can be recorded has a grid of {height}x{width} (height x "
-                f"width) at this image size. Grids and prices: {prices}."
+                f"width) at this image size. Grids and their memory: {costs}."
             )
     chosen = [shapes[size] for size in asked]
     wanted = sum(shape.nbytes for shape in chosen)
@@ -230,7 +232,7 @@ def own_shapes(
         raise InputError(
             f"Self-attention of these grids takes {megabytes(wanted)}, with the text "
             f"{megabytes(wanted + spent)}: over the budget of {megabytes(options.budget)}. "
-            f"Prices: {prices}. Choose fewer or smaller grids, or allow it with "
+            f"Memory: {costs}. Choose fewer or smaller grids, or allow it with "
             f"RDAAMProcessor(budget={wanted + spent}, …)."
         )
     return chosen

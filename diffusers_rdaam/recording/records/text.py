@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import (
@@ -13,14 +13,14 @@ from diffusers_rdaam.errors import (
     SiteMisfitWarning,
 )
 from diffusers_rdaam.families import DenoiserCall, Family
-from diffusers_rdaam.kernels.dispatch import choose, trial_bytes, warn_of_another
+from diffusers_rdaam.kernels.dispatch import choose, proof_bytes, warn_of_another
 from diffusers_rdaam.recording.buffers.accumulator import (
     AccumulatorShape,
     HeatMapAccumulator,
     check_single_plane,
 )
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
-from diffusers_rdaam.recording.memory.budget import check_budget, megabytes, price_text
+from diffusers_rdaam.recording.memory.budget import check_budget, megabytes, memory_cost_text
 from diffusers_rdaam.recording.memory.shape import shape_for
 from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
 
@@ -93,9 +93,9 @@ class TextRecord:
         if not (options.axes or options.keep_negative):
             return None
         open_ended = "steps" in options.keep and calls is None
-        told = price_text(options, shape, count, open_ended=open_ended)
-        if trial := trial_bytes(choice):
-            told += f" To try the kernels, the first call takes up to {megabytes(trial)} more."
+        told = memory_cost_text(options, shape, count, open_ended=open_ended)
+        if proof := proof_bytes(choice):
+            told += f" To try the kernels, the first call takes up to {megabytes(proof)} more."
         return told
 
     def check(self, call: DenoiserCall, images: set[int], progress: Progress) -> None:
@@ -167,7 +167,7 @@ class TextRecord:
         devices = self.shape.places()
         for site in self.sites:
             branches = tuple(
-                Branch(high, low, buffer.count(site.name), start, stop)
+                BranchTarget(high, low, buffer.count(site.name), start, stop)
                 for buffer, start, stop in accumulators
                 for high, low in [buffer.planes(site.name)]
             )

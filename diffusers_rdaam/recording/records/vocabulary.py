@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusers_rdaam.attention.foreign import normalizes
-from diffusers_rdaam.attention.map_target import Branch, ObserverGroup, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, ObserverGroup, Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import project_key
@@ -200,7 +200,7 @@ class VocabularyRecord:
             for buffer, keys in zip(buffers, self._keys, strict=True):
                 choice = choose(self.options.backend, device=devices[site.name])
                 high, low = buffer.planes(site.name)
-                branch = Branch(high, low, buffer.count(site.name), start, stop)
+                branch = BranchTarget(high, low, buffer.count(site.name), start, stop)
                 target = Target.of(site.name, (branch,), choice, rows=of_call)
                 targets.append(TextTarget(keys[site.name], target))
             found[site.name] = ObserverGroup(tuple(targets))

@@ -16,7 +16,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from diffusers_rdaam import QueryOptions, RDAAMProcessor, RecordingOptions
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
@@ -87,7 +87,7 @@ def inputs(dtype: torch.dtype, *, image: bool) -> tuple[torch.Tensor, torch.Tens
 def arm(processor: RDAAMProcessor, start: int = ROWS // 2, pixels: int = HEIGHT * WIDTH) -> Target:
     planes = torch.zeros(2, ROWS - start, TOKENS, pixels, dtype=torch.float16)
     count = torch.zeros(1, dtype=torch.int32)
-    branch = Branch(planes[0], planes[1], count, start, ROWS)
+    branch = BranchTarget(planes[0], planes[1], count, start, ROWS)
     target = Target(processor.site or "attn2", (branch,), portable.accumulate)
     processor.target = target
     return target

@@ -15,7 +15,7 @@ from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.attention import call as attending
 from diffusers_rdaam.attention.call import attend
 from diffusers_rdaam.attention.foreign import tap
-from diffusers_rdaam.attention.map_target import Branch, ObserverGroup, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, ObserverGroup, Target
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
 
@@ -24,12 +24,12 @@ CPU = torch.device("cpu")
 ASKED = "asked for on cpu"
 
 
-def branch(start: int, stop: int, columns: int = TOKENS) -> Branch:
+def branch(start: int, stop: int, columns: int = TOKENS) -> BranchTarget:
     planes = torch.zeros(2, stop - start, columns, PIXELS, dtype=torch.float16)
-    return Branch(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), start, stop)
+    return BranchTarget(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), start, stop)
 
 
-def target(*branches: Branch, backend: str = "fused", kind: Any = "cross") -> Target:
+def target(*branches: BranchTarget, backend: str = "fused", kind: Any = "cross") -> Target:
     return Target.of("mid_block.attn2", branches, choose(backend, device=CPU), kind=kind)
 
 
@@ -39,7 +39,7 @@ def inputs(columns: int = TOKENS, dim: int = DIM) -> tuple[Tensor, Tensor, Tenso
     return tuple(torch.randn(ROWS, HEADS, n, dim, generator=generator) for n in sizes)
 
 
-def check(part: Branch, query: Tensor, key: Tensor, mask: Tensor | None = None) -> None:
+def check(part: BranchTarget, query: Tensor, key: Tensor, mask: Tensor | None = None) -> None:
     mask = None if mask is None else mask.double()
     scale = query.shape[-1] ** -0.5
     maps = head_mean_probabilities(query.double(), key.double(), mask=mask, scale=scale)

@@ -136,15 +136,15 @@ def test_files(tmp_path):
 
 def test_budgets_and_grids():
     pipe, _ = toy(CASES["StableDiffusion"])
-    price = 2 * 77 * 2 * 24 * (4 * 2)
+    memory_cost = 2 * 77 * 2 * 24 * (4 * 2)
     with pytest.raises(InputError) as error:
-        run(save_attention, pipe, PROMPT, budget=price - 1)
+        run(save_attention, pipe, PROMPT, budget=memory_cost - 1)
     assert "The attention of these grids takes 59.1 kB, over the budget of" in str(error.value)
-    assert "Prices: 4x6 59.1 kB. Choose grids=, fewer steps, or another budget=." in str(
+    assert "Memory: 4x6 59.1 kB. Choose grids=, fewer steps, or another budget=." in str(
         error.value
     )
-    _, saved = run(save_attention, pipe, PROMPT, budget=price, grids=[(4, 6)])
-    assert saved.nbytes == price
+    _, saved = run(save_attention, pipe, PROMPT, budget=memory_cost, grids=[(4, 6)])
+    assert saved.nbytes == memory_cost
     with pytest.raises(
         InputError, match=r"no text attention on a grid of \(8, 8\) \(height, width\)"
     ):

@@ -73,10 +73,12 @@ def test_largest_grid_and_chosen_ones(parts):
     pipe = build(SD.ours, parts)
     for grids, sizes in ((True, [UPPER]), (LOWER, [LOWER]), ([LOWER, UPPER], [LOWER, UPPER])):
         recording(pipe, grids)
-        with watched(pipe, sees_itself) as own, watched(pipe) as text:
+        with watched(pipe, sees_itself) as self_attention, watched(pipe) as text:
             output = call(SD, pipe, PROMPTS)
-        check_own(output.attributions, own, sizes)
-        assert all(maps.std() > 0.3 / n for n, (maps, _) in expected(own, 2).items()), "not flat"
+        check_own(output.attributions, self_attention, sizes)
+        assert all(maps.std() > 0.3 / n for n, (maps, _) in expected(self_attention, 2).items()), (
+            "not flat"
+        )
         check(output.attributions, text, sites=7)
         for index in range(2):
             assert np.array_equal(np.asarray(output.images[index]), np.asarray(wanted[index]))
@@ -88,9 +90,9 @@ def test_largest_grid_and_chosen_ones(parts):
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 def test_two_prompts_with_two_images_each(pipe, guidance):
     recording(pipe, [UPPER, LOWER])
-    with watched(pipe, sees_itself) as own:
+    with watched(pipe, sees_itself) as self_attention:
         output = call(SD, pipe, PROMPTS, num_images_per_prompt=2, guidance_scale=guidance)
-    check_own(output.attributions, own, [UPPER, LOWER])
+    check_own(output.attributions, self_attention, [UPPER, LOWER])
     own_bytes = [attribution.self_attention.nbytes for attribution in output.attributions]
     assert own_bytes == [2 * (96**2 + 24**2)] * 4
     storages = {grid.sums.untyped_storage().nbytes() for grid in output.attributions[3].self_grids}
@@ -112,16 +114,19 @@ def test_other_pipelines(name):
     case = ALL_CASES[name]
     stock = build(case.stock, parts_of(case))
     template = RDAAMProcessor(self_attention=True)
-    with record_attention(stock, template) as recorded, watched(stock, sees_itself) as own:
+    with (
+        record_attention(stock, template) as recorded,
+        watched(stock, sees_itself) as self_attention,
+    ):
         images = pictures(call(case, stock))
     attributions = recorded.attributions
     assert len(attributions) == case.frames
     size = attributions[0].self_grids[0].size
     rows = "c" if case.always else "cuu" if case.first else case.guided
     layout = {"rows": rows, "stride": case.stride}
-    found = {n: p for n, p in own.items() if n in attributions[0].self_grids[0].sites}
-    kept = own.__class__(found)
-    kept.masks = own.masks
+    found = {n: p for n, p in self_attention.items() if n in attributions[0].self_grids[0].sites}
+    kept = self_attention.__class__(found)
+    kept.masks = self_attention.masks
     check_own(attributions, kept, [size], **layout)
     again = pictures(call(case, build(case.stock, parts_of(case))))
     for one, other in zip(images, again, strict=True):
@@ -134,13 +139,15 @@ def test_modules_that_the_pipeline_takes_for_itself_are_left_out(name, taken):
     pipe = build(case.stock, parts_of(case))
     before = {key: type(value) for key, value in pipe.unet.attn_processors.items()}
     template = RDAAMProcessor(self_attention=True)
-    with record_attention(pipe, template) as recorded, watched(pipe, sees_itself) as own:
+    with record_attention(pipe, template) as recorded, watched(pipe, sees_itself) as self_attention:
         images = call(case, pipe).images
     (grid,) = recorded.attribution.self_grids
-    assert len(grid.sites) == len(own) - taken
+    assert len(grid.sites) == len(self_attention) - taken
     assert not any("mid_block" in site for site in grid.sites)
-    kept = own.__class__({name: pairs for name, pairs in own.items() if name in grid.sites})
-    kept.masks = own.masks
+    kept = self_attention.__class__(
+        {name: pairs for name, pairs in self_attention.items() if name in grid.sites}
+    )
+    kept.masks = self_attention.masks
     layout = {"rows": case.guided, "stride": case.stride}
     check_own([recorded.attribution], kept, [grid.size], **layout)
     again = call(case, build(case.stock, parts_of(case))).images
@@ -174,13 +181,13 @@ def test_sliced_and_fused_attention(parts):
     fused.fuse_qkv_projections()
     for pipe in (sliced, fused):
         attribution = call(SD, pipe).attribution
-        own = attribution.self_grids[0]
-        assert own.additions == plain.additions
-        torch.testing.assert_close(own.sums, plain.sums, rtol=5e-3, atol=1e-4)
+        self_attention = attribution.self_grids[0]
+        assert self_attention.additions == plain.additions
+        torch.testing.assert_close(self_attention.sums, plain.sums, rtol=5e-3, atol=1e-4)
         processors = pipe.unet.attn_processors
-        own_sites = [key for key in processors if "attn1" in key]
-        assert all(isinstance(processors[key], RecordingProcessor) for key in own_sites)
-    assert isinstance(sliced.unet.attn_processors[own_sites[0]], SlicedAttnProcessor)
+        self_attention_sites = [key for key in processors if "attn1" in key]
+        assert all(isinstance(processors[key], RecordingProcessor) for key in self_attention_sites)
+    assert isinstance(sliced.unet.attn_processors[self_attention_sites[0]], SlicedAttnProcessor)
     before = build(SD.stock, parts)
     before.enable_attention_slicing(1)
     wanted = call(SD, before).images[0]
@@ -188,15 +195,15 @@ def test_sliced_and_fused_attention(parts):
 
 
 def test_the_template_puts_children_on_and_takes_them_off(pipe):
-    own = [name for name in pipe.unet.attn_processors if "attn1" in name]
-    before = {name: pipe.unet.attn_processors[name] for name in own}
+    self_attention = [name for name in pipe.unet.attn_processors if "attn1" in name]
+    before = {name: pipe.unet.attn_processors[name] for name in self_attention}
     recording(pipe)
-    assert all(isinstance(pipe.attn_processors[name], RDAAMProcessor) for name in own)
+    assert all(isinstance(pipe.attn_processors[name], RDAAMProcessor) for name in self_attention)
     call(SD, pipe)
     pipe.set_attn_processor(dict(pipe.attn_processors))
     assert call(SD, pipe).attribution.self_grids
     pipe.set_attn_processor(RDAAMProcessor())
-    assert {name: pipe.attn_processors[name] for name in own} == before
+    assert {name: pipe.attn_processors[name] for name in self_attention} == before
     assert call(SD, pipe).attribution.self_grids == ()
     recording(pipe)
     pipe.unet.set_attn_processor(AttnProcessor2_0())
@@ -215,7 +222,7 @@ def test_without_it_the_error_says_how(pipe):
 
 
 def own_planes(pipe: Any) -> list[Any]:
-    buffers = pipe._rdaam_buffers.own
+    buffers = pipe._rdaam_buffers.self_attention
     return [plane for b in buffers for plane in (*b._high.values(), *b._low.values())]
 
 
@@ -250,13 +257,13 @@ def test_a_pair_is_as_exact_as_single_precision(parts):
     rows = ("unconditional", "conditional")
     recorder = record_attention(unet, template, rows=rows)
     watching = watched(SimpleNamespace(unet=unet), sees_itself)
-    with recorder as recorded, watching as own, torch.no_grad():
+    with recorder as recorded, watching as self_attention, torch.no_grad():
         text = torch.randn(2, 7, 32, generator=torch.manual_seed(0))
         for step in (9, 5, 1):
             torch.manual_seed(step)
             unet(torch.randn(2, 4, 8, 12), step, text)
     attribution = recorded.attribution
-    oracle = expected(own, 1)
+    oracle = expected(self_attention, 1)
     for grid in attribution.self_grids:
         maps, additions = oracle[grid.positions]
         assert grid.sums.dtype == torch.float32 and grid.additions == additions
@@ -282,7 +289,7 @@ def test_budget(pipe):
         call(SD, pipe)
     assert str(error.value) == (
         "Self-attention of these grids takes 18.4 kB, with the text 55.4 kB: over the budget of "
-        "38.1 kB. Prices: 8x12 18.4 kB, 4x6 1.15 kB. Choose fewer or smaller grids, or allow it "
+        "38.1 kB. Memory: 8x12 18.4 kB, 4x6 1.15 kB. Choose fewer or smaller grids, or allow it "
         "with RDAAMProcessor(budget=55392, …)."
     )
     recording(pipe, 16)
@@ -290,7 +297,7 @@ def test_budget(pipe):
         call(SD, pipe)
     assert str(error.value) == (
         "No self-attention that can be recorded has a grid of 16x16 (height x width) at this image "
-        "size. Grids and prices: 8x12 18.4 kB, 4x6 1.15 kB."
+        "size. Grids and their memory: 8x12 18.4 kB, 4x6 1.15 kB."
     )
 
 
@@ -307,7 +314,7 @@ def test_buffers_are_used_again_and_earlier_results_stay(pipe):
         assert torch.equal(grid.sums, saved) and torch.equal(other.sums, saved)
     recording(pipe, [(12, 8)])
     call(SD, pipe, height=96, width=64)
-    assert [buffer.shape.grids[0][1] for buffer in pipe._rdaam_buffers.own] == [(12, 8)]
+    assert [buffer.shape.grids[0][1] for buffer in pipe._rdaam_buffers.self_attention] == [(12, 8)]
 
 
 def test_so_far_has_it_too(pipe):

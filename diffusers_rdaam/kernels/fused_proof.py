@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffusers_rdaam.kernels import fused
 from diffusers_rdaam.kernels.fused_launch import refuse
-from diffusers_rdaam.kernels.trial_call import TriedCall
+from diffusers_rdaam.kernels.proof_call import TriedCall
 
 # What a trial allocates on the device at most beyond what the call itself does, which are its
 # output and the sums of its shares of heads. It works in parts of a size that keeps to it.

@@ -17,7 +17,7 @@ from torch import nn
 
 from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.attention.foreign import ForeignProcessor, is_supported, tap, untap
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.recording.installation import install, remember, replaced, restore
@@ -66,9 +66,9 @@ def inputs(name: str) -> tuple[torch.Tensor, Any]:
     return hidden, (text, [images]) if name.startswith("IPAdapter") else text
 
 
-def arm(processor: Any, tokens: int = TOKENS) -> Branch:
+def arm(processor: Any, tokens: int = TOKENS) -> BranchTarget:
     planes = torch.zeros(2, ROWS // 2, tokens, PIXELS, dtype=torch.float16)
-    branch = Branch(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), ROWS // 2, ROWS)
+    branch = BranchTarget(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), ROWS // 2, ROWS)
     processor.target = Target("attn2", (branch,), portable.accumulate)
     return branch
 

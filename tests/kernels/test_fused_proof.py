@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 from diffusers_rdaam.kernels import (
     fused,
     fused_launch,
-    fused_trial,
+    fused_proof,
     operator,
     portable,
-    trial_call,
+    proof_call,
 )
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -29,7 +29,7 @@ SCALE = 0.25
 def untried(monkeypatch):
     """As in a fresh process."""
     refused: dict[object, str] = {}
-    monkeypatch.setattr(fused_trial, "_proved", set())
+    monkeypatch.setattr(fused_proof, "_proved", set())
     for module in (fused, fused_launch):
         monkeypatch.setattr(module, "refused", refused)
 
@@ -109,12 +109,12 @@ def test_right_kernels_are_left_to_work(columns, key_heads, kind):
         mask = torch.randn(2, 1, 37 if kind == "by position" else 1, columns, device=DEVICE)
         mask = mask > 0 if kind == "chosen" else mask
     high, low = planes(1, columns, 37)
-    fused_trial.prove(query, key, high, low, mask=mask, scale=SCALE, value=value, first=1)
+    fused_proof.prove(query, key, high, low, mask=mask, scale=SCALE, value=value, first=1)
     high, low = planes(2, columns, 37)
-    fused_trial.prove(query, key, high, low, mask=mask, scale=SCALE)
-    fused_trial.prove(query, key, high, None, mask=mask, scale=SCALE)
+    fused_proof.prove(query, key, high, low, mask=mask, scale=SCALE)
+    fused_proof.prove(query, key, high, None, mask=mask, scale=SCALE)
     high, low = planes(2, 2, columns, 37)
-    fused_trial.prove(query, key, high, low, mask=mask, scale=SCALE)
+    fused_proof.prove(query, key, high, low, mask=mask, scale=SCALE)
     assert not fused_launch.refused and not high.any()
 
 
@@ -123,7 +123,7 @@ def test_columns_of_a_longer_sequence(columns):
     query, key, _ = inputs(columns + 9)
     lse = torch.logsumexp(SCALE * query @ key.mT, dim=-1)
     high, low = planes(2, columns, 37)
-    fused_trial.prove(query, key[:, :, 9:], high, low, scale=SCALE, lse=lse)
+    fused_proof.prove(query, key[:, :, 9:], high, low, scale=SCALE, lse=lse)
     assert not fused_launch.refused
 
 
@@ -180,9 +180,9 @@ def test_a_trial_leaves_planes_and_count_as_they_were():
     high, low = (torch.rand_like(plane) for plane in planes(2, 20, 37))
     count = torch.full((1,), 7, dtype=torch.int32, device=DEVICE)
     before = high.clone(), low.clone()
-    fused_trial.prove(query, key, high, low, scale=SCALE, count=count)
-    fused_trial.prove(query, key, high, low, value=value, scale=SCALE, count=count)
-    assert len(fused_trial._proved) == 2
+    fused_proof.prove(query, key, high, low, scale=SCALE, count=count)
+    fused_proof.prove(query, key, high, low, value=value, scale=SCALE, count=count)
+    assert len(fused_proof._proved) == 2
     assert torch.equal(high, before[0]) and torch.equal(low, before[1]) and int(count) == 7
 
 
@@ -228,14 +228,14 @@ def planes_within_others(query, key, high):
 def test_what_compiles_or_addresses_otherwise_is_another_kind(change):
     query, key, _ = inputs()
     high, low = planes(2, 20, 37)
-    fused_trial.prove(query, key, high, low, scale=SCALE)
-    fused_trial.prove(query, key, high, low, scale=SCALE)
-    assert len(fused_trial._proved) == 1
+    fused_proof.prove(query, key, high, low, scale=SCALE)
+    fused_proof.prove(query, key, high, low, scale=SCALE)
+    assert len(fused_proof._proved) == 1
     query, key, high = change(query, key, high)
     if high.stride() != low.stride():
         _, _, low = change(query, key, low)
-    fused_trial.prove(query, key, high, low, scale=SCALE)
-    assert len(fused_trial._proved) == 2
+    fused_proof.prove(query, key, high, low, scale=SCALE)
+    assert len(fused_proof._proved) == 2
 
 
 def test_planes_that_are_not_laid_out_alike_are_the_portable_kernels():
@@ -243,9 +243,9 @@ def test_planes_that_are_not_laid_out_alike_are_the_portable_kernels():
     wanted = planes(2, 20, 37)
     portable.accumulate(query, key, *wanted, scale=SCALE)
     high, low = planes(2, 20, 37)
-    apart = high.new_zeros(2, 20, 40)[..., :37], low
+    per_head = high.new_zeros(2, 20, 40)[..., :37], low
     turned = high.new_zeros(2, 37, 20).mT, low.new_zeros(2, 37, 20).mT
-    for found in (apart, turned):
+    for found in (per_head, turned):
         assert "neighbours" in operator.maps_only(query, key, *found, scale=SCALE)
         assert all(map(torch.equal, found, wanted))
     assert not fused_launch.refused
@@ -256,10 +256,10 @@ def test_the_first_recorded_row_and_the_count_are_part_of_a_kind():
     high, low = planes(1, 20, 37)
     for first in (0, 1):
         for count in (None, torch.zeros(3, dtype=torch.int32, device=DEVICE)[1:2]):
-            fused_trial.prove(
+            fused_proof.prove(
                 query, key, high, low, value=value, scale=SCALE, first=first, count=count
             )
-    assert len(fused_trial._proved) == 4
+    assert len(fused_proof._proved) == 4
 
 
 def failing(monkeypatch, times, error):
@@ -330,16 +330,16 @@ def test_no_memory_for_the_comparison_is_no_verdict(monkeypatch):
     query, key, _ = inputs()
     high, low = planes(2, 20, 37)
     high += 1.0
-    monkeypatch.setattr(trial_call.reference, "attention_probabilities", full)
-    why = fused_trial.prove(query, key, high, low, scale=SCALE)
+    monkeypatch.setattr(proof_call.reference, "attention_probabilities", full)
+    why = fused_proof.prove(query, key, high, low, scale=SCALE)
     assert why.startswith("there was no memory to try Triton's kernel")
-    assert not fused_launch.refused and not fused_trial._proved
+    assert not fused_launch.refused and not fused_proof._proved
     assert bool((high == 1.0).all()) and not low.any()
 
 
 def test_an_untried_kernel_is_not_used_while_a_graph_is_captured(monkeypatch):
     query, key, value = inputs()
-    monkeypatch.setattr(fused_trial, "_capturing", lambda query: True)
+    monkeypatch.setattr(fused_proof, "_capturing", lambda query: True)
     found, wanted = planes(2, 20, 37), planes(2, 20, 37)
     why = operator.maps_only(query, key, *found, scale=SCALE)
     assert "CUDA graph" in why and "one call outside of the capture" in why
@@ -350,8 +350,8 @@ def test_an_untried_kernel_is_not_used_while_a_graph_is_captured(monkeypatch):
     assert "CUDA graph" in why
     assert torch.equal(output, F.scaled_dot_product_attention(query, key, value, scale=SCALE))
     monkeypatch.undo()
-    fused_trial.prove(query, key, *planes(2, 20, 37), scale=SCALE)
-    monkeypatch.setattr(fused_trial, "_capturing", lambda query: True)
+    fused_proof.prove(query, key, *planes(2, 20, 37), scale=SCALE)
+    monkeypatch.setattr(fused_proof, "_capturing", lambda query: True)
     assert operator.maps_only(query, key, *planes(2, 20, 37), scale=SCALE) is None
 
 
@@ -390,11 +390,11 @@ SIZES = {
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_what_a_trial_allocates_on_the_device(monkeypatch, size):
     """The portable kernel stands in Triton's place, and what it allocates is not counted."""
-    rows, heads, positions, columns, dim, apart = size
+    rows, heads, positions, columns, dim, per_head = size
     images = rows // 2
     counts = {"rows": rows, "heads": heads, "key_heads": heads, "positions": positions, "dim": dim}
     query, key, _ = (part.half() for part in inputs(columns, **counts))
-    high, low = planes(images, *([heads] if apart else []), columns, positions)
+    high, low = planes(images, *([heads] if per_head else []), columns, positions)
 
     def stands_in(*arguments, **options):
         with _disable_current_modes():
@@ -403,10 +403,10 @@ def test_what_a_trial_allocates_on_the_device(monkeypatch, size):
     monkeypatch.setattr(fused, "accumulate", stands_in)
     on_host = high.nbytes + low.nbytes + 4
     with Peak() as peak:
-        assert fused_trial.prove(query, key, high, low, scale=SCALE, first=images) is None
+        assert fused_proof.prove(query, key, high, low, scale=SCALE, first=images) is None
     print(f"{peak.most - on_host:,} bytes")
-    assert len(fused_trial._proved) == 1
-    assert peak.most - on_host <= fused_trial.MOST_BYTES
+    assert len(fused_proof._proved) == 1
+    assert peak.most - on_host <= fused_proof.MOST_BYTES
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
@@ -414,5 +414,5 @@ def test_numbers_that_are_none_prove_nothing():
     query, key, _ = inputs()
     query[1, 0, 0, 0] = torch.nan
     high, low = planes(2, 20, 37)
-    fused_trial.prove(query, key, high, low, scale=SCALE)
-    assert not fused_trial._proved and not fused_launch.refused
+    fused_proof.prove(query, key, high, low, scale=SCALE)
+    assert not fused_proof._proved and not fused_launch.refused

@@ -132,8 +132,8 @@ class TriedCall:
     def _portable_maps(self, row: int, heads: slice, columns: slice, part: Part) -> Tensor:
         """``(1, [heads,] columns, positions)`` of a row by the portable kernel."""
         query, key, mask, lse = self._cut(row, heads, columns, part)
-        apart = (query.shape[1],) if self.high.ndim == 4 else ()
-        shape = (1, *apart, key.shape[2], query.shape[2])
+        per_head = (query.shape[1],) if self.high.ndim == 4 else ()
+        shape = (1, *per_head, key.shape[2], query.shape[2])
         high, low = (torch.zeros(shape, dtype=torch.float16, device=key.device) for _ in "ab")
         portable.accumulate(query, key, high, low, mask=mask, scale=self.scale, lse=lse)
         return read_planes(high, low)

@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 import torch
 
-from diffusers_rdaam.attention.map_target import Branch, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
 
 ROWS, HEADS, PIXELS, TOKENS, DIM, SCALE = 6, 2, 15, 7, 4, 0.4
 
 
-def branch(start: int, stop: int, heads: int = 0) -> Branch:
+def branch(start: int, stop: int, heads: int = 0) -> BranchTarget:
     size = (stop - start, *((heads,) if heads else ()), TOKENS, PIXELS)
     planes = torch.zeros(2, *size, dtype=torch.float16)
-    return Branch(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), start, stop)
+    return BranchTarget(planes[0], planes[1], torch.zeros(1, dtype=torch.int32), start, stop)
 
 
-def target(*branches: Branch, rows: int | None = None) -> Target:
+def target(*branches: BranchTarget, rows: int | None = None) -> Target:
     return Target("mid_block.attn2", branches, portable.accumulate, rows)
 
 
@@ -30,7 +30,7 @@ def inputs(pixels: int = PIXELS, tokens: int = TOKENS) -> tuple[torch.Tensor, to
     return query, torch.randn(ROWS, HEADS, tokens, DIM, generator=generator)
 
 
-def read(part: Branch) -> torch.Tensor:
+def read(part: BranchTarget) -> torch.Tensor:
     return part.high.double() + part.low.double() / 2048
 
 
