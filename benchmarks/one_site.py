@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import split
-from diffusers_rdaam.families import DenoiserCall
+from diffusers_rdaam.families import Branch, DenoiserCall, TextColumns
 from diffusers_rdaam.recording.installation import install
 from diffusers_rdaam.recording.recorder import Recorder
 
@@ -92,9 +92,14 @@ class OneGrid:
         """The last rows are recorded, as in a guided call."""
         states, text = args
         rows = states.shape[0]
-        return DenoiserCall(self.size, text.shape[1], rows - self.images, rows, states.device)
+        return DenoiserCall(
+            self.size,
+            (TextColumns("text_encoder", 0, text.shape[1]),),
+            {Branch.CONDITIONAL: (rows - self.images, rows)},
+            states.device,
+        )
 
-    def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
+    def grid(self, site: Site, grid: tuple[int, ...]) -> tuple[int, int]:
         """The one."""
         return self.size
 

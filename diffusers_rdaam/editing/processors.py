@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusers_rdaam.attention.unet_projection import finish, project, split
 from diffusers_rdaam.editing.column_matching import NEW
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.families import DenoiserCall
+from diffusers_rdaam.families import Branch, DenoiserCall
 from diffusers_rdaam.kernels.reference import attention_probabilities
 
 
@@ -24,20 +24,20 @@ class State:
     Args:
         calls: with conditional rows, this one included.
         rows: the conditional ones; None outside of a call.
-        latent_size: of the run.
+        grid: size of the denoiser's latent grid; None before the first call.
         active: names of the sites that take part.
     """
 
     calls: int = 0
     rows: slice | None = None
-    latent_size: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
     active: set[str] = field(default_factory=set)
 
     def advance(self, call: DenoiserCall) -> None:
         """Begin a call."""
         self.calls += 1
-        self.rows = slice(call.start, call.stop)
-        self.latent_size = call.latent_size
+        self.rows = slice(*call.branches[Branch.CONDITIONAL])
+        self.grid = call.grid
 
 
 class Saver(AttnProcessor2_0):

@@ -17,11 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
 from diffusers_rdaam.families.registry import family_of, stock_class
 from diffusers_rdaam.geometry.region import Region, RegionLike, as_region
-from diffusers_rdaam.tokens.alignment import align_written
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: does its
 # call encode in self.encode_prompt, read images with self.image_processor and count _num_timesteps?
@@ -72,7 +70,8 @@ class Regeneration:
         check_pipeline(pipe)
         self.pipe = pipe
         self.clone: Any = None
-        self.denoiser: nn.Module = family_of(pipe).denoiser(pipe)
+        self.family = family_of(pipe)
+        self.denoiser: nn.Module = self.family.denoiser(pipe)
 
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's ``encode_prompt``."""
@@ -101,7 +100,7 @@ class Regeneration:
         # Past __setattr__, which would write the configuration that the copy shares.
         parts: dict[str, Any] = {
             "scheduler": copy.deepcopy(pipe.scheduler),
-            "unet": ModuleProxy(self.denoiser, __call__=self.denoise),
+            self.family.denoiser_name: ModuleProxy(self.denoiser, __call__=self.denoise),
             "vae": self.autoencoder(),
             "image_processor": ModuleProxy(
                 pipe.image_processor,
@@ -234,14 +233,6 @@ def default_generator(device: torch.device) -> torch.Generator:
             "generations would not be the same. Give generator=torch.Generator().manual_seed(0)."
         )
     return every[index]
-
-
-def read_prompt(pipe: Any, text: str, columns: int) -> Prompt:
-    """The words of the columns of a text embedding."""
-    tokenizer = pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
-    convert = getattr(pipe, "maybe_convert_prompt", None)
-    converted = text if convert is None else convert(text, tokenizer)
-    return align_written(tokenizer, text, converted, columns)
 
 
 def without_words(encode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

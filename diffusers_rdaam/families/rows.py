@@ -1,21 +1,37 @@
-"""Which rows of a denoiser call carry the prompt, which the negative prompt, and which neither."""
+"""Which rows of a denoiser call belong to which branch of guidance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from diffusers_rdaam.errors import InputError, RecordingError
 
+
+class Branch(str, Enum):
+    """A branch of guidance, whose rows all carry the same kind of text."""
+
+    # The prompt; the negative prompt; neither, because layers are perturbed or skipped.
+    CONDITIONAL = "conditional"
+    UNCONDITIONAL = "unconditional"
+    PERTURBED = "perturbed"
+
+    # As of StrEnum, which Python 3.10 does not have: the value, also in f-strings.
+    __str__ = str.__str__
+
+
+# The equal parts of a batch, in order: branches, or other names for rows of neither prompt.
 Parts = tuple[str, ...]
 PartsOf = Callable[[tuple[Any, ...], dict[str, Any]], Parts]
-# The equal parts of a batch, in order. Rows of another name belong to neither prompt.
-CONDITIONAL, UNCONDITIONAL, PERTURBED = "conditional", "unconditional", "perturbed"
+# The rows of each branch that a call has, first and one past the last.
+RowsOfBranches = Mapping[Branch, tuple[int, int]]
+_OF_PROMPTS = (Branch.CONDITIONAL, Branch.UNCONDITIONAL)
 # What a pipeline leaves out of its calls while it does not guide.
-_ONLY_GUIDED = {UNCONDITIONAL, "image only", "source unconditional"}
+_ONLY_GUIDED = {Branch.UNCONDITIONAL, "image only", "source unconditional"}
 
 
 @runtime_checkable
@@ -42,14 +58,14 @@ class RowLayout:
     def now(self, pipe: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Parts:
         """The parts that are there with the guidance of this call."""
         dropped = set() if self.guided(pipe) else set(_ONLY_GUIDED)
-        if PERTURBED in self.parts and not pipe.do_perturbed_attention_guidance:
-            dropped.add(PERTURBED)
+        if Branch.PERTURBED in self.parts and not pipe.do_perturbed_attention_guidance:
+            dropped.add(Branch.PERTURBED)
         return tuple(part for part in self.parts if part not in dropped)
 
     @property
     def perturbs(self) -> bool:
         """Whether rows for perturbed-attention guidance are foreseen."""
-        return PERTURBED in self.parts
+        return Branch.PERTURBED in self.parts
 
 
 @dataclass(frozen=True)
@@ -122,13 +138,13 @@ def as_layout(given: Any) -> Layout:
         return given
     if callable(given):
         return CustomLayout(given)
-    return CustomLayout(_checked((CONDITIONAL,) if given is None else given))
+    return CustomLayout(_checked((Branch.CONDITIONAL,) if given is None else given))
 
 
 def _checked(parts: Any) -> Parts:
     names = (parts,) if isinstance(parts, str) else parts
     valid = isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)
-    if not valid or any(tuple(names).count(name) > 1 for name in (CONDITIONAL, UNCONDITIONAL)):
+    if not valid or any(tuple(names).count(name) > 1 for name in _OF_PROMPTS):
         raise InputError(
             f"{parts!r} is no layout. Give the names of the equal parts of the batch in order, "
             "'conditional' and 'unconditional' at most once each, such as ('unconditional', "
@@ -137,26 +153,17 @@ def _checked(parts: Any) -> Parts:
     return tuple(names)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """First and one past the last row of each prompt; ``start == stop`` where there is none."""
-
-    start: int
-    stop: int
-    negative: tuple[int, int] | None
-
-
-def rows_of(parts: Parts, count: int) -> Rows | None:
-    """The rows of a call's parts; None if neither prompt is among them.
+def rows_of(parts: Parts, count: int) -> RowsOfBranches | None:
+    """The rows of the prompt and of the negative prompt; None if a call has neither.
 
     Args:
         parts: equal parts of the batch, in order.
-        count: of the batch's rows.
+        count: number of rows in the batch.
 
     Raises:
-        RecordingError: the rows cannot be divided so.
+        RecordingError: the number of rows is not a multiple of the number of parts.
     """
-    if CONDITIONAL not in parts and UNCONDITIONAL not in parts:
+    if not any(branch in parts for branch in _OF_PROMPTS):
         return None
     size, rest = divmod(count, len(parts))
     if rest:
@@ -165,13 +172,12 @@ def rows_of(parts: Parts, count: int) -> Rows | None:
             "with the guidance of this call. This layout is not known."
         )
     places = {part: (size * index, size * (index + 1)) for index, part in enumerate(parts)}
-    start, stop = places.get(CONDITIONAL, (0, 0))
-    return Rows(start, stop, places.get(UNCONDITIONAL))
+    return {branch: places[branch] for branch in _OF_PROMPTS if branch in places}
 
 
 @runtime_checkable
 class RowsByText(Protocol):
-    """Finds the rows of each prompt by the text embedding that they carry."""
+    """Finds the rows of each branch by the text embedding that they carry."""
 
-    def rows(self, states: Tensor) -> Rows | None:
+    def rows(self, states: Tensor) -> RowsOfBranches | None:
         """The rows of a call with this embedding ``(rows, columns, width)``; None if unknown."""

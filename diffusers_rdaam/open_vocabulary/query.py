@@ -21,9 +21,8 @@ from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.families import family_of
+from diffusers_rdaam.families import family_of, family_of_module
 from diffusers_rdaam.families.call_keywords import known_keywords
-from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.open_vocabulary.encode import TextLike, encoded, encoded_as_constant
 from diffusers_rdaam.open_vocabulary.recipe import (
@@ -183,7 +182,7 @@ def _site_maps(
     pipe: Any, queries: Queries, embedding: Tensor, recipe: MapRecipe
 ) -> Iterator[tuple[SiteQueries, Tensor]]:
     """Each site's ``(tokens, height, width)`` float32."""
-    family = UNetFamily() if isinstance(pipe, nn.Module) else family_of(pipe)
+    family = family_of_module(pipe) if isinstance(pipe, nn.Module) else family_of(pipe)
     denoiser: Any = family.denoiser(pipe)
     device = getattr(pipe, "_execution_device", denoiser.device)
     sites = {site.name: site for site in family.sites(denoiser)}

@@ -264,7 +264,7 @@ class RDAAMPipelineMixin:
         return query_maps(self, attribution, text, **options)
 
     def recording_bytes(
-        self, *, height: int, width: int, steps: int, images: int = 1, columns: int = 77
+        self, *, height: int, width: int, steps: int, images: int = 1, columns: int | None = None
     ) -> int:
         """Bytes that a run's maps and queries will take on the denoiser's device, with the options
         set. Queries that are kept elsewhere take those of one step there. Where Triton's kernels
@@ -275,16 +275,15 @@ class RDAAMPipelineMixin:
             steps: denoiser calls; counts where steps or queries are kept, and over some for
                 self-attention.
             images: prompts times images a prompt.
-            columns: length of the text embedding.
+            columns: length of the text embedding; the pipeline's usual length if not given.
         """
         template = self._rdaam_next_template
         if template is None:
             return 0
-        factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
-        latent = (height // factor, width // factor)
-        return run_bytes(
-            self, template.options, latent, steps=steps, images=images, columns=columns
-        )
+        family = family_of(self)
+        columns = family.text_columns(self) if columns is None else columns
+        grid = family.grid_of_image(self, (height, width))
+        return run_bytes(self, template.options, grid, steps=steps, images=images, columns=columns)
 
     def _rdaam_prepare(self, family: Family, undo: ExitStack) -> NoAttributionError | None:
         """See that processors that record are in place; the reason why not, if they cannot be.

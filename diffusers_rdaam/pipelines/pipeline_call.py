@@ -127,14 +127,16 @@ class PipelineCall:
         ]
 
     def _image_size(self, pictures: list[Image.Image] | None) -> tuple[int, int]:
-        """Height and width in pixels: of the images, or where there are none by the latent's."""
+        """Height and width in pixels: of the images, or without images from the latent grid."""
         if pictures is not None:
             width, height = pictures[0].size
             return height, width
-        assert self.recorder.latent_size is not None
-        factor = getattr(self.pipe, "vae_scale_factor", 8)
-        height, width = self.recorder.latent_size
-        return height * factor, width * factor
+        return self._size_by_grid()
+
+    def _size_by_grid(self) -> tuple[int, int]:
+        """Height and width in pixels that the denoiser's grid becomes."""
+        assert self.recorder.grid is not None
+        return self.recorder.family.image_size(self.pipe, self.recorder.grid)
 
     def _prompts_of_texts(self, first: list[Prompt]) -> dict[int, list[Prompt]]:
         """For each text of a run in which the prompt was exchanged, the prompt of each image."""
@@ -212,8 +214,7 @@ class PipelineCall:
             return to_pil(images_of(result))
         # A class of its own may return anything, and images of any size.
         pictures = as_pictures(result)
-        assert self.recorder.latent_size is not None
-        height, width = self.recorder.latent_size
+        height, width = self._size_by_grid()
         fits = [picture.width * height == picture.height * width for picture in pictures]
         return pictures if len(pictures) == count and all(fits) else None
 

@@ -19,11 +19,11 @@ from diffusers_rdaam.explain.regeneration import (
     as_regions,
     check_arguments,
     check_pipeline,
-    read_prompt,
 )
 from diffusers_rdaam.explain.words import RankedWords
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Region, RegionLike
+from diffusers_rdaam.tokens.alignment import prompt_of
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def explain_ablation(
     noise = ReplayedNoise(pipe, arguments)
     plain = AblationRegeneration(pipe, regions=asked)
     before = plain.run(noise.again(arguments))
-    text = read_prompt(pipe, prompt, plain.tokens)
+    text = prompt_of(pipe, prompt, plain.tokens)
     matches = find_words(text, words)
     images, changes = [], []
     for match in matches:

@@ -30,12 +30,13 @@ from diffusers_rdaam.explain.regeneration import (
     as_regions,
     check_arguments,
     check_pipeline,
-    read_prompt,
     to_picture,
 )
+from diffusers_rdaam.families import family_of
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Mask, Region, RegionLike
 from diffusers_rdaam.recording.announce import print_line
+from diffusers_rdaam.tokens.alignment import prompt_of
 
 PATH_STEPS = 16
 
@@ -109,7 +110,8 @@ def explain_gradient(
             "last_steps= goes with the other methods: integrated gradients sum to a difference of "
             "images only where every denoiser call counts. Leave one of them out."
         )
-    modules = {"unet": pipe.unet, "vae": pipe.vae}
+    denoiser = family_of(pipe).denoiser_name
+    modules = {denoiser: getattr(pipe, denoiser), "vae": pipe.vae}
     check_requirements(modules)
     pixels = last_steps is None and method != "integrated_gradients"
     settings = GradientOptions(method, last_steps, checkpointing, pixels, clamp, budget)
@@ -130,7 +132,7 @@ def explain_gradient(
     columns = found[0].columns.shape[0]
     words = [
         GradientWords(
-            read_prompt(pipe, prompt, columns),
+            prompt_of(pipe, prompt, columns),
             one,
             part.image,
             part.columns,

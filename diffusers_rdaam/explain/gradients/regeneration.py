@@ -194,7 +194,7 @@ class GradientRegeneration(Regeneration):
 
     def _begin(self, sample: Tensor) -> None:
         """What the first call tells: the size of the image, and how many calls there are."""
-        height, width = (side * self.pipe.vae_scale_factor for side in sample.shape[-2:])
+        height, width = self.family.image_size(self.pipe, tuple(sample.shape[-2:]))
         self._weights = [
             # A copy: a mask that was made in inference mode could not be saved for the way back.
             torch.ones(height, width, dtype=torch.float32, device="cpu")

@@ -17,7 +17,7 @@ from diffusers_rdaam.attention.unet_projection import project_key
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.buffers.accumulator import (
     SINGLE_PLANE_ADDITIONS,
@@ -25,7 +25,6 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     HeatMapAccumulator,
 )
 from diffusers_rdaam.recording.memory.budget import megabytes
-from diffusers_rdaam.recording.progress import CONDITIONAL, RowsOf
 from diffusers_rdaam.recording.site_devices import device_of, devices_of
 
 
@@ -143,7 +142,7 @@ class VocabularyRecord:
         Raises:
             InputError: over the budget, or an embedding of another width.
         """
-        grids = tuple((site.name, self.family.grid(site, call.latent_size)) for site in self.sites)
+        grids = tuple((site.name, self.family.grid(site, call.grid)) for site in self.sites)
         pair = self.options.precision == "fp16-pair" or (
             len(grids) * (calls or 10**6) > SINGLE_PLANE_ADDITIONS
         )
@@ -180,12 +179,12 @@ class VocabularyRecord:
         return sum(buffer.shape.nbytes for buffer in self.buffers)
 
     def targets(
-        self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
+        self, rows: RowsOfBranches, *, of_call: int | None, scratch: int | None = None
     ) -> dict[str, ObserverGroup]:
         """Where each site adds the maps of every text during this call; as :class:`TextRecord`."""
-        if CONDITIONAL not in rows:
+        if Branch.CONDITIONAL not in rows:
             return {}
-        start, stop = rows[CONDITIONAL]
+        start, stop = rows[Branch.CONDITIONAL]
         found: dict[str, ObserverGroup] = {}
         if scratch is None:
             buffers = self.buffers
