@@ -16,7 +16,7 @@ from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.families import Branch, DenoiserCall, TextColumns
 from diffusers_rdaam.families.unet import UNetFamily
-from diffusers_rdaam.open_vocabulary.query import site_map
+from diffusers_rdaam.open_vocabulary.attribute_text import site_map
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.progress import Progress

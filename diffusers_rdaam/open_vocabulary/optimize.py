@@ -24,10 +24,10 @@ from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.geometry.region import RegionLike, as_region
+from diffusers_rdaam.open_vocabulary.attribute_text import clip_skip_of, maps_of, queries_of
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.optimized_token import OptimizedToken, Space
 from diffusers_rdaam.open_vocabulary.parameters import Fit, fit_of
-from diffusers_rdaam.open_vocabulary.query import clip_skip_of, maps_of, queries_of
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
 from diffusers_rdaam.recording.records.vocabulary import EncodedText
 

@@ -26,9 +26,10 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import Family, family_of
+from diffusers_rdaam.families.call_keywords import check_options
 from diffusers_rdaam.families.registry import stock_class
+from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 from diffusers_rdaam.open_vocabulary.encode import TextLike
-from diffusers_rdaam.open_vocabulary.query import query, query_maps
 from diffusers_rdaam.pipelines.output import AttributedOutput, only
 from diffusers_rdaam.pipelines.pipeline_call import so_far
 from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
@@ -255,13 +256,15 @@ class RDAAMPipelineMixin:
         buffers, self._rdaam_buffers = self._rdaam_buffers, None
         return 0 if buffers is None else buffers.nbytes
 
-    @functools.wraps(query)
+    @functools.wraps(attribute_text)
     def query(self, attribution: Attribution, text: TextLike, **options: Any) -> Attribution:
-        return query(self, attribution, text, **options)
+        check_options(attribute_text, options, "query")
+        return attribute_text(self, attribution, text, **options)
 
-    @functools.wraps(query_maps)
+    @functools.wraps(text_maps)
     def query_maps(self, attribution: Attribution, text: TextLike, **options: Any) -> Tensor:
-        return query_maps(self, attribution, text, **options)
+        check_options(text_maps, options, "query_maps")
+        return text_maps(self, attribution, text, **options)
 
     def recording_bytes(
         self, *, height: int, width: int, steps: int, images: int = 1, columns: int | None = None

@@ -23,7 +23,7 @@ from diffusers_rdaam import (
 )
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.ablations.deletion import Deletion
-from diffusers_rdaam.open_vocabulary.query import query, query_maps
+from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 
 
 class _Never(StableDiffusionPipeline):
@@ -47,8 +47,8 @@ class _Never(StableDiffusionPipeline):
         (lambda p, **k: save_attention(p, PROMPT, **k), "genrator", "generator"),
         (lambda p, **k: inject_attention(p, None, PROMPT, **k), "step", "steps"),
         (lambda p, **k: optimize_token(p, None, BOX, **k), "learning_rat", "learning_rate"),
-        (lambda p, **k: query(p, None, "a dog", **k), "contxt", "context"),
-        (lambda p, **k: query_maps(p, None, "a dog", **k), "recipes", "recipe"),
+        (lambda p, **k: attribute_text(p, None, "a dog", **k), "contxt", "context"),
+        (lambda p, **k: text_maps(p, None, "a dog", **k), "recipes", "recipe"),
     ],
 )
 def test_a_misspelt_keyword(ask: Any, name: str, nearest: str | None, cls: type) -> None:
