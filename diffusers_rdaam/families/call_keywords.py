@@ -66,20 +66,6 @@ def known_keywords(function: Callable[P, R]) -> Callable[P, R]:
     return checked
 
 
-def check_options(function: Callable[..., Any], options: Mapping[str, Any], title: str) -> None:
-    """Refuse unknown keywords of a method that hands them on to a function.
-
-    Args:
-        function: the function, whose keywords are known.
-        options: the keywords that the method was given.
-        title: the method's name, for the error.
-
-    Raises:
-        InputError: one of them is not known; the text names the nearest that is.
-    """
-    check_keywords(options, list(_named(function)), title)
-
-
 def name_of(function: Callable[..., Any]) -> str:
     """A function's name as a user writes it: of a constructor that of its class."""
     return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]

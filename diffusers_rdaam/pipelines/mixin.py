@@ -26,10 +26,11 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import Family, family_of
-from diffusers_rdaam.families.call_keywords import check_options
+from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 from diffusers_rdaam.open_vocabulary.encode import TextLike
+from diffusers_rdaam.open_vocabulary.recipe import Activation, Aggregation, MapRecipe
 from diffusers_rdaam.pipelines.output import AttributedOutput, only
 from diffusers_rdaam.pipelines.pipeline_call import so_far
 from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
@@ -256,15 +257,43 @@ class RDAAMPipelineMixin:
         buffers, self._rdaam_buffers = self._rdaam_buffers, None
         return 0 if buffers is None else buffers.nbytes
 
-    @functools.wraps(attribute_text)
-    def query(self, attribution: Attribution, text: TextLike, **options: Any) -> Attribution:
-        check_options(attribute_text, options, "query")
-        return attribute_text(self, attribution, text, **options)
+    @known_keywords
+    def query(
+        self,
+        attribution: Attribution,
+        text: TextLike,
+        *,
+        context: str | None = None,
+        padding: bool = False,
+        activation: Activation = "softmax",
+        aggregation: Aggregation = "mean",
+    ) -> Attribution:
+        """The attribution of any text over an image of this pipeline, as :func:`attribute_text`."""
+        return attribute_text(
+            self,
+            attribution,
+            text,
+            context=context,
+            padding=padding,
+            activation=activation,
+            aggregation=aggregation,
+        )
 
-    @functools.wraps(text_maps)
-    def query_maps(self, attribution: Attribution, text: TextLike, **options: Any) -> Tensor:
-        check_options(text_maps, options, "query_maps")
-        return text_maps(self, attribution, text, **options)
+    @known_keywords
+    def query_maps(
+        self,
+        attribution: Attribution,
+        text: TextLike,
+        *,
+        context: str | None = None,
+        padding: bool = False,
+        recipe: MapRecipe | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Each token's map ``(tokens, height, width)``, as :func:`text_maps`."""
+        return text_maps(
+            self, attribution, text, context=context, padding=padding, recipe=recipe, size=size
+        )
 
     def recording_bytes(
         self, *, height: int, width: int, steps: int, images: int = 1, columns: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -94,3 +95,15 @@ def test_methods_of_a_pipeline_and_callbacks() -> None:
 def test_a_prompt_that_is_no_text() -> None:
     with pytest.raises(InputError, match=r"edited for one prompt at a time, given as a text; got"):
         save_attention(_pipe(StableDiffusionPipeline), ["a", "b"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "function"), [("query", attribute_text), ("query_maps", text_maps)]
+)
+def test_a_method_has_the_keywords_of_its_function(method: str, function: Any) -> None:
+    own = inspect.signature(getattr(StableDiffusionRDAAMPipeline, method)).parameters
+    wanted = inspect.signature(function).parameters
+    assert list(own)[1:] == list(wanted)[1:]
+    assert [own[name].default for name in list(own)[1:]] == [
+        wanted[name].default for name in list(wanted)[1:]
+    ]
