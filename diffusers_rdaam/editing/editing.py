@@ -66,7 +66,7 @@ def save_attention(
     def begin(first: DenoiserCall, sites: Sequence[Site], family: Family) -> set[str]:
         steps = expected_calls(pipe)
         if steps is None:
-            raise RecordingError(f"{type(pipe).__name__} does not tell how many steps it makes.")
+            raise RecordingError(f"{type(pipe).__name__} does not say how many steps it makes.")
         chosen = _choose(first, sites, family, steps, grids, budget)
         for site in chosen:
             pixels = math.prod(family.grid(site, first.grid))

@@ -116,9 +116,9 @@ class SavedAttention:
 
 
 def _check_header(header: Any, check: Check) -> None:
-    check(isinstance(header, dict), "its header is no object")
+    check(isinstance(header, dict), "its header is not an object")
     check_prompt(header, check)
-    check(is_size(header.get("latent_size"), MAX_SIDE), "its latent size is no size")
+    check(is_size(header.get("latent_size"), MAX_SIDE), "its latent size is not a size")
 
 
 def _check_maps(specs: Mapping[str, TensorSpec], header: Mapping[str, Any], check: Check) -> None:

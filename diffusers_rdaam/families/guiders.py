@@ -27,14 +27,14 @@ GUIDERS: dict[str, Parts] = {
 
 
 def guider_layout(guider: Any) -> PartsOf:
-    """A layout for :class:`UNetFamily` that asks a guider of diffusers what each call is.
+    """A layout that asks a guider of diffusers which branch each call is.
 
     A guider prepares its model before each of the calls of a step and counts them: the first is
     conditional, then comes the unconditional one if it guides so, then one with skipped or
-    perturbed layers, which is of neither prompt.
+    perturbed layers, which belongs to neither prompt.
 
     Args:
-        guider: of the pipeline; or a function that returns the one of the moment, for a pipeline
+        guider: the pipeline's guider; or a function that returns the current one, for a pipeline
             whose guider may be exchanged.
 
     Raises:

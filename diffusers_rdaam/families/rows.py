@@ -36,7 +36,7 @@ _ONLY_GUIDED = {Branch.UNCONDITIONAL, "image only", "source unconditional"}
 
 @runtime_checkable
 class Layout(Protocol):
-    """Says for each denoiser call which parts its batch has."""
+    """Which parts the batch of a denoiser call has."""
 
     def now(self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
         """The parts of this call, in the order of the rows."""
@@ -47,7 +47,8 @@ class RowLayout:
     """The layout of a pipeline class.
 
     Args:
-        parts: of a call with every kind of guidance that the class has; one is ``"conditional"``.
+        parts: the parts of a call with every kind of guidance that the class has; one of them is
+            ``"conditional"``.
         guided: whether a pipeline's next call is guided. Asked at every call, because a callback
             may switch guidance off during the run.
     """
@@ -56,7 +57,7 @@ class RowLayout:
     guided: Callable[[Any], bool]
 
     def now(self, pipe: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Parts:
-        """The parts that are there with the guidance of this call."""
+        """The parts that a call has with the guidance of this moment."""
         dropped = set() if self.guided(pipe) else set(_ONLY_GUIDED)
         if Branch.PERTURBED in self.parts and not pipe.do_perturbed_attention_guidance:
             dropped.add(Branch.PERTURBED)
@@ -64,7 +65,7 @@ class RowLayout:
 
     @property
     def perturbs(self) -> bool:
-        """Whether rows for perturbed-attention guidance are foreseen."""
+        """True if the layout has rows for perturbed-attention guidance."""
         return Branch.PERTURBED in self.parts
 
 
@@ -82,7 +83,7 @@ class TwoCallLayout:
     _seen: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def now(self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
-        """The first call's parts, or none."""
+        """The parts of the first call of a step; none for the second call."""
         timestep = kwargs["timestep"] if "timestep" in kwargs else args[1]
         # Kept, not only compared by id: an id is used again once its object is gone.
         again = bool(self._seen) and self._seen[0] is timestep
@@ -96,7 +97,7 @@ class TwoCallLayout:
 
     @property
     def perturbs(self) -> bool:
-        """Whether rows for perturbed-attention guidance are foreseen."""
+        """True if the layout has rows for perturbed-attention guidance."""
         return False
 
     def fresh(self) -> TwoCallLayout:
@@ -106,10 +107,10 @@ class TwoCallLayout:
 
 @dataclass(frozen=True)
 class CustomLayout:
-    """A layout that somebody gives for a denoiser of their own.
+    """A layout that a user gives for a denoiser that no pipeline class describes.
 
     Args:
-        parts: of every call; or a function of a call's positional and keyword arguments.
+        parts: the parts of every call; or a function of a call's positional and keyword arguments.
     """
 
     parts: Parts | PartsOf
@@ -123,22 +124,22 @@ class CustomLayout:
 LayoutLike = Layout | str | Sequence[str] | PartsOf | None
 
 
-def as_layout(given: Any) -> Layout:
-    """A layout from what a user may give.
+def as_layout(value: Any) -> Layout:
+    """A layout from what a user may pass as ``rows=``.
 
     Args:
-        given: None or ``"conditional"`` (every row carries the prompt); the names of the equal
+        value: None or ``"conditional"`` (every row carries the prompt); the names of the equal
             parts of a batch, in order, such as ``("unconditional", "conditional")``; a function of
             a call's positional and keyword arguments that returns them; or a :class:`Layout`.
 
     Raises:
-        InputError: it is none of these, or names no part.
+        InputError: the value is none of these, or a name is not a text or occurs twice.
     """
-    if isinstance(given, Layout):
-        return given
-    if callable(given):
-        return CustomLayout(given)
-    return CustomLayout(_checked((Branch.CONDITIONAL,) if given is None else given))
+    if isinstance(value, Layout):
+        return value
+    if callable(value):
+        return CustomLayout(value)
+    return CustomLayout(_checked((Branch.CONDITIONAL,) if value is None else value))
 
 
 def _checked(parts: Any) -> Parts:
@@ -146,9 +147,10 @@ def _checked(parts: Any) -> Parts:
     valid = isinstance(names, (tuple, list)) and all(isinstance(name, str) for name in names)
     if not valid or any(tuple(names).count(name) > 1 for name in _OF_PROMPTS):
         raise InputError(
-            f"{parts!r} is no layout. Give the names of the equal parts of the batch in order, "
-            "'conditional' and 'unconditional' at most once each, such as ('unconditional', "
-            "'conditional'); or a function of the denoiser's args and kwargs that returns them."
+            f"{parts!r} is not a layout of rows. Give the names of the equal parts of the batch in "
+            "order, 'conditional' and 'unconditional' at most once each, such as "
+            "('unconditional', 'conditional'); or a function of the denoiser's args and "
+            "kwargs that returns them."
         )
     return tuple(names)
 

@@ -45,7 +45,7 @@ class UNetFamily:
     """A UNet of diffusers with text in spatial transformers, for images or for frames.
 
     Args:
-        layout: of the rows of its calls, or what :func:`as_layout` takes for one.
+        layout: the layout of the rows of its calls, or what :func:`as_layout` makes one from.
     """
 
     layout: LayoutLike | RowsByText = GUIDED
@@ -66,8 +66,8 @@ class UNetFamily:
 
     def denoiser(self, pipe: Any) -> nn.Module:
         """The UNet whose modules are recorded: ``pipe.unet``, or the UNet itself, without wrappers
-        such as those of ``torch.compile`` or of data parallelism. What has no blocks is returned
-        as it is; :meth:`sites` says so.
+        such as those of ``torch.compile`` or of data parallelism. A module without blocks is
+        returned as it is, and :meth:`sites` refuses it.
         """
         outer = _called(pipe)
         inside = [module for module in _modules_of(outer) if _is_unet(module)]
@@ -78,7 +78,7 @@ class UNetFamily:
     def entry(self, pipe: Any) -> nn.Module:
         """The module that the pipeline calls: the UNet, or a wrapper around it.
 
-        Its arguments are those of the pipeline; a wrapper may hand on others.
+        It is called with the pipeline's arguments; a wrapper may hand on others.
         """
         outer = _called(pipe)
         return outer if isinstance(outer, nn.Module) else self.denoiser(pipe)
@@ -88,8 +88,8 @@ class UNetFamily:
         blocks that have cross-attention only.
 
         Raises:
-            UnsupportedPipelineError: it has no modules that could be seen, or they are called for
-                a part of the rows at a time.
+            UnsupportedPipelineError: the module has no attention that could be seen, or it is
+                called for a part of the rows at a time.
         """
         if not _is_unet(denoiser):
             raise UnsupportedPipelineError(
@@ -102,8 +102,8 @@ class UNetFamily:
         if any(type(module).__name__ == "SplitInferenceModule" for module in modules.values()):
             raise UnsupportedPipelineError(
                 "enable_free_noise_split_inference makes each attention see a few rows at a time, "
-                "and which is not told, so this denoiser cannot be recorded. Load the pipeline "
-                "again without it, or use the stock pipeline."
+                "and no argument says which, so this denoiser cannot be recorded. Load the "
+                "pipeline again without it, or use the stock pipeline."
             )
         return tuple(
             Site(name, module, levels.of(name))

@@ -247,8 +247,8 @@ def _target(attribution: Attribution, mask: RegionLike, size: tuple[int, int]) -
     cells = F.adaptive_avg_pool2d(covered[None, None], size)[0, 0]
     if not 0 < float(cells.mean()) < 1:
         raise InputError(
-            "A mask of nothing or of the whole image has nothing to tell apart. Give a region that "
-            "is a part of the image."
+            "A mask of nothing or of the whole image has nothing to distinguish. Give a region "
+            "that is a part of the image."
         )
     return torch.stack([1 - cells, cells])
 

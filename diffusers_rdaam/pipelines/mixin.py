@@ -85,7 +85,7 @@ class RDAAMPipelineMixin:
     _rdaam_session: Session | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN
-    # What record_attention was told of a class with a loop of its own.
+    # What record_attention was given for a class with a loop of its own.
     _rdaam_rows: Any = None
     _rdaam_prompt: Any = None
     # The runs of a block of record_attention, which it reads.
@@ -116,7 +116,7 @@ class RDAAMPipelineMixin:
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
         """A pipeline of this class on another's modules, in the types they have.
 
-        diffusers would turn shared float16 modules into float32 unless told otherwise.
+        diffusers would turn shared float16 modules into float32 unless a type is given.
         """
         if not {"dtype", "torch_dtype", "custom_pipeline"} & kwargs.keys():
             kwargs["dtype"] = _AS_IT_IS
@@ -124,7 +124,7 @@ class RDAAMPipelineMixin:
 
     @property
     def _rdaam_guided(self) -> bool | None:
-        """What ``encode_prompt`` was told; for the layouts of pipelines without a property."""
+        """Whether ``encode_prompt`` was called for guidance; for pipelines without a property."""
         return None if self._rdaam_session is None else self._rdaam_session.guided
 
     @property

@@ -1,4 +1,4 @@
-"""Record a denoiser where no pipeline class says how it is called: own loops, modular pipelines."""
+"""Record a denoiser whose calls no pipeline class describes: a user's loop, a modular pipeline."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def record_denoiser(
     """Record all calls of a denoiser within the block as one run.
 
     Args:
-        subject: a UNet, or a modular pipeline, whose guider tells the layout.
+        subject: a UNet, or a modular pipeline, whose guider says the layout.
         processor: a template with options.
         context: what the calls do not say.
 

@@ -90,7 +90,9 @@ def test_frames_join_the_rows():
     "layout", [3, ("conditional", 1), ("conditional", "conditional"), lambda args, kwargs: None]
 )
 def test_what_is_no_layout(layout):
-    with pytest.raises(InputError, match=r"is no layout\. Give the names of the equal parts of"):
+    with pytest.raises(
+        InputError, match=r"is not a layout of rows\. Give the names of the equal parts of"
+    ):
         as_layout(layout).now(None, (), {})
 
 

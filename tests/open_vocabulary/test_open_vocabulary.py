@@ -228,13 +228,14 @@ def test_stages_that_there_are_not():
     with pytest.raises(InputError) as error:
         MapRecipe(activation="softmin")
     assert str(error.value) == (
-        "'softmin' is no activation of a recipe. Give one of 'linear', 'softmax', 'sigmoid', "
-        "'relu', 'tanh', 'sigmoid+relu', 'clamp', or a function."
+        "'softmin' is not a valid activation of a recipe. Give one of 'linear', 'softmax', "
+        "'sigmoid', 'relu', 'tanh', 'sigmoid+relu', 'clamp', or a function."
     )
     with pytest.raises(InputError) as error:
         MapRecipe(interpolation="area")
     assert str(error.value) == (
-        "'area' is no interpolation of a recipe. Give one of 'bicubic', 'bilinear', 'nearest'."
+        "'area' is not a valid interpolation of a recipe. Give one of 'bicubic', 'bilinear', "
+        "'nearest'."
     )
     pipe, output = recorded()
     with pytest.raises(InputError, match="An aggregation must take away the first axis of"):

@@ -18,7 +18,14 @@ WRONG = "output.attribution.regoin((0, 0, 1, 1))\n"
 
 
 def mypy(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mypy", "--cache-dir", str(folder.parent / "cache"), str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--cache-dir",
+        str(folder.parent / "cache"),
+        str(script),
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 

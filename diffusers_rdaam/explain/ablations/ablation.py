@@ -111,7 +111,9 @@ class AblationWords(RankedWords):
             WordError: it was not taken away.
         """
         if not isinstance(query, str):
-            raise WordError(f"{query!r} is no text. Ask for a word or phrase that was taken away.")
+            raise WordError(
+                f"{query!r} is not a text. Ask for a word or phrase that was taken away."
+            )
         return self.word(query).score
 
     def film_strip(self, *, columns: int | None = None) -> Image.Image:
@@ -180,7 +182,7 @@ def explain_ablation(
     """
     if mode not in get_args(Mode):
         choices = ", ".join(repr(name) for name in get_args(Mode))
-        raise InputError(f"{mode!r} is no mode. Choices: {choices}.")
+        raise InputError(f"{mode!r} is not a mode. Choices: {choices}.")
     check_pipeline(pipe)
     asked = as_regions(region, regions)
     given, arguments = arguments, check_arguments(pipe, prompt, arguments)

@@ -67,7 +67,7 @@ class GradientRegeneration(Regeneration):
         settings: as above.
         regions: whose gradients will be asked for; None is the whole image.
         embeddings: the text embedding and the pooled one, instead of the prompt's.
-        announce: told the price in memory before it is spent.
+        announce: called with the memory cost, as a line of text, before it is spent.
     """
 
     def __init__(
@@ -148,8 +148,9 @@ class GradientRegeneration(Regeneration):
         """Generate, with a graph.
 
         Raises:
-            RegionError: a region is none of this image's.
-            InputError: the price is over the budget; ``last_steps`` is over the number of calls.
+            RegionError: a region is not valid for this image.
+            InputError: the memory cost is over the budget, or ``last_steps`` over the number of
+                calls.
             GradientError: no gradient gets to the image, or a call's output is not finite.
         """
         graph = not self.settings.values_only
