@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -73,6 +73,17 @@ class OneGrid:
     size: tuple[int, int]
     images: int
 
+    denoiser_name: ClassVar[str] = "denoiser"
+
+    @staticmethod
+    def has(module: Any) -> bool:
+        """Its only class."""
+        return isinstance(module, AttentionDenoiser)
+
+    def with_layout(self, layout: Any) -> OneGrid:
+        """The rows are always the last ones."""
+        return self
+
     def denoiser(self, pipe: Any) -> nn.Module:
         """``pipe.denoiser``."""
         return pipe.denoiser
@@ -102,6 +113,18 @@ class OneGrid:
     def grid(self, site: Site, grid: tuple[int, ...]) -> tuple[int, int]:
         """The one."""
         return self.size
+
+    def image_size(self, pipe: Any, grid: tuple[int, ...]) -> tuple[int, int]:
+        """A pixel is a position."""
+        return self.size
+
+    def grid_of_image(self, pipe: Any, size: tuple[int, int]) -> tuple[int, ...]:
+        """A position is a pixel."""
+        return size
+
+    def text_columns(self, pipe: Any) -> int:
+        """Stable Diffusion's."""
+        return 77
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def test_guidance_that_was_not_told():
             layout.now(pipe)
         assert str(error.value) == (
             f"{type(pipe).__name__} did not give encode_prompt the argument "
-            "(do_classifier_free_guidance=…), so its conditional rows are not known."
+            "do_classifier_free_guidance=, so its conditional rows are not known. Say which rows "
+            "are the prompt's with record_attention(pipe, rows=…, prompt=…)."
         )
 
 
