@@ -18,13 +18,10 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from diffusers_rdaam.attention.call import tell_why_separate
-from diffusers_rdaam.attention.map_target import (
-    Observer,
-    RecordingProcessor,
-    observe,
-    without_frames,
-)
+from diffusers_rdaam.attention.attention_call import AttentionCall
+from diffusers_rdaam.attention.map_target import target_of
+from diffusers_rdaam.attention.observer import Observer, observe, without_frames
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.attention.unet_projection import project
 
@@ -146,8 +143,10 @@ class ForeignProcessor(RecordingProcessor):
                 attn, hidden_states, text, attention_mask, temb, normalize=manner.normalizes
             )
         scale = attn.scale if manner.scales_itself else key.shape[-1] ** -0.5
-        observe(observer, query, key, mask, scale)
-        tell_why_separate(observer, f"{self.stock.__name__} computes its attention itself")
+        observe(observer, AttentionCall(query, key, None, mask, scale))
+        target = target_of(observer)
+        if target is not None:
+            target.note_separate(f"{self.stock.__name__} computes its attention itself")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Pickled by the name of the class that it was: this one has no place in a module.

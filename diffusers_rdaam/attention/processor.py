@@ -11,8 +11,9 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.call import attend
-from diffusers_rdaam.attention.map_target import Observer, RecordingProcessor
+from diffusers_rdaam.attention.observer import Observer
 from diffusers_rdaam.attention.options import (
     DEFAULT_BUDGET,
     Kept,
@@ -21,6 +22,7 @@ from diffusers_rdaam.attention.options import (
     RecordingOptions,
     SizesLike,
 )
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.attention.unet_projection import finish, project, split
 from diffusers_rdaam.errors import InputError
@@ -183,7 +185,10 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
         residual = hidden_states
         query, key, mask, context = project(attn, hidden_states, context, attention_mask, temb)
         value = split(attn, attn.to_v(context))
-        attended = attend(observer, query, key, value, mask)
+        # The stock processor passes no scale, so its attention uses this one, whatever attn.scale
+        # is.
+        call = AttentionCall(query, key, value, mask, key.shape[-1] ** -0.5)
+        attended = attend(observer, call)
         return finish(attn, attended.to(query.dtype), residual)
 
     def __repr__(self) -> str:

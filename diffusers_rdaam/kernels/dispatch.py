@@ -42,7 +42,8 @@ class KernelChoice:
             or where that cannot run what takes its place.
         accumulate: adds maps beside an attention that somebody else computes.
         reason: one sentence on why it was taken.
-        attend: of the fused kernel: computes the attention, and adds the maps in the same pass.
+        attend: the fused kernel, which computes the attention and adds the maps in the same pass.
+            It returns the output and None; or, where it does not serve the call, None and why.
         wants_lse: whether it is faster where the attention's log-sum-exp is given.
         used: what the last eager call took; a call that a kernel does not serve takes another.
     """
@@ -50,7 +51,7 @@ class KernelChoice:
     name: str
     accumulate: Callable[..., None]
     reason: str
-    attend: Callable[..., Tensor] | None = None
+    attend: Callable[..., tuple[Tensor | None, str | None]] | None = None
     wants_lse: bool = False
     used: KernelInUse = field(default_factory=lambda: KernelInUse("", ""), compare=False)
 
@@ -92,20 +93,18 @@ class _MapsOnly:
 
 @dataclass(frozen=True)
 class _InOnePass:
-    """Triton's kernel for output and maps, call by call where it serves; else the stock output."""
+    """Triton's kernel for output and maps; where it does not serve a call, why not."""
 
     used: KernelInUse
     reason: str
 
-    def __call__(self, *arguments: Any, **named: Any) -> Tensor:
+    def __call__(self, *arguments: Any, **named: Any) -> tuple[Tensor | None, str | None]:
         if torch.compiler.is_compiling():
-            return operator.attend(*arguments, **named)
+            return operator.attend(*arguments, **named), None
         output, why = operator.attend_or_why(*arguments, **named)
         if why is None:
             self.used.note("fused", self.reason)
-        else:
-            self.used.note("portable", why)
-        return output
+        return output, why
 
 
 def _accumulate_reference(

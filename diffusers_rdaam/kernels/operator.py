@@ -101,10 +101,11 @@ def attend_or_why(
     mask: Tensor | None = None,
     scale: float,
     count: Tensor | None = None,
-) -> tuple[Tensor, str | None]:
-    """:func:`attend` of eager calls, and why the fused kernel did not serve it; None where it did.
+) -> tuple[Tensor | None, str | None]:
+    """:func:`attend` in eager calls; where the fused kernel does not serve one, nothing is done.
 
-    Then torch's own attention makes the output, and the maps are made beside it.
+    Returns:
+        The output and None; or None and why the kernel does not serve the call.
     """
     fused, proof = _triton()
     call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
@@ -120,20 +121,7 @@ def attend_or_why(
     except (fused.NotServedError, torch.OutOfMemoryError) as error:
         # Nothing was added.
         why = _first_line(error)
-    # Compiled code has promised the fused kernel's strides. Eager callers ask before they call.
-    grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-    output = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, **grouped
-    )
-    _run_maps_only(query, key, high, low, mask, scale, None, count, first)
-    return output.transpose(1, 2).contiguous().transpose(1, 2), why
-
-
-def unserved(query: Tensor, key: Tensor, *, value: Tensor) -> str | None:
-    """Why the fused kernel does not serve a call; None where it does."""
-    from diffusers_rdaam.kernels import fused
-
-    return fused.unserved(query, key, value=value)
+    return None, why
 
 
 def _run_portable(
@@ -197,7 +185,16 @@ def _run_attend(
     scale: float,
 ) -> Tensor:
     call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
-    return attend_or_why(query, key, value, high, low, **call)[0]
+    output, _ = attend_or_why(query, key, value, high, low, **call)
+    if output is not None:
+        return output
+    grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
+    output = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scale, **grouped
+    )
+    _run_maps_only(query, key, high, low, mask, scale, None, count, first)
+    # The strides of the fused kernel's output, which compiled code was promised.
+    return output.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 @lru_cache(maxsize=1)
