@@ -17,6 +17,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import split
@@ -57,7 +58,8 @@ class AttentionDenoiser(nn.Module):
                     attended = site(states, text)
                 else:
                     query, key = alone
-                    site.processor.target.add(query, key, None, query.shape[-1] ** -0.5)
+                    call = AttentionCall(query, key, None, None, query.shape[-1] ** -0.5)
+                    site.processor.target.see(call)
         return attended
 
 

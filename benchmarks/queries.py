@@ -12,6 +12,7 @@ from benchmarks.memory import live_bytes
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.families import Branch, DenoiserCall, TextColumns
@@ -86,7 +87,7 @@ def _call(record: QueriesRecord, inputs: dict[str, Tensor], progress: Progress) 
     rows = {Branch.CONDITIONAL: (1, 2)}
     for name, target in record.targets(rows, progress).items():
         query = inputs[name]
-        target.add(query, query[:, :, :1], None, query.shape[-1] ** -0.5)
+        target.see(AttentionCall(query, query[:, :, :1], None, None, query.shape[-1] ** -0.5))
     record.flush()
     progress.advance(rows, None)
 

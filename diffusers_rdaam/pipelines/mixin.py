@@ -14,8 +14,8 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusio
 from diffusers.models.attention_processor import AttentionProcessor
 from torch import Tensor, nn
 
-from diffusers_rdaam.attention.map_target import RecordingProcessor
 from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import (

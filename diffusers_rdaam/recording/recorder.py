@@ -12,13 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffusers_rdaam.attention.map_target import (
-    Observer,
-    ObserverGroup,
-    RecordingProcessor,
-    without_frames,
-)
+from diffusers_rdaam.attention.observer import Observer, ObserverGroup, without_frames
 from diffusers_rdaam.attention.options import RecordingOptions
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import (
     ForeignThreadWarning,

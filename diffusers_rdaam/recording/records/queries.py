@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.attention.attention_call import AttentionCall, image_queries
 from diffusers_rdaam.attention.options import QueryOptions, RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.queries import Queries
@@ -34,20 +35,25 @@ Stored = Tensor | StoredTensor
 
 @dataclass
 class QueryTarget:
-    """Copies the recorded rows of a site's queries.
+    """The observer that copies the recorded rows of a site's queries.
 
     Args:
         parts: for each branch its buffer ``(images, heads, positions, dim)``, the number of calls
             as one element, and the rows.
-        failure: as of every observer; the text's own target notes what does not fit.
+        failure: an exception of the copy. A call that does not match the buffers is noted by the
+            target of the text.
     """
 
     parts: tuple[tuple[Tensor, Tensor, int, int], ...]
     failure: Exception | None = None
 
     @torch.no_grad()
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
-        """Copy, so that logits are products over the root of the width, whatever the scale is."""
+    def see(self, call: AttentionCall) -> None:
+        """Copy the image's queries, scaled so that logits are products over the root of the width.
+
+        Queries with another scale would need it stored as well.
+        """
+        query, scale = image_queries(call), call.scale
         for buffer, count, start, stop in self.parts:
             rows = query[start:stop]
             if rows.shape != buffer.shape:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.foreign import normalizes
-from diffusers_rdaam.attention.map_target import BranchTarget, ObserverGroup, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
+from diffusers_rdaam.attention.observer import ObserverGroup
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import project_key
@@ -50,22 +52,27 @@ class VocabularyEntry(NamedTuple):
 
 @dataclass
 class TextTarget:
-    """Adds the maps of a text of its own, with the queries of the image.
+    """The observer that adds the maps of another text, with the image's queries.
 
     Args:
         key: ``(1, heads, tokens, dim)``.
         target: where they are added.
-        failure: as of every observer; the prompt's own target notes what does not fit.
+        failure: an exception of recording. A call that does not match the buffers is noted by the
+            prompt's target.
     """
 
     key: Tensor
     target: Target
     failure: Exception | None = None
 
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
-        """The softmax is over the tokens of this text alone; a mask is the prompt's, not its."""
-        own = self.key.to(query.dtype).expand(query.shape[0], -1, -1, -1)
-        self.target.add(query, own, None, scale)
+    def see(self, call: AttentionCall) -> None:
+        """Add the maps of a softmax over this text's tokens alone.
+
+        The call's mask and log-sum-exp are left out: they belong to the prompt.
+        """
+        query = call.query
+        key = self.key.to(query.dtype).expand(query.shape[0], -1, -1, -1)
+        self.target.see(AttentionCall(query, key, None, None, call.scale, image=call.image))
 
 
 def text_projection(denoiser: Any) -> Any:
