@@ -19,11 +19,11 @@ from diffusers_rdaam.kernels.reference import attention_probabilities
 
 @dataclass
 class State:
-    """The denoiser call that goes on.
+    """The denoiser call that is under way.
 
     Args:
-        calls: with conditional rows, this one included.
-        rows: the conditional ones; None outside of a call.
+        calls: number of calls with conditional rows, this one included.
+        rows: the conditional rows; None outside of a call.
         grid: size of the denoiser's latent grid; None before the first call.
         active: names of the sites that take part.
     """

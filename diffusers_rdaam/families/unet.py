@@ -242,7 +242,7 @@ def _check_mask(args: tuple[Any, ...], kwargs: dict[str, Any], rows: RowsOfBranc
 
 
 def _is_unet(module: Any) -> bool:
-    """Whether it has blocks whose attention runs in Python; a ControlNet has no way up."""
+    """True for a module with blocks that run in Python; a ControlNet has no up blocks."""
     return (
         isinstance(module, nn.Module)
         and not isinstance(module, torch.jit.ScriptModule)

@@ -138,7 +138,7 @@ def text_maps(
 def maps_of(
     pipe: Any, queries: Queries, text: EncodedText, recipe: MapRecipe, size: Size | None = None
 ) -> Tensor:
-    """As :func:`text_maps`, of what is encoded already."""
+    """Each token's map of an encoded text, as :func:`text_maps`."""
     make = _maps_of if text.embedding.requires_grad else torch.no_grad()(_maps_of)
     return make(pipe, queries, text.embedding, recipe, size)
 
@@ -156,10 +156,10 @@ def _maps_of(
 
 
 def queries_of(attribution: Attribution) -> Queries:
-    """Those that the run kept.
+    """The queries that the run kept.
 
     Raises:
-        NoAttributionError: it did not; with how to.
+        NoAttributionError: the run kept none; the text says how to keep them.
     """
     if attribution.queries is None:
         raise NoAttributionError(
@@ -174,7 +174,7 @@ def queries_of(attribution: Attribution) -> Queries:
 
 
 def clip_skip_of(attribution: Attribution) -> int | None:
-    """With which the run has encoded its prompt."""
+    """The ``clip_skip`` with which the run has encoded its prompt."""
     value = attribution.run.get("clip_skip")
     return value if isinstance(value, int) else None
 

@@ -70,7 +70,7 @@ class Schedule:
             )
 
     def rate(self, iteration: int) -> float:
-        """Of an iteration, from 0."""
+        """The learning rate of an iteration, counted from 0."""
         return self.learning_rate * self.gamma ** (iteration // self.step_size)
 
 

@@ -122,7 +122,7 @@ class OptimizedToken(EncodedText):
         return write_tensors(path, tensors, KIND.metadata(text), noun=NOUN)
 
     def _check_embedding(self, header: dict[str, Any], check: Check) -> None:
-        """That a reader will find this embedding: in the header, or made of the vectors."""
+        """See that a reader will find this embedding in the header or make it of the vectors."""
         there = torch.no_grad()(_embedding)(header, self.vectors)
         same = there.shape == self.embedding.shape
         same = same and torch.equal(there, self.embedding.detach().to("cpu", there.dtype))

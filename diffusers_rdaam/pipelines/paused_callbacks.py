@@ -59,7 +59,7 @@ class _Paused(PipelineCallback):
 
     @property
     def tensor_inputs(self) -> list[str]:
-        """Those of the callback."""
+        """The tensor inputs that the callback asks for."""
         return self._callback.tensor_inputs
 
     def callback_fn(

@@ -326,7 +326,7 @@ class PipelineCall:
         return texts
 
     def _negative_texts(self, prompts: int) -> list[str | None]:
-        """Of each prompt; a negative prompt that is not given is an empty one."""
+        """The negative text of each prompt; one that is not given is empty."""
         if self.arguments.get("negative_prompt_embeds") is not None:
             return [None] * prompts
         text = (self._encoded or {}).get("negative_prompt")
@@ -420,7 +420,7 @@ def count_images(result: Any) -> int | None:
 
 
 def _repeats(result: Any, count: int) -> bool:
-    """Whether a call's images are the first ones again and again.
+    """True if a call's images repeat the first ones.
 
     Inpainting does so where a callback ends the guidance: its mask still has both halves.
     """

@@ -64,7 +64,7 @@ class Session:
         self._thread = threading.get_ident()
 
     def has_call(self) -> bool:
-        """Whether a call of the pipeline made now is a part of this one."""
+        """True if a call of the pipeline made now is a part of this one."""
         is_paused = self.recorder is not None and self.recorder.is_paused
         return threading.get_ident() == self._thread and not is_paused
 

@@ -65,7 +65,7 @@ def wrap_methods(cls: Any, stock: Any) -> None:
 
 
 def _hides(cls: Any, stock: type, name: str) -> bool:
-    """Whether a class has a method of its own before the stock one, and nothing of ours between.
+    """True if a class overrides the stock method and this package's layer does not lie between.
 
     What calls ``super()`` there would reach the stock method unseen.
     """

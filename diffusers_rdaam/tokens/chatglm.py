@@ -23,7 +23,7 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def is_chatglm(tokenizer: Any) -> bool:
-    """Whether it is diffusers' tokenizer for Kolors, or one derived from it."""
+    """True for diffusers' tokenizer of Kolors, and for one derived from it."""
     return any(base.__name__ == "ChatGLMTokenizer" for base in type(tokenizer).__mro__)
 
 

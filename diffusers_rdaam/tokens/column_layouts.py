@@ -320,7 +320,7 @@ def layout_of_counts(text: TokenizedText, counts: Sequence[int]) -> Layout:
 
 
 def is_ambiguous(text: TokenizedText, columns: int) -> bool:
-    """Whether two layouts that have the whole text give its words other columns."""
+    """True if two layouts that have the whole text give its words different columns."""
     places = {
         tuple((t.column, t.start, t.end) for t in layout.prompt.tokens if t.kind == "text")
         for layout in layouts_of(text, columns)

@@ -29,7 +29,7 @@ _MARKED = re.compile(
 
 @dataclass(frozen=True)
 class Syntax:
-    """What of a text is weights.
+    """Which marks of a text are weights.
 
     Args:
         square: square brackets, as with Automatic1111.
@@ -44,7 +44,7 @@ SYNTAXES = (Syntax(), Syntax(signs=False), Syntax(square=False))
 
 
 def has_weights(text: str) -> bool:
-    """Whether it has what hardly anybody writes for its own sake; brackets alone are not."""
+    """True if a text has marks that are hardly written but as weights; brackets alone are not."""
     return _MARKED.search(text) is not None
 
 

@@ -94,7 +94,7 @@ class AblationWords(RankedWords):
         return tuple(sorted(found, key=lambda word: -word.score))
 
     def word(self, text: str) -> AblatedWord:
-        """The one of that text.
+        """The change without the word of that text.
 
         Raises:
             WordError: it was not taken away.

@@ -109,7 +109,7 @@ class GradientWords(RankedWords):
         return self._combined(list(self.prompt.find(query).columns))
 
     def notes(self) -> list[str]:
-        """What is said below the table."""
+        """Lines below the table."""
         rest = ", ".join(f"{kind} {score:.4g}" for kind, score in self.special.items())
         notes = [f"special tokens: {rest}"]
         if self.delta is not None:

@@ -35,7 +35,7 @@ class GradientMemory:
 
     @property
     def peak(self) -> int:
-        """The most that is kept at a time."""
+        """The most bytes that are kept at a time."""
         if self.checkpointing:
             return self.inputs * self.calls + max(self.call, self.decoder)
         return self.call * self.calls + self.decoder

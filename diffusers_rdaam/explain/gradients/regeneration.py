@@ -46,7 +46,7 @@ class GradientOptions:
 
 @dataclass(frozen=True)
 class RegionGradient:
-    """What a region's gradients gave.
+    """The scores of one region by its gradients.
 
     Args:
         columns: the score of each column.
@@ -181,7 +181,7 @@ class GradientRegeneration(Regeneration):
         return (image.sum(dim=0) * self._weights[index].to(image)).sum()
 
     def gradients(self) -> list[dict[str, Tensor]]:
-        """Of the :meth:`value` of each region by the leaves that are there, in float32 or wider.
+        """The gradients of each region's :meth:`value` by every leaf, in float32 or wider.
 
         Raises:
             GradientError: they are not finite; the text names the method and the step.
