@@ -89,3 +89,27 @@ def test_it_takes_another_size(run) -> None:
     output = pipe("a red circle", height=96, width=160, num_inference_steps=4, generator=generator)
     assert output.images[0].size == (160, 96)
     assert [grid.size for grid in output.attribution.grids] == [(12, 20), (6, 10)]
+
+
+def test_a_call_is_made_as_it_was_measured_unless_told_otherwise() -> None:
+    pipe = load_demo_pipeline()
+    text = "a red circle and a blue square"
+    run, named, other = (
+        pipe(*arguments, generator=torch.Generator().manual_seed(0), **options)
+        for arguments, options in (
+            ((text,), {}),
+            ((text,), {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE}),
+            ((text, None, None, 2), {"guidance_scale": 1.5}),
+        )
+    )
+    assert run.images[0].tobytes() == named.images[0].tobytes()
+    facts = [output.attribution.run for output in (run, other)]
+    assert [(fact["num_inference_steps"], fact["guidance_scale"]) for fact in facts] == [
+        (20, 4.0), (2, 1.5),
+    ]  # fmt: skip
+    assert [fact["denoiser_calls"] for fact in facts] == [20, 2]
+
+
+def test_its_folder_is_one_of_plain_diffusers(tmp_path) -> None:
+    load_demo_pipeline().save_pretrained(tmp_path)
+    assert type(DiffusionPipeline.from_pretrained(tmp_path)) is StableDiffusionPipeline
