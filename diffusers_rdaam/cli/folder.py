@@ -147,7 +147,7 @@ class OutputFolder:
         return known
 
     def _hash(self, name: str) -> str | None:
-        """Of a regular file that is reached without a link; None of anything else."""
+        """The hash of a regular file that is reached without a link; None for anything else."""
         path = self.path / name
         try:
             if path.parent != self.path and path.parent.is_symlink():
@@ -172,7 +172,7 @@ def _cannot_write(path: Path, error: Exception) -> InputError:
 
 
 def write_file(path: Path, write: Callable[[Path], Any], what: str) -> Path:
-    """Have one file written beside its place and put there, whole or not at all, through no link.
+    """Write one file under a temporary name and move it to its place; never through a link.
 
     Raises:
         InputError: it cannot be written; the text begins with ``what``.

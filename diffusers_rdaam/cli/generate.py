@@ -127,7 +127,7 @@ def _image_size(default: tuple[int, int] | None, request: Request) -> tuple[int,
 
 
 def _check_with_pipeline(pipe: Any, request: Request, boxes: list[Box]) -> None:
-    """What only the tokenizer or the loaded settings say, before time is spent on an image."""
+    """Check what only the tokenizer or the loaded settings know, before an image is made."""
     from diffusers_rdaam.tokens.alignment import align
 
     prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)

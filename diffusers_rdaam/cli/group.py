@@ -25,7 +25,7 @@ class VerbGroup(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """As of every command; the exit status is 2 for wrong usage, 130 after an interrupt."""
+        """Run the command; the exit status is 2 for wrong usage, 130 after an interrupt."""
         given = list(sys.argv[1:] if args is None else args)
         for stream in (sys.stdout, sys.stderr):
             # A terminal that lacks a character is no reason to lose the answer.

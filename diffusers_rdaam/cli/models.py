@@ -1,4 +1,4 @@
-"""Where a model is, what can be known of it before it is loaded, and loading it."""
+"""The model of a command: its place, its facts before it is loaded, and its loading."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Model:
 
     Args:
         name: a folder or hub id; None is the embedded model.
-        local: whether the hub is not to be asked.
+        local: True to leave the hub out.
     """
 
     name: str | None
@@ -46,7 +46,7 @@ class Model:
         return (sides[0] * scale, sides[1] * scale) if len(sides) == len(given) == 2 else None
 
     def most_steps(self) -> int | None:
-        """How many steps its scheduler was trained with; None if not known here."""
+        """The number of steps that the scheduler was trained with; None if not known here."""
         steps = self._settings("scheduler/scheduler_config.json").get("num_train_timesteps")
         return steps if type(steps) is int and steps > 0 else None
 
@@ -73,7 +73,8 @@ def find_model(name: str | None) -> Model:
     """The model of ``--model``, after a look at what there is; nothing is loaded.
 
     Raises:
-        InputError: there is no such folder, and the hub cannot be reached or the text is no hub id.
+        InputError: there is no such folder, and the hub cannot be reached or the text is not a hub
+            id.
     """
     if name is None:
         return Model(None)
@@ -98,7 +99,7 @@ def find_model(name: str | None) -> Model:
         )
     if not _HUB_ID.fullmatch(name):
         raise InputError(
-            f"{start}: there is no such folder, and it is no hub id such as owner/name. Give a "
+            f"{start}: there is no such folder, and it is not a hub id such as owner/name. Give a "
             f"folder that holds {INDEX}."
         )
     reason = _why_unreachable()

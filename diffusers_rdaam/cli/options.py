@@ -1,4 +1,4 @@
-"""What is checked of options before a model is loaded; each function raises ``InputError``."""
+"""Checks of options before a model is loaded; each function raises ``InputError``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parse_box(text: str, size: tuple[int, int] | None = None) -> Box:
         edges = [_number(part) for part in parts]
     except ValueError:
         raise RegionError(
-            f"--box {text!r} is no box. Give --box L,T,R,B, four whole numbers or fractions: "
+            f"--box {text!r} is not a box. Give --box L,T,R,B, four whole numbers or fractions: "
             f"{BOX_FORM}."
         ) from None
     box = Box(*edges)
@@ -47,7 +47,7 @@ def _number(text: str) -> int | float:
 
 
 def check_texts(texts: Iterable[tuple[str, str | None]]) -> None:
-    """Refuse texts that are no Unicode; each comes with the name of its option."""
+    """Refuse texts that are not Unicode; each comes with the name of its option."""
     for name, text in texts:
         if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
             raise InputError(
@@ -84,7 +84,7 @@ def check_size(height: int | None, width: int | None) -> None:
 
 
 def check_guidance(scale: float | None, negative_prompt: str | None) -> None:
-    """Refuse a scale that is no number, or that leaves a negative prompt without effect."""
+    """Refuse a scale that is not a number, or that leaves a negative prompt without effect."""
     if scale is None:
         return
     if not (math.isfinite(scale) and 0.0 <= scale <= _MOST_GUIDANCE):
@@ -106,7 +106,7 @@ def check_steps(steps: int | None, most: int | None) -> None:
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuse what is no threshold of a map from 0 to 1."""
+    """Refuse a number that is not a threshold of a map from 0 to 1."""
     if not 0.0 <= threshold < 1.0:
         raise InputError(f"--threshold lies in [0, 1), on the map from 0 to 1; got {threshold}.")
 

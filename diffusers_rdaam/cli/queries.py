@@ -42,7 +42,7 @@ def ask_word(
     out: Path | None,
     report: Report,
 ) -> None:
-    """Report where a word is, and draw it if asked."""
+    """Report the place of a word, and draw it where a file was named."""
     check_texts([("WORD", word)])
     check_threshold(threshold)
     check_picture_path(out)

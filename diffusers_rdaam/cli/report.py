@@ -1,4 +1,4 @@
-"""What a verb prints: text as it comes, or one JSON object at the end; an error is one line.
+"""The output of a verb: text as it comes, or one JSON object at the end; an error is one line.
 
 The exit status is 0 where all was done, 2 where something that was given is wrong, 1 where the run
 failed, 130 after an interrupt.

@@ -21,7 +21,7 @@ _NO_RUN = "There has been no run in this block yet: call the pipeline first."
 
 @contextmanager
 def recorded(pipe: Any, processor: RDAAMProcessor) -> Iterator[Recording]:
-    """The runs inside the block; afterwards the pipeline is what it was, its last run apart.
+    """The runs inside the block; afterwards the pipeline is as before, except for its last run.
 
     Args:
         pipe: a stock pipeline, or one of this package, which records anyway and is given these
@@ -131,7 +131,7 @@ class Hooked(ExitStack):
 
 
 class Trace(Hooked):
-    """What DAAM and DAAM-I2I call a trace: it counts steps, too."""
+    """The trace of DAAM and DAAM-I2I: the runs of a block, with a count of steps."""
 
     def __init__(self, pipe: Any, processor: RDAAMProcessor) -> None:
         super().__init__(pipe, processor, "trace")

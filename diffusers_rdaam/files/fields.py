@@ -1,4 +1,4 @@
-"""What a field of a file may be; the same on reading and on writing."""
+"""Checks of the fields of a file, the same on reading and on writing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CURE = "Nothing was written; change that and save again."
 
 @dataclass(frozen=True)
 class Check:
-    """What raises where a field of a file is wrong.
+    """Raises an error where a field of a file is wrong.
 
     Args:
         path: of the file.
@@ -58,7 +58,7 @@ class Check:
             return parse_json(text)
         except ValueError as error:
             if isinstance(error, json.JSONDecodeError):
-                self.fail("its header is no JSON")
+                self.fail("its header is not JSON")
             self.fail(f"its header is not taken: {error}")
 
     def dumped(self, header: dict[str, Any] | list[Any]) -> tuple[str, Any]:
@@ -71,7 +71,7 @@ class Check:
             text = json.dumps(header, ensure_ascii=False, default=_plain)
             text.encode()
         except UnicodeEncodeError:
-            self.fail("it has half of a surrogate pair in a text (surrogates are no characters)")
+            self.fail("it has half of a surrogate pair in a text (surrogates are not characters)")
         except (TypeError, ValueError, RecursionError) as error:
             self.fail(f"its header cannot be written as JSON ({str(error)[:200]})")
         return text, self.json(text)
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 def is_text(value: Any) -> bool:
-    """Whether it is a string of whole characters: JSON can write half of a surrogate pair."""
+    """True for a string of whole characters: JSON can write half of a surrogate pair."""
     if not isinstance(value, str):
         return False
     try:
@@ -96,19 +96,19 @@ def is_text(value: Any) -> bool:
 
 
 def is_count(value: Any, limit: int = MAX_COUNT) -> bool:
-    """Whether it is a whole number from 0; JSON's true is none."""
+    """True for a whole number from 0, which JSON's true is not."""
     return type(value) is int and 0 <= value <= limit
 
 
 def is_number(value: Any, limit: float = 1e300) -> bool:
-    """Whether it is a finite number; JSON's true is none."""
+    """True for a finite number, which JSON's true is not."""
     if type(value) is int:
         return -limit <= value <= limit
     return type(value) is float and math.isfinite(value) and -limit <= value <= limit
 
 
 def is_fact(value: Any) -> bool:
-    """Whether it may be a fact about a run: a text, a finite number, a truth value or nothing."""
+    """True for a fact about a run: a text, a finite number, a truth value or nothing."""
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, int):
@@ -117,12 +117,12 @@ def is_fact(value: Any) -> bool:
 
 
 def is_list_of_texts(value: Any) -> bool:
-    """Whether it is a list of texts."""
+    """True for a list of texts."""
     return isinstance(value, list) and all(map(is_text, value))
 
 
 def is_size(value: Any, limit: int = 2**53) -> bool:
-    """Whether it is a height and a width of at least 1."""
+    """True for a height and a width of at least 1."""
     return (
         isinstance(value, list)
         and len(value) == 2
@@ -132,7 +132,7 @@ def is_size(value: Any, limit: int = 2**53) -> bool:
 
 def check_image_size(size: Any, check: Check) -> None:
     """Height and width of an image, with or without one: its maps are made at that size."""
-    check(is_size(size, 10**12), "its image size is no size")
+    check(is_size(size, 10**12), "its image size is not a size")
     height, width = size
     check(
         max(size) <= MAX_SIDE and height * width <= MAX_AREA,
@@ -142,7 +142,7 @@ def check_image_size(size: Any, check: Check) -> None:
 
 
 def is_token(token: Any) -> bool:
-    """Whether it is ``[text, kind, start, end]``, with a span exactly if it is text."""
+    """True for ``[text, kind, start, end]``, with a span exactly if the kind is text."""
     if not (isinstance(token, list) and len(token) == 4):
         return False
     text, kind, start, end = token

@@ -21,8 +21,8 @@ def parse_json(text: str, *, limit: int | None = None) -> Any:
         limit: of its characters.
 
     Raises:
-        ValueError: it is no JSON, is larger or deeper than any file of ours, or an object has two
-            fields of one name.
+        ValueError: the text is not JSON, is larger or deeper than any file of ours, or an object
+            has two fields of one name.
     """
     limit = MAX_CHARACTERS if limit is None else limit
     if len(text) > limit:

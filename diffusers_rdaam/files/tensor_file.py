@@ -83,13 +83,13 @@ class FileKind:
         return Check(file.path, self.noun).json(metadata.get(self.field, ""))
 
     def metadata(self, header: str) -> dict[str, str]:
-        """What a file with this header says of itself."""
+        """The metadata of a file with this header."""
         return {"format": self.format, "version": self.version, self.field: header}
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a file says of a tensor before it is read.
+    """The entry of a tensor in a file's table, before the tensor is read.
 
     Args:
         dtype: by safetensors' name, such as ``"F32"``.
@@ -103,13 +103,13 @@ class TensorSpec:
 
     @classmethod
     def of(cls, tensor: Tensor) -> TensorSpec:
-        """What a file that holds this tensor would say."""
+        """The entry of this tensor in a file's table."""
         name = TYPES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
         return cls(name, list(tensor.shape))
 
     @property
     def cells(self) -> int:
-        """How many elements."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
@@ -213,11 +213,11 @@ def _table(file: BinaryIO) -> tuple[dict[str, str], dict[str, TensorSpec], int]:
         raw += part
     table = parse_json(raw.decode(), limit=MAX_TABLE) if len(raw) == length else None
     if not isinstance(table, dict):
-        raise ValueError("its table is no object")
+        raise ValueError("its table is not an object")
     metadata = table.pop("__metadata__", None)
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(x, str) for x in metadata.values()):
-        raise ValueError("its metadata are no texts")
+        raise ValueError("its metadata are not texts")
     specs = {name: _spec(name, entry) for name, entry in table.items()}
     end = 0
     for name, spec in sorted(specs.items(), key=lambda item: (item[1].start, item[1].cells)):
@@ -231,7 +231,7 @@ def _table(file: BinaryIO) -> tuple[dict[str, str], dict[str, TensorSpec], int]:
 
 def _spec(name: str, entry: Any) -> TensorSpec:
     if not is_text(name) or not isinstance(entry, dict):
-        raise ValueError(f"{shown(ascii(name))} is no tensor")
+        raise ValueError(f"{shown(ascii(name))} is not a tensor")
     dtype: Any = entry.get("dtype")
     shape: Any = entry.get("shape")
     offsets: Any = entry.get("data_offsets")

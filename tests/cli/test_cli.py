@@ -87,7 +87,7 @@ def test_word_tells_a_box_and_draws(folder, tmp_path) -> None:
 def test_a_repeated_word_is_told_and_an_occurrence_can_be_chosen(folder) -> None:
     path = folder / "attribution.safetensors"
     result = rdaam("word", path, "a")
-    assert "'a' stands 2 times in the prompt (characters 0-1 and 17-18)" in result.stderr
+    assert "'a' occurs twice in the prompt (characters 0-1 and 17-18)" in result.stderr
     assert rdaam("word", path, "a", "--occurrence", "1").stderr == ""
 
 
@@ -132,8 +132,8 @@ def test_timelines_and_the_negative_prompt(tmp_path) -> None:
     ("arguments", "text"),
     [
         (["--timeline", "dog"], "'dog' is not a word of the prompt 'a red circle and a blue"),
-        (["--box", "1,2,3"], "--box '1,2,3' is no box. Give --box L,T,R,B, four whole"),
-        (["--box", "a,b,c,d"], "--box 'a,b,c,d' is no box"),
+        (["--box", "1,2,3"], "--box '1,2,3' is not a box. Give --box L,T,R,B, four whole"),
+        (["--box", "a,b,c,d"], "--box 'a,b,c,d' is not a box"),
         (["--box", "50,10,20,60"], "The box (50, 10, 20, 60) is inverted."),
         (["--word", "dog"], "'dog' is not a word of the prompt 'a red circle and a blue square'."),
         (["--height", "100"], "--height must be a positive multiple of 8; got 100."),

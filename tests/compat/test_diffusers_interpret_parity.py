@@ -105,7 +105,7 @@ def test_plots_of_tokens() -> None:
         # A token that stands twice has two bars.
         assert len(axes.patches) == 3
         pyplot.close("all")
-    with pytest.raises(InputError, match="'dots' is no plot of tokens"):
+    with pytest.raises(InputError, match="'dots' is not a plot of tokens"):
         tokens.plot("dots")
 
 

@@ -140,7 +140,7 @@ def test_stages_that_were_broken_or_unused() -> None:
     for stages, message in (
         ({"heads_epochs_aggregation": "none"}, "'none' is no over_calls"),
         ({"blocks_activation": "cubic"}, "'cubic' is no map_activation"),
-        ({"module_kwargs": {"block_latent_size": (64, 64)}}, "block_latent_size is no stage"),
+        ({"module_kwargs": {"block_latent_size": (64, 64)}}, "block_latent_size is not a stage"),
     ):
         with pytest.raises(InputError, match=message):
             run().get_ovam_callable(**stages)

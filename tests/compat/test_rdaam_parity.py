@@ -169,7 +169,9 @@ def test_two_images_of_one_call_need_to_be_told_apart_from_guidance(small: Any) 
 def test_maps_that_are_no_grid_of_the_image() -> None:
     with pytest.raises(InputError, match="no attention maps"):
         rdaam.process_attention_maps({}, (64, 64))
-    with pytest.raises(InputError, match="The 97 places of here are no grid of an image of 64x64"):
+    with pytest.raises(
+        InputError, match="The 97 places of here are not a grid of an image of 64x64"
+    ):
         rdaam.process_attention_maps({"here": [torch.rand(2, 97, 5)]}, (64, 64))
     # 100 pixels are 13 cells of 8, and 7 and 4 after two halvings.
     maps = {"here": [torch.rand(2, places, 5) for places in (13 * 8, 7 * 4, 4 * 2)]}

@@ -84,10 +84,10 @@ BAD_TABLES = [
     ("is said to be", {"a": entry("F32", [2], 8, 0)}),
     ("is said to be", {"a": entry("F7", [2], 0, 8)}),
     ("is said to be", {"a": {"dtype": "F32", "shape": [2]}}),
-    ("is no tensor", {"a": 5}),
-    ("is no tensor", {"\ud800": entry("F32", [2], 0, 8)}),
-    ("its table is no object", []),
-    ("its metadata are no texts", {**TENSOR, "__metadata__": {"a": 1}}),
+    ("is not a tensor", {"a": 5}),
+    ("is not a tensor", {"\ud800": entry("F32", [2], 0, 8)}),
+    ("its table is not an object", []),
+    ("its metadata are not texts", {**TENSOR, "__metadata__": {"a": 1}}),
 ]
 
 
@@ -212,7 +212,9 @@ def test_an_id_that_leads_out(id, experiment, make_prompt, tmp_path):
         maps = file.read("global_heat_map")
         metadata = file.metadata | {"experiment": json.dumps({**header, "id": id})}
     write_tensors(path, {"global_heat_map": maps}, metadata, noun="experiment")
-    with pytest.raises(AttributionFileError, match="which is no name of a folder within another"):
+    with pytest.raises(
+        AttributionFileError, match="which is not the name of a folder within another"
+    ):
         GenerationExperiment.load(experiment)
 
 

@@ -63,7 +63,7 @@ class GenerationExperiment:
         return not np.asarray(self.image).any()
 
     def heat_map(self, tokenizer: Any = None) -> GlobalHeatMap:
-        """The maps, to be asked for words.
+        """The maps, from which those of words are made.
 
         Raises:
             InputError: neither a tokenizer nor the tokens are known.
@@ -233,7 +233,7 @@ class GenerationExperiment:
         """The seed in a folder.
 
         Raises:
-            AttributionFileError: there is none, or it is no number.
+            AttributionFileError: there is none, or it is not a number.
         """
         file = _of_id(path, prompt_id) / "seed.txt"
         text = masks.read_line(file)

@@ -88,18 +88,18 @@ def _missing(path: Path) -> str:
 
 
 def _check_header(header: Any, check: Check) -> None:
-    check(isinstance(header, dict), "its header is no object")
+    check(isinstance(header, dict), "its header is not an object")
     prompt, seed, id = (header.get(name) for name in ("prompt", "seed", "id"))
-    check(is_text(prompt) and len(prompt) <= MAX_PROMPT, "its prompt is no text")
+    check(is_text(prompt) and len(prompt) <= MAX_PROMPT, "its prompt is not a text")
     check(seed is None or is_seed(seed), f"its seed is {shown(seed)}")
     right = is_text(id) and is_inner_path(id)
-    check(right, f"its id is {shown(id)!r}, which is no name of a folder within another")
+    check(right, f"its id is {shown(id)!r}, which is not the name of a folder within another")
     if header.get("tokens") is not None:
         check_prompt(header, check)
 
 
 def is_seed(value: Any) -> bool:
-    """Whether a generator takes it."""
+    """True for a seed that a generator accepts."""
     return type(value) is int and -(2**63) <= value < 2**64
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ParsedToken(Protocol):
-    """What is read of a spaCy token."""
+    """The attributes of a spaCy token that are read."""
 
     text: str
     idx: int
@@ -40,12 +40,12 @@ Parser = Callable[[str], Iterable[ParsedToken]]
 
 
 class WordHeatMap:
-    """Where a word is, in DAAM's own numbers.
+    """The heat map of a word in DAAM's numbers.
 
     Args:
         heatmap: ``(height, width)`` of the largest grid: the sum over the steps, the mean over
             layers and heads.
-        word, word_idx: what was asked.
+        word, word_idx: the word and its index.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class WordHeatMap:
         )
 
     def compute_ioa(self, other: WordHeatMap) -> float:
-        """How much of this map lies in the other: ``sum(ab) / sum(a)``."""
+        """The share of this map that lies in the other: ``sum(ab) / sum(a)``."""
         return compute_ioa(self.heatmap, other.heatmap)
 
 
@@ -212,7 +212,7 @@ class GlobalHeatMap:
         return nlp(self.prompt)
 
     def _of_token(self, token: ParsedToken) -> WordHeatMap | None:
-        """Of this occurrence alone; None where it has no column."""
+        """The map of this occurrence alone; None where it has no column."""
         span = (token.idx, token.idx + len(token.text))
         try:
             columns = list(self.tokens.find(span).columns)

@@ -78,7 +78,7 @@ def read_masks(folder: Path, ending: str) -> dict[str, torch.Tensor]:
     """All masks of a folder whose names end so, by lower-case word.
 
     Raises:
-        AttributionFileError: one is no mask, or together they have too many pixels.
+        AttributionFileError: one is not a mask, or together they have too many pixels.
     """
     found: dict[str, torch.Tensor] = {}
     left = MAX_MASK_PIXELS
@@ -136,10 +136,10 @@ def read_predictions(
 
 
 def read_annotations(folder: Path) -> dict[str, Any] | None:
-    """What JSON the folder's ``annotations.json`` holds; None where there is no such file.
+    """The contents of the folder's ``annotations.json``; None where there is no such file.
 
     Raises:
-        AttributionFileError: it is no JSON object.
+        AttributionFileError: the file is not a JSON object.
     """
     path = folder / ANNOTATIONS
     if not path.exists():

@@ -74,7 +74,9 @@ class RawHeatMapCollection:
         if attribution is None:
             return
         if attribution.kept is None:
-            raise NoAttributionError("This attribution did not keep its layers and heads apart.")
+            raise NoAttributionError(
+                "This attribution did not keep its layers and heads separately."
+            )
         details = {detail.sites[0]: detail for detail in attribution.kept.details}
         # The largest grid of the run, as 64 of 512 pixels; whatever the model's own size is.
         self.size = max((detail.size for detail in details.values()), key=_area)

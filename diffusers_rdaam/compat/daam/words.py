@@ -1,4 +1,4 @@
-"""Which rows of DAAM's maps belong to a word."""
+"""The rows of DAAM's maps that belong to a word."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def columns_of(prompt: Prompt, word: str, word_idx: int | None, offset_idx: int)
 
 
 def rows_of(prompt: Prompt) -> int:
-    """How many rows DAAM keeps: the start token, the prompt's, and the token behind them."""
+    """The number of rows that DAAM keeps: the start token, the prompt's, and the one after."""
     texts = [token.column for token in prompt.tokens if token.kind == "text"]
     return min(max(texts, default=0) + 2, len(prompt.tokens))
 
 
 def check_columns(columns: list[int], rows: int, word: str) -> None:
-    """See that all columns are rows of a map.
+    """Refuse columns that are not rows of a map.
 
     Raises:
         WordError: one is not, because of ``word_idx`` or ``offset_idx``.

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
+from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
-from diffusers_rdaam.shapes import CellMap, SelfSums
+from diffusers_rdaam.shapes import CellMap, SelfSums, Size
 
 Points = Sequence[tuple[float, float]]
 
@@ -120,7 +120,7 @@ def diffuse_cell(maps: SelfSums, cell: int, *, iterations: int, threshold: float
 
 @in_full_precision
 def diffuse_all(maps: SelfSums, *, iterations: int, threshold: float) -> SelfSums:
-    """The same of every cell at once, with rows that sum to 1 in between. Takes two maps more.
+    """The diffusion of every cell at once, with rows that sum to 1 in between; two maps more.
 
     Raises:
         InputError: the cut left nothing of a row.

@@ -30,7 +30,7 @@ METHODS = ("thresholding",)
 
 
 class PixelHeatMap:
-    """How much every place looks at some cells, in DAAM-I2I's own numbers.
+    """The attention of every place to some cells, in DAAM-I2I's numbers.
 
     Args:
         heatmap: ``(height, width)`` of the grid.
@@ -88,12 +88,12 @@ class PixelHeatMap:
         self._drawn.plot_overlay(image, out_file, color_normalize, ax, **expand_kwargs)
 
     def compute_ioa(self, other: PixelHeatMap | WordHeatMap) -> float:
-        """How much of this map lies in the other: ``sum(ab) / sum(a)``."""
+        """The share of this map that lies in the other: ``sum(ab) / sum(a)``."""
         return self._drawn.compute_ioa(WordHeatMap(other.heatmap))
 
 
 class GlobalHeatMap:
-    """The map of every cell of a grid: how much each place looks at that cell.
+    """The map of every cell of a grid: how much each place attends to that cell.
 
     Args:
         heat_maps: ``(cells, height, width)``, cells row by row: the sum over the steps, the mean
@@ -139,14 +139,14 @@ class GlobalHeatMap:
 
         Raises:
             RegionError: no cell is inside.
-            InputError: it is no outline, or the guide does not fit.
+            InputError: ``points`` are not an outline, or the guide does not fit.
         """
         return self._mean(self._inside(pts, image_h, image_w), self._guide(guide_heatmap))
 
     def compute_segmentation_heat_map(
         self, segments: Sequence[Any], image_h: int, image_w: int, guide_heatmap: Any = None
     ) -> PixelHeatMap:
-        """The same of several outlines; a cell counts once for each that it is in."""
+        """The map of several outlines; a cell counts once for each that contains it."""
         cells = [cell for pts in segments for cell in self._inside(pts, image_h, image_w)]
         return self._mean(cells, self._guide(guide_heatmap))
 
@@ -195,7 +195,7 @@ class GlobalHeatMap:
     def compute_diffused_heat_map(
         self, method: str = "thresholding", n_iter: int = 20, thresh: float = 0.02
     ) -> GlobalHeatMap:
-        """The same of every cell at once, with maps that sum to 1 in between.
+        """The diffused map of every cell at once, with maps that sum to 1 in between.
 
         Raises:
             InputError: the cut leaves nothing of a map; take a lower ``thresh``.
@@ -259,7 +259,7 @@ class GlobalHeatMap:
 
 def _check_method(method: str) -> None:
     if method not in METHODS:
-        raise InputError(f"{method!r} is no method of diffusion. There is 'thresholding'.")
+        raise InputError(f"{method!r} is not a method of diffusion. There is 'thresholding'.")
 
 
 def _show(heat_map: PixelHeatMap) -> None:

@@ -1,4 +1,4 @@
-"""What diffusers-interpret's explainers are given and give back."""
+"""Arguments and results of diffusers-interpret's explainers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLOTS = ("bar", "barh", "pie")
 
 
 class AttributionAlgorithm(str, Enum):
-    """How gradients become scores."""
+    """The ways in which gradients become scores."""
 
     GRAD_X_INPUT = "grad_x_input"
     MAX_GRAD = "max_grad"
@@ -66,7 +66,9 @@ class TokenAttributions(list[tuple[str, float]]):
             PlotExtraError: matplotlib is not installed.
         """
         if plot_type not in PLOTS:
-            raise InputError(f"{plot_type!r} is no plot of tokens. There are {', '.join(PLOTS)}.")
+            raise InputError(
+                f"{plot_type!r} is not a plot of tokens. There are {', '.join(PLOTS)}."
+            )
         pairs: Iterable[tuple[str, float]] = self.normalized if normalize else self
         names, scores = zip(*pairs, strict=True)
         plt = pyplot()
@@ -95,7 +97,7 @@ class TokenAttributions(list[tuple[str, float]]):
 
 @dataclass
 class PipelineExplainerOutput:
-    """What an explainer gives back.
+    """The result of an explainer.
 
     Args:
         image: that was made.
@@ -123,7 +125,7 @@ class PipelineExplainerOutput:
 
 @dataclass
 class PipelineExplainerForBoundingBoxOutput(PipelineExplainerOutput):
-    """The same of a part of the image.
+    """The result of an explainer for a part of the image.
 
     Args:
         explanation_2d_bounding_box: upper left and lower right corner, ``(x, y)`` each; it is drawn
@@ -135,7 +137,7 @@ class PipelineExplainerForBoundingBoxOutput(PipelineExplainerOutput):
 
 @dataclass
 class PipelineImg2ImgExplainerOutput(PipelineExplainerOutput):
-    """The same with an input image.
+    """The result of an explainer with an input image.
 
     Args:
         pixel_attributions: the score of each of its pixels; None where not all steps count.
@@ -156,7 +158,7 @@ class PipelineImg2ImgExplainerOutput(PipelineExplainerOutput):
 
 @dataclass
 class PipelineImg2ImgExplainerForBoundingBoxOutputOutput(PipelineImg2ImgExplainerOutput):
-    """The same of a part of the image; ``explanation_2d_bounding_box`` as above."""
+    """The result for a part of the image; ``explanation_2d_bounding_box`` as above."""
 
     explanation_2d_bounding_box: tuple[tuple[int, int], tuple[int, int]] | None = None
 

@@ -209,13 +209,13 @@ class StableDiffusionPipelineExplainer:
 
 
 class StableDiffusionImg2ImgPipelineExplainer(StableDiffusionPipelineExplainer):
-    """The same from an image: ``explainer(prompt=…, init_image=…, strength=…)``."""
+    """The explainer from an image: ``explainer(prompt=…, init_image=…, strength=…)``."""
 
     takes_image = True
 
 
 class StableDiffusionInpaintPipelineExplainer(StableDiffusionImg2ImgPipelineExplainer):
-    """The same where a mask is white: ``explainer(prompt=…, init_image=…, mask_image=…)``."""
+    """The inpainting explainer: ``explainer(prompt=…, init_image=…, mask_image=…)``."""
 
     takes_mask = True
 

@@ -12,7 +12,7 @@ from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
 
 
 class SaliencyMap:
-    """Which pixels of the input image count.
+    """The pixels of the input image that count.
 
     Args:
         pixels: their scores, with the image and, of inpainting, the mask.
@@ -66,7 +66,7 @@ class SaliencyMap:
         plt.show()
 
     def _with_mask(self, picture: np.ndarray) -> np.ndarray:
-        """What is painted anew in grey."""
+        """The image with the part that is painted anew in grey."""
         if self.pixels.mask is None:
             return picture
         painted = self.pixels.mask.weights.numpy()[..., None]
@@ -88,7 +88,7 @@ class PixelAttributions(np.ndarray):
 
     @property
     def normalized(self) -> np.ndarray:
-        """In percent of their sum."""
+        """The scores in percent of their sum."""
         values = np.asarray(self)
         total = float(values.sum(dtype=np.float64))
         return 100 * values / total if total else np.zeros_like(values)

@@ -142,7 +142,7 @@ def recipe_of(stages: dict[str, Any]) -> MapRecipe:
     unknown = sorted(set(stages) - set(names))
     if unknown:
         raise InputError(
-            f"{', '.join(unknown)} is no stage of these maps. There are {', '.join(names)}."
+            f"{', '.join(unknown)} is not a stage of these maps. There are {', '.join(names)}."
         )
     given = {ours: _named(stages[theirs]) for theirs, ours in names.items() if ours is not None}
     blocks = _named(stages["blocks_activation"])

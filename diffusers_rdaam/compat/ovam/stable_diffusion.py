@@ -86,7 +86,7 @@ class StableDiffusionHooker(Hooked):
         block_kwargs: Mapping[str, Any] | None = None,
         module_kwargs: Mapping[str, Any] | None = None,
     ) -> StableDiffusionDAAM:
-        """What makes maps of any text over the images of the last run.
+        """The callable that makes maps of any text over the images of the last run.
 
         Activations are ``"linear"`` or None, ``"token_softmax"``, ``"sigmoid"``, ``"relu"``,
         ``"tanh"``, ``"sigmoid+relu"``, ``"clamp"`` or a function that keeps the shape;
@@ -147,7 +147,7 @@ class StableDiffusionHooker(Hooked):
         raise InputError(_NO_SELF_ATTENTION)
 
     def _of(self, attribution: Attribution) -> list[Attribution]:
-        """Its halves that were asked for."""
+        """The chosen halves of the rows."""
         if attribution.negative_attribution is None:
             return [attribution]
         halves = (attribution.negative, attribution)
@@ -187,7 +187,7 @@ def _check_carried_over(locator: Mapping[str, bool], extract: bool, features: An
 
 
 def _rows(given: Mapping[str, bool]) -> tuple[bool, bool]:
-    """Whether the unconditional, and whether the conditional rows count."""
+    """True or False for the unconditional and for the conditional rows: do they count."""
     names = ("store_unconditional_hidden_states", "store_conditional_hidden_states")
     if set(given) - set(names):
         raise InputError(f"block_hooker_kwargs= has {' and '.join(names)}; got {dict(given)!r}.")

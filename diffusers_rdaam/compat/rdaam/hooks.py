@@ -24,7 +24,7 @@ class ConditionalMaps(dict[str, list[torch.Tensor]]):
 
 
 class HookHandle:
-    """What :func:`remove_hooks` takes away again."""
+    """The handle by which :func:`remove_hooks` takes a hook away."""
 
     def __init__(self, undo: ExitStack) -> None:
         # The standard library's: no line of ours comes before what it undoes. A second time does

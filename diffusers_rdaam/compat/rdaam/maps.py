@@ -1,4 +1,4 @@
-"""From attention maps to one map of all tokens, and from that to the tokens of a box."""
+"""Attention maps become one map of all tokens, and that the tokens of a box."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def process_attention_maps(
         ``(height, width, tokens)``, or ``(height, width)`` with ``token_indices``.
 
     Raises:
-        InputError: there are no maps, or their places are no grid of the image.
+        InputError: there are no maps, or their places are not a grid of the image.
     """
     width, height = image_size
     halved = not isinstance(attention_maps, ConditionalMaps)
@@ -69,7 +69,7 @@ def _grid(places: int, height: int, width: int, name: str) -> tuple[int, int]:
     # Sides are rounded up to whole cells, which changes the ratio by a cell at most.
     if abs(best[0] - best[1] * ratio) > 1 + ratio:
         raise InputError(
-            f"The {places} places of {name} are no grid of an image of {width}x{height} pixels."
+            f"The {places} places of {name} are not a grid of an image of {width}x{height} pixels."
         )
     return best
 

@@ -111,7 +111,7 @@ def equalise_latents(model: AutoencoderKL, moments: Tensor) -> Tensor:
 
     ``moments`` is ``(images, 8, height, width)``. Whitening the signal instead would blow the
     nearly collapsed channels up until the denoiser fits noise. The common factor makes the mean
-    variance one, and the scale is folded into the 1x1 convolutions beside the latent, so that
+    variance one, and the scale is folded into the 1x1 convolutions next to the latent, so that
     ``scaling_factor`` stays 1.
     """
     mean, logvar = moments.chunk(2, dim=1)

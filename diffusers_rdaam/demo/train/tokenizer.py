@@ -69,7 +69,7 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def write_legacy_files(folder: Path) -> None:
-    """Add ``vocab.json`` and ``merges.txt`` beside ``tokenizer.json``, for transformers 4."""
+    """Add ``vocab.json`` and ``merges.txt`` next to ``tokenizer.json``, for transformers 4."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     vocabulary = json.dumps(tokenizer["vocab"], ensure_ascii=False)
     (folder / "vocab.json").write_text(vocabulary, encoding="utf-8")
