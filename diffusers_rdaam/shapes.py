@@ -9,6 +9,8 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Float16, Float32, Int64, Shaped
 from torch import Tensor
 
+Size = tuple[int, int]  # height and width, of a grid in cells or of an image in pixels
+
 Query = Float[Tensor, "rows heads pixels dim"]
 # As many heads as the queries, or fewer that divide their number: each is then of several queries.
 Key = Float[Tensor, "rows key_heads tokens dim"]

@@ -1,1 +1,1 @@
-"""What a recorded run tells: prompts, heat maps, words of regions, files. No model is needed."""
+"""Results of a recorded run: prompts, heat maps, words of regions, files. No model is needed."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from PIL import Image
 
+from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution import display
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
 from diffusers_rdaam.attribution.heat_map import HeatMap
@@ -33,7 +34,8 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
 from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
 from diffusers_rdaam.attribution.self_grid import kept_self_grids
 from diffusers_rdaam.attribution.steps import Steps
-from diffusers_rdaam.drawing.pictures import ImageLike, as_picture
+from diffusers_rdaam.drawing.overlay import OPACITY, check_opacity
+from diffusers_rdaam.drawing.pictures import ImageLike, as_picture, base_image
 from diffusers_rdaam.errors import (
     InputError,
     NoAttributionError,
@@ -41,7 +43,6 @@ from diffusers_rdaam.errors import (
     RepeatedWordWarning,
     WordError,
 )
-from diffusers_rdaam.geometry.checks import real_number
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, RegionLike, as_region
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Attribution(Record):
         """The denoiser's calls one by one: ``steps[3]``, ``steps[10:20]``, ``steps.timesteps``.
 
         Raises:
-            NoAttributionError: the run did not keep them apart.
+            NoAttributionError: the run did not keep them separately.
         """
         return Steps(self)
 
@@ -82,10 +83,10 @@ class Attribution(Record):
 
     @property
     def heads(self) -> dict[str, int]:
-        """How many heads each site has.
+        """The number of heads of each site, by its name.
 
         Raises:
-            NoAttributionError: the run did not keep them apart.
+            NoAttributionError: the run did not keep them separately.
         """
         kept = kept_by(self, "heads")
         details = () if kept is None else kept.details
@@ -113,14 +114,14 @@ class Attribution(Record):
 
         Raises:
             InputError: there is no such layer, head, grid or step.
-            NoAttributionError: the run did not keep apart what was asked for.
+            NoAttributionError: the run did not keep these separately.
         """
         return select(self, layers=layers, heads=heads, resolutions=resolutions, steps=steps)
 
     def word(
         self, query: WordQuery, *, occurrence: int | None = None, encoder: int | None = None
     ) -> HeatMap:
-        """Where a word or phrase is: its heat map at the image's size.
+        """The heat map of a word or phrase, at the image's size.
 
         Args:
             query: a word (``"cat"``), a phrase (``"blue eyes"``), the index of a word, or a
@@ -185,7 +186,7 @@ class Attribution(Record):
         return (self[word.index] for word in self.words if word.columns)
 
     def __len__(self) -> int:
-        """How many words have a heat map."""
+        """The number of words that have a heat map."""
         return sum(bool(word.columns) for word in self.words)
 
     def __bool__(self) -> bool:
@@ -203,7 +204,7 @@ class Attribution(Record):
         return True
 
     def region(self, region: RegionLike, *, ranking: Ranking = DEFAULT_RANKING) -> RegionWords:
-        """Which words made a region.
+        """The words that made a region, ranked.
 
         Args:
             region: a box ``(left, top, right, bottom)`` in pixels, half-open; a polygon as a list
@@ -225,10 +226,10 @@ class Attribution(Record):
     def regions(
         self, regions: Iterable[RegionLike], *, ranking: Ranking = DEFAULT_RANKING
     ) -> list[RegionWords]:
-        """:meth:`region` of each.
+        """The answer of :meth:`region` to each of several regions.
 
         Raises:
-            RegionError: one of them is no region, or they are not several.
+            RegionError: one of them is not a region, or there is only one.
         """
         if isinstance(regions, (Box, Polygon, Mask, Image.Image, str)) or not isinstance(
             regions, Iterable
@@ -246,7 +247,7 @@ class Attribution(Record):
         return [self.region(region, ranking=ranking) for region in regions]
 
     def inside(self, region: RegionLike) -> WordsInside:
-        """How much of each word lies in a region: ``word(w).inside(region)``, highest first.
+        """The share of each word that lies in a region, ``word(w).inside(region)``, highest first.
 
         Raises:
             RegionError: as :meth:`region`.
@@ -257,7 +258,7 @@ class Attribution(Record):
 
     @cached_property
     def self_attention(self) -> SelfAttention:
-        """Which regions attend to which: ``self_attention.box(…)``, ``.diffused()``.
+        """The image's attention to itself: ``self_attention.box(…)``, ``.diffused()``.
 
         Raises:
             NoAttributionError: the run did not keep it.
@@ -301,7 +302,7 @@ class Attribution(Record):
 
     @property
     def inpaint_mask(self) -> Mask:
-        """What was painted anew, as a region; ``~attribution.inpaint_mask`` is what was not.
+        """The part that inpainting made anew, as a region; ``~inpaint_mask`` is the rest.
 
         Raises:
             RegionError: the run had no mask.
@@ -320,8 +321,8 @@ class Attribution(Record):
         mask; regions are then in pixels of that image.
 
         Raises:
-            InputError: it is no image, its sides are in another ratio, or there is a mask of
-                another size.
+            InputError: ``image`` is not an image, its sides are in another ratio, or there is a
+                mask of another size.
         """
         return self._over_image(as_picture(image))
 
@@ -350,7 +351,7 @@ class Attribution(Record):
         )
 
     def with_queries(self, queries: Queries) -> Attribution:
-        """The same with the run's queries, which files of attributions do not hold.
+        """The same attribution with the run's queries, which its files do not hold.
 
         Raises:
             InputError: they are of other sites or grids, so not of this run.
@@ -370,9 +371,9 @@ class Attribution(Record):
     def save(self, path: str | Path, *, kept: bool = True) -> Path:
         """Write a safetensors file that :meth:`load` reads without any model; returns its path.
 
-        What was kept apart makes files large; ``kept=False`` leaves it out. Queries have a file of
-        their own: ``attribution.queries.save(path)``. The image is written in RGB. A link at
-        ``path`` is replaced and not followed.
+        Maps of single steps, layers and heads make files large; ``kept=False`` leaves them out.
+        Queries have a file of their own: ``attribution.queries.save(path)``. The image is written
+        in RGB. A link at ``path`` is replaced and not followed.
 
         Raises:
             InputError: the file cannot be written, its name ends as files of another format do, or
@@ -424,9 +425,52 @@ class Attribution(Record):
             "special": special,
         }
 
-    def plot(self) -> Figure:
-        """A matplotlib figure: the image and every word's heat map (needs the extra ``plot``)."""
-        return display.attribution_figure(self)
+    def overlay(
+        self,
+        words: Iterable[WordQuery] | None = None,
+        *,
+        image: ImageLike = None,
+        opacity: float = OPACITY,
+        alpha: float | None = None,
+        cmap: str | None = None,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        columns: int | None = None,
+    ) -> Image.Image:
+        """Several words' heat maps over the image, side by side, with one scale for all of them.
+
+        Args:
+            words: words, phrases, indices or spans; all words of the prompt if not given.
+            image, opacity, alpha, cmap: as in :meth:`HeatMap.overlay`.
+            vmin, vmax: the probabilities of the first and the last colour; the lowest and the
+                highest of all these maps if not given.
+            columns: pictures in a row, at most 5 unless given.
+
+        Raises:
+            InputError: there is no image or no word, the opacity is not in [0, 1], vmin is not
+                below vmax, or there is no such colour map.
+            WordError: the prompt does not have one of the words.
+        """
+        return display.overlay_strip(
+            self,
+            words,
+            image=base_image(image, self.image, "heat maps"),
+            opacity=check_opacity(opacity if alpha is None else alpha),
+            cmap=cmap,
+            limits=(vmin, vmax),
+            columns=columns,
+        )
+
+    def plot(
+        self, words: Iterable[WordQuery] | None = None, *, shared_scale: bool = False
+    ) -> Figure:
+        """A matplotlib figure: the image and the words' heat maps (needs the extra ``plot``).
+
+        Args:
+            words: as in :meth:`overlay`.
+            shared_scale: one scale for all maps; each has its own scale if not.
+        """
+        return display.attribution_figure(self, words, shared_scale=shared_scale)
 
     def __repr__(self) -> str:
         return display.attribution_text(self)

@@ -1,4 +1,4 @@
-"""What a user chooses of a record: step and head numbers, layer names, grids and their weights."""
+"""A user's choice within a record: step and head numbers, layer names, grids and weights."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, SupportsIndex, TypeAlias
 
 from diffusers_rdaam.attribution.grid import is_weight
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.shapes import Size
 
 Numbers: TypeAlias = SupportsIndex | slice | Iterable[SupportsIndex]
 Names: TypeAlias = str | Iterable[str]
-Size: TypeAlias = tuple[int, int]
 Sizes: TypeAlias = SupportsIndex | Iterable[SupportsIndex | Size] | Mapping[Any, float]
 
 
 def listed(value: Any) -> Any:
-    """The same choice, to be read as often as one likes."""
+    """The same choice; an iterator becomes a list, so that it can be read repeatedly."""
     return list(value) if isinstance(value, Iterator) else value
 
 
@@ -50,7 +50,7 @@ def _slice_numbers(value: slice, count: int, what: str) -> range:
     try:
         return range(*value.indices(count))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{value!r} is no slice of the {count} {what}: {error}.") from None
+        raise InputError(f"{value!r} is not a slice of the {count} {what}: {error}.") from None
 
 
 def _number(value: Any, count: int, what: str) -> int:
@@ -93,7 +93,9 @@ def chosen_sites(layers: Names, sites: Collection[str]) -> set[str]:
     found: set[str] = set()
     for name in names:
         if not isinstance(name, str):
-            raise InputError(f"{name!r} is no layer. Give the name of one, a prefix or a pattern.")
+            raise InputError(
+                f"{name!r} is not a layer. Give the name of one, a prefix or a pattern."
+            )
         same = {site for site in sites if _means(name, site)}
         if not same:
             raise InputError(_no_layer(name, sites))
@@ -131,7 +133,7 @@ def chosen_grids(value: Sizes, grids: Mapping[Size, float]) -> dict[Size, float]
         grids: sizes and their weights as they are; kept where no mapping is given.
 
     Raises:
-        InputError: there is no such grid, or a weight is no number from 0, or all are 0.
+        InputError: there is no such grid, a weight is not a number from 0, or all weights are 0.
     """
     weights = dict(value) if isinstance(value, Mapping) else None
     given = weights if weights is not None else _several(value)
@@ -162,7 +164,8 @@ def _size(one: Any, value: Any, grids: Mapping[Size, float]) -> Size:
         size = (index(one[0]), index(one[1]))
     else:
         raise InputError(
-            f"{one!r} is no grid. Give (height, width), or n for a square one. {_grids_text(grids)}"
+            f"{one!r} is not a grid. Give (height, width), or n for a square one. "
+            f"{_grids_text(grids)}"
         )
     if size not in grids:
         pair = isinstance(value, tuple) and size == value

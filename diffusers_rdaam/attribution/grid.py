@@ -46,5 +46,5 @@ class Grid:
 
 
 def is_weight(value: int | float) -> bool:
-    """Whether a grid may weigh so much; beyond, sums would no longer be finite or exact."""
+    """True for a weight that a grid may have; beyond it sums are no longer finite or exact."""
     return 1e-9 <= value <= 1e9

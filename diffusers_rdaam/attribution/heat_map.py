@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from diffusers_rdaam.argument_checks import check_threshold, real_number
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import sum_columns
@@ -23,10 +24,10 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
 )
 from diffusers_rdaam.attribution.self_grid import finest, kept_self_grids
 from diffusers_rdaam.attribution.timeline import Timeline, timeline_of
+from diffusers_rdaam.drawing.overlay import OPACITY, check_opacity, colourise, overlay
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.files.pictures import write_png
 from diffusers_rdaam.files.writing import replacing
-from diffusers_rdaam.geometry.checks import real_number
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
 from diffusers_rdaam.geometry.run_lengths import RunLengths, run_lengths
 from diffusers_rdaam.shapes import BinaryMask, Column
@@ -56,6 +57,7 @@ class HeatMap:
             it out.
         encoders: for each span the text encoder whose text it is a span of, 1 or 2; empty where
             the prompt has one text.
+        quantity: what the values are, for scales.
     """
 
     values: Column = field(repr=False)
@@ -65,6 +67,7 @@ class HeatMap:
     image: Image.Image | None = field(default=None, repr=False)
     attribution: Record | None = field(default=None, repr=False)
     encoders: tuple[int, ...] = field(default=(), repr=False)
+    quantity: str = field(default="attention probability", repr=False)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.numel() == 0:
@@ -89,7 +92,7 @@ class HeatMap:
         return heat_map
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickle or a copy has: the map's values and names, never the whole attribution."""
+        """The contents of a pickle or a copy: values and names, never the whole attribution."""
         state = {**self.__dict__, "attribution": None}
         state.pop("_read", None)
         return state
@@ -118,12 +121,7 @@ class HeatMap:
         Raises:
             InputError: the threshold is not in [0, 1).
         """
-        number = real_number(threshold)
-        if number is None or not 0.0 <= number < 1.0:
-            raise InputError(
-                f"A threshold lies in [0, 1), on the map stretched to 0 to 1; got {threshold!r}."
-            )
-        return self.normalized > number
+        return self.normalized > check_threshold(threshold, "the map stretched to 0 to 1")
 
     def box(self, threshold: float = DEFAULT_THRESHOLD) -> Box:
         """The smallest box around :meth:`mask`.
@@ -143,7 +141,7 @@ class HeatMap:
         """The area-weighted mean of the values over a region: the word's score there.
 
         Raises:
-            RegionError: ``region`` is no region of this image.
+            RegionError: ``region`` is not a region of this image.
         """
         checked = as_region(region, image_size=self.size)
         if self.attribution is not None and self._is_as_read:
@@ -153,13 +151,13 @@ class HeatMap:
         return float((self.values.double() * coverage).sum() / coverage.double().sum())
 
     def inside(self, region: RegionLike) -> float:
-        """How much of the whole map lies in a region: ``sum(m * c) / sum(m)`` over all pixels.
+        """The share of the map that lies in a region: ``sum(m * c) / sum(m)`` over all pixels.
 
         ``m`` are the values and ``c`` which share of each pixel the region covers. A map that is
         the same everywhere gives the region's share of the area.
 
         Raises:
-            RegionError: ``region`` is no region of this image.
+            RegionError: ``region`` is not a region of this image.
         """
         checked = as_region(region, image_size=self.size)
         coverage = checked.coverage(self.size)
@@ -206,7 +204,7 @@ class HeatMap:
         """The same word at each step of the run: a film strip, an animation, scores over steps.
 
         Raises:
-            NoAttributionError: the run did not keep its steps apart.
+            NoAttributionError: the run did not keep its steps separately.
             InputError: the map was made by hand and is of no attribution.
         """
         record = self._record("it has no steps", "over_time")
@@ -271,21 +269,23 @@ class HeatMap:
         self,
         image: ImageLike = None,
         *,
-        opacity: float = 0.65,
+        opacity: float = OPACITY,
         alpha: float | None = None,
         cmap: str | None = None,
         vmin: float | None = None,
         vmax: float | None = None,
     ) -> Image.Image:
-        """The map in colours over the image (over the attribution's own if none is given).
+        """The map in colours over the image, which keeps its colours where the map is weak.
 
-        ``vmin=0, vmax=max(float(h.values.max()) for h in maps)`` gives several maps one scale.
+        The opacity rises with the value: the lowest leaves the image as it is.
+        :meth:`Attribution.overlay` draws several words with one scale.
 
         Args:
-            image: a PIL image, an array, or the path of a file.
-            opacity: of the colours, 0 to 1.
+            image: a PIL image, an array, or the path of a file; the attribution's image if not
+                given.
+            opacity: of the highest value, 0 to 1.
             alpha: matplotlib's name for the opacity.
-            cmap: the name of a colour map of matplotlib; the package's own if not given.
+            cmap: the name of a colour map of matplotlib; the package's if not given.
             vmin, vmax: the probabilities of the first and the last colour; the lowest and the
                 highest of this map if not given.
 
@@ -294,16 +294,10 @@ class HeatMap:
                 there is no such colour map.
             PlotExtraError: a colour map was named, and matplotlib is not installed.
         """
-        opacity = opacity if alpha is None else alpha
-        from diffusers_rdaam.drawing.overlay import overlay
-        from diffusers_rdaam.drawing.pictures import as_picture
+        from diffusers_rdaam.drawing.pictures import base_image
 
-        number = real_number(opacity)
-        if number is None or not 0.0 <= number <= 1.0:
-            raise InputError(f"An opacity lies in [0, 1]; got {opacity!r}.")
-        base = self.image if image is None else as_picture(image)
-        if base is None:
-            raise InputError("There is no image to lay the heat map over. Pass image=…")
+        number = check_opacity(opacity if alpha is None else alpha)
+        base = base_image(image, self.image, "heat map")
         heat = self if base.size == self.size[::-1] else self.resize((base.height, base.width))
         return overlay(base, heat._stretched(vmin, vmax), opacity=number, cmap=cmap)
 
@@ -311,13 +305,7 @@ class HeatMap:
         """The values stretched so that ``vmin`` is 0 and ``vmax`` is 1."""
         if vmin is None and vmax is None:
             return self.normalized
-        low = float(self.values.min()) if vmin is None else real_number(vmin)
-        high = float(self.values.max()) if vmax is None else real_number(vmax)
-        if low is None or high is None or not low < high:
-            raise InputError(
-                f"vmin lies below vmax, both probabilities; got vmin={vmin!r}, vmax={vmax!r}, and "
-                f"the map has {float(self.values.min()):.3g} to {float(self.values.max()):.3g}."
-            )
+        low, high = check_limits(vmin, vmax, [self.values])
         return ((self.values - low) / (high - low)).clamp(0.0, 1.0)
 
     def plot(self, ax: Axes | None = None) -> Figure:
@@ -328,18 +316,17 @@ class HeatMap:
         """
         from diffusers_rdaam.drawing.figure import heat_map_figure
 
-        return heat_map_figure(self.values, self.image, self.text, ax)
+        return heat_map_figure(self.values, self.image, self.text, ax, label=self.quantity)
 
     def _picture(self) -> Image.Image:
-        from diffusers_rdaam.drawing.overlay import colourise
-
         return self.overlay() if self.image is not None else colourise(self.normalized)
 
     def _repr_html_(self) -> str:
-        from diffusers_rdaam.drawing.html import picture
+        from diffusers_rdaam.drawing.html import heat_scale, picture
 
         low, high = float(self.values.min()), float(self.values.max())
-        return picture(self._picture(), f"{self.text} ({low:.3g} to {high:.3g})")
+        legend = heat_scale(low, high, self.quantity, image=self.image is not None)
+        return f"<div>{picture(self._picture(), self.text)}{legend}</div>"
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -347,8 +334,29 @@ class HeatMap:
         return f"HeatMap({self.text!r}, {width}x{height} pixels, {low:.3g} to {high:.3g})"
 
 
+def check_limits(vmin: float | None, vmax: float | None, maps: list[Column]) -> tuple[float, float]:
+    """The values of the first and the last colour: those given, else the extremes of the maps.
+
+    Raises:
+        InputError: one is not a number, or vmin is not below vmax.
+    """
+    lowest = min(float(values.min()) for values in maps)
+    highest = max(float(values.max()) for values in maps)
+    if vmin is None and vmax is None:
+        return lowest, highest
+    low = lowest if vmin is None else real_number(vmin)
+    high = highest if vmax is None else real_number(vmax)
+    if low is None or high is None or not low < high:
+        what = "the map has" if len(maps) == 1 else "the maps have"
+        raise InputError(
+            f"vmin lies below vmax, both probabilities; got vmin={vmin!r}, vmax={vmax!r}, and "
+            f"{what} {lowest:.3g} to {highest:.3g}."
+        )
+    return low, high
+
+
 def _version(values: Column) -> int:
-    """How often the values were changed in place; tensors of inference mode do not count it."""
+    """The number of changes in place of the values; tensors of inference mode do not count."""
     return -1 if values.is_inference() else values._version
 
 

@@ -1,4 +1,4 @@
-"""MapStack: the maps of one grid apart by step, layer or head, where a run kept them so."""
+"""MapStack and KeptMaps: the maps of single steps, layers or heads, where a run kept them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class MapStack:
 
 @dataclass(frozen=True, eq=False)
 class KeptMaps:
-    """What a run kept apart.
+    """The maps that a run kept separately by step, layer or head.
 
     Args:
         axes: of ``"steps"``, ``"layers"``, ``"heads"``.
@@ -116,7 +116,7 @@ class KeptMaps:
 
     @property
     def steps(self) -> int:
-        """How many; 1 where they were not kept."""
+        """The number of steps; 1 where steps were not kept."""
         return len(self.details[0].additions)
 
     @property

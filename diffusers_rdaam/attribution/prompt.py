@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,7 @@ class Token:
             raise InputError(f"A token has a span exactly if it is text: {self!r}.")
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Whether it stands for any of the characters ``start`` to ``end`` (half-open)."""
+        """True if the token stands for any of the characters ``start`` to ``end`` (half-open)."""
         return (
             self.start is not None
             and self.end is not None
@@ -87,7 +88,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Match:
-    """What a query found: the spans in the prompt and the columns of all of them.
+    """The result of a query: spans in the prompt and the columns of all of them.
 
     Args:
         text: what was found, as the prompt writes it.
@@ -109,7 +110,8 @@ class Prompt:
 
     Stable Diffusion XL has two text encoders and puts their channels side by side, so a column
     stands for a token of ``prompt`` and, where it is another text, for one of ``prompt_2`` at the
-    same time. Its words are those of both texts; attention cannot tell the two apart in one column.
+    same time. Its words are those of both texts; attention does not distinguish the two in one
+    column.
 
     Args:
         text: the text that was tokenized, or None for embeddings without a text.
@@ -145,8 +147,15 @@ class Prompt:
             )
 
     def __repr__(self) -> str:
-        second = "" if self.second is None else f", second={self.second!r}"
-        return f"Prompt(text={self.text!r}, tokens={self.tokens!r}{second})"
+        return f"Prompt({self.shortened}, {len(self.words)} words, {len(self.tokens)} tokens)"
+
+    @property
+    def shortened(self) -> str:
+        """The prompt's text, or its two, in quotes and cut where it is long; for one line."""
+        return " and ".join(
+            "no text" if one.text is None else repr(textwrap.shorten(one.text, 80, placeholder="…"))
+            for one in self.texts
+        )
 
     @classmethod
     def without_text(cls, columns: int) -> Prompt:
@@ -296,7 +305,7 @@ class Prompt:
     def _find_text(
         self, query: str, occurrence: int | None, encoder: int | None
     ) -> list[tuple[int, Span]]:
-        """Where the word or phrase stands: the number of the text, and the span in it."""
+        """The places of a word or phrase: the number of the text, and the span in it."""
         places: list[tuple[int, Span]] = []
         refused: list[str] = []
         for number, text in enumerate(self.texts, 1):
@@ -312,11 +321,10 @@ class Prompt:
         if isinstance(occurrence, bool) or not isinstance(occurrence, int):
             raise WordError(f"occurrence must be a whole number from 0, not {occurrence!r}.")
         if not 0 <= occurrence < len(places):
-            times = "once" if len(places) == 1 else f"{len(places)} times"
             shown = self._shown if encoder is None else self.texts[encoder - 1]._shown
             raise WordError(
-                f"{query!r} stands {times} in the prompt {shown}, so occurrence must lie "
-                f"in 0 to {len(places) - 1}; got {occurrence}."
+                f"{query!r} occurs {times(len(places))} in the prompt {shown}, so occurrence must "
+                f"lie in 0 to {len(places) - 1}; got {occurrence}."
             )
         return [places[occurrence]]
 
@@ -334,7 +342,7 @@ class Prompt:
     def _find_span(
         self, query: int | tuple[int, int] | Word, encoder: int | None
     ) -> list[tuple[int, Span]]:
-        """The same for what is no text: one place, or a word that both texts have there."""
+        """The places of a query that is not a text: one, or two of a word that both texts have."""
         if isinstance(query, Word):
             places = [
                 (number, (query.start, query.end))
@@ -368,7 +376,7 @@ class Prompt:
             valid = 0 <= start < end <= length
         except (TypeError, ValueError):
             raise WordError(
-                f"{query!r} is no word. Give a word or phrase, the index of a word, or a "
+                f"{query!r} is not a word. Give a word or phrase, the index of a word, or a "
                 "(start, end) span of characters."
             ) from None
         if not valid:
@@ -459,3 +467,8 @@ def _columns_by_span(tokens: Iterable[Token], spans: list[Span]) -> list[list[in
             for place in range(first, last):
                 columns[place].append(token.column)
     return columns
+
+
+def times(count: int) -> str:
+    """``once``, ``twice``, ``3 times``."""
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -37,16 +37,16 @@ def check_prompt(part: Mapping[str, Any], check: Check, *, text: str = "prompt")
         text: the name of the field that has the text.
     """
     prompt, tokens = part.get(text, False), part.get("tokens")
-    check(prompt is None or is_text(prompt), "its prompt is no text")
+    check(prompt is None or is_text(prompt), "its prompt is not a text")
     check(len(prompt or "") <= MAX_PROMPT, f"its prompt is over {MAX_PROMPT} characters")
     check(isinstance(tokens, list) and bool(tokens), "it has no tokens")
     assert isinstance(tokens, list)
     check(len(tokens) <= MAX_TOKENS, f"it has {len(tokens)} tokens, over {MAX_TOKENS}")
     for token in tokens:
-        check(is_token(token), f"{shown(token)} is no token")
+        check(is_token(token), f"{shown(token)} is not a token")
     second = part.get("second")
     if second is not None:
-        check(isinstance(second, dict), "the second text of its prompt is no object")
+        check(isinstance(second, dict), "the second text of its prompt is not an object")
         check(second.get("second") is None, "its prompt has over two texts")
         both = prompt is not None and second.get("prompt") is not None
         check(both, "its prompt has two texts, and one of them is not known")

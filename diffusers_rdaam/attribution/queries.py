@@ -1,4 +1,4 @@
-"""Queries: what the image asked of the text at each site and call, for questions after the run."""
+"""Queries: the attention queries of the image at each site and call, for use after the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from diffusers_rdaam.attribution.choosing import (
     Names,
     Numbers,
-    Size,
     Sizes,
     chosen_grids,
     chosen_numbers,
@@ -18,6 +17,7 @@ from diffusers_rdaam.attribution.choosing import (
 from diffusers_rdaam.attribution.files.query_file import load_sites, save_sites
 from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.shapes import Size
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,7 +111,7 @@ class Queries:
 
     @classmethod
     def load(cls, path: str | Path) -> Queries:
-        """What :meth:`save` wrote; each part is read from the file when it is needed.
+        """The queries that :meth:`save` wrote; each part is read from the file when it is needed.
 
         Raises:
             AttributionFileError: it is truncated, foreign, or not whole.

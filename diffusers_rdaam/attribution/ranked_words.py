@@ -1,4 +1,4 @@
-"""RankedSequence: what all answers that rank words have in common, and how they are shown."""
+"""RankedSequence: the base of all answers that rank words, and how they are shown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class WordOfPrompt:
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
-        """Where the word stands in the prompt, as character spans."""
+        """The character spans of the word in the prompt."""
         return tuple((word.start, word.end) for word in self.occurrences)
 
 
@@ -87,7 +87,7 @@ class RankedSequence(Generic[Entry]):
 
     @property
     def title(self) -> str:
-        """What the numbers are, in a line."""
+        """One line that names the region and the numbers."""
         return f"{name_of_region(self.region)}: words ranked by {self._ranked_by()}"
 
     @property
@@ -131,7 +131,7 @@ class RankedSequence(Generic[Entry]):
             if not -len(self) <= place < len(self):
                 raise InputError(
                     f"There are {len(self)} words, best first; {place} is not the position of one. "
-                    'A score is asked for by the word: ["cat"].'
+                    'The score of a word: ["cat"].'
                 )
             return self.words[place]
         return self.score_of(key)
@@ -234,7 +234,7 @@ class RankedSequence(Generic[Entry]):
         return "\n".join([*self.remarks(), self.title, *lines, *self.notes()])
 
     def _strengths(self) -> list[float]:
-        """How full each word's bar is, 0 to 1."""
+        """The length of each word's bar, 0 to 1."""
         start, stop = self._scale()
         length = max(stop - start, 1e-30)
         values = [getattr(word, self._ranked_by()) for word in self.words]
@@ -252,7 +252,7 @@ class RankedSequence(Generic[Entry]):
     def _repr_html_(self) -> str:
         from html import escape
 
-        from diffusers_rdaam.drawing.html import picture, table
+        from diffusers_rdaam.drawing.html import ground_scale, picture, table
         from diffusers_rdaam.drawing.overlay import outline
 
         name = self._ranked_by()
@@ -268,6 +268,8 @@ class RankedSequence(Generic[Entry]):
             parts.append(picture(self.image, "the image"))
         parts += [f"<p>{escape(line)}</p>" for line in (*self.remarks(), self.title)]
         parts.append(coloured_prompt(self.prompt, places))
+        if places:
+            parts.append(ground_scale(*self._scale(), name))
         parts.append(table(["word", *self.COLUMNS], self._rows()))
         parts += [f"<p>{escape(line)}</p>" for line in self.notes()]
         return f"<div>{''.join(parts)}</div>"

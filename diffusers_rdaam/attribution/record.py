@@ -201,11 +201,11 @@ def _check_kept(kept: KeptMaps, record: Record) -> None:
         additions[detail.size] += sum(detail.additions)
     wanted = {grid.size: grid.additions for grid in record.grids}
     if len(wanted) != len(record.grids):
-        raise InputError("Where maps were kept apart there is one grid of each size.")
+        raise InputError("Where maps were kept separately there is one grid of each size.")
     for size in wanted | additions:
         if wanted.get(size, 0) != additions[size]:
             raise InputError(
-                "What was kept apart must be what the grids are the mean of. The grid "
-                f"{size} (height, width) has {wanted.get(size, 0)} additions, what was kept apart "
-                f"{additions[size]}."
+                "What was kept separately must be what the grids are the mean of. The grid "
+                f"{size} (height, width) has {wanted.get(size, 0)} additions, what was kept "
+                f"separately {additions[size]}."
             )

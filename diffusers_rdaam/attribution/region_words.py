@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
 
+from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.prompt import Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.ranked_words import (
     RankedSequence,
@@ -18,10 +19,8 @@ from diffusers_rdaam.attribution.ranked_words import (
     grouped,
     name_of_region,
 )
-from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.region import Box, Region
 from diffusers_rdaam.shapes import TokenScores
-from diffusers_rdaam.suggestions import unknown_name
 
 Ranking = Literal["lift", "score", "share"]
 DEFAULT_RANKING: Ranking = "lift"
@@ -59,7 +58,7 @@ class RegionWords(RankedSequence[WordScore]):
     a word, phrase or span, which is ``attribution.word("cat").mass(region)`` to the last digit.
 
     Attention has a large level that a word has everywhere and that differs from word to word; a
-    region is told by what rises above it. That is why ``lift`` ranks, unless asked otherwise.
+    region shows in what rises above it. That is why ``lift`` ranks by default.
 
     Where ``prompt_2`` is another text, the words of both are ranked together; ``encoders`` of an
     entry says whose it is. A column stands for a word of each text then, so that words of the two
@@ -69,7 +68,7 @@ class RegionWords(RankedSequence[WordScore]):
         prompt: the prompt whose words are ranked.
         scores: mean probability over the region of each column; sums to 1.
         levels: the same over the whole image.
-        region: what was asked.
+        region: the region that the words are of.
         ranking: ``"lift"``, ``"score"`` or ``"share"``.
         negative: the same of the negative prompt, where the run kept it.
     """
@@ -85,8 +84,7 @@ class RegionWords(RankedSequence[WordScore]):
     negative: RegionWords | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.ranking not in get_args(Ranking):
-            raise InputError(unknown_name(self.ranking, get_args(Ranking), "a ranking"))
+        check_choice(self.ranking, Ranking, "a ranking")
 
     @cached_property
     def words(self) -> tuple[WordScore, ...]:
@@ -111,7 +109,7 @@ class RegionWords(RankedSequence[WordScore]):
 
     @property
     def special(self) -> dict[str, float]:
-        """Scores of the columns that belong to no word, by kind.
+        """Scores of the special tokens and other columns without a word, by kind.
 
         Kinds are ``start``, ``end``, ``padding``, ``punctuation``, and ``unknown`` for embeddings
         without a text. The words' scores and these sum to 1; of two texts, the scores of all
@@ -228,7 +226,7 @@ class WordsInside(RankedSequence[WordInside]):
 
     @property
     def region(self) -> Region:  # type: ignore[override]  # read-only
-        """What was asked."""
+        """The region that the words are of."""
         return self.region_words.region
 
     @property
@@ -238,7 +236,7 @@ class WordsInside(RankedSequence[WordInside]):
 
     @property
     def title(self) -> str:
-        """What the numbers are, in a line."""
+        """One line that names the region and the numbers."""
         return f"{name_of_region(self.region)}: how much of each word lies inside"
 
     @cached_property

@@ -34,7 +34,7 @@ def select(
     resolutions: Sizes | None = None,
     steps: Numbers | None = None,
 ) -> AnyRecord:
-    """See :meth:`Attribution.select`."""
+    """The part of a record that :meth:`Attribution.select` returns."""
     layers, heads, resolutions, steps = map(listed, (layers, heads, resolutions, steps))
     if attribution.switched and steps is not None:
         attribution, steps = _with_steps(attribution, steps)
@@ -122,14 +122,14 @@ def _with_steps(attribution: AnyRecord, steps: Numbers) -> tuple[AnyRecord, list
 
 
 def site_names(attribution: Record) -> tuple[str, ...]:
-    """All sites, in the order of what was kept apart, or of the grids."""
+    """All sites, in the order of the maps that were kept separately, or of the grids."""
     kept = attribution.kept
     groups = attribution.grids if kept is None else kept.details
     return tuple(site for group in groups for site in group.sites)
 
 
 def kept_by(attribution: Record, *axes: Axis) -> KeptMaps | None:
-    """What the run kept; not None where axes are asked for.
+    """The maps that the run kept; not None where axes are named.
 
     Raises:
         NoAttributionError: it did not; with what to record with.
@@ -141,14 +141,14 @@ def kept_by(attribution: Record, *axes: Axis) -> KeptMaps | None:
             names = [f'"{name}"' for name in (*(kept.axes if kept else ()), axis)]
             keep = names[0] if len(names) == 1 else f"({', '.join(names)})"
             raise NoAttributionError(
-                f"This run did not keep its {axis} apart. Record with RDAAMProcessor(keep={keep}) "
-                "to ask for them."
+                f"This run did not keep its {axis} separately. Record with "
+                f"RDAAMProcessor(keep={keep}) to ask for them."
             )
     return kept
 
 
 def _queries(queries: Queries | None, choices: dict[str, Any]) -> Queries | None:
-    """Of the same layers and grids; none of a part of the steps or heads, whose numbers differ."""
+    """The queries of the same layers and grids; None for a part of the steps or heads."""
     if queries is None or choices["steps"] is not None or choices["heads"] is not None:
         return None
     sizes = choices["resolutions"]
@@ -161,7 +161,7 @@ def _queries(queries: Queries | None, choices: dict[str, Any]) -> Queries | None
 
 
 def _part(other: AnyRecord, choices: dict[str, Any]) -> AnyRecord | None:
-    """The same part of the negative prompt's or a vocabulary's; none where that was not kept apart,
+    """The same part of the negative prompt's or a vocabulary's; none where that was not kept,
     or the steps were without guidance. That what was chosen exists is known from the prompt's.
     """
     try:
@@ -205,8 +205,8 @@ def _is_chosen(group: Grid | MapStack, sites: set[str]) -> bool:
         height, width = group.size
         raise NoAttributionError(
             f"{chosen[0]} was recorded together with {other} (grid {height}x{width}), so it cannot "
-            'be had alone. Record with RDAAMProcessor(keep="layers") to have them apart, or choose '
-            "both."
+            'be selected alone. Record with RDAAMProcessor(keep="layers") to keep them separately, '
+            "or choose both."
         )
     return bool(chosen)
 

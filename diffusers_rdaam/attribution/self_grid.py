@@ -11,9 +11,8 @@ import torch
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
-from diffusers_rdaam.shapes import SelfSums, Weights
+from diffusers_rdaam.shapes import SelfSums, Size, Weights
 
-Size = tuple[int, int]
 # Of the stored sums that are float32 at a time: 4 MiB.
 CELLS_AT_A_TIME = 2**20
 

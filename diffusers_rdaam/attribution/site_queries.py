@@ -1,4 +1,4 @@
-"""SiteQueries: what the image asked of the text at one site, in memory or in a file."""
+"""SiteQueries: the attention queries of the image at one site, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.attribution.choosing import Size
 from diffusers_rdaam.errors import AttributionFileError, InputError
 from diffusers_rdaam.files.fields import Check
 from diffusers_rdaam.files.tensor_file import open_tensors
+from diffusers_rdaam.shapes import Size
 
 # The names that safetensors has for types.
 TYPES = {torch.float16: "F16", torch.float32: "F32"}
@@ -21,7 +21,7 @@ MAX_CALL = 2**31
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor of a safetensors file, read each time that it is asked for.
+    """A tensor of a safetensors file, read anew at each use.
 
     Args:
         path: of the file.
@@ -98,12 +98,12 @@ class SiteQueries:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the first part, and of the others."""
+        """The type of the parts."""
         return self.parts[0].dtype
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of each part."""
+        """The shape of each part: heads, positions, width."""
         return (self.heads, self.size[0] * self.size[1], self.dim)
 
     @property

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import Generic
 
 from diffusers_rdaam.attribution.kept_maps import KeptMaps
+from diffusers_rdaam.attribution.ranked_words import grouped
 from diffusers_rdaam.attribution.record import AnyRecord
 from diffusers_rdaam.attribution.select import kept_by, select
+from diffusers_rdaam.errors import InputError
+
+# Rows of a notebook's table, and words of each.
+SHOWN_STEPS, SHOWN_WORDS = 10, 6
 
 
 @dataclass(frozen=True, eq=False)
 class Steps(Generic[AnyRecord]):
-    """The steps of a run that kept them apart; a step is one call of the denoiser.
+    """The steps of a run that kept each of them; a step is one call of the denoiser.
 
     ``steps[3]`` and ``steps[10:20]`` are attributions: of one step, and the mean of several. Where
     another prompt was put in during the run, each step has the words of its own.
@@ -22,7 +28,7 @@ class Steps(Generic[AnyRecord]):
         attribution: whose steps these are.
 
     Raises:
-        NoAttributionError: the run did not keep its steps apart.
+        NoAttributionError: the run did not keep its steps separately.
     """
 
     attribution: AnyRecord
@@ -41,7 +47,7 @@ class Steps(Generic[AnyRecord]):
 
     @property
     def _parts(self) -> list[KeptMaps]:
-        """What was kept of each prompt, where it was exchanged during the run."""
+        """The kept maps of each prompt, where the prompt was exchanged during the run."""
         every = (self.attribution, *self.attribution.switched)
         return [part.kept for part in every if part.kept is not None]
 
@@ -59,6 +65,33 @@ class Steps(Generic[AnyRecord]):
 
     def __iter__(self) -> Iterator[AnyRecord]:
         return (self[step] for step in range(len(self)))
+
+    def _repr_html_(self) -> str:
+        """A table of the words' mean probabilities in the whole image at steps all over the run."""
+        from diffusers_rdaam.drawing.html import table
+
+        count = len(self)
+        shown = sorted({i * (count - 1) // max(SHOWN_STEPS - 1, 1) for i in range(SHOWN_STEPS)})
+        timesteps = self.timesteps
+        rows = []
+        for step in shown:
+            at = "" if not timesteps else f"{timesteps[step]:g}"
+            rows.append([str(step), at, self._words_at(step)])
+        head = ["step", "timestep", "words by mean attention probability in the whole image"]
+        return f"<div><p>{escape(repr(self))}</p>{table(head, rows)}</div>"
+
+    def _words_at(self, step: int) -> str:
+        try:
+            part = self[step]
+        except InputError:
+            return "nothing was recorded"
+        levels = part.levels
+        scores = {
+            words[0].text: float(levels[sorted({c for word in words for c in word.columns})].sum())
+            for words in grouped(part.prompt).values()
+        }
+        best = sorted(scores.items(), key=lambda item: -item[1])[:SHOWN_WORDS]
+        return ", ".join(f"{text} {score:.3g}" for text, score in best) or "no words"
 
     def __repr__(self) -> str:
         return f"Steps({len(self)} of {self.attribution!r})"

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import NoReturn, TypeVar
 
 from diffusers_rdaam.errors import InputError, NoAttributionError
 
 Part = TypeVar("Part")
+# Texts that are shown.
+SHOWN = 5
 
 
 class Vocabulary(dict[str, Part]):
     """A dictionary of attributions by text; the error for another text lists the texts."""
+
+    def __repr__(self) -> str:
+        texts = [repr(text if len(text) <= 40 else f"{text[:39]}…") for text in self]
+        more = f", and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+        count = f"{len(texts)} text{'' if len(texts) == 1 else 's'}"
+        return f"Vocabulary({count}{': ' if texts else ''}{', '.join(texts[:SHOWN])}{more})"
+
+    def _repr_html_(self) -> str:
+        """Each text's attribution."""
+        shown = [part._repr_html_() for part in list(self.values())[:SHOWN]]  # type: ignore[attr-defined]  # parts are attributions
+        return f"<div><p>{escape(repr(self))}</p>{''.join(shown)}</div>"
 
     def __missing__(self, text: object) -> NoReturn:
         """Raise.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, overload
 import torch
 from PIL import Image
 
+from diffusers_rdaam.argument_checks import check_count
 from diffusers_rdaam.attribution.choosing import chosen_numbers
 from diffusers_rdaam.attribution.kept_maps import MapStack, by_size
 from diffusers_rdaam.attribution.prompt import Match
@@ -36,7 +37,7 @@ class Timeline(Generic[Frame]):
     """The heat maps of a word, one a step; steps at which nothing was recorded are left out.
 
     ``timeline[3]`` is a :class:`HeatMap`, ``timeline[10:20]`` a timeline. It holds the word's maps
-    on their grids; one of the image's size is made when it is asked for.
+    on their grids; one of the image's size is made when it is needed.
 
     Args:
         text, spans, columns, encoders: what the maps are of, as in :class:`HeatMap`.
@@ -107,7 +108,7 @@ class Timeline(Generic[Frame]):
         """The word's score in a region at each step: ``[heat.mass(region) for heat in self]``.
 
         Raises:
-            RegionError: ``region`` is no region of this image.
+            RegionError: ``region`` is not a region of this image.
         """
         sizes = [(maps.shape[1], maps.shape[2]) for maps in self.maps]
         cells = as_region(region).grid_weights(self.image_size, sizes)
@@ -145,11 +146,20 @@ class Timeline(Generic[Frame]):
         Raises:
             InputError: ``columns`` or ``every`` is under 1.
         """
+        from diffusers_rdaam.drawing.overlay import OPACITY, scale_colours
         from diffusers_rdaam.drawing.timeline import film_strip
 
         shown = self._every(every)
         frames, scale = shown._frames(STRIP_SIDE)
-        return film_strip(frames, shown.labels, columns=columns, title=self.text, scale=scale)
+        colours = scale_colours(opacity=None if self.image is None else OPACITY)
+        return film_strip(
+            frames,
+            shown.labels,
+            columns=columns,
+            title=self.text,
+            scale=scale,
+            colours=colours,
+        )
 
     def gif(self, path: str | Path, *, duration: float = 0.15, every: int = 1) -> Path:
         """Write an animation that repeats; one colour scale for all steps. Returns its path.
@@ -187,8 +197,7 @@ class Timeline(Generic[Frame]):
         return lines_figure([step + 1 for step in self.steps], lines, self.text)
 
     def _every(self, every: int) -> Timeline[Frame]:
-        if every < 1:
-            raise InputError(f"every= is a whole number from 1: each, each second …; got {every}.")
+        check_count(every, "every=")
         return self._take([*range(0, len(self) - 1, every), len(self) - 1])
 
     def _take(self, numbers: list[int]) -> Timeline[Frame]:
@@ -229,7 +238,11 @@ class Timeline(Generic[Frame]):
     def __repr__(self) -> str:
         height, width = self.image_size
         kind = "" if self.since is None else "cumulative, "
-        return f"Timeline({self.text!r}, {kind}{len(self)} steps, {width}x{height} pixels)"
+        scores = self.mass((0, 0, width, height))
+        return (
+            f"Timeline({self.text!r}, {kind}{len(self)} steps, {width}x{height} pixels, mean "
+            f"{scores[0]:.3g} at the first to {scores[-1]:.3g} at the last)"
+        )
 
 
 def timeline_of(attribution: Record, heat: Match, frame: Callable[..., Frame]) -> Timeline[Frame]:
@@ -241,7 +254,7 @@ def timeline_of(attribution: Record, heat: Match, frame: Callable[..., Frame]) -
         frame: as in :class:`Timeline`.
 
     Raises:
-        NoAttributionError: the run did not keep its steps apart.
+        NoAttributionError: the run did not keep its steps separately.
     """
     kept = kept_by(attribution, "steps")
     assert kept is not None

@@ -1,4 +1,4 @@
-"""Where the words of a text are, by Unicode categories; and whether a span is whole words.
+"""The words of a text, found by Unicode categories; whether a span is whole words.
 
 Tokenizers do not agree on words, so words are found in the text and tokens are joined to them by
 character spans.
@@ -85,7 +85,7 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def is_unspaced(character: str) -> bool:
-    """Whether it is of a script that is written without spaces between words."""
+    """True for a character of a script that is written without spaces between words."""
     return not character.isascii() and unicodedata.name(character, "").startswith(_UNSPACED)
 
 
@@ -108,7 +108,7 @@ def script_runs(text: str, span: tuple[int, int]) -> list[tuple[int, int, bool]]
 
 
 def is_border(text: str, place: int) -> bool:
-    """Whether a character begins there, not a mark of the one before or the rest of a cluster."""
+    """True if a character begins there, not a mark of the one before or the rest of a cluster."""
     if place <= 0 or place >= len(text):
         return True
     before, after = text[place - 1], text[place]

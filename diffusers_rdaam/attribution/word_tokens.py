@@ -74,7 +74,7 @@ def joined_spans(text: str, words: list[Span], tokens: list[Span], whole: list[S
 
 
 def _without(spans: list[Span], whole: list[Span]) -> list[Span]:
-    """What is left of the spans outside of the placeholders."""
+    """The parts of the spans that lie outside of the placeholders."""
     left: list[Span] = []
     place = 0
     for start, end in spans:

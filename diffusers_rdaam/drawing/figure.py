@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusers_rdaam.drawing.overlay import colour_table
+from diffusers_rdaam.drawing.overlay import OPACITY, colour_table
 from diffusers_rdaam.errors import PlotExtraError
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from diffusers_rdaam.shapes import Column
+
+PROBABILITY = "attention probability"
 
 
 def new_figure(**options: Any) -> Figure:
@@ -34,23 +36,36 @@ def new_figure(**options: Any) -> Figure:
     return Figure(layout="constrained", **options)
 
 
-def _show_heat(axes: Axes, values: Column, image: Any, title: str) -> Any:
+def _show_heat(
+    axes: Axes,
+    values: Column,
+    image: Any,
+    title: str,
+    limits: tuple[float, float] | None = None,
+) -> Any:
     from matplotlib.colors import ListedColormap
 
+    # The opacity is part of the colour map, so that the scale shows the colours of the map.
+    rises = np.linspace(0.0, OPACITY, 256) if image is not None else np.ones(256)
+    colours = np.column_stack([colour_table() / 255.0, rises])
     if image is not None:
-        axes.imshow(np.asarray(image.convert("L")), cmap="gray", vmin=0, vmax=255)
-    shown = axes.imshow(
-        values.numpy(),
-        cmap=ListedColormap(colour_table() / 255.0),
-        alpha=0.65 if image is not None else 1.0,
-    )
+        axes.imshow(np.asarray(image.convert("RGB")))
+    low, high = limits or (None, None)
+    shown = axes.imshow(values.numpy(), cmap=ListedColormap(colours), vmin=low, vmax=high)
     axes.set_title(title, parse_math=False)
     axes.set_axis_off()
     return shown
 
 
-def heat_map_figure(values: Column, image: Any, title: str, axes: Axes | None = None) -> Figure:
-    """One heat map over its image, with a scale in probabilities; in ``axes`` where some are given.
+def heat_map_figure(
+    values: Column,
+    image: Any,
+    title: str,
+    axes: Axes | None = None,
+    *,
+    label: str = PROBABILITY,
+) -> Figure:
+    """One heat map over its image, with a scale; drawn in ``axes`` where some are given.
 
     The figure of these axes is returned.
     """
@@ -58,12 +73,24 @@ def heat_map_figure(values: Column, image: Any, title: str, axes: Axes | None = 
         axes = new_figure(figsize=(5.2, 4.4)).subplots()
     figure: Any = axes.figure  # or a part of one, where the axes are of a subfigure
     shown = _show_heat(axes, values, image, title)
-    figure.colorbar(shown, ax=axes, label="attention probability")
+    figure.colorbar(shown, ax=axes, label=label)
     return figure
 
 
-def heat_maps_figure(maps: list[tuple[str, Column]], image: Any, title: str) -> Figure:
-    """The image and several heat maps side by side, at most five in a row."""
+def heat_maps_figure(
+    maps: list[tuple[str, Column]], image: Any, title: str, *, shared_scale: bool = False
+) -> Figure:
+    """The image and several heat maps side by side, at most five in a row.
+
+    Each map has a scale from its lowest to its highest value; with ``shared_scale`` all maps have
+    one, from the lowest to the highest value of all.
+    """
+    limits = None
+    if shared_scale and maps:
+        limits = (
+            min(float(values.min()) for _, values in maps),
+            max(float(values.max()) for _, values in maps),
+        )
     count = len(maps) + (image is not None)
     columns = max(1, min(count, 5))
     rows = max(1, -(-count // columns))
@@ -75,7 +102,11 @@ def heat_maps_figure(maps: list[tuple[str, Column]], image: Any, title: str) -> 
     if image is not None:
         places.pop(0).imshow(np.asarray(image.convert("RGB")))
     for axes, (label, values) in zip(places, maps, strict=False):
-        _show_heat(axes, values, image, label)
+        shown = _show_heat(axes, values, image, label, limits)
+        if limits is None:
+            figure.colorbar(shown, ax=axes, location="bottom", shrink=0.8, format="%.2g")
+    if limits is not None:
+        figure.colorbar(shown, ax=places, location="right", label=PROBABILITY)
     return figure
 
 
@@ -88,7 +119,7 @@ def bars_figure(
     level: float | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Words as horizontal bars, best on top, beside the image with the region outlined.
+    """Words as horizontal bars, best on top, next to the image with the region outlined.
 
     Bars begin at ``level``, the value that says nothing, where a dashed line is.
     """

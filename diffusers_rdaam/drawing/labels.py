@@ -24,6 +24,11 @@ _COLOURS = (
 )
 
 
+def label_colour(label: int) -> tuple[int, int, int]:
+    """The red, green and blue (0 to 255) of a label."""
+    return _COLOURS[label % len(_COLOURS)]
+
+
 def colour_labels(labels: Labels) -> Image.Image:
     """Each label of ``(height, width)`` in a colour."""
     table = np.asarray(_COLOURS, dtype=np.uint8)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from diffusers_rdaam.argument_checks import check_share
 from diffusers_rdaam.errors import InputError, PlotExtraError
 from diffusers_rdaam.shapes import Column
 from diffusers_rdaam.suggestions import nearest
@@ -23,6 +25,8 @@ _STOPS = (
 )
 
 FARTHEST = 100_000.0
+# How much of the image the highest value covers; less would leave its colour unclear.
+OPACITY = 0.8
 
 
 @lru_cache(maxsize=1)
@@ -66,19 +70,53 @@ def colourise(normalized: Column, cmap: str | None = None) -> Image.Image:
     return Image.fromarray(colour_map(cmap)[levels])
 
 
+def opacities(normalized: Column, opacity: float = OPACITY) -> np.ndarray:
+    """The opacity of each pixel's colour, ``(height, width)`` from 0 to ``opacity``.
+
+    The opacity rises with the value, so that the image keeps its colours where the map is weak.
+    """
+    return opacity * normalized.clamp(0.0, 1.0).numpy()
+
+
 def overlay(
-    image: Image.Image, normalized: Column, *, opacity: float = 0.65, cmap: str | None = None
+    image: Image.Image, normalized: Column, *, opacity: float = OPACITY, cmap: str | None = None
 ) -> Image.Image:
-    """Blend the coloured map over a faded image.
+    """Blend the coloured map into the image, more of it where its values are higher.
 
     Args:
         image: any PIL image of the map's size.
         normalized: ``(height, width)``, values from 0 to 1.
-        opacity: of the colours, 0 to 1.
+        opacity: of the highest value, 0 to 1; a value of 0 leaves the image as it is.
         cmap: as in :func:`colour_map`.
     """
-    base = image.convert("L").convert("RGB")
-    return Image.blend(base, colourise(normalized, cmap), opacity)
+    base = np.asarray(image.convert("RGB"), dtype=np.float32)
+    colours = np.asarray(colourise(normalized, cmap), dtype=np.float32)
+    share = opacities(normalized, opacity)[..., None].astype(np.float32)
+    return Image.fromarray((base + (colours - base) * share).round().astype(np.uint8))
+
+
+def scale_colours(cmap: str | None = None, *, opacity: float | None = OPACITY) -> np.ndarray:
+    """256 RGB colours for a scale, ``(256, 3)`` uint8, from low to high.
+
+    Args:
+        cmap: as in :func:`colour_map`.
+        opacity: of the overlay that the scale is for; its colours are then shown over white. None
+            for a map without an image.
+    """
+    colours = colour_map(cmap)
+    if opacity is None:
+        return colours
+    share = np.linspace(0.0, opacity, 256)[:, None]
+    return (255.0 + (colours - 255.0) * share).round().astype(np.uint8)
+
+
+def check_opacity(opacity: Any) -> float:
+    """The opacity as a float.
+
+    Raises:
+        InputError: it is not a number in [0, 1].
+    """
+    return check_share(opacity, "An opacity")
 
 
 def outline(image: Image.Image, edges: list[tuple[float, float]]) -> Image.Image:

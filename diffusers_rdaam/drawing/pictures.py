@@ -39,6 +39,24 @@ def as_picture(value: ImageLike) -> Image.Image:
     raise InputError(f"A {type(value).__name__} is not an image. {_FORMS}")
 
 
+def base_image(value: ImageLike, default: Image.Image | None, what: str) -> Image.Image:
+    """The image that an overlay is drawn on: ``value``, or ``default`` where that is None.
+
+    Args:
+        value: as in :func:`as_picture`.
+        default: the image that the drawn thing has, if any.
+        what: the drawn thing, for errors: ``"heat map"``.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if value is not None:
+        return as_picture(value)
+    if default is None:
+        raise InputError(f"There is no image to lay the {what} over. Pass image=…")
+    return default
+
+
 def _read(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from diffusers_rdaam.argument_checks import check_count
 from diffusers_rdaam.drawing.overlay import colour_table, colourise, overlay
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.files.writing import replacing
@@ -41,6 +43,7 @@ def film_strip(
     columns: int | None = None,
     title: str = "",
     scale: tuple[float, float] | None = None,
+    colours: np.ndarray | None = None,
 ) -> Image.Image:
     """Images side by side, each with its label below; a title above, a colour scale at the end.
 
@@ -50,13 +53,14 @@ def film_strip(
         columns: images in a row; at most 5 unless given.
         title: any text.
         scale: the probabilities that the first and the last colour stand for.
+        colours: of the scale, ``(256, 3)``; the package's if not given.
 
     Raises:
         InputError: there are no images, another number of labels, or no columns.
     """
     _check(images, labels)
-    if columns is not None and columns < 1:
-        raise InputError(f"columns= is a whole number from 1; got {columns}.")
+    if columns is not None:
+        columns = check_count(columns, "columns=")
     across = min(columns or MOST_COLUMNS, len(images))
     down = -(-len(images) // across)
     cell = (max(image.width for image in images), max(image.height for image in images))
@@ -71,7 +75,8 @@ def film_strip(
         strip.paste(image.convert("RGB"), (left, upper))
         write(strip, label, (left, upper + cell[1]), cell[0])
     if scale:
-        _draw_scale(strip, scale, top + down * step[1])
+        table = colour_table() if colours is None else colours
+        _draw_scale(strip, scale, top + down * step[1], table)
     return strip
 
 
@@ -124,7 +129,7 @@ def _one_palette(frames: list[Image.Image]) -> list[Image.Image]:
 def write(picture: Image.Image, text: str, place: tuple[int, int], width: int) -> None:
     """Write one line, cut with an ellipsis where it is wider than ``width``.
 
-    The text may be anybody's: what is no printable character becomes a space.
+    The text may be anybody's: characters that cannot be printed become spaces.
     """
     font = _font()
     # No picture is wide enough for more, and measuring takes time by the length.
@@ -154,9 +159,14 @@ def _check(images: Sequence[Image.Image], labels: Sequence[str]) -> None:
         )
 
 
-def _draw_scale(strip: Image.Image, scale: tuple[float, float], top: int) -> None:
+def _draw_scale(
+    strip: Image.Image, scale: tuple[float, float], top: int, colours: np.ndarray
+) -> None:
     low, high = scale
-    bar = Image.fromarray(colour_table()[None]).resize((96, 8))
+    bar = Image.fromarray(np.ascontiguousarray(colours)[None]).resize((96, 8))
     strip.paste(bar, (MARGIN, top + 4))
+    # The colours of an overlay begin with white, as the paper.
+    frame = (MARGIN - 1, top + 3, MARGIN + 96, top + 12)
+    ImageDraw.Draw(strip).rectangle(frame, outline=(150, 150, 150))
     text = f"{low:.3g} to {high:.3g}, one scale for all"
     write(strip, text, (2 * MARGIN + 96, top), strip.width - 3 * MARGIN - 96)

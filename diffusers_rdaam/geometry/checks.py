@@ -1,4 +1,4 @@
-"""What makes a box, a polygon or a mask of what a user gives, and says what is wrong with it.
+"""Checks of the coordinates of boxes and polygons.
 
 Each function raises :class:`~diffusers_rdaam.errors.RegionError`.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
+from diffusers_rdaam.argument_checks import scalar
 from diffusers_rdaam.errors import RegionError
 
 Number: TypeAlias = int | float
@@ -36,7 +36,7 @@ def shown(value: Any) -> str:
 
 def box_edge(value: Any, name: str) -> Number:
     """An edge of a box: an int where it is whole, else a float; ``name`` is said in errors."""
-    number = _scalar(value)
+    number = scalar(value)
     if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
         raise RegionError(f"{name} of a box must be a number of pixels, not {shown(value)}.")
     if isinstance(number, numbers.Integral):
@@ -50,29 +50,6 @@ def box_edge(value: Any, name: str) -> Number:
     if not math.isfinite(edge):
         raise RegionError(f"{name} of a box is {edge}; it must be finite. A box is {BOX_FORM}.")
     return int(edge) if edge == int(edge) else edge
-
-
-def _scalar(value: Any) -> Any:
-    """The number in an array or tensor without axes; anything else as it is."""
-    if isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim == 0:
-        try:
-            return value.item()
-        except RuntimeError:
-            # A meta tensor holds no number.
-            return value
-    return value
-
-
-def real_number(value: Any) -> float | None:
-    """A finite number as a float, or None for anything else, a bool and NaN included."""
-    number = _scalar(value)
-    if isinstance(number, (bool, np.bool_)) or not isinstance(number, numbers.Real):
-        return None
-    try:
-        found = float(number)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
 
 
 def check_order(edges: Edges) -> None:
@@ -102,7 +79,7 @@ def refuse_normalized(
         image_size: height and width of the image, where they are known.
         what: the kind of region.
     """
-    values = [_scalar(value) for value in given]
+    values = [scalar(value) for value in given]
     low, high = _NORMALIZED
     if all(isinstance(value, numbers.Integral) for value in values):
         return
@@ -126,7 +103,7 @@ def polygon_points(points: Any) -> tuple[tuple[float, float], ...]:
     try:
         points = list(points)
     except TypeError:
-        raise RegionError(f"{shown(points)} is no list of (x, y) points.") from None
+        raise RegionError(f"{shown(points)} is not a list of (x, y) points.") from None
     if len(points) < 3:
         raise RegionError(f"A polygon needs at least 3 points, this has {len(points)}.")
     return tuple(_point(point) for point in points)
@@ -140,7 +117,7 @@ def _point(point: Any) -> tuple[float, float]:
     except OverflowError:
         x = y = math.inf
     except (TypeError, ValueError, RuntimeError):
-        raise RegionError(f"{shown(point)} is no point. A point is (x, y) in pixels.") from None
+        raise RegionError(f"{shown(point)} is not a point. A point is (x, y) in pixels.") from None
     if not (math.isfinite(x) and math.isfinite(y)):
         raise RegionError(f"The point {shown(point)} of the polygon is not finite.")
     if max(abs(x), abs(y)) > FARTHEST:
@@ -153,3 +130,21 @@ def on_one_line(points: tuple[tuple[float, float], ...]) -> bool:
     # Not the signed area: that of a bow tie is zero as well.
     array = np.asarray(points)
     return int(np.linalg.matrix_rank(array - array[0])) < 2
+
+
+def outside_image(what: str, size: tuple[int, int]) -> str:
+    """The first sentence of an error about something outside of the image.
+
+    Args:
+        what: what lies there, with its article: ``"The pixel (3, 900)"``.
+        size: height and width of the image.
+    """
+    height, width = size
+    return f"{what} lies outside the image, which is {width} pixels wide and {height} high"
+
+
+def check_pixel(x: int, y: int, size: tuple[int, int]) -> None:
+    """Refuse a pixel outside an image of ``size`` (height, width)."""
+    height, width = size
+    if not (0 <= x < width and 0 <= y < height):
+        raise RegionError(f"{outside_image(f'The pixel {(x, y)}', size)}.")

@@ -1,4 +1,4 @@
-"""The same numbers whatever torch's global settings are: default device and type, autocast."""
+"""Numbers that do not depend on torch's global settings: default device and type, autocast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which share of each pixel lies inside an outline."""
+"""The share of each pixel that lies inside an outline."""
 
 from __future__ import annotations
 

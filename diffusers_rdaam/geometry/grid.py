@@ -1,8 +1,8 @@
-"""From grids to pixels and back: bicubic interpolation as a pair of matrices.
+"""Grids to pixels and back: bicubic interpolation as a pair of matrices.
 
 Enlarging a grid map ``m`` to an image is ``rows @ m @ columns.T``. It is linear, and so the mean of
 the enlarged map over a region is the dot product of the grid map with ``rows.T @ w @ columns``,
-where ``w`` are the region's weights: a region is asked without any image-sized map.
+where ``w`` are the region's weights: the answer for a region needs no image-sized map.
 """
 
 from __future__ import annotations

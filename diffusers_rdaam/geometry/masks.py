@@ -1,4 +1,4 @@
-"""What makes a mask of an image, array or tensor: one weight for each pixel.
+"""Masks from images, arrays and tensors: one weight for each pixel.
 
 A mask says "inside" or "outside" in one of these ways, in any image mode, number type and layout:
 booleans; 0 and 1; 0 and the highest level (255, or 65535 in 16 bits); or, as floats from 0 to 1,
@@ -114,7 +114,7 @@ def _weights_of_palette(image: Image.Image) -> np.ndarray:
 
 
 def _weights(array: np.ndarray, kind: str) -> np.ndarray:
-    """From 0 to 1; ``kind`` is what came, for errors."""
+    """The weights from 0 to 1; ``kind`` names the input in errors."""
     if array.dtype.kind == "b" or array.size == 0:
         return array.astype(np.float32)
     if array.dtype.kind == "f" and not bool(np.isfinite(array).all()):

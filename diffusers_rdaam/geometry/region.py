@@ -1,13 +1,13 @@
 """Box, Polygon and Mask: parts of an image, in pixels, as area weights.
 
-Every region answers two questions: how its weights (which sum to one) look on a grid, and which
-share of each pixel it covers. A mean over a region is then one dot product.
+Every region answers two questions: its weights (which sum to one) on a grid, and the share of each
+pixel that it covers. A mean over a region is then one dot product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -22,6 +22,7 @@ from diffusers_rdaam.geometry.checks import (
     box_edge,
     check_order,
     on_one_line,
+    outside_image,
     polygon_points,
     refuse_normalized,
     shown,
@@ -29,6 +30,7 @@ from diffusers_rdaam.geometry.checks import (
 from diffusers_rdaam.geometry.fill import filled
 from diffusers_rdaam.geometry.grid import pixel_shares, pull_back, pull_back_box
 from diffusers_rdaam.geometry.masks import as_array, mask_tensor
+from diffusers_rdaam.geometry.run_lengths import RunLengths, mask_of_run_lengths, run_lengths
 from diffusers_rdaam.shapes import CellWeights, Column
 
 _SIDES = ("left", "top", "right", "bottom")
@@ -118,8 +120,8 @@ class Box:
             )
         if left >= right or top >= bottom:
             raise RegionError(
-                f"The box {self.as_tuple()} lies outside the image, which is {width} pixels wide "
-                f"and {height} high. Give a box that overlaps (0, 0, {width}, {height})."
+                f"{outside_image(f'The box {self.as_tuple()}', size)}. Give a box that overlaps "
+                f"(0, 0, {width}, {height})."
             )
         # Not by the constructor: what is left in the first pixel is no box in shares of the image.
         part = object.__new__(Box)
@@ -140,7 +142,7 @@ class Box:
         return [pull_back_box(box, size, grid) for grid in grids]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mask:
     """A part of the image as one weight per pixel, from 0 (outside) to 1 (inside).
 
@@ -155,14 +157,14 @@ class Mask:
             zero, or an image with more than two levels or in colour, such as a photograph.
     """
 
-    weights: Column = field(repr=False)
+    weights: Column
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", mask_tensor(self.weights))
 
     @property
     def outside(self) -> Mask:
-        """What the mask leaves out: one minus the weights. ``~mask`` is the same.
+        """The rest of the image: one minus the weights. ``~mask`` is the same.
 
         Raises:
             RegionError: it leaves out nothing.
@@ -173,6 +175,30 @@ class Mask:
 
     def __invert__(self) -> Mask:
         return self.outside
+
+    @classmethod
+    def from_coco(cls, form: Mapping[str, Any]) -> Mask:
+        """A mask from COCO's run-length form ``{"size": [h, w], "counts": […]}``, uncompressed.
+
+        Raises:
+            RegionError: the form is not such a mapping, or its counts do not fill its size.
+        """
+        return cls(mask_of_run_lengths(form).float())
+
+    def coco(self) -> RunLengths:
+        """The mask in COCO's run-length form: pixels of which at least half is inside.
+
+        ``pycocotools.mask.frPyObjects(form, *form["size"])`` compresses it.
+        """
+        return run_lengths(self.weights >= 0.5)
+
+    def image(self) -> Image.Image:
+        """The mask as a grey image: 255 inside, 0 outside, in between where a part is inside."""
+        return Image.fromarray((self.weights * 255.0).round().byte().numpy())
+
+    def __repr__(self) -> str:
+        height, width = self.weights.shape
+        return f"Mask({width}x{height} pixels, {float(self.weights.mean()):.1%} inside)"
 
     def edges(self) -> list[tuple[Number, Number]]:
         """The corners of the box around the mask, for drawing."""
@@ -237,10 +263,9 @@ class Polygon:
         """The share of each pixel that is inside, as ``(height, width)``."""
         pixels = filled(self.points, size)
         if not bool(pixels.any()):
-            height, width = size
             raise RegionError(
-                f"The polygon lies outside the image, which is {width} pixels wide and {height} "
-                "high, or is too thin to cover any of it. Points are (x, y) in image pixels."
+                f"{outside_image('The polygon', size)}, or is too thin to cover any of it. Points "
+                "are (x, y) in image pixels."
             )
         return pixels
 
@@ -256,13 +281,14 @@ RegionLike = Any  # what as_region takes: a Region, 4 numbers, points, an array 
 
 
 def as_region(value: RegionLike, *, image_size: tuple[int, int] | None = None) -> Region:
-    """A region from what a user has at hand.
+    """A region from any form that a user may have.
 
     Four numbers are a box; three or more pairs, or a contour of OpenCV ``(n, 1, 2)``, a polygon;
-    an image, or an array of the image's size, a mask. Numbers may be of any type and on any device.
+    an image, an array of the image's size, or COCO's run-length form, a mask. Numbers may be of any
+    type and on any device.
 
     Args:
-        value: what came.
+        value: the user's form of the region.
         image_size: height and width of the image, where they are known; for errors.
 
     Raises:
@@ -272,13 +298,15 @@ def as_region(value: RegionLike, *, image_size: tuple[int, int] | None = None) -
         return value
     if isinstance(value, Image.Image):
         return Mask(mask_tensor(value))
+    if isinstance(value, Mapping) and {"size", "counts"} <= value.keys():
+        return Mask.from_coco(value)
     if hasattr(value, "__array__") and not isinstance(value, np.generic):
         return _from_array(as_array(value), value, image_size)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return _from_items(list(value), value, image_size)
     raise RegionError(
-        f"{shown(value)} is no region. Give a box {BOX_FORM}, a list of (x, y) points, or a mask "
-        "of the image's size."
+        f"{shown(value)} is not a region. Give a box {BOX_FORM}, a list of (x, y) points, or a "
+        "mask of the image's size."
     )
 
 
@@ -352,7 +380,7 @@ def _polygon(points: list[Any], image_size: tuple[int, int] | None) -> Polygon:
 
 def _several(count: int, kind: str) -> RegionError:
     return RegionError(
-        f"These are {count} {kind}, and one region is asked for here. Give them one by one, or all "
+        f"These are {count} {kind}, and one region is needed here. Give them one by one, or all "
         "to attribution.regions([…]), which answers each."
     )
 

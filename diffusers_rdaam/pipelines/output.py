@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from diffusers.pipelines.animatediff.pipeline_output import AnimateDiffPipelineOutput
@@ -20,6 +21,9 @@ from diffusers_rdaam.errors import NoAttributionError
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+
+# Attributions that a notebook shows.
+_SHOWN = 4
 
 
 def only(attributions: list[Attribution] | None, why: str | None, *, owner: str) -> Attribution:
@@ -60,6 +64,42 @@ class AttributedOutput:
         why = self.__dict__.get("why_no_attribution")
         return only(self.attributions, why, owner="output")
 
+    def __repr__(self) -> str:
+        parts = [
+            f"{name}={_described(value)}"
+            for name, value in self.items()  # type: ignore[attr-defined]  # of the stock outputs
+            if name != "attributions" and value is not None
+        ]
+        found = self.attributions
+        if found:
+            more = "" if len(found) == 1 else f" and {len(found) - 1} more"
+            parts.append(f"attributions={found[0]!r}{more}")
+        else:
+            parts.append("attributions=None")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """The first images, each with its prompt in colours; why there is nothing, if so."""
+        if not self.attributions:
+            why = self.__dict__.get("why_no_attribution") or "There is no attribution."
+            return f"<div><p>{escape(repr(self))}</p><p>{escape(why)}</p></div>"
+        shown = "".join(each._repr_html_() for each in self.attributions[:_SHOWN])
+        more = len(self.attributions) - _SHOWN
+        rest = f"<p>and {more} more: output.attributions[{_SHOWN}:]</p>" if more > 0 else ""
+        return f"<div>{shown}{rest}</div>"
+
+
+def _described(value: Any) -> str:
+    """A field of an output in a few words: kinds and sizes, never pixels."""
+    if isinstance(value, (list, tuple)) and value:
+        kinds = {_described(item) for item in value[:_SHOWN]}
+        return f"{len(value)} x {kinds.pop() if len(kinds) == 1 else type(value[0]).__name__}"
+    if hasattr(value, "shape"):
+        return f"{type(value).__name__} {tuple(value.shape)}"
+    if hasattr(value, "size") and hasattr(value, "mode"):
+        return f"image {value.width}x{value.height}"
+    return repr(value)[:60]
+
 
 def _attributed(stock: type, what: str, each: str = "image") -> type[AttributedOutput]:
     """A stock output class with the field ``attributions``.
@@ -79,7 +119,7 @@ def _attributed(stock: type, what: str, each: str = "image") -> type[AttributedO
         "__annotations__": {"attributions": "list[Attribution] | None"},
         "attributions": None,
     }
-    return dataclass(type(name, (AttributedOutput, stock), body))
+    return dataclass(repr=False)(type(name, (AttributedOutput, stock), body))
 
 
 # By the names under which they are pickled.

@@ -78,7 +78,7 @@ def test_a_repeated_word_is_added_with_a_warning(attribution):
     with pytest.warns(RepeatedWordWarning) as caught:
         both = attribution.word("a")
     assert [str(warning.message) for warning in caught] == [
-        "'a' stands 2 times in the prompt (characters 0-1 and 25-26); their maps were added. Pass "
+        "'a' occurs twice in the prompt (characters 0-1 and 25-26); their maps were added. Pass "
         "occurrence=0 for the first alone."
     ]
     assert both.columns == (1, 11)
@@ -92,7 +92,7 @@ def test_a_repeated_word_is_added_with_a_warning(attribution):
 def test_word_errors_are_those_of_the_prompt(attribution):
     with pytest.raises(WordError, match=r"^'cats' is not a word of the prompt .* Did you mean 'ca"):
         attribution.word("cats")
-    with pytest.raises(WordError, match="'cat' stands once in the prompt"):
+    with pytest.raises(WordError, match="'cat' occurs once in the prompt"):
         attribution.word("cat", occurrence=1)
     with pytest.raises(WordError, match="is not a word of the prompt"):
         attribution["dog"]
@@ -150,7 +150,7 @@ def test_the_whole_image_lifts_nothing(attribution):
 def test_region_errors(attribution):
     with pytest.raises(RegionError, match=r"^The box \(96, 0, 99, 5\) lies outside the image"):
         attribution.region((96, 0, 99, 5))
-    with pytest.raises(RegionError, match="is no region"):
+    with pytest.raises(RegionError, match="is not a region"):
         attribution.region("cat")
 
 
@@ -378,3 +378,34 @@ def test_to_dict_is_json(make_attribution):
         assert word["score"] == pytest.approx(heat.mass((0, 0, 96, 64)))
     total = sum(word["score"] for word in found["words"]) + sum(found["special"].values())
     assert total == pytest.approx(1.0, abs=1e-5)
+
+
+def test_several_words_are_drawn_with_one_scale(make_attribution):
+    attribution = make_attribution()
+    strip = attribution.overlay(["cat", "blue eyes"])
+    low = min(float(attribution[word].values.min()) for word in ("cat", "blue eyes"))
+    high = max(float(attribution[word].values.max()) for word in ("cat", "blue eyes"))
+    # The pictures are those of the words, each with the limits of both.
+    cat, eyes = (attribution[w].overlay(vmin=low, vmax=high) for w in ("cat", "blue eyes"))
+    assert strip.crop((6, 24, 102, 88)).tobytes() == cat.tobytes()
+    assert strip.crop((108, 24, 204, 88)).tobytes() == eyes.tobytes()
+    assert attribution.overlay(["cat"], alpha=0.2).tobytes() != strip.tobytes()
+    assert attribution.overlay(columns=1).height > 6 * 64
+    for options, text in (
+        ({"words": "cat"}, r"^words= takes several words; give a list: \['cat'\]\.$"),
+        ({"words": []}, r"^There are no words to draw"),
+        ({"vmin": 1.0, "vmax": 0.5}, r"^vmin lies below vmax.* the maps have "),
+        ({"opacity": 2.0}, r"^An opacity lies in \[0, 1\]; got 2"),
+    ):
+        with pytest.raises(InputError, match=text):
+            attribution.overlay(**options)
+    with pytest.raises(WordError):
+        attribution.overlay(["dog"])
+    with pytest.raises(InputError, match=r"^There is no image to lay the heat maps over"):
+        make_attribution(image=False).overlay()
+
+
+def test_words_are_chosen_for_the_figure(make_attribution):
+    figure = make_attribution().plot(["cat", "blue eyes"], shared_scale=True)
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert titles == ["", "cat", "blue eyes"]

@@ -77,7 +77,7 @@ def test_another_version(tmp_path, version, shown):
     )
 
 
-NO_JSON = "is not a valid attribution: its header is no JSON."
+NO_JSON = "is not a valid attribution: its header is not JSON."
 
 
 DEEP = "is not a valid attribution: its header is not taken: it is nested over 32 deep."
@@ -120,7 +120,7 @@ def test_nested_deeply_in_a_field(tmp_path, field, depth):
 @pytest.mark.parametrize("raw", ["null", "[]", "5", '"text"', "true"])
 def test_header_that_is_no_object(tmp_path, raw):
     assert_refused(
-        tmp_path / "file", "is not a valid attribution: its header is no object.", raw=raw
+        tmp_path / "file", "is not a valid attribution: its header is not an object.", raw=raw
     )
 
 
@@ -150,26 +150,28 @@ NO_GRID = (
 @pytest.mark.parametrize("token", NO_TOKEN, ids=repr)
 def test_no_token(tmp_path, token):
     assert_refused(
-        tmp_path / "file", f"{str(token)[:80]} is no token.", tokens=[*HEADER["tokens"][:3], token]
+        tmp_path / "file",
+        f"{str(token)[:80]} is not a token.",
+        tokens=[*HEADER["tokens"][:3], token],
     )
 
 
 @pytest.mark.parametrize("grid", NO_GRID, ids=repr)
 def test_no_grid(tmp_path, grid):
     assert_refused(
-        tmp_path / "file", f"{str(grid)[:80]} is no grid.", grids=[HEADER["grids"][0], grid]
+        tmp_path / "file", f"{str(grid)[:80]} is not a grid.", grids=[HEADER["grids"][0], grid]
     )
 
 
 @pytest.mark.parametrize(
     ("text", "changes"),
     [
-        ("its prompt is no text.", {"prompt": "absent"}),
-        ("its prompt is no text.", {"prompt": 5}),
-        ("its prompt is no text.", {"prompt": ["a cat"]}),
-        ("its prompt is no text.", {"prompt": "a ca\ud800"}),
+        ("its prompt is not a text.", {"prompt": "absent"}),
+        ("its prompt is not a text.", {"prompt": 5}),
+        ("its prompt is not a text.", {"prompt": ["a cat"]}),
+        ("its prompt is not a text.", {"prompt": "a ca\ud800"}),
         ("its prompt is over 100000 characters.", {"prompt": "a" * 100_001}),
-        *(("its image size is no size.", {"image_size": size}) for size in (
+        *(("its image size is not a size.", {"image_size": size}) for size in (
             "absent", None, 64, [64], [64, 96, 3], [0, 96], [64, -1], [64, 96.0], [64, True],
             ["64", "96"], [10**30, 96], {"0": 64, "1": 96}, [float("inf"), 96],
         )),
@@ -185,10 +187,10 @@ def test_no_grid(tmp_path, grid):
             "absent", None, [], "text", {},
         )),
         ("it has 65 grids, over 64.", {"grids": [{"additions": 1, "sites": []}] * 65}),
-        *(("its facts about the run are no flat object.", {"run": run}) for run in (
+        *(("its facts about the run are not a flat object.", {"run": run}) for run in (
             "absent", None, [], "text", {"a": []}, {"a": {"b": 1}},
         )),
-        *(("the fact 'a' about its run is no text or finite number.", {"run": {"a": value}})
+        *(("the fact 'a' about its run is not a text or finite number.", {"run": {"a": value}})
           for value in (float("nan"), float("inf"), 2**64, -(2**64), "\ud800")),
         ("the tensor 'grid.2' is missing.", {"grids": [*HEADER["grids"], HEADER["grids"][0]]}),
         ("lies outside the prompt of 5 characters.",

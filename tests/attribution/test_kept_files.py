@@ -116,8 +116,8 @@ def test_more_than_a_file_may_hold(full, tmp_path, monkeypatch):
         full.save(tmp_path / "file")
     cells = (full.kept.nbytes // 2) + full.negative.kept.nbytes // 4
     assert str(caught.value) == (
-        f"What was kept apart has {cells} cells, and a file may hold 1000. Select a part of it, or "
-        "save(path, kept=False)."
+        f"What was kept separately has {cells} cells, and a file may hold 1000. Select a part of "
+        "it, or save(path, kept=False)."
     )
     assert list(tmp_path.iterdir()) == []
     full.save(tmp_path / "file", kept=False)
@@ -182,19 +182,21 @@ NO_DETAIL = (
     {**DETAIL, "sites": "up.0"}, {**DETAIL, "sites": [5]}, {**DETAIL, "sites": ["\ud800"]},
 )  # fmt: skip
 BAD_PARTS = [
-    *((f"{str(detail)[:80]} is no detail.", with_kept(details=[detail])) for detail in NO_DETAIL),
-    *(("what was kept apart is no object.", {**PART, "kept": kept}) for kept in (5, [], "x", True)),
-    *((f"{axes} are no axes.", with_kept(axes=axes))
+    *((f"{str(detail)[:80]} is not a detail.", with_kept(details=[detail]))
+      for detail in NO_DETAIL),
+    *(("what was kept separately is not an object.", {**PART, "kept": kept})
+      for kept in (5, [], "x", True)),
+    *((f"{axes} are not axes.", with_kept(axes=axes))
       for axes in (None, 5, "steps", ["step"], [[]])),
-    *(("its timesteps are no list of numbers.", with_kept(timesteps=timesteps)) for timesteps in (
+    *(("its timesteps are not a list of numbers.", with_kept(timesteps=times)) for times in (
         None, 5, {}, ["1", 2], [None, 1], [True, 1], [float("nan"), 1], [float("inf"), 1],
         [1, 10**400], [1, -1e13], [1.0] * 100_001,
     )),
-    *(("what was kept apart has no details.", with_kept(details=details)) for details in (
+    *(("what was kept separately has no details.", with_kept(details=details)) for details in (
         None, [], {}, "x",
     )),
-    ("what was kept apart has 4097 details, over 4096.", with_kept(details=[DETAIL] * 4097)),
-    *((f"{str({**PART['grids'][0], 'weight': weight})[:80]} is no grid.",
+    ("what was kept separately has 4097 details, over 4096.", with_kept(details=[DETAIL] * 4097)),
+    *((f"{str({**PART['grids'][0], 'weight': weight})[:80]} is not a grid.",
        {**PART, "grids": [{**PART["grids"][0], "weight": weight}]})
       for weight in (0, -1, "1", None, True, [1.0], float("nan"), float("inf"), 1e10, 10**400)),
     ("Axes are some of steps, layers, heads, each once; got ()", with_kept(axes=[])),
@@ -204,7 +206,7 @@ BAD_PARTS = [
     ("There are 1 timesteps for 2 steps.", with_kept(timesteps=[1])),
     ("Additions are counts, at least one of them over 0; got (0, 0).",
      with_kept(details=[{**DETAIL, "additions": [0, 0]}])),
-    ("has 4 additions, what was kept apart 5.",
+    ("has 4 additions, what was kept separately 5.",
      with_kept(details=[{**DETAIL, "additions": [3, 2]}])),
     ("A site belongs to one detail; these repeat: ['up.0'].",
      with_kept(details=[{**DETAIL, "sites": ["up.0", "up.0"]}])),
@@ -222,13 +224,14 @@ def test_bad_part(tmp_path, text, part, where):
 @pytest.mark.parametrize(
     ("text", "changes"),
     [
-        *(("its negative prompt is no object.", {"negative": value})
+        *(("its negative prompt is not an object.", {"negative": value})
           for value in (5, [], "x", True)),
-        ("its prompt is no text.", {"negative": {}}),
+        ("its prompt is not a text.", {"negative": {}}),
         ("it has no tokens.", {"negative": {**PART, "tokens": []}}),
-        ("[] is no token.", {"negative": {**PART, "tokens": [[]]}}),
+        ("[] is not a token.", {"negative": {**PART, "tokens": [[]]}}),
         ("it has no grids.", {"negative": {**PART, "grids": None}}),
-        ("its facts about the run are no flat object.", {"negative": {**PART, "run": {"a": []}}}),
+        ("its facts about the run are not a flat object.",
+         {"negative": {**PART, "run": {"a": []}}}),
         ("negative.grid 0 has shape [3, 2, 3] for 2 tokens.",
          {"negative": {**PART, "tokens": PART["tokens"][:2]}}),
         ("the tensor 'detail.1' is missing.", with_kept(details=[DETAIL, DETAIL])),
@@ -265,7 +268,7 @@ def detail(*shape: int) -> torch.Tensor:
         ("Mask values must lie in [0, 1]; these go from 0 to 2.", "mask", 2 * torch.eye(16, 24)),
         ("The mask is all zero: no pixel is inside.", "mask", torch.zeros(16, 24)),
         ("mask has values that are not finite", "mask", torch.ones(16, 24) * torch.nan),
-        ("The grid (2, 3) (height, width) has 4 additions, what was kept apart 0.", "detail.0",
+        ("The grid (2, 3) (height, width) has 4 additions, what was kept separately 0.", "detail.0",
          detail(2, 4, 3, 3, 2)),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, str) else "",
@@ -276,7 +279,7 @@ def test_bad_tensor(tmp_path, text, name, tensor):
 
 def test_more_cells_than_a_file_may_have(tmp_path, monkeypatch):
     monkeypatch.setattr("diffusers_rdaam.attribution.files.header.MAX_KEPT_CELLS", 287)
-    text = "what was kept apart has 288 cells, over 287."
+    text = "what was kept separately has 288 cells, over 287."
     assert_refused(tmp_path / "file", text)
     monkeypatch.setattr("diffusers_rdaam.attribution.files.header.MAX_CELLS", 35)
     assert_refused(tmp_path / "file", "its grids have 36 cells, over 35.")

@@ -119,16 +119,16 @@ def test_what_was_kept_belongs_to_the_grids(make_kept):
     first, *others = attribution.grids
     extra = Grid(torch.zeros(17, 3, 3), 4)
     for grids, text in (
-        ((*others,), "(8, 12) (height, width) has 0 additions, what was kept apart 10."),
-        ((*attribution.grids, extra), "(3, 3) (height, width) has 4 additions, what was kept apart"
-         " 0."),
+        ((*others,), "(8, 12) (height, width) has 0 additions, what was kept separately 10."),
+        ((*attribution.grids, extra),
+         "(3, 3) (height, width) has 4 additions, what was kept separately 0."),
         ((Grid(first.maps, 11, first.sites), *others),
-         "(8, 12) (height, width) has 11 additions, what was kept apart 10."),
+         "(8, 12) (height, width) has 11 additions, what was kept separately 10."),
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
             dataclasses.replace(attribution, grids=grids)
         assert str(caught.value) == (
-            f"What was kept apart must be what the grids are the mean of. The grid {text}"
+            f"What was kept separately must be what the grids are the mean of. The grid {text}"
         )
     with pytest.raises(InputError, match="there is one grid of each size"):
         dataclasses.replace(attribution, grids=(*attribution.grids, first))

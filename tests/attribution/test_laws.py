@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, as_region
 
 HEIGHT, WIDTH = 64, 96
@@ -69,6 +71,34 @@ def test_the_mass_in_a_polygon_is_the_score_of_the_word(
 @given(seed=seeds, sizes=grids, region=masks(), word=words)
 def test_the_mass_in_a_mask_is_the_score_of_the_word(make_attribution, seed, sizes, region, word):
     assert_mass_is_the_score(make_attribution(seed=seed, grids=sizes), region, word)
+
+
+forms = st.sampled_from(
+    [np.float64, np.float32, np.float16, bool, np.uint8, torch.float64, torch.bfloat16, "grid"]
+)
+
+
+@given(seed=seeds, sizes=grids, form=forms, word=words, weights=st.sampled_from([1.0, 0.25, 7.5]))
+def test_the_mass_is_the_score_in_regions_of_any_type_and_for_any_mix_of_grids(
+    make_attribution, seed, sizes, form, word, weights
+):
+    attribution = make_attribution(seed=seed, grids=sizes)
+    mix = {size: weights if i == 0 else 1.0 for i, size in enumerate(sizes)}
+    attribution = attribution.select(resolutions=mix)
+    plane = torch.zeros(HEIGHT, WIDTH)
+    plane[seed % 30 : seed % 30 + 20, seed % 50 : seed % 50 + 31] = 1.0
+    region = (seed % 50, seed % 30, seed % 50 + 31.5, seed % 30 + 20.25)
+    if isinstance(form, torch.dtype):
+        region = plane.to(form)
+    elif form != "grid":
+        region = plane.numpy().astype(form)
+    heat_map, answer = attribution[word], attribution.region(region)
+    assert heat_map.mass(region) == answer.score_of(word)
+    assert heat_map.inside(region) == attribution.inside(region).score_of(word)
+    for entry in answer:
+        columns = {column for place in entry.occurrences for column in place.columns}
+        whole = attribution.match(Match(entry.text, (), tuple(sorted(columns))))
+        assert whole.mass(region) == entry.score == answer[entry.text]
 
 
 @given(seed=seeds, sizes=grids, cut=st.integers(1, 59), box=st.just((10, 4, 70, 50)))

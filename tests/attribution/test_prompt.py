@@ -242,8 +242,8 @@ def test_a_word_finds_itself(prompt):
         *(
             (
                 query,
-                f"{query!r} is no word. Give a word or phrase, the index of a word, or a (start, "
-                "end) span of characters.",
+                f"{query!r} is not a word. Give a word or phrase, the index of a word, or a "
+                "(start, end) span of characters.",
             )
             for query in (
                 None,
@@ -281,11 +281,11 @@ def test_what_is_not_in_the_prompt(prompt, query, text):
 @pytest.mark.parametrize(
     ("query", "occurrence", "text"),
     [
-        ("a", 2, f"'a' stands 2 times in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
+        ("a", 2, f"'a' occurs twice in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
          "got 2."),
-        ("cat", 1, f"'cat' stands once in the prompt {TEXT!r}, so occurrence must lie in 0 to 0; "
+        ("cat", 1, f"'cat' occurs once in the prompt {TEXT!r}, so occurrence must lie in 0 to 0; "
          "got 1."),
-        ("a", -1, f"'a' stands 2 times in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
+        ("a", -1, f"'a' occurs twice in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
          "got -1."),
         ("a", True, "occurrence must be a whole number from 0, not True."),
         ("a", 0.0, "occurrence must be a whole number from 0, not 0.0."),

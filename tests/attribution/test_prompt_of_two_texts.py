@@ -88,7 +88,7 @@ def test_queries(query, options, columns, encoders):
     [
         ("dog", {"encoder": 1}, "'dog' is not a word of the prompt 'a cat , hat'. Words: a, cat, "),
         ("cow", {}, "Words: a, cat, hat. In the second text encoder's: 'cow' is not a word of the"),
-        ("cat", {"occurrence": 2}, "stands 2 times in the prompt 'a cat , hat' and 'cat a , blue"),
+        ("cat", {"occurrence": 2}, "occurs twice in the prompt 'a cat , hat' and 'cat a , blue"),
         ("cat", {"encoder": 3}, "encoder is 1 or 2, a text encoder's number; got 3."),
         ("cat", {"encoder": True}, "encoder is 1 or 2, a text encoder's number; got True."),
         (0, {"encoder": 2}, "Word 0 is of the text of encoder 1, not of 2"),
@@ -164,13 +164,13 @@ def rewritten(path: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h.update(second=3), "the second text of its prompt is no object"),
+        (lambda h: h.update(second=3), "the second text of its prompt is not an object"),
         (lambda h: h["second"].update(second={}), "its prompt has over two texts"),
         (lambda h: h["second"].update(prompt=None), "one of them is not known"),
         (lambda h: h.update(prompt=None), "one of them is not known"),
-        (lambda h: h["second"].update(prompt=[]), "its prompt is no text"),
+        (lambda h: h["second"].update(prompt=[]), "its prompt is not a text"),
         (lambda h: h["second"]["tokens"].pop(), "its second text has 7 tokens for 8 columns"),
-        (lambda h: h["second"]["tokens"].append(["", "end", 0, None]), "is no token"),
+        (lambda h: h["second"]["tokens"].append(["", "end", 0, None]), "is not a token"),
         (lambda h: h["second"]["tokens"].__setitem__(1, ["cat", "text", 0, 99]), "lies outside"),
     ],
 )

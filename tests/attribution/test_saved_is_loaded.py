@@ -191,11 +191,11 @@ REFUSED: dict[str, tuple[str, Callable[[], Attribution]]] = {
     "surrogate name": ("surrogate", lambda: plain(run={"\udc00": 1})),
     "fact": ("the fact 'a' about its run", lambda: plain(run={"a": float("nan")})),
     "large fact": ("the fact 'a' about its run", lambda: plain(run={"a": 10**30})),
-    "name of a fact": ("a name that is no text", lambda: plain(run={1: "a"})),
-    "sites": ("is no grid", lambda: plain(grids=grid(HALF, sites=(5,)))),
+    "name of a fact": ("a name that is not a text", lambda: plain(run={1: "a"})),
+    "sites": ("is not a grid", lambda: plain(grids=grid(HALF, sites=(5,)))),
     "no cells": ("grid 0 has shape [2, 0, 3]", lambda: plain(grids=grid(torch.zeros(2, 0, 3)))),
-    "additions": ("is no grid", lambda: plain(grids=(Grid(HALF, 2**54),))),
-    "half an addition": ("is no grid", lambda: plain(grids=(Grid(HALF, 1.5),))),
+    "additions": ("is not a grid", lambda: plain(grids=(Grid(HALF, 2**54),))),
+    "half an addition": ("is not a grid", lambda: plain(grids=(Grid(HALF, 1.5),))),
     "self": ("self 0 has type F64, and a file has float16 or float32", lambda: plain(
         self_grids=(SelfGrid(torch.eye(6).double(), 1, (2, 3)),))),
 }  # fmt: skip

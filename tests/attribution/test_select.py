@@ -113,8 +113,8 @@ def test_layers_of_whole_grids_need_nothing_kept(make_kept, axes):
     with pytest.raises(NoAttributionError) as caught:
         attribution.select(layers="up_blocks")
     assert str(caught.value) == (
-        f"{UP1} was recorded together with {DOWN0} (grid 8x12), so it cannot be had alone. Record "
-        'with RDAAMProcessor(keep="layers") to have them apart, or choose both.'
+        f"{UP1} was recorded together with {DOWN0} (grid 8x12), so it cannot be selected alone. "
+        'Record with RDAAMProcessor(keep="layers") to keep them separately, or choose both.'
     )
 
 

@@ -34,8 +34,8 @@ def test_what_was_not_kept(make_kept, axis, axes):
         attribution = dataclasses.replace(attribution, kept=None)
     keep = f'"{axis}"' if axes is None else f'("layers", "{axis}")'
     text = (
-        f"This run did not keep its {axis} apart. Record with RDAAMProcessor(keep={keep}) to ask "
-        "for them."
+        f"This run did not keep its {axis} separately. Record with RDAAMProcessor(keep={keep}) to "
+        "ask for them."
     )
     assert error(attribution, NoAttributionError, **{axis: 0}) == text
     with pytest.raises(NoAttributionError, match=f"^{re.escape(text)}$"):
@@ -54,8 +54,8 @@ def test_what_was_not_kept(make_kept, axis, axes):
                          "several, a range or a slice."),
         ({"steps": "all"}, "'all' is not the number of one of the steps. Give a whole"),
         ({"steps": [True, False]}, "True is not the number of one of the steps."),
-        ({"steps": slice("a", None)}, "is no slice of the 5 steps: slice indices must be"),
-        ({"steps": slice(0, 5, 0)}, "is no slice of the 5 steps: slice step cannot be zero."),
+        ({"steps": slice("a", None)}, "is not a slice of the 5 steps: slice indices must be"),
+        ({"steps": slice(0, 5, 0)}, "is not a slice of the 5 steps: slice step cannot be zero."),
         ({"heads": 3}, "There are 3 heads, numbered from 0; there is no 3."),
         ({"heads": [0, None]}, "None is not the number of one of the heads."),
         ({"layers": "up_block"}, "'up_block' is none of the 6 layers. Near it: up_blocks, "),
@@ -65,7 +65,7 @@ def test_what_was_not_kept(make_kept, axis, axes):
                             "down_blocks.1, mid_block, up_blocks.0, up_blocks.1."),
         ({"layers": [DOWN0, "*.attn1"]}, "'*.attn1' is none of the 6 layers."),
         ({"layers": []}, "No layers were chosen. Give names, prefixes or patterns of layers."),
-        ({"layers": [5]}, "5 is no layer. Give the name of one, a prefix or a pattern."),
+        ({"layers": [5]}, "5 is not a layer. Give the name of one, a prefix or a pattern."),
         ({"resolutions": 16}, "There is no grid (16, 16) (height, width). Grids: (8, 12), (4, 6), "
                               "(2, 3)."),
         ({"resolutions": (8, 4)}, "There is no grid (8, 4) (height, width). Grids: (8, 12), (4, 6),"
@@ -73,11 +73,11 @@ def test_what_was_not_kept(make_kept, axis, axes):
         ({"resolutions": [8]}, "There is no grid (8, 8) (height, width). Grids: (8, 12),"),
         ({"resolutions": []}, "No grid was chosen, or all weights are 0. Grids: (8, 12), (4, 6),"),
         ({"resolutions": {(8, 12): 0.0}}, "No grid was chosen, or all weights are 0. Grids: (8,"),
-        ({"resolutions": "16"}, "'1' is no grid. Give (height, width), or n for a square one."),
+        ({"resolutions": "16"}, "'1' is not a grid. Give (height, width), or n for a square one."),
         ({"resolutions": None, "steps": None, "heads": 2.0}, "2.0 is not the number of one of"),
-        ({"resolutions": [(8, 12, 3)]}, "(8, 12, 3) is no grid. Give (height, width), or n for"),
-        ({"resolutions": [True]}, "True is no grid. Give (height, width), or n"),
-        ({"resolutions": 8.0}, "8.0 is no grid. Give (height, width), or n"),
+        ({"resolutions": [(8, 12, 3)]}, "(8, 12, 3) is not a grid. Give (height, width), or n for"),
+        ({"resolutions": [True]}, "True is not a grid. Give (height, width), or n"),
+        ({"resolutions": 8.0}, "8.0 is not a grid. Give (height, width), or n"),
         ({"resolutions": [(4, 6), (4, 6)]}, "The grid (4, 6) (height, width) is given twice."),
         *(({"resolutions": {(4, 6): weight}},
            f"The weight of the grid (4, 6) is 0 or lies between 1e-9 and 1e9; got {weight!r}.")

@@ -222,13 +222,21 @@ OFF = "lies outside the image, which is 48 pixels wide and 32 high."
         (lambda own: own.box((5, 5, 5, 9)), RegionError, "The box (5, 5, 5, 9) is empty"),
         (lambda own: own.pixels((48, 0)), RegionError, f"The pixel (48, 0) {OFF}"),
         (lambda own: own.pixels((0, -1)), RegionError, f"The pixel (0, -1) {OFF}"),
-        (lambda own: own.pixels([]), RegionError, "There is no pixel among those given."),
-        (lambda own: own.pixels([(1, 2, 3)]), RegionError, "(1, 2, 3) is no pixel. A pixel is"),
-        (lambda own: own.pixels((1.5, 2)), RegionError, "(1.5, 2) is no pixel. A pixel is (x, y)"),
-        (lambda own: own.pixels(7), RegionError, "7 is no pixel"),
+        (lambda own: own.pixels([]), RegionError, "There is not a pixel among those given."),
+        (lambda own: own.pixels([(1, 2, 3)]), RegionError, "(1, 2, 3) is not a pixel. A pixel is"),
+        (
+            lambda own: own.pixels((1.5, 2)),
+            RegionError,
+            "(1.5, 2) is not a pixel. A pixel is (x, y)",
+        ),
+        (lambda own: own.pixels(7), RegionError, "7 is not a pixel"),
         (lambda own: own.diffused((99, 99)), RegionError, f"The pixel (99, 99) {OFF}"),
         (lambda own: own.polygons([]), RegionError, "polygons() needs at least one outline"),
-        (lambda own: own.polygon((1, 2, 3, 4)), RegionError, "is no outline. A polygon is a list"),
+        (
+            lambda own: own.polygon((1, 2, 3, 4)),
+            RegionError,
+            "is not an outline. A polygon is a list",
+        ),
         (
             lambda own: own.polygons([[(60, 0), (70, 0), (70, 9)], OUTLINE]),
             RegionError,
@@ -237,8 +245,8 @@ OFF = "lies outside the image, which is 48 pixels wide and 32 high."
         (
             lambda own: own.region(BOX, direction="at"),
             InputError,
-            "'at' is not a direction. 'to': who looks at this region; 'from': what this region "
-            "looks at.",
+            "'at' is not a direction. 'to': what attends to this region; 'from': what "
+            "this region attends to.",
         ),
         (
             lambda own: own.guided(torch.ones(48, 32)),

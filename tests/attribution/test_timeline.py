@@ -147,7 +147,7 @@ def test_film_strip(make_kept, image):
     assert timeline.film_strip(every=2).width > 3 * 192 > timeline.film_strip(every=9).width
     for options, text in (
         ({"columns": 0}, "columns= is a whole number from 1; got 0."),
-        ({"every": 0}, "every= is a whole number from 1: each, each second …; got 0."),
+        ({"every": 0}, "every= is a whole number from 1; got 0."),
     ):
         with pytest.raises(InputError) as caught:
             timeline.film_strip(**options)
@@ -203,12 +203,14 @@ def test_html(make_kept, steps):
     timeline = attribution["cat"].over_time()
     html = timeline._repr_html_()
     assert set(re.findall(r"</?(\w+)", html)) == {"figure", "img", "figcaption"}
-    assert f"Timeline(&#x27;cat&#x27;, {steps} steps, 96x64 pixels)" in html
+    assert f"Timeline(&#x27;cat&#x27;, {steps} steps, 96x64 pixels, mean " in html
     page = timeline.slider()
     assert page.count("<figure>") == steps and f"step {steps} of {steps}" in page
 
 
 def test_repr(make_kept):
     timeline = make_kept()[0]["cat"].over_time()
-    assert repr(timeline) == "Timeline('cat', 5 steps, 96x64 pixels)"
-    assert repr(timeline.cumulative()) == "Timeline('cat', cumulative, 5 steps, 96x64 pixels)"
+    scores = timeline.mass((0, 0, 96, 64))
+    at = f"mean {scores[0]:.3g} at the first to {scores[-1]:.3g} at the last"
+    assert repr(timeline) == f"Timeline('cat', 5 steps, 96x64 pixels, {at})"
+    assert repr(timeline.cumulative()).startswith("Timeline('cat', cumulative, 5 steps, 96x64 ")

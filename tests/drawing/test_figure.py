@@ -18,6 +18,7 @@ from diffusers_rdaam.drawing.figure import (
     heat_maps_figure,
     new_figure,
 )
+from diffusers_rdaam.drawing.overlay import OPACITY
 from diffusers_rdaam.errors import PlotExtraError, RDAAMError
 
 HEAT = torch.arange(64.0 * 96.0).reshape(64, 96) / 6144.0
@@ -33,9 +34,27 @@ def test_heat_map_has_its_values_a_title_and_a_scale():
     assert axes.get_title() == "cat"
     assert scale.get_ylabel() == "attention probability"
     assert np.array_equal(axes.images[-1].get_array(), HEAT.numpy())
-    assert axes.images[-1].get_alpha() == 0.65
+    # The image keeps its colours; the map's opacity rises from nothing.
+    assert np.array_equal(axes.images[0].get_array(), np.asarray(IMAGE))
+    assert [axes.images[-1].cmap(level)[3] for level in (0.0, 1.0)] == [0.0, OPACITY]
     alone = heat_map_figure(HEAT, None, "cat").axes[0]
-    assert len(alone.images) == 1 and alone.images[0].get_alpha() == 1.0
+    assert len(alone.images) == 1 and alone.images[0].cmap(0.0)[3] == 1.0
+
+
+def test_several_heat_maps_have_a_scale_each_or_one_for_all():
+    maps = [("weak", HEAT / 4), ("strong", HEAT + 1.0)]
+    figure = heat_maps_figure(maps, IMAGE, "title")
+    shown = [axes for axes in figure.axes if axes.images]
+    scales = [axes for axes in figure.axes if hasattr(axes, "_colorbar")]
+    assert len(scales) == len(maps)
+    limits = [axes.images[-1].get_clim() for axes in shown[1:]]
+    assert limits[0][1] == pytest.approx(float(HEAT.max()) / 4) and limits[1][0] == 1.0
+    figure = heat_maps_figure(maps, IMAGE, "title", shared_scale=True)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert {axes.images[-1].get_clim() for axes in shown[1:]} == {(0.0, float((HEAT + 1.0).max()))}
+    (scale,) = [axes for axes in figure.axes if axes.get_ylabel()]
+    assert scale.get_ylabel() == "attention probability"
+    heat_maps_figure([], IMAGE, "title", shared_scale=True).savefig(io.BytesIO())
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 7])

@@ -9,7 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusers_rdaam.drawing.overlay import colour_table, colourise, outline, overlay
+from diffusers_rdaam.drawing.overlay import (
+    check_opacity,
+    colour_table,
+    colourise,
+    outline,
+    overlay,
+    scale_colours,
+)
+from diffusers_rdaam.errors import InputError
 
 
 def lightness(colours: np.ndarray) -> np.ndarray:
@@ -43,15 +51,41 @@ def test_colourise_maps_zero_to_the_first_colour_and_one_to_the_last():
     assert (picture[0, 1] == table[128]).all()
 
 
-def test_opacity_zero_is_the_image_in_grey(photo):
+def test_opacity_zero_is_the_image(photo):
     shown = overlay(photo, torch.rand(64, 96), opacity=0.0)
-    assert np.array_equal(np.asarray(shown), np.asarray(photo.convert("L").convert("RGB")))
+    assert np.array_equal(np.asarray(shown), np.asarray(photo))
 
 
-def test_opacity_one_is_the_colours_alone(photo):
-    heat = torch.rand(64, 96)
-    shown = overlay(photo, heat, opacity=1.0)
-    assert np.array_equal(np.asarray(shown), np.asarray(colourise(heat)))
+@pytest.mark.parametrize("opacity", [0.3, 0.8, 1.0])
+def test_the_image_shows_where_the_map_is_weak_and_the_colours_where_it_is_strong(photo, opacity):
+    heat = torch.linspace(0.0, 1.0, 96).expand(64, 96)
+    shown = np.asarray(overlay(photo, heat, opacity=opacity), dtype=np.float64)
+    image, colours = (np.asarray(p, dtype=np.float64) for p in (photo, colourise(heat)))
+    assert np.array_equal(shown[:, 0], image[:, 0])
+    share = opacity * heat.numpy()[..., None]
+    assert np.abs(shown - (image + (colours - image) * share)).max() <= 0.51
+    if opacity == 1.0:
+        assert np.array_equal(shown[:, -1], colours[:, -1])
+
+
+def test_hues_of_the_image_are_kept_where_the_map_is_weak():
+    image = Image.new("RGB", (96, 64), (220, 30, 40))
+    shown = np.asarray(overlay(image, torch.full((64, 96), 0.1)).convert("HSV"), dtype=int)
+    hue = np.asarray(image.convert("HSV"), dtype=int)[0, 0, 0]
+    assert (np.abs((shown[..., 0] - hue + 128) % 256 - 128) <= 6).all()
+
+
+def test_a_scale_has_the_colours_of_the_overlay_over_white():
+    white = Image.new("RGB", (256, 1), "white")
+    shown = np.asarray(overlay(white, torch.linspace(0.0, 1.0, 256)[None]), dtype=int)[0]
+    assert np.abs(shown - scale_colours()).max() <= 1
+    assert np.array_equal(scale_colours(opacity=None), colour_table())
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 1.1, float("nan"), "1", True])
+def test_an_opacity_lies_in_zero_to_one(opacity):
+    with pytest.raises(InputError, match=rf"^An opacity lies in \[0, 1\]; got {opacity!r}\.$"):
+        check_opacity(opacity)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P"])

@@ -117,7 +117,7 @@ def test_words_and_phrases(make, settings, prompt):
 
 def test_a_result_shows_itself(make, settings, prompt):
     words = explain_ablation(make(), prompt, region=BOX, words=["red", "cat"], **settings())
-    assert "change of the region without the word, by mode mask" in str(words)
+    assert ": words ranked by the change without each (mode mask)" in str(words)
     assert words.film_strip().width > 3 * 96
     found = json.loads(json.dumps(words.to_dict()))
     assert found["mode"] == "mask" and set(found["outside"]) == {"red", "cat"}

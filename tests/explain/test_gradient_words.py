@@ -58,7 +58,7 @@ def test_words_are_merged_and_specials_apart(words):
 
 def test_a_result_shows_itself(words):
     text = str(words)
-    assert text.startswith("gradients of the region by grad_x_input")
+    assert ": words ranked by share of the gradients (grad_x_input)\n" in text
     assert "special tokens: start 1" in text and "pooled 2" in text
     page = words._repr_html_()
     assert "&lt;" in page and "<b>" not in page and "data:image/png" in page

@@ -73,14 +73,14 @@ def test_wrong_arity(value):
     ("value", "text"),
     [
         ([(1, 2), (3, 4)], r"^A polygon needs at least 3 points, this has 2\.$"),
-        ([(1, 2), (3, 4), (5, 6, 7)], r"^\(5, 6, 7\) is no point\."),
+        ([(1, 2), (3, 4), (5, 6, 7)], r"^\(5, 6, 7\) is not a point\."),
         ([1, 2, 3, "4"], r"^bottom of a box must be a number of pixels, not '4'\.$"),
         ([1, (2, 3), 4, 5], r"^top of a box must be a number of pixels, not \(2, 3\)\.$"),
         (np.array([0.0, 0.0, np.nan, 3.0]), r"^right of a box is nan; it must be finite\."),
         (np.array(3), r"^A mask has two axes \(height, width\), this has shape \(\)\.$"),
         (np.eye(64)[..., None] * [1, 0, 1], r"this has shape \(64, 64, 3\): colours, or several"),
-        ([[1, 2], ["a", 4], [5, 6]], r"^\('a', 4\) is no point\."),
-        ([[[1]]] * 4, r"^\(\[1\],\) is no point\."),
+        ([[1, 2], ["a", 4], [5, 6]], r"^\('a', 4\) is not a point\."),
+        ([[[1]]] * 4, r"^\(\[1\],\) is not a point\."),
     ],
 )
 def test_errors_of_the_parts(value, text):
@@ -94,8 +94,9 @@ def test_no_region(value):
         as_region(value)
     assert isinstance(caught.value, InputError) and isinstance(caught.value, ValueError)
     assert str(caught.value) == (
-        f"{value!r} is no region. Give a box (left, top, right, bottom) in pixels, half-open, with "
-        "left < right and top < bottom, a list of (x, y) points, or a mask of the image's size."
+        f"{value!r} is not a region. Give a box (left, top, right, bottom) in pixels, half-open, "
+        "with left < right and top < bottom, a list of (x, y) points, or a mask of the image's "
+        "size."
     )
 
 
@@ -179,7 +180,7 @@ def test_several_regions_name_the_question_for_several(value, text):
     with pytest.raises(RegionError) as caught:
         as_region(value)
     assert str(caught.value) == (
-        f"These are {text}, and one region is asked for here. Give them one by one, or all to "
+        f"These are {text}, and one region is needed here. Give them one by one, or all to "
         "attribution.regions([…]), which answers each."
     )
 

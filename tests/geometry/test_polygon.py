@@ -122,7 +122,7 @@ def test_too_few_points(count):
 def test_bad_point(point):
     with pytest.raises(RegionError) as caught:
         Polygon(((0, 0), (50, 0), point))
-    assert str(caught.value) == f"{point!r} is no point. A point is (x, y) in pixels."
+    assert str(caught.value) == f"{point!r} is not a point. A point is (x, y) in pixels."
 
 
 @pytest.mark.usefixtures("types_unchecked")
@@ -157,7 +157,7 @@ def test_points_on_one_line(points):
 @pytest.mark.usefixtures("types_unchecked")
 @pytest.mark.parametrize("points", [None, 5])
 def test_no_points(points):
-    with pytest.raises(RegionError, match=rf"^{points} is no list of \(x, y\) points\.$"):
+    with pytest.raises(RegionError, match=rf"^{points} is not a list of \(x, y\) points\.$"):
         Polygon(points)
 
 

@@ -328,7 +328,7 @@ def test_files_of_strangers(pipe, tmp_path):
     assert load({}, tensors).layers == ("a",)
     for header, held, text in [
         ({"version": "9"}, tensors, "has format version '9'"),
-        ({"sites": "[["}, tensors, "its header is no JSON"),
+        ({"sites": "[["}, tensors, "its header is not JSON"),
         ({"sites": "[]"}, tensors, "has no valid list of the sites"),
         ({"sites": site}, tensors, "has no valid list of the sites"),
         ({"sites": '[["a", [2, 99999], 1, 4, [0], "F16"]]'}, tensors, "has no valid list"),

@@ -46,7 +46,7 @@ def save_record(attribution: Record, path: Path, *, kept: bool = True) -> Path:
     """Write ``attribution`` to ``path``, whole or not at all.
 
     Args:
-        kept: whether to write what was kept apart by step, layer and head, and self-attention.
+        kept: whether to write what was kept separately by step, layer and head, and self-attention.
 
     Raises:
         InputError: the folder does not exist or may not be written, the name ends as files of
@@ -60,8 +60,8 @@ def save_record(attribution: Record, path: Path, *, kept: bool = True) -> Path:
     cells = sum(m.numel() for name, m in tensors.items() if any(part in name for part in large))
     if cells > MAX_KEPT_CELLS:
         raise InputError(
-            f"What was kept apart has {cells} cells, and a file may hold {MAX_KEPT_CELLS}. Select "
-            "a part of it, or save(path, kept=False)."
+            f"What was kept separately has {cells} cells, and a file may hold {MAX_KEPT_CELLS}. "
+            "Select a part of it, or save(path, kept=False)."
         )
     text, found = check.dumped(header)
     check_header(found, check)
@@ -138,10 +138,10 @@ def _without_kept(attribution: AnyRecord) -> AnyRecord:
 def _part(
     attribution: Record, prefix: str, check: Check
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What is written of the prompt or of the negative prompt: fields and tensors."""
+    """The fields and tensors that are written of the prompt or of the negative prompt."""
     # JSON would make texts of other names.
     named = all(isinstance(name, str) for name in attribution.run)
-    check(named, "a fact about its run has a name that is no text")
+    check(named, "a fact about its run has a name that is not a text")
     header: dict[str, Any] = {
         "prompt": attribution.prompt.text,
         "tokens": token_fields(attribution.prompt),

@@ -1,4 +1,4 @@
-"""What an attribution file says of itself, checked field by field before a tensor is read.
+"""The header of an attribution file, checked field by field before a tensor is read.
 
 The same checks are made before a file is written, so that what is written can be read.
 """
@@ -36,7 +36,7 @@ KIND = FileKind(
 MAX_GRID_SIDE = 2048
 MAX_GRIDS = 64
 MAX_CELLS = 2**28  # of all grids together: 1 GiB
-MAX_KEPT_CELLS = 2**33  # of all that was kept apart: 16 GiB in half precision
+MAX_KEPT_CELLS = 2**33  # of all that was kept separately: 16 GiB in half precision
 MAX_DETAILS = 4096
 MAX_STEPS = 100_000
 MAX_TEXTS = 1000  # of a vocabulary
@@ -50,41 +50,41 @@ Specs = Mapping[str, TensorSpec]
 
 def check_header(header: Any, check: Check) -> None:
     """Check every field."""
-    check(isinstance(header, dict), "its header is no object")
+    check(isinstance(header, dict), "its header is not an object")
     check_image_size(header.get("image_size"), check)
     _check_part(header, check)
     negative = header.get("negative")
     if negative is not None:
-        check(isinstance(negative, dict), "its negative prompt is no object")
+        check(isinstance(negative, dict), "its negative prompt is not an object")
         _check_part(negative, check)
     vocabulary = header.get("vocabulary")
     if vocabulary is not None:
         _check_vocabulary(vocabulary, check)
     switched = header.get("switched")
     right = switched is None or (isinstance(switched, list) and len(switched) <= MAX_TEXTS)
-    check(right, "its steps with another prompt are no list")
+    check(right, "its steps with another prompt are not a list")
     for part in switched or ():
-        check(isinstance(part, dict), "its steps with another prompt are no object")
+        check(isinstance(part, dict), "its steps with another prompt are not objects")
         check(part.get("kept") is not None, "its steps with another prompt were not kept")
         _check_part(part, check)
     self_attention = header.get("self")
     right = self_attention is None or (
         isinstance(self_attention, list) and 1 <= len(self_attention) <= MAX_GRIDS
     )
-    check(right, "its self-attention is no list of grids")
+    check(right, "its self-attention is not a list of grids")
     for grid in self_attention or ():
         right = _is_grid(grid) and is_size(grid.get("size"), MAX_GRID_SIDE)
-        check(right, f"{shown(grid)} is no grid of self-attention")
+        check(right, f"{shown(grid)} is not a grid of self-attention")
 
 
 def _check_vocabulary(vocabulary: Any, check: Check) -> None:
-    check(isinstance(vocabulary, list), "its vocabulary is no list")
+    check(isinstance(vocabulary, list), "its vocabulary is not a list")
     over = f"its vocabulary has {len(vocabulary)} texts, over {MAX_TEXTS}"
     check(len(vocabulary) <= MAX_TEXTS, over)
     texts = set()
     for part in vocabulary:
         named = isinstance(part, dict) and is_text(name_of(part))
-        check(named, "a text of its vocabulary is no object with a prompt")
+        check(named, "a text of its vocabulary is not an object with a prompt")
         check(name_of(part) not in texts, f"{shown(name_of(part))!r} is twice in its vocabulary")
         texts.add(name_of(part))
         _check_part(part, check)
@@ -102,38 +102,40 @@ def _check_part(part: Mapping[str, Any], check: Check) -> None:
     check(isinstance(grids, list) and bool(grids), "it has no grids")
     check(len(grids) <= MAX_GRIDS, f"it has {len(grids)} grids, over {MAX_GRIDS}")
     for grid in grids:
-        check(_is_grid(grid), f"{shown(grid)} is no grid")
+        check(_is_grid(grid), f"{shown(grid)} is not a grid")
     run: Any = part.get("run")
-    check(isinstance(run, dict), "its facts about the run are no flat object")
+    check(isinstance(run, dict), "its facts about the run are not a flat object")
     for name, value in run.items():
         flat = is_text(name) and not isinstance(value, (list, dict))
-        check(flat, "its facts about the run are no flat object")
-        check(is_fact(value), f"the fact {shown(name)!r} about its run is no text or finite number")
+        check(flat, "its facts about the run are not a flat object")
+        check(
+            is_fact(value), f"the fact {shown(name)!r} about its run is not a text or finite number"
+        )
     kept = part.get("kept")
     if kept is not None:
         _check_kept(kept, check)
 
 
 def _check_kept(kept: Any, check: Check) -> None:
-    check(isinstance(kept, dict), "what was kept apart is no object")
+    check(isinstance(kept, dict), "what was kept separately is not an object")
     axes = kept.get("axes")
     known = isinstance(axes, list) and all(axis in ("steps", "layers", "heads") for axis in axes)
-    check(known, f"{shown(axes)} are no axes")
+    check(known, f"{shown(axes)} are not axes")
     timesteps: Any = kept.get("timesteps")
     right = isinstance(timesteps, list) and len(timesteps) <= MAX_STEPS
     right = right and all(is_number(value, MAX_TIMESTEP) for value in timesteps)
-    check(right, "its timesteps are no list of numbers")
+    check(right, "its timesteps are not a list of numbers")
     numbers: Any = kept.get("numbers", [])
     right = isinstance(numbers, list) and len(numbers) <= MAX_STEPS
     right = right and all(is_count(number) and number <= MAX_STEPS for number in numbers)
-    check(right, "the numbers of its steps are no list of numbers")
+    check(right, "the numbers of its steps are not a list of numbers")
     details: Any = kept.get("details")
     right = isinstance(details, list) and bool(details)
-    check(right, "what was kept apart has no details")
-    over = f"what was kept apart has {len(details)} details, over {MAX_DETAILS}"
+    check(right, "what was kept separately has no details")
+    over = f"what was kept separately has {len(details)} details, over {MAX_DETAILS}"
     check(len(details) <= MAX_DETAILS, over)
     for detail in details:
-        check(_is_detail(detail), f"{shown(detail)} is no detail")
+        check(_is_detail(detail), f"{shown(detail)} is not a detail")
 
 
 def _is_detail(detail: Any) -> bool:
@@ -171,7 +173,7 @@ def check_shapes(specs: Specs, header: Mapping[str, Any], check: Check) -> None:
         kept_cells += _check_details(specs, part, prefix, check)
     check(cells <= MAX_CELLS, f"its grids have {cells} cells, over {MAX_CELLS}")
     kept_cells += _check_self(specs, header, check)
-    over = f"what was kept apart has {kept_cells} cells, over {MAX_KEPT_CELLS}"
+    over = f"what was kept separately has {kept_cells} cells, over {MAX_KEPT_CELLS}"
     check(kept_cells <= MAX_KEPT_CELLS, over)
     _check_enlargement(specs, header, check)
     _check_plane(specs, "image", [*header["image_size"], 3], "U8", check)
@@ -250,7 +252,7 @@ def _check_self(specs: Specs, header: Mapping[str, Any], check: Check) -> int:
 
 
 def _check_enlargement(specs: Specs, header: Mapping[str, Any], check: Check) -> None:
-    """What a question costs: a matrix for each side of each grid, as long as the image's side."""
+    """Bound the cost of a question: a matrix for each side of each grid, as long as the image's."""
     height, width = header["image_size"]
     rows, columns = set(), set()
     for prefix, part in parts_of(header):

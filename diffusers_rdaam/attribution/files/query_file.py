@@ -31,7 +31,7 @@ _NO_LIST = "it has no valid list of the sites of its queries"
 
 
 def save_sites(queries: Sequence[SiteQueries], path: Path) -> Path:
-    """See :meth:`Queries.save`."""
+    """Write the queries of sites, for :meth:`Queries.save`."""
     check_suffix(path, NOUN)
     check = Check(path, NOUN, writing=True)
     text, found = check.dumped(
@@ -52,7 +52,7 @@ def save_sites(queries: Sequence[SiteQueries], path: Path) -> Path:
 
 
 def load_sites(path: Path) -> tuple[SiteQueries, ...]:
-    """See :meth:`Queries.load`."""
+    """Read the queries of sites, for :meth:`Queries.load`."""
     check = Check(path, KIND.noun)
     with open_tensors(path, KIND.noun) as file:
         header = KIND.header(file)

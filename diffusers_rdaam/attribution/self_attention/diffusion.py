@@ -6,8 +6,8 @@ zero. Here the threshold is on the map stretched from 0 to 1, so its maximum alw
 
 from __future__ import annotations
 
+from diffusers_rdaam.argument_checks import check_count, check_threshold
 from diffusers_rdaam.attribution.self_grid import SelfGrid
-from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.shapes import Weights
 
 # Best of those tried for the segments of the embedded model's images.
@@ -42,10 +42,6 @@ def shares(cells: Weights) -> Weights:
 
 
 def check_diffusion(iterations: int, threshold: float) -> None:
-    """Raises :class:`InputError` where one is out of range."""
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-        raise InputError(f"iterations= is a whole number from 0; got {iterations!r}.")
-    if not 0.0 <= threshold < 1.0:
-        raise InputError(
-            f"A threshold lies in [0, 1), on each map stretched from 0 to 1; got {threshold}."
-        )
+    """Raise :class:`InputError` where one of the two is out of range."""
+    check_count(iterations, "iterations=", least=0)
+    check_threshold(threshold, "each map stretched from 0 to 1")

@@ -15,18 +15,18 @@ grid:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
+from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.record import AnyRecord, Record
-from diffusers_rdaam.attribution.self_grid import SelfGrid, Size, finest, kept_self_grids
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.attribution.self_grid import SelfGrid, finest, kept_self_grids
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
-from diffusers_rdaam.shapes import Column, GridMaps, Weights
+from diffusers_rdaam.shapes import Column, GridMaps, Size, Weights
 
 Refinement = Literal["product", "guided", "power", "ovam", "none"]
 # What helps most on the embedded model, at every threshold.
@@ -49,7 +49,7 @@ def refined_pixels(
 
 
 def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
-    """See :meth:`Attribution.refined`."""
+    """The refined record that :meth:`Attribution.refined` returns."""
     check_refinement(method)
     grid = finest(kept_self_grids(attribution.self_grids))
     if method == "none":
@@ -94,13 +94,11 @@ def maps_on(attribution: Record, columns: tuple[int, ...], size: Size) -> GridMa
 
 
 def _stretched(maps: Weights) -> Weights:
-    """Each from 0 to 1 (min-max); 1 where it is flat, so that a product with it changes nothing."""
+    """Each map from 0 to 1 (min-max); 1 where it is flat, so that a product changes nothing."""
     low, high = maps.amin(dim=1, keepdim=True), maps.amax(dim=1, keepdim=True)
     return torch.where(high > low, (maps - low) / (high - low), 1.0)
 
 
 def check_refinement(method: str) -> None:
     """Raise :class:`InputError` where there is no such refinement."""
-    if method not in get_args(Refinement):
-        choices = ", ".join(repr(name) for name in get_args(Refinement))
-        raise InputError(f"{method!r} is not a refinement. Refinements: {choices}.")
+    check_choice(method, Refinement, "a refinement")

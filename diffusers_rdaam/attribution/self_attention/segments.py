@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,14 +11,22 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.self_attention.diffusion import diffuse
 from diffusers_rdaam.attribution.self_grid import SelfGrid
-from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.float32_products import multiply
+from diffusers_rdaam.geometry.checks import check_pixel
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.geometry.run_lengths import RunLengths, run_lengths
 from diffusers_rdaam.shapes import Labels, Weights
 
+if TYPE_CHECKING:
+    from diffusers_rdaam.drawing.pictures import ImageLike
+
+# Of the segments' colours in overlays.
+OPACITY = 0.5
+# Segments that a notebook's legend lists.
+LEGEND = 12
 # Points along each side of the image that are spread; as many as positions on small grids.
 POINTS = 16
 # Cosine of two maps that are of one segment.
@@ -56,14 +65,9 @@ class Segments:
         """The label of a pixel.
 
         Raises:
-            RegionError: it lies outside the image.
+            RegionError: the pixel lies outside the image.
         """
-        height, width = self.size
-        if not (0 <= x < width and 0 <= y < height):
-            raise RegionError(
-                f"The pixel {(x, y)} lies outside the image, which is {width} pixels wide and "
-                f"{height} high."
-            )
+        check_pixel(x, y, self.size)
         return int(self.labels[y, x])
 
     def mask(self, label: int) -> Mask:
@@ -98,25 +102,45 @@ class Segments:
 
         return colour_labels(self.labels)
 
-    def overlay(self, image: Image.Image | None = None, *, opacity: float = 0.5) -> Image.Image:
-        """The colours over the image (over the attribution's own if none is given).
+    def overlay(
+        self,
+        image: ImageLike = None,
+        *,
+        opacity: float = OPACITY,
+        alpha: float | None = None,
+    ) -> Image.Image:
+        """The segments' colours over the image, which keeps its own colours below them.
+
+        Args:
+            image: a PIL image, an array, or the path of a file; the attribution's image if not
+                given.
+            opacity: of the segments' colours, 0 to 1.
+            alpha: matplotlib's name for the opacity.
 
         Raises:
             InputError: there is no image, or the opacity is not in [0, 1].
         """
-        if not 0.0 <= opacity <= 1.0:
-            raise InputError(f"An opacity lies in [0, 1]; got {opacity}.")
-        base = image if image is not None else self.image
-        if base is None:
-            raise InputError("There is no image to lay the segments over. Pass image=…")
+        from diffusers_rdaam.drawing.overlay import check_opacity
+        from diffusers_rdaam.drawing.pictures import base_image
+
+        number = check_opacity(opacity if alpha is None else alpha)
+        base = base_image(image, self.image, "segments")
         colours = self.picture().resize(base.size, Image.Resampling.NEAREST)
-        return Image.blend(base.convert("L").convert("RGB"), colours, opacity)
+        return Image.blend(base.convert("RGB"), colours, number)
 
     def _repr_html_(self) -> str:
-        from diffusers_rdaam.drawing.html import picture
+        from diffusers_rdaam.drawing.html import colour_legend, picture
+        from diffusers_rdaam.drawing.labels import label_colour
 
         shown = self.picture() if self.image is None else self.overlay()
-        return picture(shown, repr(self))
+        entries = [
+            (label_colour(label), f"{label}: {area:.1%}")
+            for label, area in enumerate(self.areas[:LEGEND])
+        ]
+        more = len(self) - len(entries)
+        rest = f", {more} smaller ones are not listed" if more > 0 else ""
+        about = f"segments by their share of the image{rest}"
+        return f"<div>{picture(shown, repr(self))}{colour_legend(entries, about)}</div>"
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -22,12 +22,15 @@ from diffusers_rdaam.attribution.self_attention.diffusion import (
 from diffusers_rdaam.attribution.self_attention.segments import Segments, label, segment
 from diffusers_rdaam.attribution.self_grid import SelfGrid, finest
 from diffusers_rdaam.errors import InputError, RegionError
+from diffusers_rdaam.geometry.checks import check_pixel
 from diffusers_rdaam.geometry.exact import cpu_tensor
 from diffusers_rdaam.geometry.grid import enlarge, pull_back
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, Region, RegionLike, as_region
 from diffusers_rdaam.shapes import CellWeights, Column
 
 Direction = Literal["to", "from"]
+# What the values of the answers are.
+RELATIVE = "attention, times that of a uniform distribution"
 BoxLike = Any  # a Box, or four whole numbers
 OutlineLike = Any  # a Polygon, or a list of (x, y) points
 
@@ -43,12 +46,13 @@ class SelfAttention:
 
     Two directions, by the argument ``direction``:
 
-    * ``"to"`` (the default): **who looks at this region**. At every pixel, how much it attends to
-      the region: ``A[:, region]``.
-    * ``"from"``: **what this region looks at**. At every pixel, how much the region attends to it:
-      ``A[region, :]``.
+    * ``"to"`` (the default): **what attends to this region**. At every pixel, how much it attends
+      to the region: ``A[:, region]``.
+    * ``"from"``: **what this region attends to**. At every pixel, how much the region attends to
+      it: ``A[region, :]``.
 
-    They agree: ``region(a, direction="to").mass(b) == region(b, direction="from").mass(a)``.
+    The two agree but for rounding: ``region(a, direction="to").mass(b)`` is
+    ``region(b, direction="from").mass(a)``.
 
     Args:
         grids: one for each size that was kept.
@@ -68,7 +72,7 @@ class SelfAttention:
         """The attention to or from a box, polygon or mask; each pixel counts by its share inside.
 
         Raises:
-            RegionError: ``region`` is no region, is empty, or lies outside the image.
+            RegionError: ``region`` is not a region, is empty, or lies outside the image.
             InputError: the direction is unknown.
         """
         checked = as_region(region)
@@ -188,7 +192,9 @@ class SelfAttention:
         start = shares(weights.flatten()[None])
         cells = diffuse(grid, start, iterations=iterations, threshold=threshold)
         values = enlarge(cells.view(grid.size) * grid.positions, *self.image_size)
-        return HeatMap(values, f"diffused from pixel {chosen[0]}", image=self.image)
+        return HeatMap(
+            values, f"diffused from pixel {chosen[0]}", image=self.image, quantity=RELATIVE
+        )
 
     @property
     def finest(self) -> SelfGrid:
@@ -203,8 +209,8 @@ class SelfAttention:
     def _answer(self, weights: Iterable[torch.Tensor], direction: Direction, name: str) -> HeatMap:
         if direction not in get_args(Direction):
             raise InputError(
-                f"{direction!r} is not a direction. 'to': who looks at this region; 'from': what "
-                "this region looks at."
+                f"{direction!r} is not a direction. 'to': what attends to this region; 'from': "
+                "what this region attends to."
             )
         height, width = self.image_size
         values = torch.zeros(height, width, dtype=torch.float32, device="cpu")
@@ -215,7 +221,16 @@ class SelfAttention:
             # All (site, call) pairs weigh the same, as in the text's maps.
             scale = grid.positions * grid.additions / total
             values += enlarge(cells.view(grid.size) * scale, height, width)
-        return HeatMap(values, f"attention {direction} {name}", image=self.image)
+        text = f"attention {direction} {name}"
+        return HeatMap(values, text, image=self.image, quantity=RELATIVE)
+
+    def _repr_html_(self) -> str:
+        """The attention that each pixel gets from the whole image, with its scale."""
+        from html import escape
+
+        height, width = self.image_size
+        shown = self.box((0, 0, width, height), direction="from")._repr_html_()
+        return f"<div><p>{escape(repr(self))}</p>{shown}</div>"
 
     def __repr__(self) -> str:
         grids = ", ".join(f"{grid.size[1]}x{grid.size[0]}" for grid in self.grids)
@@ -234,32 +249,28 @@ def _points(outline: Any) -> tuple[tuple[float, float], ...]:
     region = as_region(list(outline) if isinstance(outline, Iterable) else outline)
     if not isinstance(region, Polygon):
         raise RegionError(
-            f"{str(outline)[:80]} is no outline. A polygon is a list of (x, y) points in pixels."
+            f"{str(outline)[:80]} is not an outline. A polygon is a list of (x, y) points in "
+            "pixels."
         )
     return region.points
 
 
 def _pixels(given: Any, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Each as ``(x, y)``, inside the image."""
-    height, width = size
+    """The pixels as ``(x, y)``, each inside the image."""
     items = list(given) if isinstance(given, Iterable) else [given]
     if len(items) == 2 and not any(isinstance(item, Iterable) for item in items):
         items = [tuple(items)]
     if not items:
-        raise RegionError("There is no pixel among those given. A pixel is (x, y).")
+        raise RegionError("There is not a pixel among those given. A pixel is (x, y).")
     chosen = []
     for item in items:
         try:
             x, y = (operator.index(number) for number in item)
         except (TypeError, ValueError):
             raise RegionError(
-                f"{str(item)[:80]} is no pixel. A pixel is (x, y), two whole numbers."
+                f"{str(item)[:80]} is not a pixel. A pixel is (x, y), two whole numbers."
             ) from None
-        if not (0 <= x < width and 0 <= y < height):
-            raise RegionError(
-                f"The pixel {(x, y)} lies outside the image, which is {width} pixels wide and "
-                f"{height} high."
-            )
+        check_pixel(x, y, size)
         chosen.append((x, y))
     return chosen
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusers_rdaam.attribution.prompt import Match, Prompt, WordQuery
-from diffusers_rdaam.attribution.ranked_words import grouped
+from diffusers_rdaam.attribution.ranked_words import grouped, name_of_region
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.explain.ablations.regeneration import AblationRegeneration, Mode
 from diffusers_rdaam.explain.regeneration import (
@@ -70,7 +70,8 @@ class AblationWords(RankedWords):
     @property
     def title(self) -> str:
         """What the numbers are, in a line."""
-        return f"change of the region without the word, by mode {self.mode}"
+        name = name_of_region(self.region)
+        return f"{name}: words ranked by the change without each (mode {self.mode})"
 
     @cached_property
     def words(self) -> tuple[AblatedWord, ...]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from diffusers_rdaam.attribution.prompt import Word, WordQuery
-from diffusers_rdaam.attribution.ranked_words import WordOfPrompt, grouped
+from diffusers_rdaam.attribution.ranked_words import WordOfPrompt, grouped, name_of_region
 from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
 from diffusers_rdaam.explain.gradients.memory import GradientMemory
 from diffusers_rdaam.explain.gradients.reductions import Method, combine
@@ -63,7 +63,8 @@ class GradientWords(RankedWords):
     @property
     def title(self) -> str:
         """What the numbers are, in a line."""
-        return f"gradients of the region by {self.method}"
+        name = name_of_region(self.region)
+        return f"{name}: words ranked by share of the gradients ({self.method})"
 
     @cached_property
     def words(self) -> tuple[GradientWord, ...]:

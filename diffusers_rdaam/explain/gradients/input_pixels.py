@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.drawing.overlay import OPACITY, overlay
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.shapes import Column
 
@@ -58,10 +59,8 @@ class InputPixels:
         high = high if high > low else float(values.max())
         return ((values - low) / max(high - low, 1e-30)).clamp(0.0, 1.0)
 
-    def overlay(self, *, opacity: float = 0.65, inside_mask: bool = False) -> Image.Image:
+    def overlay(self, *, opacity: float = OPACITY, inside_mask: bool = False) -> Image.Image:
         """The saliency in colours over the input image."""
-        from diffusers_rdaam.drawing.overlay import overlay
-
         return overlay(self.image, self.saliency(inside_mask=inside_mask), opacity=opacity)
 
     def plot(self, *, inside_mask: bool = False) -> Figure:
@@ -73,6 +72,7 @@ class InputPixels:
         return saliency_figure(self.image, values, f"input pixels, {self.method}", edges)
 
     def _repr_html_(self) -> str:
-        from diffusers_rdaam.drawing.html import picture
+        from diffusers_rdaam.drawing.html import heat_scale, picture
 
-        return picture(self.overlay(), f"input pixels, {self.method}")
+        legend = heat_scale(0.0, 1.0, "saliency, 1 is the highest percent of pixels", image=True)
+        return f"<div>{picture(self.overlay(), f'input pixels, {self.method}')}{legend}</div>"
