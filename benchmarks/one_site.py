@@ -11,16 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import split
-from diffusers_rdaam.families import DenoiserCall
+from diffusers_rdaam.families import Branch, DenoiserCall, TextColumns
 from diffusers_rdaam.recording.installation import install
 from diffusers_rdaam.recording.recorder import Recorder
 
@@ -57,7 +58,8 @@ class AttentionDenoiser(nn.Module):
                     attended = site(states, text)
                 else:
                     query, key = alone
-                    site.processor.target.add(query, key, None, query.shape[-1] ** -0.5)
+                    call = AttentionCall(query, key, None, None, query.shape[-1] ** -0.5)
+                    site.processor.target.see(call)
         return attended
 
 
@@ -72,6 +74,17 @@ class OneGrid:
 
     size: tuple[int, int]
     images: int
+
+    denoiser_name: ClassVar[str] = "denoiser"
+
+    @staticmethod
+    def has(module: Any) -> bool:
+        """Its only class."""
+        return isinstance(module, AttentionDenoiser)
+
+    def with_layout(self, layout: Any) -> OneGrid:
+        """The rows are always the last ones."""
+        return self
 
     def denoiser(self, pipe: Any) -> nn.Module:
         """``pipe.denoiser``."""
@@ -92,11 +105,28 @@ class OneGrid:
         """The last rows are recorded, as in a guided call."""
         states, text = args
         rows = states.shape[0]
-        return DenoiserCall(self.size, text.shape[1], rows - self.images, rows, states.device)
+        return DenoiserCall(
+            self.size,
+            (TextColumns("text_encoder", 0, text.shape[1]),),
+            {Branch.CONDITIONAL: (rows - self.images, rows)},
+            states.device,
+        )
 
-    def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
+    def grid(self, site: Site, grid: tuple[int, ...]) -> tuple[int, int]:
         """The one."""
         return self.size
+
+    def image_size(self, pipe: Any, grid: tuple[int, ...]) -> tuple[int, int]:
+        """A pixel is a position."""
+        return self.size
+
+    def grid_of_image(self, pipe: Any, size: tuple[int, int]) -> tuple[int, ...]:
+        """A position is a pixel."""
+        return size
+
+    def text_columns(self, pipe: Any) -> int:
+        """Stable Diffusion's."""
+        return 77
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,15 @@ from benchmarks.memory import live_bytes
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attribution.queries import Queries
-from diffusers_rdaam.families import DenoiserCall
+from diffusers_rdaam.families import Branch, DenoiserCall, TextColumns
 from diffusers_rdaam.families.unet import UNetFamily
-from diffusers_rdaam.open_vocabulary.query import site_map
+from diffusers_rdaam.open_vocabulary.attribute_text import site_map
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
-from diffusers_rdaam.recording.progress import CONDITIONAL, Progress
+from diffusers_rdaam.recording.progress import Progress
 from diffusers_rdaam.recording.records.queries import QueriesRecord
 
 GUARDS = (
@@ -73,15 +74,20 @@ def _queries(unet: Any) -> dict[str, Tensor]:
 def _record(unet: Any) -> tuple[QueriesRecord, str]:
     options = RecordingOptions(keep=("queries",), budget=BUDGET)
     record = QueriesRecord(SimpleNamespace(unet=unet), UNetFamily(), options)
-    call = DenoiserCall(SD15.latent, 77, 1, 2, torch.device("cpu"))
+    call = DenoiserCall(
+        SD15.latent,
+        (TextColumns("text_encoder", 0, 77),),
+        {Branch.CONDITIONAL: (1, 2)},
+        torch.device("cpu"),
+    )
     return record, record.begin(call, 1, STEPS, 0)
 
 
 def _call(record: QueriesRecord, inputs: dict[str, Tensor], progress: Progress) -> None:
-    rows = {CONDITIONAL: (1, 2)}
+    rows = {Branch.CONDITIONAL: (1, 2)}
     for name, target in record.targets(rows, progress).items():
         query = inputs[name]
-        target.add(query, query[:, :, :1], None, query.shape[-1] ** -0.5)
+        target.see(AttentionCall(query, query[:, :, :1], None, None, query.shape[-1] ** -0.5))
     record.flush()
     progress.advance(rows, None)
 
@@ -94,7 +100,7 @@ def _recorded(unet: Any, inputs: dict[str, Tensor]) -> tuple[str, int, Queries]:
         _call(record, inputs, progress)
     # Besides the queries, four bytes for each site and step say which were called.
     kept = live_bytes() - before - 4 * len(inputs) * STEPS
-    found = record.read(CONDITIONAL)
+    found = record.read(Branch.CONDITIONAL)
     assert found is not None
     return told, kept, found[0]
 

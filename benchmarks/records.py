@@ -13,6 +13,7 @@ from benchmarks.memory import bytes_kept
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, TOKENS, narrow_unet, unet_without_memory
 from benchmarks.timing import Sample, interleaved
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.families.unet import UNetFamily
@@ -153,7 +154,7 @@ class _Call:
     def __call__(self) -> None:
         for site, target in next(self._frames).items():
             query, key = self._inputs[site]
-            target.add(query, key, None, query.shape[-1] ** -0.5)
+            target.see(AttentionCall(query, key, None, None, query.shape[-1] ** -0.5))
 
 
 def _shape(unet: Any, template: RDAAMProcessor) -> AccumulatorShape:

@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.report import Row, judged
 from benchmarks.sizes import SD15, unet_without_memory
 from benchmarks.timing import interleaved
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attribution.self_attention.self_attention import SelfAttention
@@ -79,7 +80,7 @@ def _times(unet: Any, buffer: HeatMapAccumulator, names: list[str]) -> list[Row]
 
     def record() -> None:
         for name, (query, key, _) in inputs.items():
-            targets[name].add(query, key, None, query.shape[-1] ** -0.5)
+            targets[name].see(AttentionCall(query, key, None, None, query.shape[-1] ** -0.5))
 
     with torch.no_grad():
         taken = interleaved({"stock": stock, "record": record}, rounds=ROUNDS)

@@ -11,6 +11,8 @@ import importlib
 __version__ = "0.1.0"
 
 
+# Names of earlier commits, and what they are called now.
+_RENAMED = {"query": "attribute_text", "query_maps": "text_maps"}
 # The module of each public name, once the stub has been read.
 _modules: dict[str, str] = {}
 
@@ -42,6 +44,11 @@ def _exports() -> dict[str, str]:
 def __getattr__(name: str) -> object:
     if name == "__all__":
         return sorted({*_exports(), "__version__"})
+    if name in _RENAMED:
+        raise AttributeError(
+            f"diffusers_rdaam.{name} is called {_RENAMED[name]} now; pipelines of this package "
+            f"have it as pipe.{name}."
+        )
     if name.startswith("_") or name not in _exports():
         raise AttributeError(f"module 'diffusers_rdaam' has no attribute {name!r}")
     value = getattr(importlib.import_module(_exports()[name]), name)

@@ -77,12 +77,12 @@ from diffusers_rdaam.explain.words import RankedWords as RankedWords
 from diffusers_rdaam.geometry.region import Box as Box
 from diffusers_rdaam.geometry.region import Mask as Mask
 from diffusers_rdaam.geometry.region import Polygon as Polygon
+from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text as attribute_text
+from diffusers_rdaam.open_vocabulary.attribute_text import text_maps as text_maps
 from diffusers_rdaam.open_vocabulary.optimize import OptimizationStep as OptimizationStep
 from diffusers_rdaam.open_vocabulary.optimize import Schedule as Schedule
 from diffusers_rdaam.open_vocabulary.optimize import optimize_token as optimize_token
 from diffusers_rdaam.open_vocabulary.optimized_token import OptimizedToken as OptimizedToken
-from diffusers_rdaam.open_vocabulary.query import query as query
-from diffusers_rdaam.open_vocabulary.query import query_maps as query_maps
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe as MapRecipe
 from diffusers_rdaam.pipelines.auto import (
     AutoRDAAMPipelineForImage2Image as AutoRDAAMPipelineForImage2Image,

@@ -20,11 +20,11 @@ Attended = Float[Tensor, "rows heads pixels value_dim"]
 AttentionMask = Shaped[Tensor, "#rows #heads #pixels #tokens"]
 LogSums = Float[Tensor, "rows heads pixels"]
 Probabilities = Float[Tensor, "rows heads pixels tokens"]
-# Means over the heads; or each head's own, with one axis more.
-HeadMeans = Float[Tensor, "rows *apart tokens pixels"]
-Plane = Float16[Tensor, "rows *apart tokens pixels"]
+# Means over the heads; or the maps of each head, with one axis more.
+HeadMeans = Float[Tensor, "rows *per_head tokens pixels"]
+Plane = Float16[Tensor, "rows *per_head tokens pixels"]
 # Of the recorded rows alone.
-RecordedPlane = Float16[Tensor, "images *apart tokens pixels"]
+RecordedPlane = Float16[Tensor, "images *per_head tokens pixels"]
 
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
 DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]

@@ -15,7 +15,7 @@ from diffusers_rdaam.float32_products import are_rounded, multiply, widen_left, 
 from diffusers_rdaam.geometry.grid import pull_back, pull_back_box
 from diffusers_rdaam.geometry.region import Box
 from diffusers_rdaam.kernels import sdpa
-from diffusers_rdaam.open_vocabulary.query import _activated
+from diffusers_rdaam.open_vocabulary.attribute_text import _activated
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
 from tests.rounded_products import RoundingProducts, settings_kept
 

@@ -42,6 +42,13 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = diffusers_rdaam.cats
 
 
+@pytest.mark.parametrize(("old", "new"), [("query", "attribute_text"), ("query_maps", "text_maps")])
+def test_an_earlier_name_says_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(AttributeError, match=rf"^diffusers_rdaam\.{old} is called {new} now; "):
+        getattr(diffusers_rdaam, old)
+    assert old not in diffusers_rdaam.__all__ and new in diffusers_rdaam.__all__
+
+
 def test_import_is_lazy() -> None:
     code = (
         "import sys, diffusers_rdaam; diffusers_rdaam.__all__; dir(diffusers_rdaam); "

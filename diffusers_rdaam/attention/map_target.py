@@ -1,17 +1,25 @@
-"""Target: where a site adds its maps during one denoiser call; and the processors that have one."""
+"""Target: the buffers that a site's maps are added to during one denoiser call."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from diffusers_rdaam.attention.attention_call import (
+    AttentionCall,
+    completed,
+    stock_attention,
+    text_attention,
+)
+from diffusers_rdaam.attention.observer import Observer, ObserverGroup, without_frames
 from diffusers_rdaam.attention.site import SiteKind
-from diffusers_rdaam.kernels.dispatch import KernelChoice, KernelInUse
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.kernels.dispatch import KernelChoice
+from diffusers_rdaam.kernels.sdpa import attention_with_lse
 
 
 @dataclass
@@ -19,8 +27,8 @@ class BranchTarget:
     """Rows of a denoiser call that are recorded together.
 
     Args:
-        high, low: planes ``(images, tokens, pixels)`` of the site's grid, or with heads apart
-            ``(images, heads, tokens, pixels)``.
+        high, low: planes ``(images, tokens, pixels)`` of the site's grid, or ``(images, heads,
+            tokens, pixels)`` where each head has its own.
         count: one element, the site's number of additions.
         start, stop: the rows.
     """
@@ -32,19 +40,28 @@ class BranchTarget:
     stop: int = 0
 
 
+# A call's output, and its log-sum-exp where the kernel returned that.
+Output = tuple[Tensor, Tensor | None]
+Way = Callable[["Target", AttentionCall], Output]
+
+
 @dataclass
 class Target:
-    """What a bound processor adds to during one denoiser call.
+    """The observer that adds a site's maps to its buffers during one denoiser call.
+
+    How the attention and its maps are computed is chosen once, when the target is made: the stock
+    attention and then the maps; the stock attention with its log-sum-exp and then the maps, where
+    these are faster or only right with it; or both in one pass of the fused kernel.
 
     Args:
         site: its name.
         branches: the conditional rows, and where they are kept those of the negative prompt.
-        accumulate: the kernel.
+        accumulate: the kernel that adds maps.
         rows: how many rows a call of the site has; any number if None.
-        misfit: why the maps of a call did not fit; nothing is raised, because the image is made.
+        misfit: why a call did not match the buffers; nothing is raised, the image is made.
         failure: an exception of a recording operation; the image is made all the same.
-        kind: of the site: what the columns are, those of a text or positions of the image.
-        choice: where the kernel comes from; it may have one that computes the attention too.
+        kind: the site's kind, which says what the columns are.
+        choice: where the kernel comes from; the fused one computes the attention too.
     """
 
     site: str
@@ -55,10 +72,10 @@ class Target:
     failure: Exception | None = None
     kind: SiteKind = "cross"
     choice: KernelChoice | None = None
+    _way: Way = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Asked in every call: whether the maps of a text are added beside an attention of its own.
-        self.plain = self.kind != "self" and (self.choice is None or self.choice.attend is None)
+        self._way = _chosen_way(self.kind, self.choice)
 
     @classmethod
     def of(
@@ -70,42 +87,60 @@ class Target:
         rows: int | None = None,
         kind: SiteKind = "cross",
     ) -> Target:
-        """With the kernel of a choice."""
+        """Make a target with the kernel of a choice."""
         return cls(site, branches, choice.accumulate, rows=rows, kind=kind, choice=choice)
 
-    def add(
-        self,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scale: float,
-        lse: Tensor | None = None,
-    ) -> None:
-        """Add the probabilities of the recorded rows.
+    def attend(self, call: AttentionCall) -> Output:
+        """Compute a call's output, and add its maps.
+
+        Nothing that recording raises reaches the denoiser: it is noted as ``failure``, and the
+        stock attention makes the image. In compiled code nothing is caught.
 
         Args:
-            query, key, mask, scale: of all rows, as :mod:`diffusers_rdaam.kernels.reference` has
-                them.
-            lse: the attention's log-sum-exp ``(rows, heads, positions)``, where it is at hand.
-        """
-        if self.fits(query, key):
-            self.add_from(0, query, key, mask, scale, lse)
+            call: without its output.
 
-    def add_from(
-        self,
-        index: int,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scale: float,
-        lse: Tensor | None = None,
-    ) -> None:
-        """Add the probabilities of a call that fits, to the branches from ``index`` on."""
-        # Nothing is kept for a way back. Entering the block costs more than to ask.
+        Returns:
+            The output, and its log-sum-exp where the kernel returned that.
+        """
+        if torch.compiler.is_compiling():
+            return self._way(self, call)
+        if self.failure is None:
+            try:
+                return self._way(self, call)
+            except Exception as error:
+                self.failure = without_frames(error)
+        # An error of the attention itself is raised here, as in the stock processor.
+        return stock_attention(call), None
+
+    def see(self, call: AttentionCall) -> None:
+        """Add the probabilities of the recorded rows, unless the call does not match the buffers.
+
+        Raises:
+            InputError: a call of a joint site without the log-sum-exp of all its columns.
+        """
+        if call.text is not None or call.image is not None:
+            call = self._text_attention(call)
+        if self.matches(call):
+            self.add_branches(0, call)
+
+    def _text_attention(self, call: AttentionCall) -> AttentionCall:
+        if call.text is not None and call.lse is None:
+            # A softmax over the text's columns alone would be another quantity.
+            raise InputError(
+                f"{self.site} attends to text and image together, and its maps need the "
+                "log-sum-exp over both, which the attention's kernel did not return. Give an "
+                "AttentionCall with lse, float32 (rows, heads, positions)."
+            )
+        return text_attention(call)
+
+    def add_branches(self, index: int, call: AttentionCall) -> None:
+        """Add the probabilities of a call that matches, to the branches from ``index`` on."""
+        # The maps need no gradients. Entering no_grad costs more than asking whether it is needed.
         if torch.is_grad_enabled():
             with torch.no_grad():
-                self.add_from(index, query, key, mask, scale, lse)
+                self.add_branches(index, call)
             return
+        query, key, _, mask, scale, _, lse, _, _ = call
         for branch in self.branches if index == 0 else self.branches[index:]:
             whole = branch.stop - branch.start == query.shape[0]
             self.accumulate(
@@ -120,15 +155,17 @@ class Target:
                 first=None if whole else branch.start,
             )
 
-    def fits(self, query: Tensor, key: Tensor) -> bool:
-        """Whether a call has the rows, positions and columns expected; noted where it has not."""
-        rows, _, positions, _ = query.shape
-        columns = key.shape[2]
-        # Of a tensor: numbers of our own would be compiled in, and every size compiled anew.
-        right = self.branches[0].high.shape[-2:] == (columns, positions)
+    def matches(self, call: AttentionCall) -> bool:
+        """Whether a call has the rows, positions and columns of the buffers; else note how not."""
+        rows, _, positions, _ = call.query.shape
+        columns = call.key.shape[2]
+        # The planes' sizes are a tensor's: numbers stored in the target would be compiled in, and
+        # every image size compiled anew.
+        planes = self.branches[0].high.shape
+        right = planes[-1] == positions and planes[-2] == columns
         if right and (self.rows is None or rows == self.rows):
             return True
-        self._misfits(self._difference(rows, positions, columns))
+        self._note_misfit(self._difference(rows, positions, columns))
         return False
 
     def _difference(self, rows: int, positions: int, columns: int) -> str:
@@ -154,120 +191,102 @@ class Target:
             "adds columns to it, or leaves some out"
         )
 
-    def _misfits(self, what: str) -> None:
+    def _note_misfit(self, what: str) -> None:
         self.misfit = (
             f"{self.site} attends {what}. Switch that off to record, or generate without "
             "recording: pipe.set_attn_processor(AttnProcessor2_0())."
         )
 
-
-@runtime_checkable
-class Observer(Protocol):
-    """What sees the queries and keys of a site during one denoiser call."""
-
-    failure: Exception | None
-
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
-        """See those of one call of the site."""
-
-
-class ObserverGroup:
-    """Observers of one site; they see the same calls."""
-
-    def __init__(self, observers: tuple[Observer, ...]) -> None:
-        self.observers = observers
-
-    @property
-    def failure(self) -> Exception | None:
-        """The first exception of any; setting it sets that of the first observer."""
-        found = (one.failure for one in self.observers if one.failure is not None)
-        return next(found, None)
-
-    @failure.setter
-    def failure(self, error: Exception | None) -> None:
-        self.observers[0].failure = error
-
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
-        """Every observer, in order."""
-        for observer in self.observers:
-            observer.add(query, key, mask, scale)
+    def note_separate(self, why: str) -> None:
+        """Note why output and maps of a call were computed separately, where one pass was asked."""
+        choice = self.choice
+        if choice is None or choice.attend is None or torch.compiler.is_compiling():
+            return
+        # If the portable kernel made the maps, its reason says more.
+        if choice.used.name == "maps_only":
+            choice.used.note("maps_only", why)
 
 
-class RecordingProcessor:
-    """What a processor is that records: the name of its site, and a target while it does.
-
-    ``kind`` is that of the site. ``thread`` is the one whose calls are recorded, and ``original``
-    the processor that it was put in the place of, unless it is that itself. ``used`` is the kernel
-    of the last recorded call.
-    """
-
-    site: str | None = None
-    kind: SiteKind = "cross"
-    target: Observer | None = None
-    thread: int | None = None
-    original: Any = None
-    used: KernelInUse | None = None
-
-    def arm(self, target: Observer, thread: int | None) -> None:
-        """Record into a target from now on, what this thread calls."""
-        choice = choice_of(target)
-        # The thread first: another one, between the two, must not take the target for its own.
-        self.thread = thread
-        self.used = None if choice is None else choice.used
-        self.target = target
-
-    def observer(self, context: object) -> Observer | None:
-        """The target, where a call is one to add.
-
-        At a cross-attention site that is every call with a text: one without attends from the image
-        to itself. At a self-attention site it is every call without, and at a joint one every call.
-
-        Args:
-            context: the encoder's states, if the call has some.
-
-        Read once for a call: another thread may disarm the processor meanwhile. Calls of another
-        thread are somebody else's run on the same denoiser.
-        """
-        target = self.target
-        if target is None:
-            return None
-        if self.kind != "joint" and (context is None) != (self.kind == "self"):
-            return None
-        if not torch.compiler.is_compiling() and self.thread not in (None, threading.get_ident()):
-            return None
-        return target
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy of a pipeline is not in the middle of the original's run.
-        return self.__dict__ | {"target": None, "used": None}
-
-
-def choice_of(observer: Observer) -> KernelChoice | None:
-    """The kernel of a site's maps; of several observers the first is theirs."""
+def target_of(observer: Observer) -> Target | None:
+    """The target of a site's maps: the observer itself, or the first of several."""
     while isinstance(observer, ObserverGroup):
         observer = observer.observers[0]
-    return observer.choice if isinstance(observer, Target) else None
+    return observer if isinstance(observer, Target) else None
 
 
-def observe(
-    observer: Observer, query: Tensor, key: Tensor, mask: Tensor | None, scale: float, **more: Any
-) -> None:
-    """Show an observer one call of its site.
+_MORE_COLUMNS = {
+    "self": "self-attention has more columns than one pass holds",
+    "joint": "attention to text and image together has more columns than one pass holds",
+}
+_GRADIENTS = "gradients are wanted, and the fused kernel has none"
 
-    An exception, such as out of memory, is noted with the observer: recording ends there, and the
-    image is made. Compiled code has no such net, its operations are not called one by one.
-    """
-    if torch.compiler.is_compiling():
-        observer.add(query, key, mask, scale, **more)
+
+def _chosen_way(kind: SiteKind, choice: KernelChoice | None) -> Way:
+    """The one of three ways in which a target computes its calls."""
+    # At a joint site the maps are of some of the columns, and all of them are in the softmax.
+    if kind == "joint" or (kind == "self" and choice is not None and choice.wants_lse):
+        return _stock_with_lse
+    if kind == "cross" and choice is not None and choice.attend is not None:
+        return _in_one_pass
+    return _stock
+
+
+def _stock(target: Target, call: AttentionCall) -> Output:
+    """The stock attention, and then its maps."""
+    # Each Python call on the way to the kernel counts where the device waits for the host, so this
+    # is stock_attention in place.
+    attended = F.scaled_dot_product_attention(call.query, call.key, call.value, attn_mask=call.mask)  # type: ignore[arg-type]
+    target.see(call)
+    return attended, None
+
+
+def _stock_with_lse(target: Target, call: AttentionCall) -> Output:
+    """The stock attention with its log-sum-exp, and then its maps."""
+    assert call.value is not None
+    attended, lse = attention_with_lse(call.query, call.key, call.value, mask=call.mask)
+    target.see(completed(call, attended, lse))
+    target.note_separate(_MORE_COLUMNS[target.kind])
+    return attended, lse
+
+
+def _in_one_pass(target: Target, call: AttentionCall) -> Output:
+    """Output and maps from the fused kernel where it serves the call; else one after the other."""
+    query, key, value = call.query, call.key, call.value
+    choice, branch = target.choice, target.branches[0]
+    assert choice is not None and choice.attend is not None and value is not None
+    if not target.matches(call):
+        return stock_attention(call), None
+    why: str | None = _GRADIENTS
+    if not torch.is_grad_enabled() or not (
+        query.requires_grad or key.requires_grad or value.requires_grad
+    ):
+        attended, why = choice.attend(
+            query,
+            key,
+            value,
+            branch.high,
+            branch.low,
+            first=branch.start,
+            mask=call.mask,
+            scale=call.scale,
+            count=branch.count,
+        )
+        if attended is not None:
+            _add_other_branches(target, choice, call)
+            return attended, None
+    attended = stock_attention(call)
+    target.add_branches(0, call)
+    if why is not None:
+        target.note_separate(why)
+    return attended, None
+
+
+def _add_other_branches(target: Target, choice: KernelChoice, call: AttentionCall) -> None:
+    """Add the maps that the fused kernel leaves out, which takes the first branch's rows."""
+    if len(target.branches) == 1:
         return
-    if observer.failure is not None:
-        return
-    try:
-        observer.add(query, key, mask, scale, **more)
-    except Exception as error:
-        observer.failure = without_frames(error)
-
-
-def without_frames(error: Exception) -> Exception:
-    """The exception without its traceback, whose frames would hold the tensors of the call."""
-    return error.with_traceback(None)
+    used = choice.used.name, choice.used.reason
+    target.add_branches(1, call)
+    # The other branches' maps have another kernel; what computed the output counts.
+    if not torch.compiler.is_compiling():
+        choice.used.note(*used)

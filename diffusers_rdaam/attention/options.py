@@ -1,4 +1,4 @@
-"""RecordingOptions and QueryOptions: what a run records, where that is stored, by what kernel."""
+"""RecordingOptions and QueryOptions: what a run records, where it is stored, and the kernel."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ QueryLocation = str | os.PathLike[str]
 QueryPrecision = Literal["fp16", "fp32"]
 Size = tuple[int, int]
 SizesLike = int | Size | Iterable[int | Size]
-# The steps, or the layers and heads, of a run of usual size fit into it.
+# Enough for the steps, or for the layers and heads, of a run of usual size.
 DEFAULT_BUDGET = 512 * 2**20
 _DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
-# More denoiser calls than any run has.
+# More denoiser calls than any run has, for runs whose number of calls is not known.
 _ENDLESS = 2**31
 
 
@@ -42,7 +42,7 @@ class QueryOptions:
         precision: ``"fp16"``, or ``"fp32"`` for twice the bytes.
 
     Raises:
-        InputError: one of them is not what it must be.
+        InputError: an option has an invalid value.
     """
 
     grids: SizesLike | None = None
@@ -72,7 +72,7 @@ class QueryOptions:
             steps = tuple(steps)
         object.__setattr__(self, "steps", steps)
         if steps is not None and not isinstance(steps, slice):
-            # What is not a number is reported now; whether there is such a call, before the run.
+            # Invalid numbers are reported now; calls that do not exist, at the beginning of a run.
             chosen_numbers(steps, _ENDLESS, "steps")
 
     @property
@@ -97,14 +97,15 @@ class QueryOptions:
             calls: how many there will be; None where that is not known.
 
         Raises:
-            InputError: there is no such call; or they count from an end that is not known.
+            InputError: a chosen call does not exist; or a number counts from the end of a run
+                whose number of calls is not known.
         """
         if calls is None:
             return self.numbers_beyond(None)
         return chosen_numbers(self._steps, calls, "steps")
 
     def numbers_beyond(self, calls: int | None) -> range | list[int]:
-        """The same of a run that may have more calls than announced, as some pipelines do.
+        """:meth:`numbers` in a run that may have more calls than announced, as some pipelines do.
 
         Raises:
             InputError: as :meth:`numbers`.
@@ -152,7 +153,7 @@ class RecordingOptions:
             to that of the conditional ones, as DAAM-I2I does. For compat only.
 
     Raises:
-        InputError: an option has a value that it cannot have.
+        InputError: an option has an invalid value.
     """
 
     keep: tuple[Kept, ...] = ()
@@ -182,16 +183,16 @@ class RecordingOptions:
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """Along what maps are kept separately: steps, layers, heads, in this order."""
+        """The axes along which maps are kept separately: steps, layers, heads, in this order."""
         return tuple(name for name in get_args(Axis) if name in self.keep)
 
     @property
     def self_attention_sizes(self) -> tuple[Size, ...]:
-        """Height and width of each grid of self-attention that was asked for by its size."""
+        """Height and width of each grid of self-attention that was chosen by its size."""
         return () if isinstance(self.self_attention, bool) else self.self_attention
 
     def __str__(self) -> str:
-        """The options that say something, as keywords: precision and backend always."""
+        """The options that are not the default, as keywords; precision and backend always."""
         shown = [f"keep={self.keep!r}"] if self.keep else []
         if self.keep_negative:
             shown.append("keep_negative=True")
@@ -201,10 +202,10 @@ class RecordingOptions:
 
 
 def _kept(keep: Any) -> tuple[Kept, ...]:
-    """What is kept, in the order of the definition, each once.
+    """The names of ``keep=``, each once, in the order of their definition.
 
     Raises:
-        InputError: it is not something that can be kept.
+        InputError: a name is not one of them.
     """
     choices = get_args(Kept)
     asked = (keep,) if isinstance(keep, str) or not isinstance(keep, Iterable) else tuple(keep)
@@ -219,7 +220,7 @@ def _queries(queries: Any, kept: bool) -> QueryOptions | None:
     """The options of queries where they are kept; None where they are not.
 
     Raises:
-        InputError: options without ``keep="queries"``, or something else than options.
+        InputError: options without ``keep="queries"``, or a value that is not QueryOptions.
     """
     if queries is not None and not isinstance(queries, QueryOptions):
         raise InputError(
@@ -234,10 +235,10 @@ def _queries(queries: Any, kept: bool) -> QueryOptions | None:
 
 
 def _sizes(value: Any, name: str, *, other: str = "") -> tuple[Size, ...]:
-    """Grids as height and width, each once.
+    """The chosen grids as ``(height, width)``, each once.
 
     Raises:
-        InputError: they are not grids.
+        InputError: the value does not name grids.
     """
     single = isinstance(value, int) or (
         isinstance(value, tuple) and len(value) == 2 and all(type(side) is int for side in value)

@@ -1,4 +1,4 @@
-"""RDAAMProcessor: stock attention, and on the side its softmaxed text attention."""
+"""RDAAMProcessor: stock attention, and a record of its softmaxed text attention."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.call import attend
-from diffusers_rdaam.attention.map_target import Observer, RecordingProcessor
+from diffusers_rdaam.attention.observer import Observer
 from diffusers_rdaam.attention.options import (
     DEFAULT_BUDGET,
     Kept,
@@ -21,6 +22,7 @@ from diffusers_rdaam.attention.options import (
     RecordingOptions,
     SizesLike,
 )
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.attention.unet_projection import finish, project, split
 from diffusers_rdaam.errors import InputError
@@ -37,7 +39,7 @@ _OPTIONS = (
     "budget",
     "backend",
 )
-# Earlier names, and what is written now.
+# Earlier names, and the present ones.
 _RENAMED = {
     "storage": "precision=",
     "query_grids": "queries=QueryOptions(grids=…)",
@@ -48,11 +50,11 @@ _RENAMED = {
 
 
 class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
-    """An attention processor that records what it attends to, and computes what stock computes.
+    """An attention processor that computes stock attention and records its probabilities.
 
     Give it to a pipeline of this package as a template, with
     ``pipe.set_attn_processor(RDAAMProcessor())``: every text cross-attention site gets a bound
-    child, every other processor stays. Unbound, or outside of a recorded run, it is
+    child, and every other processor stays. Unbound, or outside of a recorded run, it is exactly
     :class:`diffusers.models.attention_processor.AttnProcessor2_0`.
 
     Args:
@@ -61,13 +63,13 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
             ``"queries"``, alone or with them, stores what ``pipe.query`` makes the attribution of
             any other text from. The memory cost is reported before the first step.
         keep_negative: whether the negative prompt's maps are recorded as well, for
-            ``attribution.negative``. That doubles the bytes.
+            ``attribution.negative``. That doubles the memory cost.
         self_attention: whether the image's self-attention is recorded, for
             ``attribution.self_attention``: True for the largest grid within the budget; or a grid
             as ``(height, width)``, ``n`` for a square one, or several. A grid of ``n`` positions
             takes ``2 * n**2`` bytes an image, 33.6 MB for 64x64.
         queries: which queries ``keep="queries"`` stores, where, and how precisely; all of them, in
-            memory and in half precision, if not given.
+            memory and in half precision, by default.
         precision: ``"fp16-pair"`` (4 bytes a cell, relative error under 1e-4 at any number of
             steps) or ``"fp16"`` (2 bytes a cell, refused where its sums would stagnate).
         budget: how many bytes the buffers of a run may take where ``keep``, ``keep_negative`` or
@@ -81,15 +83,15 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
             replaced by the next; the processor's ``repr`` and ``rdaam env`` say why.
 
     Attributes:
-        options: the same, as one frozen :class:`RecordingOptions`.
+        options: the arguments as one frozen :class:`RecordingOptions`.
 
     Raises:
-        InputError: an option has a value that it cannot have, or an earlier name.
+        InputError: an option has an invalid value, or an earlier name.
         TypeError: there is no such option.
     """
 
     options: RecordingOptions
-    _has_said = False
+    _has_warned = False
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
     ) -> None:
         super().__init__()
         _refuse(unknown)
-        # One or several of a kind, which the options make tuples of.
+        # Each may be one value or several; the options make tuples of them.
         several: dict[str, Any] = {"keep": keep, "self_attention": self_attention}
         self.options = RecordingOptions(
             keep_negative=keep_negative,
@@ -118,17 +120,17 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
 
     @classmethod
     def with_options(cls, options: RecordingOptions) -> RDAAMProcessor:
-        """A processor with these options."""
+        """Make a processor with these options."""
         made = cls()
         made.options = options
         return made
 
     def bind(self, site: str, kind: SiteKind = "cross") -> RDAAMProcessor:
-        """A child for one site, with this template's options.
+        """Make a child for one site, with this template's options.
 
         Args:
-            site: its name.
-            kind: what its keys are.
+            site: the site's name.
+            kind: the site's kind.
         """
         child = copy.copy(self)
         child.site, child.kind, child.original = site, kind, None
@@ -144,14 +146,14 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """Stock attention; in a recorded run the maps of the conditional rows are added.
+        """Compute stock attention; in a recorded run add the maps of the recorded rows.
 
         The signature is explicit because diffusers drops every argument that it does not name.
         """
         observer = self.observer(encoder_hidden_states)
         if observer is None:
             if self.site is None and encoder_hidden_states is not None:
-                self._say_that_it_is_unbound()
+                self._warn_of_unbound()
             return super().__call__(
                 attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs
             )
@@ -159,11 +161,11 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
             observer, attn, hidden_states, encoder_hidden_states, attention_mask, temb
         )
 
-    def _say_that_it_is_unbound(self) -> None:
-        """Log, once, that nothing is recorded: a stock pipeline runs with this processor."""
-        if torch.compiler.is_compiling() or self._has_said:
+    def _warn_of_unbound(self) -> None:
+        """Log once that nothing is recorded, because a stock pipeline runs with this processor."""
+        if torch.compiler.is_compiling() or self._has_warned:
             return
-        self._has_said = True
+        self._has_warned = True
         _logger.warning(
             "An RDAAMProcessor was set on a denoiser itself, outside of a recorded run, and "
             "computes stock attention. To record, use record_attention(pipe), or a pipeline of "
@@ -179,11 +181,14 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
         attention_mask: Tensor | None,
         temb: Tensor | None,
     ) -> Tensor:
-        """The stock attention, operation by operation, and its record."""
+        """Compute the stock attention operation by operation, and show it to the observer."""
         residual = hidden_states
         query, key, mask, context = project(attn, hidden_states, context, attention_mask, temb)
         value = split(attn, attn.to_v(context))
-        attended = attend(observer, query, key, value, mask)
+        # The stock processor passes no scale, so its attention uses this one, whatever attn.scale
+        # is.
+        call = AttentionCall(query, key, value, mask, key.shape[-1] ** -0.5)
+        attended = attend(observer, call)
         return finish(attn, attended.to(query.dtype), residual)
 
     def __repr__(self) -> str:
@@ -193,7 +198,7 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
 
 
 def _refuse(unknown: dict[str, Any]) -> None:
-    """Refuse keywords that are not options: with the name of now, if they have an earlier one.
+    """Refuse keywords that are not options; for an earlier name the error gives the present one.
 
     Raises:
         InputError: an option was renamed.

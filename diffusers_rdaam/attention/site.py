@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-# What the keys of a site are: those of a text; those of a text and of the image together; those of
-# the image alone.
+# Whose keys a site attends to: a text's; those of text and image together; the image's alone.
 SiteKind = Literal["cross", "joint", "self"]
 
 
@@ -31,10 +30,10 @@ class Site:
 
     @property
     def heads(self) -> int:
-        """Its number of heads."""
+        """The module's number of heads."""
         return int(self.module.heads)  # type: ignore[arg-type]  # a module's attribute
 
     @property
     def processor(self) -> Any:
-        """The processor that is installed."""
+        """The module's present processor."""
         return self.module.processor

@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class Projection(NamedTuple):
-    """What goes into attention.
+    """The tensors that attention is computed from, with the states of its keys.
 
     Args:
         query: ``(rows, heads, pixels, dim)``.
         key: ``(rows, heads, tokens, dim)``.
         mask: ``(rows, heads, 1 or pixels, tokens)``, or None.
-        context: what the keys, and then the values, are projected from.
+        context: the states that the keys, and then the values, are projected from.
     """
 
     query: Tensor
@@ -33,12 +33,21 @@ def project(
     *,
     normalize: bool = True,
 ) -> Projection:
-    """The steps of ``AttnProcessor2_0`` before its attention, operation by operation.
+    """Repeat the steps of ``AttnProcessor2_0`` before its attention, operation by operation.
 
-    diffusers has no hook between projection and attention, so they are repeated here; a test
-    compares the outputs bitwise with the stock class. Some processors do not ``normalize`` queries
-    and keys, also where the module has norms for them. Without a ``context`` the image attends to
-    itself.
+    diffusers has no hook between projection and attention. A test compares the outputs bitwise with
+    the stock class.
+
+    Args:
+        attn: the module.
+        hidden_states: the image's, ``(rows, pixels, channels)`` or ``(rows, channels, height,
+            width)``.
+        context: the encoder's states ``(rows, tokens, width)``; None where the image attends to
+            itself.
+        attention_mask: as the module takes it.
+        temb: the timestep's embedding, which a spatial norm takes.
+        normalize: whether to apply the module's norms of queries and keys, which some processors
+            do not.
     """
     if attn.spatial_norm is not None:
         hidden_states = attn.spatial_norm(hidden_states, temb)
@@ -62,7 +71,7 @@ def project(
 
 
 def project_key(attn: Attention, text: Tensor, *, normalize: bool = True) -> Tensor:
-    """The keys ``(rows, heads, tokens, dim)`` of another text ``(rows, tokens, width)``."""
+    """The keys ``(rows, heads, tokens, dim)`` of a text ``(rows, tokens, width)``."""
     if attn.norm_cross:
         text = attn.norm_encoder_hidden_states(text)
     return _key(attn, text, normalize)
@@ -74,20 +83,20 @@ def _key(attn: Attention, context: Tensor, normalize: bool) -> Tensor:
 
 
 def split(attn: Attention, states: Tensor) -> Tensor:
-    """``(rows, n, heads * dim)`` by heads, ``(rows, heads, n, dim)``."""
-    # einops would take longer than everything else that a recorded call does in Python, and
-    # unflatten is written in it.
+    """Split ``(rows, n, heads * dim)`` into heads, ``(rows, heads, n, dim)``."""
+    # Not einops, which would take longer than everything else that a recorded call does in Python,
+    # nor unflatten, which is written in Python.
     rows, count, width = states.shape
     return states.view(rows, count, attn.heads, width // attn.heads).transpose(1, 2)
 
 
 def finish(attn: Attention, attended: Tensor, residual: Tensor) -> Tensor:
-    """The steps of ``AttnProcessor2_0`` after its attention.
+    """Repeat the steps of ``AttnProcessor2_0`` after its attention.
 
     Args:
         attn: the module.
         attended: ``(rows, heads, n, dim)``.
-        residual: what the module was given.
+        residual: the module's input.
     """
     states = attended.transpose(1, 2).flatten(2)
     states = attn.to_out[1](attn.to_out[0](states))

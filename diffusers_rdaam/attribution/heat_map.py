@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diffusers_rdaam.argument_checks import check_threshold, real_number
-from diffusers_rdaam.attribution.prompt import Match
+from diffusers_rdaam.attribution.prompt import Match, WordQuery
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import sum_columns
 from diffusers_rdaam.attribution.self_attention.refinement import (
@@ -33,10 +33,28 @@ from diffusers_rdaam.geometry.run_lengths import RunLengths, run_lengths
 from diffusers_rdaam.shapes import BinaryMask, Column
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from diffusers_rdaam.attribution.region_words import Ranking, RegionWords
     from diffusers_rdaam.drawing.pictures import ImageLike
+    from diffusers_rdaam.geometry.region import Region
+    from diffusers_rdaam.shapes import TokenScores
+
+    class AttributionLike(Protocol):
+        """What type checkers know of a heat map's attribution, whose class is defined above it."""
+
+        @property
+        def levels(self) -> TokenScores: ...
+        def scores(self, region: Region) -> TokenScores: ...
+        def region(self, region: RegionLike, *, ranking: Ranking = ...) -> RegionWords: ...
+        def word(
+            self, query: WordQuery, *, occurrence: int | None = ..., encoder: int | None = ...
+        ) -> HeatMap: ...
+else:
+    AttributionLike = Record
 
 # Between DAAM's 0.4 and what is best on the embedded model, 0.55 (IoU 0.67 at 0.5, 0.69 at 0.55).
 DEFAULT_THRESHOLD = 0.5
@@ -65,7 +83,7 @@ class HeatMap:
     spans: tuple[tuple[int, int], ...] = ()
     columns: tuple[int, ...] = ()
     image: Image.Image | None = field(default=None, repr=False)
-    attribution: Record | None = field(default=None, repr=False)
+    attribution: AttributionLike | None = field(default=None, repr=False)
     encoders: tuple[int, ...] = field(default=(), repr=False)
     quantity: str = field(default="attention probability", repr=False)
 
@@ -84,7 +102,7 @@ class HeatMap:
             match.spans,
             match.columns,
             attribution.image,
-            attribution,
+            cast("AttributionLike", attribution),
             match.encoders,
         )
         # Not a field: a map that replace() makes of this one has values of its own.
@@ -218,7 +236,7 @@ class HeatMap:
                 "copied or unpickled, a heat map is its values alone. Ask "
                 f"attribution.word(…).{method}()."
             )
-        return self.attribution
+        return cast(Record, self.attribution)
 
     def numpy(self) -> np.ndarray:
         """A copy of the values: ``(height, width)`` float32, probabilities."""

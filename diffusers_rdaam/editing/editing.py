@@ -27,7 +27,7 @@ from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.installation import is_stock
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.memory.shape import expected_calls
-from diffusers_rdaam.tokens.alignment import align
+from diffusers_rdaam.tokens.alignment import align, tokenizer_of
 
 Size = tuple[int, int]
 
@@ -66,21 +66,21 @@ def save_attention(
     def begin(first: DenoiserCall, sites: Sequence[Site], family: Family) -> set[str]:
         steps = expected_calls(pipe)
         if steps is None:
-            raise RecordingError(f"{type(pipe).__name__} does not tell how many steps it makes.")
+            raise RecordingError(f"{type(pipe).__name__} does not say how many steps it makes.")
         chosen = _choose(first, sites, family, steps, grids, budget)
         for site in chosen:
-            pixels = math.prod(family.grid(site, first.latent_size))
-            shape = (steps, first.stop - first.start, site.heads, pixels, first.tokens)
+            pixels = math.prod(family.grid(site, first.grid))
+            shape = (steps, first.images, site.heads, pixels, first.columns)
             store[site.name] = torch.zeros(shape, dtype=torch.float16, device="cpu")
         return set(store)
 
     with _followed(pipe, state, begin, lambda site: Saver(site.name, state, store)):
         output = pipe(prompt, **call)
-    if state.latent_size is None:
+    if state.grid is None:
         raise RecordingError("The run did not call the denoiser, so no attention was kept.")
     kept = {name: maps[: state.calls] for name, maps in store.items()}
     tokens = next(iter(kept.values())).shape[-1]
-    saved = SavedAttention(align(_tokenizer(pipe), prompt, tokens), kept, state.latent_size)
+    saved = SavedAttention(align(tokenizer_of(pipe), prompt, tokens), kept, state.grid)
     return output, saved
 
 
@@ -126,7 +126,7 @@ def inject_attention(
 
     def begin(first: DenoiserCall, sites: Sequence[Site], family: Family) -> set[str]:
         _check_fit(saved, first, {site.name: site for site in sites}, family)
-        target = align(_tokenizer(pipe), prompt, first.tokens)
+        target = align(tokenizer_of(pipe), prompt, first.columns)
         columns["all"] = match_columns(saved.prompt, target).to(first.device)
         return set(saved.maps)
 
@@ -155,8 +155,8 @@ def _choose(
 ) -> list[Site]:
     by_grid: dict[Size, list[Site]] = {}
     for site in sites:
-        by_grid.setdefault(family.grid(site, first.latent_size), []).append(site)
-    rows = steps * (first.stop - first.start) * first.tokens * 2
+        by_grid.setdefault(family.grid(site, first.grid), []).append(site)
+    rows = steps * first.images * first.columns * 2
     costs = {
         grid: rows * math.prod(grid) * sum(site.heads for site in found)
         for grid, found in sorted(by_grid.items(), key=lambda item: math.prod(item[0]))
@@ -190,17 +190,17 @@ def _choose(
 def _check_fit(
     saved: SavedAttention, first: DenoiserCall, sites: dict[str, Site], family: Family
 ) -> None:
-    came = (first.latent_size, first.stop - first.start)
-    if came != (saved.latent_size, saved.images):
+    came = (first.grid, first.images)
+    if came != (saved.grid, saved.images):
         raise InputError(
-            f"The saved attention is of latents {saved.latent_size} and {saved.images} images, "
+            f"The saved attention is of latents {saved.grid} and {saved.images} images, "
             f"this run of {came[0]} and {came[1]}. Give the size and number of the saved run."
         )
     for name, maps in saved.maps.items():
         site = sites.get(name)
         wanted = None
         if site is not None:
-            wanted = (site.heads, math.prod(family.grid(site, first.latent_size)))
+            wanted = (site.heads, math.prod(family.grid(site, first.grid)))
         if wanted != tuple(maps.shape[2:4]):
             raise InputError(
                 f"The saved attention of {name} has {tuple(maps.shape[2:4])} heads and positions, "
@@ -245,10 +245,10 @@ def _follow(pipe: Any, state: State, begin: Any, make: Any, undo: ExitStack) -> 
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = family.read_call(pipe, args, kwargs)
-        if call is None or call.stop == call.start:
+        if call is None or not call.images:
             state.rows = None
             return
-        if state.latent_size is None:
+        if state.grid is None:
             state.active = begin(call, sites, family)
         state.advance(call)
 
@@ -273,7 +273,3 @@ def _set(pipe: Any, name: str, value: Any, undo: ExitStack) -> None:
     else:
         undo.callback(attributes.pop, name, None)
     attributes[name] = value
-
-
-def _tokenizer(pipe: Any) -> Any:
-    return pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusers_rdaam.attention.unet_projection import finish, project, split
 from diffusers_rdaam.editing.column_matching import NEW
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.families import DenoiserCall
+from diffusers_rdaam.families import Branch, DenoiserCall
 from diffusers_rdaam.kernels.reference import attention_probabilities
 
 
@@ -24,20 +24,20 @@ class State:
     Args:
         calls: with conditional rows, this one included.
         rows: the conditional ones; None outside of a call.
-        latent_size: of the run.
+        grid: size of the denoiser's latent grid; None before the first call.
         active: names of the sites that take part.
     """
 
     calls: int = 0
     rows: slice | None = None
-    latent_size: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
     active: set[str] = field(default_factory=set)
 
     def advance(self, call: DenoiserCall) -> None:
         """Begin a call."""
         self.calls += 1
-        self.rows = slice(call.start, call.stop)
-        self.latent_size = call.latent_size
+        self.rows = slice(*call.branches[Branch.CONDITIONAL])
+        self.grid = call.grid
 
 
 class Saver(AttnProcessor2_0):
@@ -64,7 +64,7 @@ class Saver(AttnProcessor2_0):
             if self.state.calls > len(maps):
                 raise InputError(
                     f"The run calls its denoiser more often than the {len(maps)} times that its "
-                    "scheduler told, so its attention cannot be kept."
+                    "scheduler announced, so its attention cannot be kept."
                 )
             with torch.no_grad():
                 query, key, mask, _ = project(
@@ -117,25 +117,27 @@ class Injector(AttnProcessor2_0):
         )
         value = split(attn, attn.to_v(context))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        own = _probabilities(query, key, mask, rows)
-        taken = blend(self.maps[step].to(own.device, own.dtype), own, self.columns["all"])
+        computed = _probabilities(query, key, mask, rows)
+        taken = blend(
+            self.maps[step].to(computed.device, computed.dtype), computed, self.columns["all"]
+        )
         attended[rows] = (taken @ value[rows].to(taken.dtype)).to(attended.dtype)
         return finish(attn, attended.to(query.dtype), residual)
 
 
-def blend(saved: Tensor, own: Tensor, columns: Tensor) -> Tensor:
-    """Saved probabilities in the columns of another prompt, its own where there are none.
+def blend(saved: Tensor, computed: Tensor, columns: Tensor) -> Tensor:
+    """Saved probabilities in the columns of another prompt, computed ones where there are none.
 
     Args:
         saved: ``(images, heads, pixels, source tokens)``.
-        own: ``(images, heads, pixels, tokens)``.
+        computed: ``(images, heads, pixels, tokens)``, this prompt's own probabilities.
         columns: ``(tokens,)``, the source column of each, or -1.
 
     Returns:
-        Like ``own``; each position sums to 1.
+        Like ``computed``; each position sums to 1.
     """
     taken = saved.index_select(-1, columns.clamp(min=0))
-    taken = torch.where(columns == NEW, own, taken)
+    taken = torch.where(columns == NEW, computed, taken)
     return taken / taken.sum(dim=-1, keepdim=True).clamp(min=1e-12)
 
 

@@ -43,7 +43,7 @@ class SavedAttention:
     Args:
         prompt: of the run.
         maps: by the site's name, ``(steps, images, heads, pixels, tokens)`` float16 on the CPU.
-        latent_size: height and width of the latent.
+        grid: size of the denoiser's latent grid: height and width.
 
     Raises:
         InputError: there are no maps.
@@ -51,7 +51,7 @@ class SavedAttention:
 
     prompt: Prompt
     maps: dict[str, Tensor] = field(repr=False)
-    latent_size: tuple[int, int]
+    grid: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if not self.maps:
@@ -85,7 +85,7 @@ class SavedAttention:
             {
                 "prompt": self.prompt.text,
                 "tokens": token_fields(self.prompt),
-                "latent_size": list(self.latent_size),
+                "latent_size": list(self.grid),
             }
         )
         _check_header(found, check)
@@ -116,9 +116,9 @@ class SavedAttention:
 
 
 def _check_header(header: Any, check: Check) -> None:
-    check(isinstance(header, dict), "its header is no object")
+    check(isinstance(header, dict), "its header is not an object")
     check_prompt(header, check)
-    check(is_size(header.get("latent_size"), MAX_SIDE), "its latent size is no size")
+    check(is_size(header.get("latent_size"), MAX_SIDE), "its latent size is not a size")
 
 
 def _check_maps(specs: Mapping[str, TensorSpec], header: Mapping[str, Any], check: Check) -> None:

@@ -1,1 +1,1 @@
-"""What runs the model again: other texts, gradients, generation without a word, editing."""
+"""Explanations that run the model again: gradients, and generation without a word."""

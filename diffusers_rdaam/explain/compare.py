@@ -65,8 +65,8 @@ class Comparison:
                 for scores, head in zip(self.scores.values(), heads, strict=True)
             )
             lines.append(f"{self.words[index]:<{width}}{cells}")
-        told = ", ".join(f"{name} {value:.2f}" for name, value in self.agreement.items())
-        return "\n".join([*lines, f"rank correlation with {self.reference}: {told}"])
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in self.agreement.items())
+        return "\n".join([*lines, f"rank correlation with {self.reference}: {listed}"])
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -78,8 +78,8 @@ class Comparison:
             [self.words[index], *(f"{scores[index]:.4g}" for scores in self.scores.values())]
             for index in self._order()
         ]
-        told = ", ".join(f"{name} {value:.2f}" for name, value in self.agreement.items())
-        note = f"<p>rank correlation with {escape(self.reference)}: {escape(told)}</p>"
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in self.agreement.items())
+        note = f"<p>rank correlation with {escape(self.reference)}: {escape(listed)}</p>"
         return f"<div>{table(header, rows)}{note}</div>"
 
     def _order(self) -> list[int]:
@@ -150,7 +150,7 @@ def _ranking(explanation: Any) -> str:
     if isinstance(explanation, RankedWords):
         return next(iter(explanation.COLUMNS))
     raise InputError(
-        f"{explanation!r} is no explanation of a region. Give what attribution.region, "
+        f"{explanation!r} is not an explanation of a region. Give what attribution.region, "
         "explain_gradient or explain_ablation returned."
     )
 
@@ -160,8 +160,8 @@ def _check_same(explanations: dict[str, Any]) -> None:
         _ranking(explanation)
     texts = {name: each.prompt.text for name, each in explanations.items()}
     if len(set(texts.values())) > 1:
-        told = "; ".join(f"{name}: {text!r}" for name, text in texts.items())
-        raise InputError(f"These are explanations of different prompts ({told}).")
+        listed = "; ".join(f"{name}: {text!r}" for name, text in texts.items())
+        raise InputError(f"These are explanations of different prompts ({listed}).")
     places = {name: _place(each) for name, each in explanations.items()}
     if len(set(places.values())) > 1:
         raise InputError(

@@ -1,7 +1,7 @@
-"""Trial: one generation by a pipeline's own loop, with something in it watched or changed.
+"""Regeneration: one generation by a pipeline's own loop, with parts of it watched or changed.
 
 The stock ``__call__`` is wrapped in ``torch.no_grad``; the function beneath is called instead, on a
-shallow copy of the pipeline whose parts are stood in for. So no loop is written twice, every
+shallow copy of the pipeline whose parts are replaced by proxies. So no loop is written twice, every
 argument of the pipeline counts, and the pipeline itself is left as it is.
 """
 
@@ -17,11 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
 from diffusers_rdaam.families.registry import family_of, stock_class
 from diffusers_rdaam.geometry.region import Region, RegionLike, as_region
-from diffusers_rdaam.tokens.alignment import align_written
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: does its
 # call encode in self.encode_prompt, read images with self.image_processor and count _num_timesteps?
@@ -36,26 +34,26 @@ EXPLAINED = (
 
 
 class ModuleProxy:
-    """A module or processor with some attributes of its own; all else is the original's.
+    """A module or processor with some attributes replaced; all others are the original's.
 
     Args:
-        original: what is stood in for.
-        own: functions and values by name; ``__call__`` may be one.
+        original: the object that the proxy takes the place of.
+        replaced: functions and values by name; ``__call__`` may be one.
     """
 
-    def __init__(self, original: Any, **own: Any) -> None:
-        self.__dict__.update(_original=original, _own=own)
+    def __init__(self, original: Any, **replaced: Any) -> None:
+        self.__dict__.update(_original=original, _replaced=replaced)
 
     @property  # type: ignore[misc]  # pipelines ask what kind of module they have
     def __class__(self) -> type:
         return type(self._original)
 
     def __getattr__(self, name: str) -> Any:
-        own = self.__dict__["_own"]
-        return own[name] if name in own else getattr(self.__dict__["_original"], name)
+        replaced = self.__dict__["_replaced"]
+        return replaced[name] if name in replaced else getattr(self.__dict__["_original"], name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__dict__["_own"]["__call__"](*args, **kwargs)
+        return self.__dict__["_replaced"]["__call__"](*args, **kwargs)
 
 
 class Regeneration:
@@ -72,18 +70,19 @@ class Regeneration:
         check_pipeline(pipe)
         self.pipe = pipe
         self.clone: Any = None
-        self.denoiser: nn.Module = family_of(pipe).denoiser(pipe)
+        self.family = family_of(pipe)
+        self.denoiser: nn.Module = self.family.denoiser(pipe)
 
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's ``encode_prompt``."""
         return stock(*args, **kwargs)
 
     def denoise(self, *args: Any, **kwargs: Any) -> Any:
-        """A call of the denoiser."""
+        """The pipeline's call of its denoiser."""
         return self.denoiser(*args, **kwargs)
 
     def autoencoder(self) -> Any:
-        """What stands in for the autoencoder."""
+        """The autoencoder, or a proxy in its place."""
         return self.pipe.vae
 
     def read_image(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
@@ -101,7 +100,7 @@ class Regeneration:
         # Past __setattr__, which would write the configuration that the copy shares.
         parts: dict[str, Any] = {
             "scheduler": copy.deepcopy(pipe.scheduler),
-            "unet": ModuleProxy(self.denoiser, __call__=self.denoise),
+            self.family.denoiser_name: ModuleProxy(self.denoiser, __call__=self.denoise),
             "vae": self.autoencoder(),
             "image_processor": ModuleProxy(
                 pipe.image_processor,
@@ -163,7 +162,9 @@ def check_arguments(pipe: Any, prompt: Any, arguments: dict[str, Any]) -> dict[s
         )
     for name in ("output_type", "return_dict"):
         if name in arguments:
-            raise InputError(f"{name}= is no argument here: the result holds the image. Drop it.")
+            raise InputError(
+                f"{name}= is not an argument here: the result holds the image. Leave it out."
+            )
     if arguments.get("num_images_per_prompt") not in (None, 1):
         raise InputError(
             "One image at a time is explained. Leave num_images_per_prompt= out, and call again "
@@ -236,14 +237,6 @@ def default_generator(device: torch.device) -> torch.Generator:
     return every[index]
 
 
-def read_prompt(pipe: Any, text: str, columns: int) -> Prompt:
-    """The words of the columns of a text embedding."""
-    tokenizer = pipe.tokenizer if pipe.tokenizer is not None else pipe.tokenizer_2
-    convert = getattr(pipe, "maybe_convert_prompt", None)
-    converted = text if convert is None else convert(text, tokenizer)
-    return align_written(tokenizer, text, converted, columns)
-
-
 def without_words(encode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What ``encode_prompt`` gives for an empty prompt, all else as it was called."""
     bound = inspect.signature(encode).bind(*args, **kwargs)
@@ -256,11 +249,11 @@ def without_words(encode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def as_regions(
     region: RegionLike | None, regions: Sequence[RegionLike] | None
 ) -> list[Region | None]:
-    """What was asked, in a list; None is the whole image.
+    """The regions that were asked for, in a list; None is the whole image.
 
     Raises:
         InputError: both were given, or an empty list.
-        RegionError: one is no region.
+        RegionError: one of them is not a region.
     """
     if regions is None:
         return [None if region is None else as_region(region)]

@@ -1,7 +1,19 @@
 """One small adapter per model family: what differs between architectures, and nothing else."""
 
-from diffusers_rdaam.families.family import DenoiserCall, Family
-from diffusers_rdaam.families.outputs import check_arguments, images_of
-from diffusers_rdaam.families.registry import family_of
+from diffusers_rdaam.families.family import DenoiserCall, Family, TextColumns
+from diffusers_rdaam.families.outputs import check_arguments, images_of, inpaint_masks
+from diffusers_rdaam.families.registry import family_of, family_of_module
+from diffusers_rdaam.families.rows import Branch, RowsOfBranches
 
-__all__ = ["DenoiserCall", "Family", "check_arguments", "family_of", "images_of"]
+__all__ = [
+    "Branch",
+    "DenoiserCall",
+    "Family",
+    "RowsOfBranches",
+    "TextColumns",
+    "check_arguments",
+    "family_of",
+    "family_of_module",
+    "images_of",
+    "inpaint_masks",
+]

@@ -1,7 +1,7 @@
-"""Keywords that a function of this package hands on to a pipeline's call, and those it has itself.
+"""Keywords of this package's functions, and those that they hand on to a pipeline's call.
 
-Stable Diffusion's calls take ``**kwargs`` and ignore what they do not know, so that a misspelt
-``reigon=`` would explain the whole image.
+Stable Diffusion's calls take ``**kwargs`` and ignore unknown names, so that a misspelt ``reigon=``
+would explain the whole image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diffusers_rdaam.suggestions import check_keywords
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# What diffusers reads from **kwargs, and what a pipeline of this package reads beside its class.
+# What diffusers reads from **kwargs, and what a pipeline of this package reads in addition.
 _OLD_CALLBACKS = ("callback", "callback_steps")
 _OF_RECORDING = ("attribution_prompt", "attribution_vocabulary")
 
@@ -27,9 +27,10 @@ def check_call_keywords(
 
     Args:
         pipe: the pipeline that is called.
-        given: what is handed on to it.
-        function: of this package.
-        records: whether the pipeline's own call is made, with what one of this package reads.
+        given: the keywords that are handed on to it.
+        function: the function of this package that was called.
+        records: whether the pipeline's own call is made, which on a pipeline of this package reads
+            further keywords.
 
     Raises:
         InputError: one of them is not known; the text names the nearest that is.
@@ -53,7 +54,7 @@ def call_keywords(pipe: Any) -> Iterator[str]:
 
 
 def known_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function's unknown keywords be an error that names the nearest of its own."""
+    """Decorate a function: unknown keywords are an error that names the nearest known one."""
     names = list(_named(function))
     title = name_of(function)
 
@@ -66,7 +67,7 @@ def known_keywords(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """As a user writes it: a class for its constructor."""
+    """A function's name as a user writes it: of a constructor that of its class."""
     return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
 

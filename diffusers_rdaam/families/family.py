@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.families.rows import Branch, RowsOfBranches
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """The columns of a call's text that one text encoder has made.
+
+    Args:
+        encoder: the pipeline's name of the text encoder, such as ``"text_encoder_2"``.
+        start, stop: its first column and one past its last. Encoders whose channels lie side by
+            side have the same columns.
+    """
+
+    encoder: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -16,26 +32,24 @@ class DenoiserCall:
     """One call of the denoiser, as the pre-hook sees it.
 
     Args:
-        latent_size: height and width of the latent.
-        tokens: columns of the text.
-        start, stop: the conditional rows of the batch, in order of the images.
+        grid: size of the denoiser's latent grid: height and width, or frames, height and width.
+        texts: the columns of the text, encoder by encoder.
+        branches: for each branch that the call has, its first row and one past its last, in the
+            order of the images.
         device: where the latent is.
-        negative: the rows of the negative prompt in the same order, where the call has them.
-        timestep: of the scheduler, as the denoiser is given it; read after the run.
-        frames: of a video; each image's are side by side, and ``start``, ``stop`` and ``negative``
-            count them.
-        rows: all rows of the call, counted in the same way; None where they are not checked.
+        timestep: the scheduler's timestep as the denoiser is given it; read after the run.
+        frames: number of a video's frames that are rows, side by side for each video;
+            ``branches`` and ``rows`` count them.
+        rows: number of all rows of the call; None where it is not checked.
         text: the conditional rows of the text embedding, ``(rows, columns, width)``.
-        states: the whole embedding that they are a part of.
+        states: the whole text embedding, of all rows.
         latents: the conditional rows of the denoiser's input.
     """
 
-    latent_size: tuple[int, int]
-    tokens: int
-    start: int
-    stop: int
+    grid: tuple[int, ...]
+    texts: tuple[TextColumns, ...]
+    branches: RowsOfBranches
     device: torch.device
-    negative: tuple[int, int] | None = None
     timestep: torch.Tensor | float | int | None = None
     frames: int = 1
     rows: int | None = None
@@ -43,24 +57,54 @@ class DenoiserCall:
     states: torch.Tensor | None = None
     latents: torch.Tensor | None = None
 
+    @property
+    def columns(self) -> int:
+        """Number of columns of the text."""
+        return max((text.stop for text in self.texts), default=0)
+
+    @property
+    def images(self) -> int:
+        """Number of conditional rows, one an image; 0 where the call has none."""
+        start, stop = self.branches.get(Branch.CONDITIONAL, (0, 0))
+        return stop - start
+
 
 @runtime_checkable
 class Family(Protocol):
     """What differs between model architectures."""
 
+    # The pipeline's attribute that is the denoiser.
+    denoiser_name: ClassVar[str]
+
+    @staticmethod
+    def has(module: Any) -> bool:
+        """True for a denoiser of this family whose attention can be seen, without wrappers."""
+
+    def with_layout(self, layout: Any) -> Family:
+        """The same family with another layout of the rows of its calls."""
+
     def denoiser(self, pipe: Any) -> nn.Module:
         """The module whose attention is recorded."""
 
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
-        """Its text cross-attention modules, in the order of ``named_modules``."""
+        """The denoiser's text cross-attention modules, in the order of ``named_modules``."""
 
     def self_attention_sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
-        """Its modules in which the image attends to itself."""
+        """The denoiser's modules in which the image attends to itself."""
 
     def read_call(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DenoiserCall | None:
         """What a denoiser call's arguments say; None for a call that is not to be recorded."""
 
-    def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the site's grid for a latent."""
+    def grid(self, site: Site, grid: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of a site's grid, from the grid of a denoiser call."""
+
+    def image_size(self, pipe: Any, grid: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of the image in pixels, from the grid of a denoiser call."""
+
+    def grid_of_image(self, pipe: Any, size: tuple[int, int]) -> tuple[int, ...]:
+        """The grid of a denoiser call, from the image's height and width in pixels."""
+
+    def text_columns(self, pipe: Any) -> int:
+        """Number of columns that the pipeline's text embedding has without further arguments."""

@@ -6,15 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from diffusers_rdaam.errors import UnsupportedPipelineError
-from diffusers_rdaam.families.rows import (
-    CONDITIONAL,
-    PERTURBED,
-    UNCONDITIONAL,
-    Parts,
-    PartsOf,
-)
+from diffusers_rdaam.families.rows import Branch, Parts, PartsOf
 
-CFG_CALLS = (CONDITIONAL, UNCONDITIONAL)
+CFG_CALLS = (Branch.CONDITIONAL, Branch.UNCONDITIONAL)
 # By the exact name of diffusers' class: the calls of a step with every kind of guidance on.
 GUIDERS: dict[str, Parts] = {
     "ClassifierFreeGuidance": CFG_CALLS,
@@ -25,22 +19,22 @@ GUIDERS: dict[str, Parts] = {
     "MagnitudeAwareGuidance": CFG_CALLS,
     "TangentialClassifierFreeGuidance": CFG_CALLS,
     # Its second call drops layers, so what it attends to is not what the model would.
-    "AutoGuidance": (CONDITIONAL, PERTURBED),
-    "SkipLayerGuidance": (*CFG_CALLS, PERTURBED),
-    "PerturbedAttentionGuidance": (*CFG_CALLS, PERTURBED),
-    "SmoothedEnergyGuidance": (*CFG_CALLS, PERTURBED),
+    "AutoGuidance": (Branch.CONDITIONAL, Branch.PERTURBED),
+    "SkipLayerGuidance": (*CFG_CALLS, Branch.PERTURBED),
+    "PerturbedAttentionGuidance": (*CFG_CALLS, Branch.PERTURBED),
+    "SmoothedEnergyGuidance": (*CFG_CALLS, Branch.PERTURBED),
 }
 
 
 def guider_layout(guider: Any) -> PartsOf:
-    """A layout for :class:`UNetFamily` that asks a guider of diffusers what each call is.
+    """A layout that asks a guider of diffusers which branch each call is.
 
     A guider prepares its model before each of the calls of a step and counts them: the first is
     conditional, then comes the unconditional one if it guides so, then one with skipped or
-    perturbed layers, which is of neither prompt.
+    perturbed layers, which belongs to neither prompt.
 
     Args:
-        guider: of the pipeline; or a function that returns the one of the moment, for a pipeline
+        guider: the pipeline's guider; or a function that returns the current one, for a pipeline
             whose guider may be exchanged.
 
     Raises:
@@ -81,5 +75,5 @@ def _calls(guider: Any) -> Parts:
     if guider.get_state()["step"] is None or guider.num_conditions == len(parts):
         return parts
     if guider.num_conditions == 2:
-        return CFG_CALLS if guider._is_cfg_enabled() else (CONDITIONAL, PERTURBED)
-    return (CONDITIONAL,)
+        return CFG_CALLS if guider._is_cfg_enabled() else (Branch.CONDITIONAL, Branch.PERTURBED)
+    return (Branch.CONDITIONAL,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers_rdaam.errors import RecordingError
-from diffusers_rdaam.families.rows import RowLayout, TwoCallLayout
+from diffusers_rdaam.families.rows import Branch, RowLayout, TwoCallLayout
 
 
 def _by_property(pipe: Any) -> bool:
@@ -13,23 +13,24 @@ def _by_property(pipe: Any) -> bool:
 
 
 def _from_encode_prompt(pipe: Any) -> bool:
-    """A pipeline without the property tells ``encode_prompt``, where the pipeline mixin listens."""
-    told = getattr(pipe, "_rdaam_guided", None)
-    if told is None:
+    """What a pipeline without the property has given ``encode_prompt``, noted by the mixin."""
+    guided = getattr(pipe, "_rdaam_guided", None)
+    if guided is None:
         raise RecordingError(
-            f"{type(pipe).__name__} did not tell encode_prompt whether it uses guidance "
-            "(do_classifier_free_guidance=…), so its conditional rows are not known."
+            f"{type(pipe).__name__} did not give encode_prompt the argument "
+            "do_classifier_free_guidance=, so its conditional rows are not known. Say which rows "
+            "are the prompt's with record_attention(pipe, rows=…, prompt=…)."
         )
-    return bool(told)
+    return bool(guided)
 
 
-CFG_ROWS = ("unconditional", "conditional")
-_TRIPLE = ("conditional", "image only", "unconditional")
-_CYCLE = ("source unconditional", "unconditional", "source conditional", "conditional")
+CFG_ROWS = (Branch.UNCONDITIONAL, Branch.CONDITIONAL)
+_TRIPLE = (Branch.CONDITIONAL, "image only", Branch.UNCONDITIONAL)
+_CYCLE = ("source unconditional", Branch.UNCONDITIONAL, "source conditional", Branch.CONDITIONAL)
 GUIDED = RowLayout(CFG_ROWS, _by_property)
 GUIDED_BY_ARGUMENT = RowLayout(CFG_ROWS, _from_encode_prompt)
-PAG_LAYOUT = RowLayout((*CFG_ROWS, "perturbed"), _by_property)
-UNGUIDED = RowLayout(("conditional",), lambda pipe: False)
+PAG_LAYOUT = RowLayout((*CFG_ROWS, Branch.PERTURBED), _by_property)
+UNGUIDED = RowLayout((Branch.CONDITIONAL,), lambda pipe: False)
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
 # rows does it give the denoiser, in which order, and when?

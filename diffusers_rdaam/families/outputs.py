@@ -1,4 +1,4 @@
-"""What a pipeline puts out, as one image after another; and runs whose maps are not the image's."""
+"""A pipeline's images, one after another; its masks; and runs whose maps are not the images'."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from diffusers_rdaam.errors import (
     NoAttributionError,
     PromptSwitchedWarning,
 )
+from diffusers_rdaam.geometry.region import Mask
 
 
 def images_of(result: Any) -> Any:
     """The images of a pipeline's result in the order of its attributions.
 
-    Videos are taken apart, video by video and frame by frame; of colour and depth the colour is
-    taken.
+    A video is a sequence of frames, which follow each other video by video. Of a pair of colour
+    and depth only the colour is taken.
 
     Args:
-        result: the output of a pipeline's call, or the tuple with ``return_dict=False``.
+        result: the output of a pipeline's call; also the tuple of ``return_dict=False``.
 
     Returns:
         PIL images in a list, an array ``(n, height, width, 3)``, a tensor ``(n, 3, height,
@@ -38,18 +39,37 @@ def images_of(result: Any) -> Any:
     return images
 
 
-def check_arguments(pipe: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a run whose maps are not those of its images.
+def inpaint_masks(pipe: Any, image: Any, size: tuple[int, int]) -> list[Mask | None]:
+    """The regions that inpainting paints anew, as the pipeline sees them, one for each mask.
 
     Args:
         pipe: the pipeline that ran.
-        arguments: of its call, by name; ``prompt`` as it was encoded.
+        image: the argument ``mask_image`` of its call.
+        size: height and width of the images in pixels.
+
+    Returns:
+        The masks, None for one without white, which is not a region; an empty list where the call
+        or the pipeline has no mask.
+    """
+    processor = getattr(pipe, "mask_processor", None)
+    if image is None or processor is None:
+        return []
+    weights = processor.preprocess(image, height=size[0], width=size[1])[:, 0].float().cpu()
+    return [Mask(part) if bool(part.any()) else None for part in weights]
+
+
+def check_arguments(pipe: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a run whose maps are not maps of its images.
+
+    Args:
+        pipe: the pipeline that ran.
+        arguments: the arguments of its call, by name; ``prompt`` as it was encoded.
 
     Returns:
         The arguments, with one prompt where the pipeline encoded the same one several times.
 
     Raises:
-        NoAttributionError: the argument that makes them others, and what to do.
+        NoAttributionError: an argument changes that; the text names it and says what to do.
     """
     if arguments.get("padding_mask_crop") is not None:
         raise NoAttributionError(

@@ -1,10 +1,10 @@
-"""Pipelines of diffusers with text in a UNet, or nearly, that are not recorded; and why."""
+"""Pipelines of diffusers whose UNet, or a similar denoiser, reads text and is not recorded."""
 
 from __future__ import annotations
 
 _EDITS = (
-    "each call has a part for every edit concept and their number is not told, so the rows of the "
-    "prompt cannot be found"
+    "each call has a part for every edit concept, and no argument says how many, so the rows of "
+    "the prompt cannot be found"
 )
 _OWN_PROCESSORS = "it puts attention processors of its own on the modules that would be recorded"
 _NO_PROMPT = "its denoiser attends to no prompt of the user's"
@@ -17,7 +17,8 @@ _DUAL = "its denoiser alternates between text and image contexts in one transfor
 # By the exact name of diffusers' class.
 REFUSED: dict[str, str] = {
     "StableDiffusionPanoramaPipeline": (
-        "it denoises overlapping tiles in calls of several, and which tile a row is of is not told"
+        "it denoises overlapping tiles in calls of several, and no argument says which tile a "
+        "row is of"
     ),
     "StableDiffusionAttendAndExcitePipeline": (
         f"{_OWN_PROCESSORS}, and calls the denoiser for gradients in between"
@@ -26,23 +27,19 @@ REFUSED: dict[str, str] = {
         f"{_OWN_PROCESSORS}, and calls the denoiser for gradients and for a reference in between"
     ),
     "StableDiffusionParadigmsPipeline": (
-        "a call has many timesteps at once, and those that are done again are not told"
+        "a call has many timesteps at once, and no argument says which are repeated"
     ),
     "SemanticStableDiffusionPipeline": _EDITS,
     "LEditsPPPipelineStableDiffusion": _EDITS,
     "LEditsPPPipelineStableDiffusionXL": _EDITS,
     "StableDiffusionPipelineSafe": (
-        "a call has a third part for the safety concept or not, and which is not told"
+        "a call has a third part for the safety concept or not, and no argument says which"
     ),
     "StableDiffusionInpaintPipelineLegacy": (
         "StableDiffusionInpaintPipeline has taken its place, and is recorded"
     ),
-    "TextToVideoZeroPipeline": (
-        f"{_OWN_PROCESSORS}, and denoises the first frame apart from the others"
-    ),
-    "TextToVideoZeroSDXLPipeline": (
-        f"{_OWN_PROCESSORS}, and denoises the first frame apart from the others"
-    ),
+    "TextToVideoZeroPipeline": (f"{_OWN_PROCESSORS}, and denoises the first frame separately"),
+    "TextToVideoZeroSDXLPipeline": (f"{_OWN_PROCESSORS}, and denoises the first frame separately"),
     "AltDiffusionPipeline": "its text encoder's tokenizer has not been looked at",
     "AltDiffusionImg2ImgPipeline": "its text encoder's tokenizer has not been looked at",
     "LDMTextToImagePipeline": "its text encoder's tokenizer has not been looked at",

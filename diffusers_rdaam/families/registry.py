@@ -14,19 +14,24 @@ from diffusers_rdaam.families.refused import REFUSED
 from diffusers_rdaam.families.rows import TwoCallLayout
 from diffusers_rdaam.families.unet import UNetFamily
 
+# The families, which are asked in this order whether a denoiser is theirs.
+FAMILIES: tuple[type[UNetFamily], ...] = (UNetFamily,)
+
 
 def family_of(pipe: Any, rows: Any = None) -> Family:
     """The family of a pipeline, by its stock class.
 
     Args:
-        pipe: of a class of diffusers, or derived from one.
-        rows: which rows of a call carry the prompt, where it is not the class that says so.
+        pipe: a pipeline of a class of diffusers, or of one derived from such a class.
+        rows: which rows of a call carry the prompt, where the class does not say so.
 
     Raises:
-        UnsupportedPipelineError: none knows it, or it is known that it cannot be recorded.
+        UnsupportedPipelineError: the class is not known, or known not to be recordable.
     """
-    if rows is not None and isinstance(getattr(pipe, "unet", None), nn.Module):
-        return UNetFamily(rows)
+    if rows is not None:
+        for kind in FAMILIES:
+            if isinstance(getattr(pipe, kind.denoiser_name, None), nn.Module):
+                return kind(rows)
     stock = stock_class(type(pipe))
     layout = None if stock is None else LAYOUTS.get(stock.__name__)
     if layout is None:
@@ -36,6 +41,32 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
     if perturbs and not layout.perturbs:
         raise unsupported(type(pipe).__name__)
     return UNetFamily(layout.fresh() if isinstance(layout, TwoCallLayout) else layout)
+
+
+def has_denoiser(pipe: Any) -> bool:
+    """True if a pipeline has a denoiser of some family, whatever its class is."""
+    return any(isinstance(getattr(pipe, kind.denoiser_name, None), nn.Module) for kind in FAMILIES)
+
+
+def family_of_module(subject: Any, rows: Any = None) -> Family:
+    """The family of a denoiser that no pipeline class describes.
+
+    Args:
+        subject: a denoiser, also in a wrapper; or a pipeline that has one.
+        rows: the layout of the rows of its calls, as of :func:`as_layout`.
+
+    Raises:
+        UnsupportedPipelineError: the denoiser is of no family, or has no site with text.
+    """
+    for kind in FAMILIES:
+        family = kind(rows)
+        denoiser = family.denoiser(subject)
+        if kind.has(denoiser) and family.sites(denoiser):
+            return family
+    raise UnsupportedPipelineError(
+        f"{type(denoiser).__name__} has no cross-attention to a text that could be recorded. "
+        "UNets of diffusers with spatial transformers have."
+    )
 
 
 def stock_class(cls: type) -> type | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -17,18 +17,25 @@ from diffusers_rdaam.errors import (
     RecordingError,
     UnsupportedPipelineError,
 )
-from diffusers_rdaam.families.family import DenoiserCall
+from diffusers_rdaam.families.family import DenoiserCall, TextColumns
 from diffusers_rdaam.families.layouts import GUIDED
 from diffusers_rdaam.families.rows import (
+    Branch,
     Layout,
     LayoutLike,
-    Rows,
     RowsByText,
+    RowsOfBranches,
     as_layout,
     rows_of,
 )
+from diffusers_rdaam.tokens.alignment import tokenizer_of
+from diffusers_rdaam.tokens.chatglm import CHATGLM_COLUMNS, is_chatglm
 
 _PLACE = re.compile(r"^(down_blocks|up_blocks|mid_block)(?:\.(\d+))?\.")
+_ENCODERS = ("text_encoder", "text_encoder_2")
+# Stable Diffusion's autoencoders enlarge 8 times, and its text encoders read 77 tokens.
+_VAE_SCALE, _CLIP_COLUMNS = 8, 77
+_MOST_COLUMNS = 4096
 # A ControlNet inside of a UNet makes no pixels.
 _NOT_PIXELS = ("ctrl_attentions", "ctrl_midblock")
 
@@ -38,15 +45,29 @@ class UNetFamily:
     """A UNet of diffusers with text in spatial transformers, for images or for frames.
 
     Args:
-        layout: of the rows of its calls, or what :func:`as_layout` takes for one.
+        layout: the layout of the rows of its calls, or what :func:`as_layout` makes one from.
     """
 
     layout: LayoutLike | RowsByText = GUIDED
 
+    denoiser_name: ClassVar[str] = "unet"
+
+    @staticmethod
+    def has(module: Any) -> bool:
+        """True for a module with down and up blocks that run in Python.
+
+        A ControlNet has no up blocks; a traced UNet does not run in Python.
+        """
+        return _is_unet(module)
+
+    def with_layout(self, layout: LayoutLike | RowsByText) -> UNetFamily:
+        """The same family with another layout of the rows of its calls."""
+        return replace(self, layout=layout)
+
     def denoiser(self, pipe: Any) -> nn.Module:
         """The UNet whose modules are recorded: ``pipe.unet``, or the UNet itself, without wrappers
-        such as those of ``torch.compile`` or of data parallelism. What has no blocks is returned
-        as it is; :meth:`sites` says so.
+        such as those of ``torch.compile`` or of data parallelism. A module without blocks is
+        returned as it is, and :meth:`sites` refuses it.
         """
         outer = _called(pipe)
         inside = [module for module in _modules_of(outer) if _is_unet(module)]
@@ -57,7 +78,7 @@ class UNetFamily:
     def entry(self, pipe: Any) -> nn.Module:
         """The module that the pipeline calls: the UNet, or a wrapper around it.
 
-        Its arguments are those of the pipeline; a wrapper may hand on others.
+        It is called with the pipeline's arguments; a wrapper may hand on others.
         """
         outer = _called(pipe)
         return outer if isinstance(outer, nn.Module) else self.denoiser(pipe)
@@ -67,8 +88,8 @@ class UNetFamily:
         blocks that have cross-attention only.
 
         Raises:
-            UnsupportedPipelineError: it has no modules that could be seen, or they are called for
-                a part of the rows at a time.
+            UnsupportedPipelineError: the module has no attention that could be seen, or it is
+                called for a part of the rows at a time.
         """
         if not _is_unet(denoiser):
             raise UnsupportedPipelineError(
@@ -81,8 +102,8 @@ class UNetFamily:
         if any(type(module).__name__ == "SplitInferenceModule" for module in modules.values()):
             raise UnsupportedPipelineError(
                 "enable_free_noise_split_inference makes each attention see a few rows at a time, "
-                "and which is not told, so this denoiser cannot be recorded. Load the pipeline "
-                "again without it, or use the stock pipeline."
+                "and no argument says which, so this denoiser cannot be recorded. Load the "
+                "pipeline again without it, or use the stock pipeline."
             )
         return tuple(
             Site(name, module, levels.of(name))
@@ -116,45 +137,82 @@ class UNetFamily:
             return None
         text: Tensor = _argument(args, kwargs, 2, "encoder_hidden_states")
         height, width = sample.shape[-2:]
+        _check_mask(args, kwargs, rows)
+        start, stop = rows.get(Branch.CONDITIONAL, (0, 0))
         # Some pipelines repeat the text for every frame themselves, others leave it to the UNet.
         times = text.shape[0] / sample.shape[0]
-        own_text = text[int(rows.start * times) : int(rows.stop * times)]
-        _check_mask(args, kwargs, rows)
         frames = sample.shape[2] if sample.ndim == 5 else 1
-        negative = rows.negative and (rows.negative[0] * frames, rows.negative[1] * frames)
+        columns = text.shape[1]
         return DenoiserCall(
-            latent_size=(height, width),
-            tokens=text.shape[1],
-            start=rows.start * frames,
-            stop=rows.stop * frames,
+            grid=(height, width),
+            texts=tuple(TextColumns(name, 0, columns) for name in _encoders_of(pipe)),
+            branches={branch: (a * frames, b * frames) for branch, (a, b) in rows.items()},
             device=sample.device,
-            negative=negative,
             timestep=_argument(args, kwargs, 1, "timestep"),
             frames=frames,
             rows=sample.shape[0] * frames,
-            text=own_text,
+            text=text[int(start * times) : int(stop * times)],
             states=text,
-            latents=sample[rows.start : rows.stop],
+            latents=sample[start:stop],
         )
 
     def _rows(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any], count: int
-    ) -> Rows | None:
+    ) -> RowsOfBranches | None:
         if isinstance(self.layout, RowsByText):
             return self.layout.rows(_argument(args, kwargs, 2, "encoder_hidden_states"))
         layout: Layout = as_layout(self.layout)
         return rows_of(layout.now(pipe, args, kwargs), count)
 
-    def grid(self, site: Site, latent_size: tuple[int, int]) -> tuple[int, int]:
-        """The latent's size, halved ``level`` times and rounded up each time.
+    def grid(self, site: Site, grid: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of the latent, halved ``level`` times and rounded up each time.
 
         A stride-2 convolution with padding 1 makes ceil(n / 2) of n; the way up is resized to the
         way down. The square root of a sequence length would be wrong for all but squares.
         """
-        height, width = latent_size
+        height, width = grid
         for _ in range(site.level):
             height, width = -(-height // 2), -(-width // 2)
         return height, width
+
+    def image_size(self, pipe: Any, grid: tuple[int, ...]) -> tuple[int, int]:
+        """Height and width of the image in pixels: the latent's, enlarged by the autoencoder.
+
+        Args:
+            pipe: a pipeline, or a UNet, whose autoencoder is taken to enlarge 8 times.
+            grid: height and width of the latent.
+        """
+        height, width = grid
+        factor = _enlargement(pipe)
+        return height * factor, width * factor
+
+    def grid_of_image(self, pipe: Any, size: tuple[int, int]) -> tuple[int, ...]:
+        """Height and width of the latent, rounded down as the pipelines do."""
+        factor = _enlargement(pipe)
+        return size[0] // factor, size[1] // factor
+
+    def text_columns(self, pipe: Any) -> int:
+        """The length that the pipeline pads its prompts to, 77 where nothing says it.
+
+        Of text encoders side by side the first one's.
+        """
+        tokenizer = tokenizer_of(pipe)
+        if is_chatglm(tokenizer):
+            return CHATGLM_COLUMNS
+        length = getattr(tokenizer, "model_max_length", _CLIP_COLUMNS)
+        # A tokenizer that was saved without its length says 10**30.
+        return length if length <= _MOST_COLUMNS else _CLIP_COLUMNS
+
+
+def _enlargement(pipe: Any) -> int:
+    """How many pixels of the image a cell of the latent is high and wide."""
+    return getattr(pipe, "vae_scale_factor", _VAE_SCALE)
+
+
+def _encoders_of(pipe: Any) -> list[str]:
+    """The names of the pipeline's text encoders, whose channels lie side by side."""
+    found = [name for name in _ENCODERS if getattr(pipe, name, None) is not None]
+    return found or [_ENCODERS[0]]
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:
@@ -167,14 +225,15 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: s
     return value
 
 
-def _check_mask(args: tuple[Any, ...], kwargs: dict[str, Any], rows: Rows) -> None:
+def _check_mask(args: tuple[Any, ...], kwargs: dict[str, Any], rows: RowsOfBranches) -> None:
     """Refuse a text of which every column is masked: no column can be attended to then."""
     mask = kwargs.get("encoder_attention_mask")
     if not isinstance(mask, Tensor) or mask.ndim != 2:
         return
-    own = mask[rows.start : rows.stop]
-    seen = own.bool() if own.dtype in (torch.bool, torch.int64, torch.int32) else own > -1000
-    if own.shape[0] and not bool(seen.any(dim=-1).all()):
+    start, stop = rows.get(Branch.CONDITIONAL, (0, 0))
+    part = mask[start:stop]
+    seen = part.bool() if part.dtype in (torch.bool, torch.int64, torch.int32) else part > -1000
+    if part.shape[0] and not bool(seen.any(dim=-1).all()):
         raise NoAttributionError(
             "The text's attention mask leaves no column of a prompt to attend to. Give a mask with "
             "at least one column, or none.",

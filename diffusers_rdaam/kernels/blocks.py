@@ -13,9 +13,9 @@ SHARED_BYTES = 88 * 1024
 # More would spill registers with the smallest block, of logits and as many sums.
 MOST_COLUMNS = 256
 _DEEPEST, _DEEPEST_FLOAT32 = 160, 64
-# A float32 product is three of the tensor cores' own; more columns of those spill by the kilobyte.
+# A float32 product is three products of the tensor cores, and more columns spill by the kilobyte.
 _MOST_COLUMNS_FLOAT32 = 128
-# Of one multiprocessor at a time: registers and shared memory hold two or three.
+# Programs on one multiprocessor at a time: its registers and shared memory hold two or three.
 PROGRAMS = 2
 # Shares of heads whose sums meet in memory, before blocks are made smaller.
 MOST_SHARES = 5
@@ -30,7 +30,7 @@ class Split:
 
     @property
     def total(self) -> int:
-        """With the padding."""
+        """The covered size, padding included."""
         return self.main + self.rest
 
 
@@ -42,7 +42,7 @@ class Blocks:
         positions: image positions of a program.
         columns: text columns of a program, 0 where it has all.
         splits: programs that share the heads of a block of positions.
-        warps, stages: of the compiler: warps of a program; loads that are under way at once.
+        warps, stages: the compiler's options: warps of a program; loads that run at once.
     """
 
     positions: int
@@ -93,7 +93,7 @@ def for_text(
     attends: bool,
     per_head: bool = False,
 ) -> Blocks:
-    """For columns that fit one tile.
+    """How the work is cut where all columns fit one tile.
 
     The largest block that the compiler keeps in registers: 64 positions feed Hopper's matrix unit.
     One program on a multiprocessor hides none of the time that its loads take, so programs share
@@ -104,11 +104,11 @@ def for_text(
     the others on one.
 
     Args:
-        rows, positions, columns, heads, channels: of the call.
-        element_bytes: of a query's element.
-        processors: multiprocessors of the device.
-        attends: whether the output is made too.
-        apart: whether each head has planes of its own, so that no sums meet.
+        rows, positions, columns, heads, channels: the call's sizes.
+        element_bytes: bytes of an element of the queries.
+        processors: the number of the device's multiprocessors.
+        attends: whether the output is computed too.
+        per_head: whether each head has planes of its own, so that no sums meet.
     """
     width, depth = cover(columns).total, cover(channels).total
     if element_bytes == 4 or width > 160:
@@ -131,9 +131,9 @@ def for_text(
 
 @lru_cache(maxsize=1024)
 def for_columns(columns: int, channels: int, element_bytes: int) -> Blocks:
-    """For more columns than a tile holds."""
+    """How the work is cut where there are more columns than a tile holds."""
     depth = cover(channels).total * element_bytes
-    # A float32 product is three of the tensor cores' own, with as many operands in registers.
+    # A float32 product is three products of the tensor cores, with as many operands in registers.
     block, tile = (64, 64) if element_bytes < 4 else (16, 32)
     tile = min(tile, cover(columns).main)
     while _loop_bytes(block, tile, depth, 1) > SHARED_BYTES and tile > SMALLEST:
@@ -143,5 +143,5 @@ def for_columns(columns: int, channels: int, element_bytes: int) -> Blocks:
 
 
 def _loop_bytes(block: int, tile: int, depth: int, stages: int) -> int:
-    """Of queries, which stay, and of the keys and values of tiles that are being loaded."""
+    """Bytes of the queries, which stay, and of the tiles of keys and values under way."""
     return (block + 2 * stages * tile) * depth

@@ -1,6 +1,6 @@
-"""See that what goes into a kernel fits together: errors with shapes, before anything is written.
+"""Check the arguments of a kernel before anything is written; errors name the shapes.
 
-A call whose shapes, types and devices have passed before is not looked at again.
+A call whose shapes, types and devices have passed before is not checked again.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diffusers_rdaam.errors import InputError
 
-# Signatures that have passed. A run has a few for each site; a process that goes through sizes
-# without end forgets them all now and then.
+# Signatures that have passed: a few for each site of a run. The set is emptied when it is full, so
+# that a process that goes through sizes without end does not fill the memory.
 _passed: set[tuple[object, ...]] = set()
 _MOST = 4096
 
@@ -27,20 +27,20 @@ def check(
     value: Tensor | None = None,
     first: int | None = None,
 ) -> bool:
-    """Whether there is anything to add: without rows there is not.
+    """Check a call, and return whether there is anything to add: without rows there is not.
 
     Args:
         query: ``(rows, heads, positions, dim)``.
         key: ``(rows, key_heads, columns, dim)``; ``key_heads`` divides ``heads``.
-        high, low: float16 planes ``(rows, columns, positions)``, or with heads apart ``(rows,
-            heads, columns, positions)``; ``low`` may be None.
+        high, low: float16 planes ``(rows, columns, positions)``, or one for each head
+            ``(rows, heads, columns, positions)``; ``low`` may be None.
         mask: of booleans or of any float type, broadcast to ``(rows, heads, positions, columns)``.
         lse: float32 ``(rows, heads, positions)``.
         value: ``(rows, key_heads, columns, value_dim)``.
         first: the row whose maps go to the planes' first; None where the planes have all rows.
 
     Raises:
-        InputError: something does not fit; the text has what came and what was wanted.
+        InputError: the arguments do not match; the message has what came and what was wanted.
     """
     signature = (first, *map(_facts, (query, key, high, low, mask, lse, value)))
     if signature not in _passed:
@@ -61,25 +61,27 @@ def _facts(tensor: Tensor | None) -> object:
 def _check_attention(query: Tensor, key: Tensor, value: Tensor | None) -> None:
     came = f"query {_shape(query)} and key {_shape(key)}"
     if query.ndim != 4 or key.ndim != 4:
-        raise InputError(f"Attention is of (rows, heads, n, dim); got {came}.")
+        raise InputError(f"Queries and keys must be (rows, heads, n, dim); got {came}.")
     if not (query.is_floating_point() and key.is_floating_point()):
-        raise InputError(f"Attention is of floats; got {query.dtype} and {key.dtype}.")
+        raise InputError(
+            f"Queries and keys must be floating point; got {query.dtype} and {key.dtype}."
+        )
     if 0 in query.shape[1:] or 0 in key.shape[1:]:
         raise InputError(
-            f"Nothing attends, or to nothing: {came}. Heads, positions, columns and dim are at "
-            "least 1; only the rows may be none."
+            f"Attention needs at least one head, query, key and channel; got {came}. Only the "
+            "number of rows may be 0."
         )
     if query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
-        raise InputError(f"Queries and keys have the same rows and dim; got {came}.")
+        raise InputError(f"Queries and keys must have the same rows and dim; got {came}.")
     if query.shape[1] % key.shape[1]:
         raise InputError(
-            f"The {key.shape[1]} heads of the keys do not divide the {query.shape[1]} of the "
-            f"queries: {came}."
+            f"The number of key heads, {key.shape[1]}, must divide the number of query heads, "
+            f"{query.shape[1]}; got {came}."
         )
     if value is not None and (value.ndim != 4 or value.shape[:3] != key.shape[:3]):
         raise InputError(
-            f"Values have the rows, heads and columns of the keys; got value {_shape(value)} and "
-            f"key {_shape(key)}."
+            f"Values must have the rows, heads and columns of the keys; got value {_shape(value)} "
+            f"and key {_shape(key)}."
         )
 
 
@@ -97,15 +99,15 @@ def _check_planes(
     if not fits or high.shape[1:] not in ((columns, positions), (heads, columns, positions)):
         raise InputError(
             f"The planes have shape {_shape(high)}; wanted (rows, {columns} columns, {positions} "
-            f"positions), or with heads apart (rows, {heads} heads, {columns} columns, {positions} "
+            f"positions), or for each head (rows, {heads} heads, {columns} columns, {positions} "
             f"positions), with {counts}."
         )
     if high.dtype != torch.float16:
-        raise InputError(f"The planes are torch.float16; got {high.dtype}.")
+        raise InputError(f"The planes must be torch.float16; got {high.dtype}.")
     if low is not None and (low.shape != high.shape or low.dtype != high.dtype):
         raise InputError(
-            f"Both planes of a pair are alike; got {high.dtype} {_shape(high)} and {low.dtype} "
-            f"{_shape(low)}."
+            f"Both planes of a pair must have one shape and type; got {high.dtype} {_shape(high)} "
+            f"and {low.dtype} {_shape(low)}."
         )
 
 
@@ -113,7 +115,7 @@ def _check_added(query: Tensor, key: Tensor, mask: Tensor | None, lse: Tensor | 
     logits = (*query.shape[:3], key.shape[2])
     if mask is not None:
         if mask.dtype != torch.bool and not mask.is_floating_point():
-            raise InputError(f"A mask is of booleans or floats; got {mask.dtype}.")
+            raise InputError(f"A mask must be boolean or floating point; got {mask.dtype}.")
         fits = mask.ndim == 4 and all(
             size in (1, wanted) for size, wanted in zip(mask.shape, logits, strict=True)
         )
@@ -124,8 +126,8 @@ def _check_added(query: Tensor, key: Tensor, mask: Tensor | None, lse: Tensor | 
             )
     if lse is not None and (lse.shape != query.shape[:3] or lse.dtype != torch.float32):
         raise InputError(
-            f"lse is torch.float32 of shape (rows, heads, positions) = {tuple(query.shape[:3])}; "
-            f"got {lse.dtype} {_shape(lse)}."
+            f"lse must be torch.float32 of shape (rows, heads, positions) = "
+            f"{tuple(query.shape[:3])}; got {lse.dtype} {_shape(lse)}."
         )
 
 
@@ -133,7 +135,7 @@ def _check_devices(query: Tensor, **others: Tensor | None) -> None:
     for name, other in others.items():
         if other is not None and other.device != query.device:
             raise InputError(
-                f"All tensors are on one device; the query is on {query.device}, {name} "
+                f"All tensors must be on one device; the query is on {query.device}, {name} "
                 f"{_shape(other)} on {other.device}."
             )
 

@@ -1,4 +1,4 @@
-"""Chooses the kernel that adds a site's probabilities to the accumulator, and says why."""
+"""Choose the kernel that adds a site's probabilities to the accumulator, with the reason."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from diffusers_rdaam.kernels.rows import recorded_rows
 from diffusers_rdaam.shapes import AttentionMask, Key, LogSums, Query, RecordedPlane
 
 Backend = Literal["auto", "portable", "maps_only", "fused", "reference"]
+# Earlier names of backends, and the present ones.
+_RENAMED = dict(beside="maps_only")  # noqa: C408  # as a keyword it is a name, not a term
 
 
 @dataclass
 class KernelInUse:
-    """The kernel that the last call of a site took, by name, and the reason for it."""
+    """The name of the kernel that served a site's last call, and the reason for it."""
 
     name: str
     reason: str
 
     def note(self, name: str, reason: str) -> None:
-        """Note the kernel that a call takes, and why."""
+        """Note the kernel of a call, and why it was taken."""
         self.name, self.reason = name, reason
 
 
@@ -38,19 +40,20 @@ class KernelChoice:
     """A kernel for a site.
 
     Args:
-        name: ``"portable"``, ``"maps_only"``, ``"fused"`` or ``"reference"``; what was asked for,
-            or where that cannot run what takes its place.
-        accumulate: adds maps beside an attention that somebody else computes.
-        reason: one sentence on why it was taken.
-        attend: of the fused kernel: computes the attention, and adds the maps in the same pass.
-        wants_lse: whether it is faster where the attention's log-sum-exp is given.
-        used: what the last eager call took; a call that a kernel does not serve takes another.
+        name: ``"portable"``, ``"maps_only"``, ``"fused"`` or ``"reference"``: the kernel that was
+            asked for, or the one that takes its place where that cannot run.
+        accumulate: the kernel that adds maps; the attention is computed by other code.
+        reason: why it was taken, in one sentence.
+        attend: the fused kernel, which computes the attention and adds the maps in the same pass.
+            It returns the output and None; or, where it does not serve the call, None and why.
+        wants_lse: whether ``accumulate`` is faster with the attention's log-sum-exp.
+        used: the kernel of the last eager call; a call that a kernel does not serve takes another.
     """
 
     name: str
     accumulate: Callable[..., None]
     reason: str
-    attend: Callable[..., Tensor] | None = None
+    attend: Callable[..., tuple[Tensor | None, str | None]] | None = None
     wants_lse: bool = False
     used: KernelInUse = field(default_factory=lambda: KernelInUse("", ""), compare=False)
 
@@ -60,7 +63,7 @@ class KernelChoice:
 
 @dataclass(frozen=True)
 class _MapsOnly:
-    """Triton's kernel for the maps alone, call by call where it serves; else the portable one."""
+    """Triton's kernel for the maps alone; for calls that it does not serve, the portable one."""
 
     used: KernelInUse
     reason: str
@@ -81,7 +84,7 @@ class _MapsOnly:
         why = operator.maps_only(
             query, key, high, low, mask=mask, scale=scale, lse=lse, count=count, first=first
         )
-        # Compiled code keeps to tensors: an attribute that it sets would be one more guard.
+        # Compiled code sets no attributes: each would be one more guard.
         if torch.compiler.is_compiling():
             return
         if why is not None:
@@ -92,20 +95,18 @@ class _MapsOnly:
 
 @dataclass(frozen=True)
 class _InOnePass:
-    """Triton's kernel for output and maps, call by call where it serves; else the stock output."""
+    """Triton's kernel for output and maps; where it does not serve a call, why not."""
 
     used: KernelInUse
     reason: str
 
-    def __call__(self, *arguments: Any, **named: Any) -> Tensor:
+    def __call__(self, *arguments: Any, **named: Any) -> tuple[Tensor | None, str | None]:
         if torch.compiler.is_compiling():
-            return operator.attend(*arguments, **named)
+            return operator.attend(*arguments, **named), None
         output, why = operator.attend_or_why(*arguments, **named)
         if why is None:
             self.used.note("fused", self.reason)
-        else:
-            self.used.note("portable", why)
-        return output
+        return output, why
 
 
 def _accumulate_reference(
@@ -137,25 +138,25 @@ def _accumulate_reference(
 
 
 def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> KernelChoice:
-    """The kernel for ``backend`` on ``device``; a choice belongs to one site.
+    """Choose the kernel for ``backend`` on ``device``, for one site.
 
-    ``"auto"`` takes what leaves the image bit-identical: Triton's ``"maps_only"`` on a CUDA device,
-    else ``"portable"``. ``"fused"`` reads queries and keys once, and its image differs from the
-    stock one by rounding; so it is taken only where it is asked for. Where Triton's kernels cannot
-    run, or do not serve a call, the portable one takes their place, and the choice tells why.
+    ``"auto"`` takes a kernel that leaves the image bit-identical: Triton's ``"maps_only"`` on a
+    CUDA device, else ``"portable"``. ``"fused"`` reads queries and keys once, and its image differs
+    from the stock one by rounding; so it is taken only on request. Where Triton's kernels cannot
+    run, or do not serve a call, the portable one takes their place, and the choice has the reason.
 
     Args:
-        backend: which.
-        device: where the denoiser runs; None where that is not known yet, and then Triton's kernels
-            are taken for ones that cannot run.
+        backend: the kernel that is asked for.
+        device: the denoiser's; None if it is not known yet, which counts as a device on which
+            Triton's kernels cannot run.
 
     Raises:
-        InputError: ``backend`` is none of the known ones; or it is ``"reference"``, and the device
-            has no float64.
+        InputError: ``backend`` is not a backend; or it is ``"reference"``, and the device has no
+            float64.
     """
     if backend not in get_args(Backend):
         choices = ", ".join(repr(name) for name in get_args(Backend))
-        renamed = " It is called 'maps_only' now." if backend == "beside" else ""
+        renamed = f" It is called {_RENAMED[backend]!r} now." if backend in _RENAMED else ""
         raise InputError(f"{backend!r} is not a backend. Backends: {choices}.{renamed}")
     where = f" on {device.type}" if device is not None else ""
     if backend == "reference":
@@ -180,9 +181,9 @@ def choose(backend: Backend = "auto", *, device: torch.device | None = None) -> 
 
 
 def proof_bytes(choice: KernelChoice) -> int:
-    """What the first calls of a choice's kernels take at most, for a moment, to be tried.
+    """Bytes that checking a choice's kernels in their first calls takes at most, for a moment.
 
-    Of Triton's; see :mod:`diffusers_rdaam.kernels.fused_proof`.
+    Only Triton's kernels are checked; see :mod:`diffusers_rdaam.kernels.fused_proof`.
     """
     if choice.name not in ("maps_only", "fused"):
         return 0
@@ -193,18 +194,18 @@ def proof_bytes(choice: KernelChoice) -> int:
 
 @lru_cache(maxsize=16)
 def _has_float64(device: torch.device) -> bool:
-    """Whether numbers of float64 can be added there; Apple's GPUs and some of Intel's have none."""
+    """Whether the device adds float64 numbers; Apple's GPUs and some of Intel's do not."""
     if device.type in ("cpu", "cuda", "meta"):
         return True
     try:
         torch.ones((), dtype=torch.float64, device=device).add(1.0)
-    except (TypeError, RuntimeError, AssertionError):  # The last of a build without it.
+    except (TypeError, RuntimeError, AssertionError):  # AssertionError: torch was built without it.
         return False
     return True
 
 
 def warn_of_another(backend: Backend, choice: KernelChoice) -> None:
-    """Tell the user where a backend that was asked for by name cannot run."""
+    """Warn where a backend that was asked for by name cannot run."""
     if backend not in ("auto", choice.name):
         warnings.warn(
             f"{choice.reason}. The {choice.name} kernel records the same maps in its place. For no "

@@ -1,8 +1,8 @@
-"""Triton kernels that record: maps in one pass, or the attention's output and its maps in one pass.
+"""Triton kernels that record: the maps alone, or the attention's output and its maps in one pass.
 
-:func:`accumulate` makes the maps beside the stock attention, which leaves the image as it is.
-:func:`attend` makes the output as well, so that queries and keys are read once and one kernel is
-launched where there were two; its output is not the stock kernel's in every bit.
+:func:`accumulate` computes the maps after the stock attention, so the image is not changed.
+:func:`attend` computes the output as well: queries and keys are read once, and one kernel is
+launched in place of two. Its output differs from the stock kernel's by rounding.
 
 Importing this module does not import Triton.
 """
@@ -38,18 +38,18 @@ __all__ = [
     "unserved",
 ]
 
-# Their head sizes are up to here; beyond, a tile of keys alone would fill the shared memory.
+# The largest head size: with more channels a tile of keys alone would fill the shared memory.
 MOST_CHANNELS = 256
 _TYPES = (torch.float16, torch.bfloat16, torch.float32)
-# Compute capability; before it the tensor cores know no bfloat16.
+# The oldest compute capability whose tensor cores multiply bfloat16.
 _OLDEST = (8, 0)
-# Older ones were not tried.
+# The oldest version that the kernels were tested with.
 _OLDEST_TRITON = (3, 4)
 
 
 @lru_cache(maxsize=16)
 def unavailable(device: torch.device) -> str | None:
-    """Why no Triton kernel runs on a device; None where they do."""
+    """Why no Triton kernel runs on a device; None where one does."""
     if importlib.util.find_spec("triton") is None:
         return (
             "Triton is not installed (it comes with CUDA builds of torch, or: pip install triton)"
@@ -59,7 +59,7 @@ def unavailable(device: torch.device) -> str | None:
     if device.type != "cuda":
         return f"Triton kernels run on CUDA devices, not on {device.type}"
     if torch.version.hip is not None:
-        return "the Triton kernels were not tried on ROCm"
+        return "the Triton kernels were not tested on ROCm"
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"
     if (version := _triton_version()) < _OLDEST_TRITON:
@@ -82,14 +82,14 @@ def _dotted(numbers: tuple[int, ...]) -> str:
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter is switched on, which serves tensors on the CPU, slowly."""
+    """Whether Triton's interpreter is on, which runs the kernels on the CPU, slowly."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def unserved(
     query: Tensor, key: Tensor, *, lse: Tensor | None = None, value: Tensor | None = None
 ) -> str | None:
-    """Why a call is not one for these kernels; None where it is."""
+    """Why these kernels do not serve a call; None where they do."""
     if query.dtype not in _TYPES:
         return f"queries are {query.dtype}, not float16, bfloat16 or float32"
     for name, tensor in (("keys", key), ("values", value)):
@@ -99,7 +99,7 @@ def unserved(
         return "Triton's interpreter does not multiply bfloat16"
     for name, tensor in (("queries", query), ("keys", key), ("values", value)):
         if tensor is not None and _reach(tensor) >= 2**31:
-            return f"the {name} of one row lie more than 2**31 elements apart in memory"
+            return f"the {name} of one row span more than 2**31 elements of memory"
     if query.shape[-1] > MOST_CHANNELS:
         return f"head size {query.shape[-1]} is over {MOST_CHANNELS}"
     if value is not None and value.shape[-1] != query.shape[-1]:
@@ -120,22 +120,22 @@ def accumulate(
     first: int | None = None,
     cut: Blocks | None = None,
 ) -> None:
-    """Add the recorded rows' probabilities to the planes, beside the stock attention.
+    """Add the recorded rows' probabilities to the planes, and compute no output.
 
     Args:
         query: ``(rows, heads, positions, channels)``.
         key: ``(rows, key heads, columns, channels)``; the key heads divide the heads.
         high, low: planes ``(rows, columns, positions)`` for means over the heads, or ``(rows,
-            heads, columns, positions)`` for each head's own; ``low`` None for a single plane.
+            heads, columns, positions)`` for the maps of each head; ``low`` None for one plane.
         mask: added to the logits, or boolean and true where a column may be attended to;
             broadcasts to ``(rows, heads, positions, columns)``.
-        scale: of the logits.
+        scale: the factor of the products.
         lse: ``(rows, heads, positions)``, the natural logarithm of the sum over *all* columns of
             ``exp(scale * q.k + mask)``, where ``key`` has some of them only.
-        count: one int32 element that becomes one more.
+        count: one int32 element, the number of additions; 1 is added.
         first: the row whose maps go to the planes' first, and those after it to the others; None
             where the planes have all rows.
-        cut: how the work is cut; by the shapes if not given.
+        cut: how the work is cut; chosen by the shapes if None.
     """
     if query.shape[0] == 0 or high.shape[0] == 0:
         return
@@ -161,13 +161,13 @@ def attend(
     count: Tensor | None = None,
     cut: Blocks | None = None,
 ) -> Tensor:
-    """The attention of all rows; in the same pass some rows' probabilities go to the planes.
+    """Compute the attention of all rows, and in the same pass add some rows' probabilities.
 
     Columns that do not fit one tile take two passes, of which the second makes the maps.
 
     Args:
         query, key, high, low, mask, scale, count, cut: as for :func:`accumulate`.
-        value: as ``key``.
+        value: in the shape of ``key``.
         first: the row whose maps go to the planes' first; those after it follow.
 
     Returns:

@@ -1,8 +1,8 @@
 """Launches of the Triton kernels: shapes, strides and addresses become their arguments.
 
-All that is the same for calls that are alike is worked out once and kept as a :class:`Plan`: a
-recorded site is called in every step, and what a call costs the processor is then a look into a
-table and the launch. Importing this module does not import Triton.
+A recorded site is called in every step with the same shapes. So what calls have in common is worked
+out once and kept as a :class:`Plan`, and a later call costs the host a look into a table and the
+launch. Importing this module does not import Triton.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from diffusers_rdaam.kernels import blocks
 from diffusers_rdaam.kernels.blocks import Blocks, cover
 
-# Where nothing is launched, in the interpreter: what a large GPU has.
+# Multiprocessors where there are none, in the interpreter: those of a large GPU.
 _PROCESSORS = 108
-# What the kernels turned out not to serve here, and why.
+# Kinds of calls that the kernels turned out not to serve on this machine, and why.
 refused: dict[tuple[object, ...], str] = {}
 _MOST_PLANS = 4096
 # Cells of a program that adds shares of heads.
@@ -35,20 +35,20 @@ class NotServedError(RuntimeError):
     """A kernel does not serve a call after all, and nothing was added to the planes.
 
     Triton compiles a kernel when it is first needed, and could not: there may be no C compiler for
-    its launcher, or a GPU that is newer than its assembler. Or the kernel was tried, and was wrong.
-    :func:`diffusers_rdaam.kernels.fused.unserved` tells from then on.
+    its launcher, or a GPU that is newer than its assembler. Or the kernel was checked, and
+    was wrong. From then on :func:`diffusers_rdaam.kernels.fused.unserved` gives the reason.
     """
 
 
 class Plan(NamedTuple):
-    """How calls that are alike are launched.
+    """The launch of all calls with the same shapes and strides.
 
     Args:
-        grid: of programs.
+        grid: the numbers of programs.
         numbers: the kernel's arguments after its tensors, in order.
-        options: its constants, and the compiler's options.
-        shares: shape of the sums of shares of heads, where these meet in memory.
-        fold: of the kernel that adds them: grid, numbers and constants.
+        options: the kernel's constants, and the compiler's options.
+        shares: the shape of the partial sums, where several programs share the heads.
+        fold: grid, numbers and constants of the kernel that adds the partial sums.
     """
 
     grid: tuple[int, ...]
@@ -62,29 +62,30 @@ _plans: dict[tuple[object, ...], Plan] = {}
 
 
 def refuse(query: Tensor, key: Tensor, why: str) -> NotServedError:
-    """Remember why calls of a kind are not served; what to raise."""
+    """Note why calls of a kind are not served from now on, and return the error to raise."""
     refused[kind_of(query, key)] = why
     return NotServedError(why)
 
 
 def kind_of(query: Tensor, key: Tensor) -> tuple[object, ...]:
-    """Whom a refusal is of: calls of one size, because each size is cut into blocks of its own.
+    """What the calls that are refused together have in common: their sizes, but for the rows.
 
-    Not of a number of rows: the maps alone are made of some of those that one pass attends with.
+    Each size is cut into other blocks, so another size may be served. The number of rows does not
+    count, because the kernel of the maps alone has the recorded rows only.
     """
     return query.device, query.dtype, query.shape[1:], key.shape[2]
 
 
 def launched(launch: Callable[[], Result], query: Tensor, key: Tensor) -> Result:
-    """What ``launch`` returns, on the tensors' device: Triton launches on the current one.
+    """Call ``launch`` with the tensors' device as the current one, on which Triton launches.
 
-    A failure may be of a moment, where another process writes to the same cache folder or a folder
-    cannot be written to; so it is tried once more before the kernels refuse calls like it. Until a
-    launch succeeds nothing is added to the planes.
+    A failure may pass, such as another process that writes to the same cache folder; so the launch
+    is repeated once before calls like it are refused. Until a launch succeeds nothing is added to
+    the planes.
 
     Raises:
         NotServedError: a kernel could not be compiled or launched, twice.
-        torch.OutOfMemoryError: for want of memory, which says nothing about the kernel.
+        torch.OutOfMemoryError: the memory is full, which says nothing about the kernel.
     """
     device = query.device
     if device.type == "cuda" and device.index != torch.cuda.current_device():
@@ -104,7 +105,7 @@ def launched(launch: Callable[[], Result], query: Tensor, key: Tensor) -> Result
 
 
 def _raise_for_memory(error: Exception) -> None:
-    """The driver's own is a RuntimeError of Triton's."""
+    """Raise torch's error of a full memory; the driver's comes as a RuntimeError of Triton."""
     if isinstance(error, torch.OutOfMemoryError):
         raise error
     if "out of memory" in str(error).lower():
@@ -112,7 +113,7 @@ def _raise_for_memory(error: Exception) -> None:
 
 
 def empty_output(query: Tensor) -> Tensor:
-    """Shaped as the queries, laid out as ``(rows, positions, heads, channels)``."""
+    """A tensor in the shape of the queries, laid out as ``(rows, positions, heads, channels)``."""
     rows, heads, positions, channels = query.shape
     return query.new_empty(rows, positions, heads, channels).transpose(1, 2)
 
@@ -129,7 +130,7 @@ def launch_text(
     count: Tensor | None,
     cut: Blocks | None,
 ) -> Tensor:
-    """The kernel whose columns fit one tile; without a value its output means nothing."""
+    """Launch the kernel for columns that fit one tile; without values its output is meaningless."""
     query, key = _ready(query), _ready(key)
     value = None if value is None else _ready(value)
     values = key if value is None else value
@@ -180,7 +181,7 @@ def _text_plan(
     values = key if value is None else value
     rows, heads, positions, channels = query.shape
     columns, images, per_head = key.shape[2], high.shape[0], high.ndim == 4
-    # Without output there is nothing to do for the other rows.
+    # Without values only the recorded rows have programs.
     rows = images if value is None else rows
     cut = cut or blocks.for_text(
         rows, positions, columns, heads, channels, query.element_size(),
@@ -197,7 +198,7 @@ def _text_plan(
     options = {
         **_sizes(query, mask, cut), "COLUMNS_MAIN": width.main, "COLUMNS_REST": width.rest,
         "SPLITS": cut.splits, "VECTOR": _vector(query, key, values),
-        "ATTENDS": value is not None, "APART": per_head, "PAIR": low is not None,
+        "ATTENDS": value is not None, "PER_HEAD": per_head, "PAIR": low is not None,
         "COUNTS": count is not None and not meet,
     }  # fmt: skip
     grid = (-(-positions // cut.positions), rows * cut.splits)
@@ -217,7 +218,11 @@ def _text_plan(
 def launch_forward(
     query: Tensor, key: Tensor, value: Tensor | None, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """First pass: output, meaningless without a value, and lse ``(rows, heads, positions)``."""
+    """Launch the first of two passes: the output, and the log-sum-exp of every position.
+
+    Returns:
+        The output, which is meaningless without values; and ``(rows, heads, positions)``.
+    """
     query, key = _ready(query), _ready(key)
     value = None if value is None else _ready(value)
     values = key if value is None else value
@@ -271,7 +276,7 @@ def launch_columns(
     count: Tensor | None,
     cut: Blocks | None,
 ) -> None:
-    """Second pass: the maps of columns whose positions' log-sum-exp is known."""
+    """Launch the second of two passes: the maps, from the log-sum-exp of every position."""
     query, key = _ready(query), _ready(key)
     alike = (
         query.shape, query.stride(), key.shape, key.stride(), lse.stride(), high.shape,
@@ -321,14 +326,14 @@ def _columns_plan(
     )  # fmt: skip
     options = {
         **_sizes(query, mask, cut), "TILE": cut.columns, "VECTOR": _vector(query, key),
-        "APART": per_head, "PAIR": low is not None, "COUNTS": count is not None,
+        "PER_HEAD": per_head, "PAIR": low is not None, "COUNTS": count is not None,
     }  # fmt: skip
     return Plan(grid, numbers, options)
 
 
 @lru_cache(maxsize=4)
 def _kernels(name: str) -> ModuleType:
-    """A module of kernels, by its name; importing it imports Triton."""
+    """A module of kernels by its name; this imports Triton."""
     return importlib.import_module(f"diffusers_rdaam.kernels.{name}")
 
 
@@ -340,7 +345,7 @@ def _keep(alike: tuple[object, ...], plan: Plan) -> Plan:
 
 
 def _sizes(query: Tensor, mask: Tensor | None, cut: Blocks) -> dict[str, Any]:
-    """Constants that all kernels of attention take."""
+    """The constants that all kernels of attention take."""
     depth = cover(query.shape[3])
     return {
         "DIM": query.shape[3], "DIM_MAIN": depth.main, "DIM_REST": depth.rest,
@@ -350,14 +355,14 @@ def _sizes(query: Tensor, mask: Tensor | None, cut: Blocks) -> dict[str, Any]:
 
 
 def _plane_strides(high: Tensor, low: Tensor | None) -> tuple[int, int, int]:
-    """Of rows, heads and columns; 0 for heads where planes are of their mean.
+    """The planes' strides of rows, heads and columns; 0 for heads where they hold the mean.
 
     Raises:
-        NotServedError: positions that are no neighbours, or a pair that is not laid out alike.
+        NotServedError: the positions are not contiguous, or the pair has different strides.
     """
     if high.stride(-1) != 1 or (low is not None and low.stride() != high.stride()):
         raise NotServedError(
-            "Triton's kernels add to planes whose positions are neighbours, both of a pair alike"
+            "Triton's kernels add to planes with contiguous positions, both with the same strides"
         )
     return high.stride(0), high.stride(1) if high.ndim == 4 else 0, high.stride(-2)
 
@@ -367,12 +372,12 @@ def _mask_facts(mask: Tensor | None) -> object:
 
 
 def _ready(tensor: Tensor) -> Tensor:
-    """Itself; a copy only where neighbouring channels are no neighbours, which diffusers' are."""
+    """The tensor, or a copy if its channels are not contiguous; those of diffusers are."""
     return tensor if tensor.stride(3) == 1 else tensor.contiguous()
 
 
 def _vector(*tensors: Tensor) -> int:
-    """Elements, up to 16 bytes of them, that divide the address and every stride of all tensors."""
+    """The largest number of elements, up to 16 bytes, that divides all addresses and strides."""
     size = tensors[0].element_size()
     common = 16 // size
     for tensor in tensors:

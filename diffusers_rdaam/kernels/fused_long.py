@@ -1,9 +1,9 @@
-"""Triton: attention to more columns than fit a tile, in two passes.
+"""Triton: attention to more columns than fit one tile, in two passes.
 
-The first is flash attention and leaves the log-sum-exp of every position. The second makes the maps
-of any columns from it, ``P = exp(scale * q.k + mask - lse)``, a tile of positions and columns at a
-time: no probability matrix in memory, no atomics. Joint attention's text columns and the image's
-attention to itself need the second alone, with the log-sum-exp of the stock kernel.
+The first pass is flash attention and leaves the log-sum-exp of every position. The second computes
+the maps of any columns from it, ``P = exp(scale * q.k + mask - lse)``, a tile of positions and
+columns at a time, without a probability matrix in memory and without atomics. The text's columns of
+joint attention and self-attention need the second pass alone, with the stock kernel's log-sum-exp.
 """
 
 import triton
@@ -29,7 +29,7 @@ def attend_and_sum(
     TILE: tl.constexpr, VECTOR: tl.constexpr, ATTENDS: tl.constexpr, MASK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A block of positions of one head of one row: log-sum-exp, and where asked the output.
+    """Compute the log-sum-exp, and if ``ATTENDS`` the output, of a block of one head's positions.
 
     Online softmax of Milakov and Gimelshein (2018), as in FlashAttention of Dao et al. (2022).
     """
@@ -113,13 +113,13 @@ def add_columns(
     sums_row, sums_head, sums_position, plane_row, plane_head, plane_column,
     mask_row, mask_head, mask_position, mask_column,
     DIM: tl.constexpr, DIM_MAIN: tl.constexpr, DIM_REST: tl.constexpr, BLOCK: tl.constexpr,
-    TILE: tl.constexpr, VECTOR: tl.constexpr, MASK: tl.constexpr, APART: tl.constexpr,
+    TILE: tl.constexpr, VECTOR: tl.constexpr, MASK: tl.constexpr, PER_HEAD: tl.constexpr,
     PAIR: tl.constexpr, COUNTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A tile of positions and columns of one row's maps: all heads' mean, or one head's own."""
+    """Add a tile of positions and columns to one row's maps: the heads' mean, or one head's."""
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     columns_at = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    if APART:
+    if PER_HEAD:
         row = (tl.program_id(2) // heads).to(tl.int64)
         first = tl.program_id(2) % heads
         stop = first + 1
@@ -131,7 +131,7 @@ def add_columns(
         plane = row * plane_row
     totals = tl.zeros([BLOCK, TILE], tl.float32)
     for head in range(first, stop):
-        # Of masks and sums the heads take 64 bits, as the rows do.
+        # Offsets into masks and sums need 64 bits: they may have over 2**31 elements.
         head_long = tl.full([], head, tl.int64)
         query_at = query + tl.multiple_of(row * query_row + head * query_head, VECTOR)
         key_at = key + tl.multiple_of(row * key_row + (head // group) * key_head, VECTOR)
@@ -147,7 +147,7 @@ def add_columns(
         )  # fmt: skip
         sums_at = sums + row * sums_row + head_long * sums_head + here.to(tl.int64) * sums_position
         found = tl.load(sums_at, mask=here < positions, other=0.0)
-        # A position that attends to nothing has -inf, or of some kernels no number: no powers.
+        # A position without any column has -inf, or NaN from some kernels: its maps are 0.
         found = tl.where(found > float("-inf"), found, float("inf"))
         if MASK == "none":
             powers = tl.exp2(logits - (found * LOG2E)[:, None])

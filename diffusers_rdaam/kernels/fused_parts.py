@@ -1,4 +1,4 @@
-"""Triton: what the kernels share. Import it only where Triton is installed."""
+"""Triton: functions that the kernels share. Import this only where Triton is installed."""
 
 # Without ``from __future__ import annotations``: Triton reads the annotations of its functions.
 import triton
@@ -13,12 +13,12 @@ REMAINDER_SCALE: tl.constexpr = tl.constexpr(2048.0)
 def load_part(
     start, index, limit, stride, FIRST: tl.constexpr, SIZE: tl.constexpr, DIM: tl.constexpr
 ):
-    """Channels ``FIRST`` to ``FIRST + SIZE`` of the vectors ``index``, 0 where there are none."""
+    """Load channels ``FIRST`` to ``FIRST + SIZE`` of the vectors ``index``; 0 outside of them."""
     channels = FIRST + tl.arange(0, SIZE)
     inside = (index < limit)[:, None]
     if FIRST + SIZE > DIM:
         inside = inside & (channels < DIM)[None, :]
-    # Of 32 bits: a head's vectors would take 2**31 elements to need more, and registers are few.
+    # Offsets of 32 bits, because registers are few; the launcher refuses rows that span more.
     return tl.load(start + index[:, None] * stride + channels[None, :], mask=inside, other=0.0)
 
 
@@ -27,7 +27,7 @@ def dot_products(
     query_main, query_rest, start, columns_at, columns, stride,
     DIM: tl.constexpr, DIM_MAIN: tl.constexpr, DIM_REST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """``query @ key.T`` with the keys ``columns_at``; both by their main and other channels."""
+    """``query @ key.T`` for the keys ``columns_at``, summed over main and remaining channels."""
     main = load_part(start, columns_at, columns, stride, 0, DIM_MAIN, DIM)
     products = tl.dot(query_main, tl.trans(main), input_precision=PRECISION)
     if DIM_REST:
@@ -41,10 +41,10 @@ def add_mask(
     logits, start, here, positions, columns_at, columns, stride_position, stride_column,
     MASK: tl.constexpr,
 ):  # fmt: skip
-    """Logits and their mask: ``"added"``, or ``"chosen"`` where it is true; -inf past the end."""
+    """Apply a mask that is ``"added"``, or ``"chosen"`` where true; -inf after the last column."""
     inside = (here < positions)[:, None] & (columns_at < columns)[None, :]
-    # A mask of every head and position is the largest tensor there is: over 2**31 elements from a
-    # grid of 128x128 to itself on.
+    # A mask with every head and position is the largest of all tensors: self-attention of a grid of
+    # 128x128 has over 2**31 elements.
     rows = here.to(tl.int64)[:, None] * stride_position
     offsets = rows + columns_at.to(tl.int64)[None, :] * stride_column
     found = tl.load(start + offsets, mask=inside, other=0)
@@ -57,7 +57,7 @@ def add_mask(
 
 @triton.jit
 def add_to_cells(addend, high, low, offsets, inside, PAIR: tl.constexpr):
-    """Add to cells of the planes, as ``diffusers_rdaam.kernels.planes`` does."""
+    """Add to cells of the planes, in the arithmetic of ``diffusers_rdaam.kernels.planes``."""
     total = tl.load(high + offsets, mask=inside, other=0.0).to(tl.float32)
     if PAIR:
         remainder = tl.load(low + offsets, mask=inside, other=0.0).to(tl.float32)
@@ -74,8 +74,8 @@ def add_to_cells(addend, high, low, offsets, inside, PAIR: tl.constexpr):
 def add_to_planes(
     addend, high, low, columns_at, columns, here, positions, stride, PAIR: tl.constexpr
 ):
-    """Add ``(positions, columns)`` to the planes."""
-    # Turned once a block, so that a warp writes neighbours of a row of the planes.
+    """Add a block ``(positions, columns)`` to the planes."""
+    # Transposed once a block, so that the threads of a warp write to contiguous cells.
     addend = tl.trans(addend)
     inside = (columns_at < columns)[:, None] & (here < positions)[None, :]
     offsets = columns_at.to(tl.int64)[:, None] * stride + here[None, :]

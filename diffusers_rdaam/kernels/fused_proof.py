@@ -1,11 +1,12 @@
-"""The Triton kernels on trial: the first call of each kind is held against two other kernels.
+"""Proof of the Triton kernels: the first call of each kind is compared with two other kernels.
 
-Nobody may have run what a compiler makes of a kernel for this GPU, this driver and these sizes. So
-the first call of each kind is made once more before it counts: the same arguments, so that the same
-binary runs, into the same planes, whose sums wait on the host meanwhile. Every cell of every
-recorded row is then compared with the portable kernel, every output with torch's own attention, and
-some positions with the definition in float64. Where they differ, the kernels refuse calls like it
-from then on. That waits for the device once a kind; afterwards a call costs a look into a table.
+The binary that Triton compiles for this GPU, this driver and these sizes may never have run before.
+So the first call of each kind is made once more before it counts: with the same arguments, so that
+the same binary runs, and into the same planes, whose sums wait on the host meanwhile. Every cell of
+every recorded row is then compared with the portable kernel, every output with torch's attention,
+and some positions with the definition in float64. Where they differ, the kernels refuse calls like
+it from then on. This waits for the device once for each kind; a later call costs a look into a
+table.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from torch import Tensor
 
 from diffusers_rdaam.kernels import fused
 from diffusers_rdaam.kernels.fused_launch import refuse
-from diffusers_rdaam.kernels.proof_call import TriedCall
+from diffusers_rdaam.kernels.proof_call import ProvedCall
 
-# What a trial allocates on the device at most beyond what the call itself does, which are its
-# output and the sums of its shares of heads. It works in parts of a size that keeps to it.
+# What a proof allocates on the device at most, beyond the call's output and partial sums. It
+# compares parts that are small enough.
 MOST_BYTES = 8 * 2**20
 
 Kind = tuple[object, ...]
 _proved: set[Kind] = set()
 _MOST = 4096
 
-NOT_FINITE = "Triton's kernel has not been tried yet, and these queries or keys are not finite"
+NOT_FINITE = "Triton's kernel has not been checked yet, and these queries or keys are not finite"
 CAPTURING = (
-    "Triton's kernel has not been tried at this size, and cannot be while a CUDA graph is being "
+    "Triton's kernel has not been checked at this size, and cannot be while a CUDA graph is being "
     "captured: make one call outside of the capture first"
 )
-NO_MEMORY = "there was no memory to try Triton's kernel"
+NO_MEMORY = "there was no memory to check Triton's kernel"
 
 
 def kind_of(
@@ -49,10 +50,10 @@ def kind_of(
     first: int | None,
     count: Tensor | None,
 ) -> Kind:
-    """What calls have in common that are one kind: all that decides which binary runs, and how.
+    """Everything that decides which binary serves a call, and how: calls alike in it are one kind.
 
-    Shapes and strides decide blocks and shares; Triton compiles anew where an address or a stride
-    is a multiple of 16, and where a number is 1.
+    Shapes and strides decide blocks and shares of heads; Triton compiles anew where an address or a
+    stride is a multiple of 16, and where a number is 1.
     """
     return (
         query.device, query.dtype, key.dtype, first, scale,
@@ -70,7 +71,7 @@ def kind_of(
 
 
 def is_proved(kind: Kind) -> bool:
-    """Whether the kernels were right for calls of this kind."""
+    """Whether the kernels have been right for a call of this kind."""
     return kind in _proved
 
 
@@ -87,21 +88,22 @@ def prove(
     first: int | None = None,
     count: Tensor | None = None,
 ) -> str | None:
-    """See that the kernels are right for calls of this kind.
+    """Check that the kernels are right for calls of this kind.
 
     Args:
-        query, key, mask, scale, lse, value, first: of the call, see
-            :mod:`diffusers_rdaam.kernels.fused`; with ``value`` it is one that attends.
-        high, low, count: its planes and its number of additions. The trial works in them, and
-            leaves them with the numbers that they came with.
+        query, key, mask, scale, lse, value, first: the call's arguments, see
+            :mod:`diffusers_rdaam.kernels.fused`; with ``value`` the output is checked too.
+        high, low, count: the call's planes and number of additions. The proof works in them and
+            restores their contents.
 
     Returns:
-        None where they are right; else why that cannot be said now. The next call is asked again.
+        None where the kernels are right; else why they cannot be checked now. The next call is
+        checked again.
 
     Raises:
-        NotServedError: they are wrong, or could not be launched.
+        NotServedError: the kernels are wrong, or could not be launched.
     """
-    # A recorded call counts. Without a number the trial still has to run what does.
+    # Recorded calls count additions. Without a count the proof must still run the same binary.
     if count is None:
         count = torch.zeros(1, dtype=torch.int32, device=query.device)
     kind = kind_of(query, key, high, low, mask, scale, lse, value, first, count)
@@ -109,7 +111,7 @@ def prove(
         return None
     if _capturing(query):
         return CAPTURING
-    call = TriedCall(query, key, high, low, count, mask, scale, lse, value, first or 0)
+    call = ProvedCall(query, key, high, low, count, mask, scale, lse, value, first or 0)
     try:
         if not _is_finite(query, key):
             return NOT_FINITE
@@ -117,7 +119,7 @@ def prove(
     except (torch.OutOfMemoryError, MemoryError) as error:
         return f"{NO_MEMORY} ({type(error).__name__})"
     if not right:
-        why = "Triton's kernel was tried on this device and did not agree with the definition"
+        why = "Triton's kernel was checked on this device and did not agree with the definition"
         raise refuse(query, key, why)
     if len(_proved) >= _MOST:
         _proved.clear()
@@ -130,13 +132,13 @@ def _capturing(query: Tensor) -> bool:
 
 
 def _is_finite(*tensors: Tensor) -> bool:
-    # Their extremes are not numbers where one element is none; no tensor of their size is made.
+    # The extremes are NaN where one element is, and no tensor of the inputs' size is allocated.
     return all(bool(end.isfinite()) for tensor in tensors for end in torch.aminmax(tensor))
 
 
 @torch.no_grad()
-def _is_right(call: TriedCall) -> bool:
-    # The kernels compute as if there were no autocast, and so does what they are held against.
+def _is_right(call: ProvedCall) -> bool:
+    # The kernels ignore autocast, so the kernels that they are compared with must too.
     with torch.autocast(call.query.device.type, enabled=False), _emptied(call):
         output = None
         added: dict[str, Any] = {"mask": call.mask, "scale": call.scale, "count": call.count}
@@ -151,8 +153,8 @@ def _is_right(call: TriedCall) -> bool:
 
 
 @contextmanager
-def _emptied(call: TriedCall) -> Iterator[None]:
-    """Planes and count at 0; afterwards as they were. Meanwhile they wait on the host."""
+def _emptied(call: ProvedCall) -> Iterator[None]:
+    """Set planes and count to 0 in the block; their contents wait on the host, and come back."""
     tensors = [tensor for tensor in (call.high, call.low, call.count) if tensor is not None]
     kept = [tensor.to("cpu", copy=True) for tensor in tensors]
     try:

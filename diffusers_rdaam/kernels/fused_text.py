@@ -1,9 +1,9 @@
 """Triton: attention to a text whose columns fit one tile, and its maps in the same pass.
 
-A program owns a block of image positions of a row. For every head it has all logits of its block at
-once, so the softmax is exact without a second look, the output follows as in any flash attention,
-and the probabilities are added in registers. The planes are read and written once, by their owner
-alone: no atomics, the same sums every time.
+A program has a block of image positions of a row. For every head it holds all logits of its block
+at once, so the softmax needs no second pass, the output follows as in flash attention, and the
+probabilities are summed in registers. Only this program reads and writes its cells of the planes,
+once: there are no atomics, and the sums are the same every time.
 """
 
 import triton
@@ -58,14 +58,14 @@ def attend_to_text(
     DIM: tl.constexpr, DIM_MAIN: tl.constexpr, DIM_REST: tl.constexpr,
     COLUMNS_MAIN: tl.constexpr, COLUMNS_REST: tl.constexpr, BLOCK: tl.constexpr,
     SPLITS: tl.constexpr, VECTOR: tl.constexpr, ATTENDS: tl.constexpr, MASK: tl.constexpr,
-    APART: tl.constexpr, PAIR: tl.constexpr, COUNTS: tl.constexpr, PRECISION: tl.constexpr,
+    PER_HEAD: tl.constexpr, PAIR: tl.constexpr, COUNTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One block of positions of one row, for all heads or one of ``SPLITS`` shares of them.
+    """Serve a block of positions of one row, for all heads or for one of ``SPLITS`` shares.
 
-    ``factor`` is the scale, times log2(e) where there is no mask; ``weight`` one over the heads. A
-    size is ``MAIN + REST``, both powers of two: 77 columns take 64 + 16, 40 channels 32 + 16.
-    ``VECTOR`` divides all strides and addresses, in elements: a head of 40 channels does not start
-    at a multiple of 16, and without being told the compiler would load element by element.
+    ``factor`` is the scale, times log2(e) where there is no mask; ``weight`` is one over the number
+    of heads. A size is ``MAIN + REST``, both powers of two: 77 columns take 64 + 16, 40 channels
+    32 + 16. ``VECTOR`` divides all strides and addresses, in elements: a head of 40 channels does
+    not start at a multiple of 16, and without this hint the compiler loads single elements.
     """
     row = tl.program_id(1) // SPLITS
     if not ATTENDS:
@@ -83,8 +83,8 @@ def attend_to_text(
     image = row_long - first
 
     for head in range(share * heads // SPLITS, (share + 1) * heads // SPLITS):
-        # Of masks and planes the heads take 64 bits, as the rows do; of vectors 32 are enough, and
-        # registers are few.
+        # Offsets into masks and planes need 64 bits, as those of rows do. For queries, keys and
+        # values 32 are enough, and registers are few.
         head_long = tl.full([], head, tl.int64)
         query_at = query + tl.multiple_of(row_long * query_row + head * query_head, VECTOR)
         kept = head // group
@@ -110,7 +110,7 @@ def attend_to_text(
             )  # fmt: skip
             highest = tl.maximum(highest, tl.max(logits_rest, 1))
         if MASK != "none":
-            # Where all is masked with -inf, so that the differences are no NaN.
+            # Where every column is masked with -inf the differences would be NaN.
             highest = tl.where(highest == float("-inf"), 0.0, highest)
         # A mask's finite minimum would overflow if it were multiplied first.
         unit: tl.constexpr = LOG2E if MASK != "none" else tl.constexpr(1.0)
@@ -124,7 +124,7 @@ def attend_to_text(
             total = tl.where(total > 0.0, total, 1.0)
         inverse = 1.0 / total
 
-        if APART:
+        if PER_HEAD:
             plane = image * plane_row + head_long * plane_head
             until = tl.where(recorded, positions, 0)
             add_to_planes(
@@ -176,7 +176,7 @@ def attend_to_text(
                     DIM_MAIN, DIM_REST, DIM,
                 )  # fmt: skip
 
-    if not APART:
+    if not PER_HEAD:
         if recorded:
             if SPLITS == 1:
                 plane = image * plane_row
@@ -211,7 +211,7 @@ def fold_shares(
     partial, high, low, count, positions, columns, plane_row, plane_column,
     SPLITS: tl.constexpr, PAIR: tl.constexpr, COUNTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Add the sums of the shares of heads to the planes, always in the same order."""
+    """Add the partial sums of the shares of heads to the planes, always in the same order."""
     cells = columns * positions
     cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     image = tl.program_id(1).to(tl.int64)

@@ -1,4 +1,4 @@
-"""Logits: the products of a tile's queries with the keys, in float32 whatever came."""
+"""Logits: the products of a tile's queries with the keys, in float32 for inputs of any type."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _MULTIPLIES_HALVES = "dtype" in torch.ops.aten.bmm.overloads() and torch.version
 
 @dataclass(frozen=True)
 class Logits:
-    """The keys of a call as its tiles take them; made by :meth:`of`.
+    """The keys of a call, prepared once for the products of all its tiles; made by :meth:`of`.
 
     Args:
         keys: ``(rows, heads, columns, dim)``, multiplied with ``factor`` unless that is ``after``;
             halves where the device multiplies these, float64 where a processor would round float32,
             with three times the ``dim`` where another device would.
-        after: what the products are still to be multiplied with; None if with nothing.
+        after: a factor that the products still need; None if they need none.
+        widened: whether the keys have three times the ``dim``.
     """
 
     keys: Tensor
@@ -33,10 +34,10 @@ class Logits:
 
     @classmethod
     def of(cls, query: Query, key: Key, factor: float) -> Logits:
-        """For products of ``query`` and ``key`` times ``factor``, in the cheapest exact way.
+        """Prepare the products of ``query`` and ``key`` times ``factor`` in the fastest exact way.
 
-        On a device other than the CPU halves are multiplied as they came and scaled after it: they
-        have the 11 bits at most that TF32 keeps, which halves times a factor have not.
+        On devices other than the CPU halves are multiplied as they are, and the products scaled:
+        halves have at most the 11 bits that TF32 keeps, and halves times a factor have more.
         """
         group = query.shape[1] // key.shape[1]
         if group > 1:

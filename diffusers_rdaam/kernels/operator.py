@@ -1,8 +1,8 @@
 """The kernels as operators, for compiled denoisers.
 
-Traced through, the portable kernel's loop over tiles would fix the number of tiles, and a denoiser
-that is compiled for all sizes would be compiled for each. To the compiler these are calls that
-change their planes; which kernel serves a call is found out when it runs.
+If the compiler traced the portable kernel, its loop over tiles would fix the number of tiles, and a
+denoiser that is compiled for all sizes would be compiled anew for each. To the compiler an operator
+is one call that changes its planes; which kernel serves it is decided when it runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def accumulate(
     count: Tensor | None = None,
     first: int | None = None,
 ) -> None:
-    """:func:`diffusers_rdaam.kernels.portable.accumulate`, opaque where it is being compiled."""
+    """:func:`diffusers_rdaam.kernels.portable.accumulate`, which the compiler does not trace."""
     arguments = (query, key, high, low, mask, scale, lse, count, first)
     _portable(*arguments) if torch.compiler.is_compiling() else _run_portable(*arguments)
 
@@ -53,10 +53,10 @@ def maps_only(
     count: Tensor | None = None,
     first: int | None = None,
 ) -> str | None:
-    """Triton's kernel for the maps alone; where it does not serve the call, the portable one.
+    """Triton's kernel for the maps alone; for a call that it does not serve, the portable one.
 
     Returns:
-        Why it did not, in eager calls; None where it did.
+        In eager calls why Triton's kernel did not serve it; None where it did, or in compiled code.
     """
     arguments = (query, key, high, low, mask, scale, lse, count, first)
     if torch.compiler.is_compiling():
@@ -77,14 +77,14 @@ def attend(
     scale: float,
     count: Tensor | None = None,
 ) -> Tensor:
-    """Attention's output ``(rows, heads, positions, dim)``, and in the same pass the maps.
+    """Compute attention's output ``(rows, heads, positions, dim)`` and its maps in one pass.
 
     Args:
-        query, key, mask, scale: as of :mod:`diffusers_rdaam.kernels.reference`, of all rows.
+        query, key, mask, scale: all rows; see :mod:`diffusers_rdaam.kernels.reference`.
         value: ``(rows, key_heads, tokens, dim)``.
         high, low: planes of the rows from ``first`` on.
         first: the row whose maps go to the planes' first.
-        count: one integer, the number of additions; one is added.
+        count: one integer, the number of additions; 1 is added.
     """
     arguments = (query, key, value, high, low, count, first, mask, scale)
     return _attend(*arguments) if torch.compiler.is_compiling() else _run_attend(*arguments)
@@ -101,10 +101,11 @@ def attend_or_why(
     mask: Tensor | None = None,
     scale: float,
     count: Tensor | None = None,
-) -> tuple[Tensor, str | None]:
-    """:func:`attend` of eager calls, and why the fused kernel did not serve it; None where it did.
+) -> tuple[Tensor | None, str | None]:
+    """:func:`attend` in eager calls; where the fused kernel does not serve one, nothing is done.
 
-    Then torch's own attention makes the output, and the maps are made beside it.
+    Returns:
+        The output and None; or None and why the kernel does not serve the call.
     """
     fused, proof = _triton()
     call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
@@ -118,22 +119,9 @@ def attend_or_why(
         if why is None:
             return fused.attend(query, key, value, high, low, **call), None
     except (fused.NotServedError, torch.OutOfMemoryError) as error:
-        # Nothing was added.
+        # Nothing was added to the planes yet.
         why = _first_line(error)
-    # Compiled code has promised the fused kernel's strides. Eager callers ask before they call.
-    grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-    output = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, **grouped
-    )
-    _run_maps_only(query, key, high, low, mask, scale, None, count, first)
-    return output.transpose(1, 2).contiguous().transpose(1, 2), why
-
-
-def unserved(query: Tensor, key: Tensor, *, value: Tensor) -> str | None:
-    """Why the fused kernel does not serve a call; None where it does."""
-    from diffusers_rdaam.kernels import fused
-
-    return fused.unserved(query, key, value=value)
+    return None, why
 
 
 def _run_portable(
@@ -166,7 +154,7 @@ def _run_maps_only(
     fused, proof = _triton()
     call: dict[str, Any] = {"mask": mask, "scale": scale, "lse": lse, "count": count}
     call["first"] = first
-    # What was proved has been checked and is served, unless something was refused since.
+    # A kind that was proved has passed the checks and is served, unless it was refused since.
     kind = proof.kind_of(query, key, high, low, mask, scale, lse, None, first, count)
     proved = proof.is_proved(kind) and not fused.refused
     why = None if proved else fused.unserved(query, key, lse=lse)
@@ -179,7 +167,7 @@ def _run_maps_only(
             fused.accumulate(query, key, high, low, **call)
             return None
     except (fused.NotServedError, torch.OutOfMemoryError) as error:
-        # Nothing was added.
+        # Nothing was added to the planes yet.
         why = _first_line(error)
     portable.accumulate(query, key, high, low, **call)
     return why
@@ -197,12 +185,21 @@ def _run_attend(
     scale: float,
 ) -> Tensor:
     call: dict[str, Any] = {"first": first, "mask": mask, "scale": scale, "count": count}
-    return attend_or_why(query, key, value, high, low, **call)[0]
+    output, _ = attend_or_why(query, key, value, high, low, **call)
+    if output is not None:
+        return output
+    grouped: Any = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
+    output = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scale, **grouped
+    )
+    _run_maps_only(query, key, high, low, mask, scale, None, count, first)
+    # The strides of the fused kernel's output, which compiled code was promised.
+    return output.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 @lru_cache(maxsize=1)
 def _triton() -> tuple[ModuleType, ModuleType]:
-    """The modules of Triton's kernels: loaded where one is asked for, and looked up once."""
+    """The modules of Triton's kernels, imported when a kernel is first needed."""
     from diffusers_rdaam.kernels import fused, fused_proof
 
     return fused, fused_proof
@@ -242,6 +239,6 @@ _attend = torch.library.custom_op(
 
 @_attend.register_fake
 def _output(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
-    """Like the queries with the values' width, stored as ``(rows, positions, heads, dim)``."""
+    """An empty output with the values' width, laid out as ``(rows, positions, heads, dim)``."""
     rows, heads, positions, _ = query.shape
     return value.new_empty(rows, positions, heads, value.shape[3]).transpose(1, 2)

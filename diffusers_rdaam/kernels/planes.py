@@ -1,6 +1,6 @@
 """Sums in half precision: a plane, or a plane with the scaled remainder of every cell.
 
-The remainder is what the plane's rounding lost. It is at most half a unit in the last place, so
+The remainder is the rounding error of the plane. It is at most half a unit in the last place, so
 it is kept times 2**11, where half precision is not yet subnormal: the pair then carries about 22
 bits, whatever the number of additions.
 """

@@ -1,7 +1,7 @@
 """The definition's result in tiles of image positions, on any device.
 
-One tile of logits is all that exists at a time, so the extra memory grows neither with the image
-nor with the number of images.
+Only one tile of logits exists at a time, so the extra memory grows neither with the image nor with
+the number of images.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def accumulate(
 ) -> None:
     """Add the head-mean probabilities of every row to the planes ``(rows, tokens, pixels)``.
 
-    Planes ``(rows, heads, tokens, pixels)`` take each head's own probabilities instead.
+    Planes ``(rows, heads, tokens, pixels)`` take the probabilities of each head instead.
 
     Logits are float32 whatever the inputs' type and the host's settings, and autocast is off: bf16
-    logits would put the probabilities off by up to 3 %. Only in-place tensor operations, so that a
+    logits would change the probabilities by up to 3 %. Only in-place tensor operations, so that a
     compiled denoiser neither breaks its graph nor recompiles.
 
     Args:
@@ -55,13 +55,13 @@ def accumulate(
             ``lse`` the keys are the columns to record, of the text in a joint sequence or all, and
             a mask that is to hide a column from a position is ``-inf`` there: next to the finite
             minimum of a type nothing is left of a logit.
-        count: one integer, the number of additions; one is added.
+        count: one integer, the number of additions; 1 is added.
         first: the row whose maps go to the planes' first, and those after it to the others; None
             where the planes have all rows.
-        tile: image positions at a time; by the device's cache if not given.
+        tile: image positions at a time; chosen by the device's cache if None.
 
     Raises:
-        InputError: shapes, types or devices that do not fit.
+        InputError: shapes, types or devices do not match.
     """
     if not check(query, key, high, low, mask=mask, lse=lse, first=first):
         return
@@ -77,9 +77,9 @@ def accumulate(
         mask = _added(mask, rows)
     if lse is not None:
         lse = _shift(lse, heads=1 if per_head else heads, masked=mask is not None)
-    # One operator makes the softmax where each is a launch. Elsewhere, and of a log-sum-exp, powers
-    # of 2 do: a quarter of the price of e's on a processor. A mask is not multiplied with their
-    # factor, because its finite minimum would overflow.
+    # Where each operator is a launch, one operator computes the softmax. On the CPU, and with a
+    # log-sum-exp, powers of 2 are taken: on a CPU they need a quarter of the time of powers of e. A
+    # mask is not multiplied with log2(e), because its finite minimum would overflow.
     together = lse is None and float32_products.device_type(query.device) != "cpu"
     softmax = _softmax_elsewhere if together else _softmax
     with _without_autocast(query.device.type):
@@ -100,7 +100,7 @@ def accumulate(
 
 
 def _without_autocast(device: str) -> AbstractContextManager[object]:
-    # Where there is none, looking is a tenth of the price of switching it off.
+    # Asking whether autocast is on takes a tenth of the time of switching it off.
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device_type=device, enabled=False)
@@ -117,11 +117,12 @@ def tile_positions(cells_per_position: int, device: torch.device) -> int:
 
 
 def _softmax(powers: Tensor, mask: AttentionMask | None, *, per_head: bool) -> HeadMeans:
-    """One tile's softmax over the tokens: mean over the heads, or the heads ``apart``.
+    """The softmax over the tokens of one tile: the mean over the heads, or each head's.
 
     Args:
         powers: the logits, times log2(e) where there is no mask; overwritten.
-        mask: of the tile, as what is added.
+        mask: the tile's, as what is added to the logits.
+        per_head: whether the heads are kept.
     """
     if mask is not None:
         powers += mask.transpose(-1, -2)
@@ -138,7 +139,7 @@ def _softmax(powers: Tensor, mask: AttentionMask | None, *, per_head: bool) -> H
 
 
 def _softmax_elsewhere(logits: Tensor, mask: AttentionMask | None, *, per_head: bool) -> HeadMeans:
-    """The same in as few calls as there are operators for it: each is a launch."""
+    """:func:`_softmax` in as few operators as possible, where each of them is a launch."""
     if mask is not None:
         logits += mask.transpose(-1, -2)
     maps = logits.softmax(dim=-2)
@@ -149,13 +150,13 @@ def _softmax_elsewhere(logits: Tensor, mask: AttentionMask | None, *, per_head: 
 
 def _shift(lse: LogSums, *, heads: int, masked: bool) -> Tensor:
     """What is added to the logits for a mean over ``heads``, ``(rows, heads, pixels)``."""
-    # Where nothing is attended to: -inf, or not a number of some kernels.
+    # A position that attends to nothing has -inf, or NaN from some kernels.
     shift = torch.where(lse > -torch.inf, lse, torch.inf).neg_().sub_(math.log(heads))
     return shift if masked else shift.mul_(_LOG2_E)
 
 
 def _exponentials(powers: Tensor, mask: AttentionMask | None, *, per_head: bool) -> HeadMeans:
-    """One tile's probabilities from logits whose log-sum-exp has been taken off."""
+    """The probabilities of one tile from logits whose log-sum-exp has been subtracted."""
     if mask is not None:
         powers += mask.transpose(-1, -2)
         powers *= _LOG2_E
@@ -164,7 +165,7 @@ def _exponentials(powers: Tensor, mask: AttentionMask | None, *, per_head: bool)
 
 
 def _added(mask: AttentionMask, rows: int) -> Tensor:
-    """A mask as what is added to the logits, with all rows."""
+    """The mask as what is added to the logits, expanded to all rows."""
     if mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
     return mask.expand(rows, -1, -1, -1)

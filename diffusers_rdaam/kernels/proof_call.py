@@ -1,6 +1,6 @@
-"""A call that is on trial: its planes and output against other kernels, part by part.
+"""ProvedCall: a call whose planes and output are compared with other kernels, part by part.
 
-Parts are of few cells, so that what is compared takes a few megabytes whatever the sizes are.
+Parts have few cells, so that a comparison takes a few megabytes whatever the sizes are.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor
 from diffusers_rdaam.kernels import portable, reference
 from diffusers_rdaam.kernels.planes import read_planes
 
-# Logits of a part; in float32 a megabyte, of which the portable kernel holds three.
+# Logits of a part: a megabyte in float32, and the portable kernel holds three such tensors.
 CELLS = 2**18
-# Columns of a part, where the log-sum-exp allows a choice.
+# Columns of a part, where the log-sum-exp is known and not all columns are needed at once.
 COLUMNS = 256
-# Positions that are held against float64: these spread over the grid, and these at either end.
+# Positions that are compared with float64: spread over the grid, and at either end.
 SPREAD, ENDS = 32, 8
-# Of outputs, which are held against torch's own in parts.
+# Cells of a part of the output, which is compared with torch's attention.
 OUTPUT_CELLS = 2**18
-# A wrong kernel is off by far more, and rounding by far less: of probabilities, and of outputs by
-# their type, relative to the largest value.
+# Tolerances of probabilities, and of outputs by their type relative to the largest value. A wrong
+# kernel differs by far more, and rounding by far less.
 _MAPS = 1e-4
-# One plane alone rounds what is added to it.
+# A single plane rounds every sum.
 _SINGLE = 1e-3
 _OUTPUT = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -36,14 +36,14 @@ ALL = slice(None)
 
 
 @dataclass(frozen=True)
-class TriedCall:
-    """Arguments of a call, and what its planes hold after it was made on empty ones.
+class ProvedCall:
+    """The arguments of a call that was made with empty planes, which now hold its maps.
 
     Args:
-        query, key, high, low, count, mask, scale, lse: as of
+        query, key, high, low, count, mask, scale, lse: see
             :func:`diffusers_rdaam.kernels.fused.accumulate`.
-        value, first: as of :func:`diffusers_rdaam.kernels.fused.attend`; ``value`` is None where no
-            output is made.
+        value, first: see :func:`diffusers_rdaam.kernels.fused.attend`; ``value`` is None where no
+            output is computed.
     """
 
     query: Tensor
@@ -58,7 +58,7 @@ class TriedCall:
     first: int
 
     def maps_agree(self) -> bool:
-        """All cells with the portable kernel; the first and last row's spread with float64."""
+        """Compare all cells with the portable kernel, and some positions with float64."""
         images = self.high.shape[0]
         worst = self.high.new_zeros((), dtype=torch.float32)
         for image in range(images):
@@ -68,11 +68,11 @@ class TriedCall:
         for image in {0, images - 1}:
             for columns in self._columns():
                 worst = self._worst(worst, image, columns, spread, self._exact_maps)
-        # What is not a number is no more than nothing, so it does not agree.
+        # NaN is not at most anything, so it does not agree.
         return bool(worst <= (_SINGLE if self.low is None else _MAPS))
 
     def output_agrees(self, output: Tensor) -> bool:
-        """All of it with torch's attention; the first and last recorded row's spread with float64.
+        """Compare all of the output with torch's attention, and some positions with float64.
 
         Args:
             output: ``(rows, heads, positions, dim)``.
@@ -109,7 +109,7 @@ class TriedCall:
         part: Part,
         maps: Callable[[int, slice, slice, Part], Tensor],
     ) -> Tensor:
-        """The larger of ``worst`` and how far some cells of the planes are off ``maps``."""
+        """The larger of ``worst`` and the largest difference of some cells from ``maps``."""
         groups = self._heads(_length(columns, self.key.shape[2]))
         if self.high.ndim == 4:
             for heads in groups:
@@ -117,20 +117,20 @@ class TriedCall:
                 found = self._read(image, (heads, columns), part)
                 worst = torch.maximum(worst, (found - wanted).abs().max())
             return worst
-        # Group by group, so that no more than one is there at a time.
+        # One group of heads at a time, so that the maps of one exist at once.
         difference = self._read(image, (columns,), part)
         for heads in groups:
             difference -= maps(self.first + image, heads, columns, part) / len(groups)
         return torch.maximum(worst, difference.abs().max())
 
     def _read(self, image: int, cut: tuple[slice, ...], part: Part) -> Tensor:
-        # Indexed before they are converted: a plane in float32 would be the largest of all.
+        # Indexed before the conversion: a whole plane in float32 would be the largest tensor here.
         high = self.high[(slice(image, image + 1), *cut)][..., part]
         low = None if self.low is None else self.low[(slice(image, image + 1), *cut)][..., part]
         return read_planes(high, low)
 
     def _portable_maps(self, row: int, heads: slice, columns: slice, part: Part) -> Tensor:
-        """``(1, [heads,] columns, positions)`` of a row by the portable kernel."""
+        """A row's maps ``(1, [heads,] columns, positions)`` by the portable kernel."""
         query, key, mask, lse = self._cut(row, heads, columns, part)
         per_head = (query.shape[1],) if self.high.ndim == 4 else ()
         shape = (1, *per_head, key.shape[2], query.shape[2])
@@ -139,7 +139,7 @@ class TriedCall:
         return read_planes(high, low)
 
     def _exact_maps(self, row: int, heads: slice, columns: slice, part: Part) -> Tensor:
-        """The same in float64, by the definition."""
+        """A row's maps by the definition, computed in float64."""
         maps = self._probabilities(row, heads, columns, part).mT
         return (maps if self.high.ndim == 4 else maps.mean(dim=1)).float()
 
@@ -166,13 +166,13 @@ class TriedCall:
     def _cut(
         self, row: int, heads: slice, columns: slice, part: Part
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Query, key, mask and log-sum-exp of one row, some heads, columns and positions."""
+        """Cut query, key, mask and log-sum-exp to one row, and to heads, columns and positions."""
         query = self.query[row : row + 1, heads][:, :, part]
         key = self.key[row : row + 1, self._key_heads(heads)][:, :, columns]
         lse = None if self.lse is None else self.lse[row : row + 1, heads][:, :, part]
         mask = self.mask
         if mask is not None:
-            # An axis of one is of all.
+            # An axis of one element holds for all.
             mask = mask if mask.shape[0] == 1 else mask[row : row + 1]
             mask = mask if mask.shape[1] == 1 else mask[:, heads]
             mask = mask if mask.shape[2] == 1 else mask[:, :, part]
@@ -180,21 +180,21 @@ class TriedCall:
         return query, key, mask, lse
 
     def _key_heads(self, heads: slice) -> slice:
-        """Of all heads, or of a single one."""
+        """The heads of the keys that belong to all heads, or to a single one."""
         if heads == ALL:
             return ALL
         at = heads.start * self.key.shape[1] // self.query.shape[1]
         return slice(at, at + 1)
 
     def _heads(self, columns: int) -> list[slice]:
-        """All at once, or one after another where even the smallest part would be large."""
+        """All heads at once; one by one where even the smallest part would be too large."""
         heads = self.query.shape[1]
         if heads * columns * portable.SHORTEST_TILE <= CELLS:
             return [ALL]
         return [slice(head, head + 1) for head in range(heads)]
 
     def _columns(self) -> list[slice]:
-        """Parts of them; all where a softmax needs all."""
+        """Parts of the columns; all of them where the softmax needs them."""
         return [ALL] if self.lse is None else _slices(self.key.shape[2], COLUMNS)
 
     def _parts(self) -> Iterator[tuple[slice, slice]]:
@@ -206,7 +206,7 @@ class TriedCall:
                 yield columns, part
 
     def _spread(self) -> Tensor:
-        """Positions over the whole grid and at both of its ends, where blocks are seldom whole."""
+        """Positions over the whole grid, and at both ends, where blocks are seldom full."""
         positions = self.query.shape[2]
         last = max(1, min(SPREAD, positions) - 1)
         spread = {round(index * (positions - 1) / last) for index in range(last + 1)}

@@ -1,4 +1,4 @@
-"""The definition: materialised, in any float type, never optimised."""
+"""The definition of the maps: a materialised softmax in any float type, never optimised."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def attention_probabilities(
     scale: float,
     lse: LogSums | None = None,
 ) -> Probabilities:
-    """Softmax over the tokens of ``scale * query @ key + mask``, in the inputs' own type.
+    """Softmax over the tokens of ``scale * query @ key + mask``, in the type of the inputs.
 
     Scaled dot-product attention of Vaswani et al. (2017), equation 1, without the values. A
     position whose tokens are all masked with ``-inf`` has probability 0 everywhere, as the fused
@@ -31,11 +31,11 @@ def attention_probabilities(
     Args:
         query: ``(rows, heads, pixels, dim)``.
         key: ``(rows, key_heads, tokens, dim)``; ``key_heads`` divides ``heads``, and each head of
-            the keys is of as many neighbouring heads of the queries.
+            the keys belongs to as many neighbouring heads of the queries.
         mask: added to the logits, or true where a position may attend; broadcast.
-        scale: of the products.
-        lse: of joint attention, where ``key`` has some of the columns that a position attends to:
-            the logarithm of the sum of ``exp(logit)`` over all of them. The probabilities are then
+        scale: the factor of the products.
+        lse: for joint attention, where ``key`` has some of the columns that a position attends to:
+            the logarithm of the sum of ``exp(logit)`` over all columns. The probabilities are then
             ``exp(logit - lse)``; a position whose ``lse`` is ``-inf`` has none.
     """
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
@@ -58,6 +58,6 @@ def head_mean_probabilities(
     scale: float,
     lse: LogSums | None = None,
 ) -> HeadMeans:
-    """Mean over the heads of :func:`attention_probabilities`, tokens before pixels."""
+    """The mean over the heads of :func:`attention_probabilities`, tokens before pixels."""
     probabilities = attention_probabilities(query, key, mask=mask, scale=scale, lse=lse)
     return probabilities.mean(dim=1).transpose(-1, -2)

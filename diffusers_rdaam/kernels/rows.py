@@ -1,4 +1,4 @@
-"""The recorded rows of a call whose tensors have all rows."""
+"""Cut the recorded rows out of a call whose tensors have all rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def recorded_rows(
     first: int | None,
     images: int,
 ) -> Rows:
-    """Those from ``first`` on, as many as there are ``images``; all where ``first`` is None."""
+    """The ``images`` rows from ``first`` on, as views; all rows where ``first`` is None."""
     if first is None or query.shape[0] == images:
         return query, key, mask, lse
     rows = slice(first, first + images)
-    # One row of a mask is of all.
+    # A mask with one row holds for all rows.
     if mask is not None and mask.shape[0] > 1:
         mask = mask[rows]
     return query[rows], key[rows], mask, None if lse is None else lse[rows]

@@ -1,8 +1,8 @@
-"""The stock attention with the log-sum-exp that its kernel has anyway.
+"""The stock attention with the log-sum-exp that its kernel computes anyway.
 
-``F.scaled_dot_product_attention`` chooses a kernel and throws its log-sum-exp away. The operators
-behind it are private, so this takes none on trust: the first call of each shape computes both, and
-only where they agree in every bit the operator is called from then on.
+``F.scaled_dot_product_attention`` chooses a kernel and discards its log-sum-exp. The operators
+behind it are private, so none is trusted: the first call of each shape computes both, and only
+where they agree in every bit the operator is called from then on.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 from diffusers_rdaam.shapes import Attended, AttentionMask, Key, LogSums, Query, Value
 
 _stock = F.scaled_dot_product_attention
-# Integers as wide as floats: compared as these, what is not a number equals itself.
+# Integers as wide as floats: compared as integers, NaN equals itself.
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Whether the operator gave what the stock function gave, by what decides how it computes.
+# Whether the operator agreed with the stock function, by what decides how it computes.
 _agreed: dict[tuple[object, ...], bool] = {}
 _MOST = 4096
 
@@ -31,17 +31,17 @@ def attention_with_lse(
     mask: AttentionMask | None = None,
     scale: float | None = None,
 ) -> tuple[Attended, LogSums | None]:
-    """What ``F.scaled_dot_product_attention`` returns, bit for bit, and its log-sum-exp.
+    """The output of ``F.scaled_dot_product_attention``, bit for bit, and its log-sum-exp.
 
     Args:
         query, key, value, mask: as for the stock function; ``key`` may have fewer heads.
-        scale: of the logits; ``1 / sqrt(dim)`` if not given.
+        scale: the factor of the logits; ``1 / sqrt(dim)`` if None.
 
     Returns:
         The output, and float32 ``log(sum(exp(logit)))`` over all columns, ``(rows, heads,
-        pixels)``; None where no kernel that has it would be taken, where gradients are wanted, in
-        compiled code, where somebody else has taken the stock function's place, and with masks
-        that are not boolean: next to a finite minimum of a type nothing is left of a logit.
+        pixels)``. It is None where the chosen kernel does not return it, where gradients are
+        wanted, in compiled code, where the stock function is patched, and for masks that are not
+        boolean: added to the finite minimum of a type, a logit is lost to rounding.
     """
     options: dict[str, Any] = {} if scale is None else {"scale": scale}
     if query.shape[1] != key.shape[1]:
@@ -58,7 +58,7 @@ def attention_with_lse(
 
 
 def _is_plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
-    """Whether nobody else has a say in what the stock function computes."""
+    """True if scaled_dot_product_attention is unpatched and no mode changes what it computes."""
     if torch.compiler.is_compiling() or F.scaled_dot_product_attention is not _stock:
         return False
     if type(_stock).__name__ != "builtin_function_or_method":
@@ -78,7 +78,7 @@ def _is_plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
 def _signature(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]
 ) -> tuple[Any, ...] | None:
-    """The kernel that the stock function takes, and all that this kernel looks at."""
+    """The kernel that the stock function chooses, and everything that decides how it computes."""
     try:
         kernel = torch._fused_sdp_choice(query, key, value, attn_mask=mask, **options)
     except (AttributeError, TypeError, RuntimeError, NotImplementedError):
@@ -96,16 +96,16 @@ def _call(
     mask: Tensor | None,
     options: dict[str, Any],
 ) -> tuple[Tensor, Tensor]:
-    """The operator behind the stock function.
+    """Call the operator behind the stock function.
 
     Raises:
-        Exception: there is none, or not with these arguments.
+        Exception: there is no such operator in this torch, or it refuses the arguments.
     """
     if mask is not None:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
     scale = options.get("scale")
     operators = torch.ops.aten
-    # As SDPBackend numbers them: flash, memory-efficient, cuDNN.
+    # Numbers of SDPBackend: 1 is flash, 2 memory-efficient, 3 cuDNN.
     if kernel == 1 and query.device.type == "cpu":
         call = operators._scaled_dot_product_flash_attention_for_cpu
         output, lse = call(query, key, value, attn_mask=mask, scale=scale)
@@ -138,9 +138,12 @@ def _compare(
     mask: Tensor | None,
     options: dict[str, Any],
 ) -> Tensor | None:
-    """The log-sum-exp where the operator agrees with the stock function; that is kept in mind.
+    """Compare the operator with the stock function, and note whether they agree.
 
     Waits for the device, once for each shape.
+
+    Returns:
+        The log-sum-exp where they agree, else None.
     """
     lse: Tensor | None = None
     try:
@@ -151,7 +154,7 @@ def _compare(
             and torch.equal(_bits(output), _bits(wanted))
             and _is_lse(lse, query, key, mask, options.get("scale"))
         )
-    except Exception:  # Whatever a private operator of another version does not like.
+    except Exception:  # Private operators change between versions; any failure is disagreement.
         agrees = False
     if len(_agreed) >= _MOST:
         _agreed.clear()
@@ -166,17 +169,17 @@ def _bits(tensor: Tensor) -> Tensor:
 def _is_lse(
     lse: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None
 ) -> bool:
-    """Whether it is what it is called, natural and by position: seen at the last position."""
+    """Whether the operator returned the natural log-sum-exp, checked at the last position."""
     if lse.shape != query.shape[:3] or lse.dtype != torch.float32:
         return False
     keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1).float()
-    # Summed and not multiplied as matrices, which TF32 would put off by more than is allowed below.
+    # A sum and not a matrix product, whose error with TF32 would exceed the tolerance below.
     logits = (keys * query[:, :, -1:].float()).sum(dim=-1)
     logits *= query.shape[3] ** -0.5 if scale is None else scale
     if mask is not None:
         logits.masked_fill_(~mask[:, :, -1], -torch.inf)
     found, wanted = lse[:, :, -1], logits.logsumexp(dim=-1)
-    # A position without any column has 0, -inf or no number, by the kernel.
+    # For a position without any column kernels return 0, -inf or NaN.
     return bool((wanted.isneginf() | ((found - wanted).abs() <= 0.02)).all())
 
 

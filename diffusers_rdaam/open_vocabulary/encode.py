@@ -150,7 +150,7 @@ def encoded_vocabulary(
     """What ``attribution_vocabulary=`` of a pipeline's call means.
 
     Raises:
-        InputError: it is no text and no list of texts, or a text cannot be encoded.
+        InputError: it is neither a text nor a list of texts, or a text cannot be encoded.
     """
     if given is None:
         return ()

@@ -24,10 +24,10 @@ from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.geometry.region import RegionLike, as_region
+from diffusers_rdaam.open_vocabulary.attribute_text import clip_skip_of, maps_of, queries_of
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.optimized_token import OptimizedToken, Space
 from diffusers_rdaam.open_vocabulary.parameters import Fit, fit_of
-from diffusers_rdaam.open_vocabulary.query import clip_skip_of, maps_of, queries_of
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe
 from diffusers_rdaam.recording.records.vocabulary import EncodedText
 
@@ -247,8 +247,8 @@ def _target(attribution: Attribution, mask: RegionLike, size: tuple[int, int]) -
     cells = F.adaptive_avg_pool2d(covered[None, None], size)[0, 0]
     if not 0 < float(cells.mean()) < 1:
         raise InputError(
-            "A mask of nothing or of the whole image has nothing to tell apart. Give a region that "
-            "is a part of the image."
+            "A mask of nothing or of the whole image has nothing to distinguish. Give a region "
+            "that is a part of the image."
         )
     return torch.stack([1 - cells, cells])
 

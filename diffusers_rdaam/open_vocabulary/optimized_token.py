@@ -63,7 +63,7 @@ class OptimizedToken(EncodedText):
             ``"token"``: the encoders' input vectors were, as in textual inversion.
         vectors: of the token by text encoder (``clip_l``, ``clip_g``), ``(vectors, width)``; with
             ``"encoded"`` the rows of the embedding, start included, divided among the encoders.
-        losses: of each iteration, before its step.
+        losses: the loss of each iteration, before its step.
         best: the iteration whose embedding this is, that of the lowest loss.
     """
 
@@ -74,7 +74,7 @@ class OptimizedToken(EncodedText):
 
     @property
     def loss(self) -> float:
-        """The lowest."""
+        """The lowest loss."""
         return self.losses[self.best]
 
     def save(self, path: str | Path, *, token: str | None = None) -> Path:
@@ -162,16 +162,19 @@ def _embedding(header: dict[str, Any], vectors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _check_header(header: Any, check: Check) -> None:
-    check(isinstance(header, dict), "its header is no object")
+    check(isinstance(header, dict), "its header is not an object")
     check_prompt(header, check, text="text")
     encoders, token, space = (header.get(name) for name in ("encoders", "token", "space"))
     right = is_list_of_texts(encoders) and 1 <= len(encoders) <= MAX_ENCODERS
-    check(right and len(set(encoders)) == len(encoders), f"{shown(encoders)} are no encoders")
-    check(is_text(token) and bool(token), f"{shown(ascii(token))} is no token")
-    check(space in ("encoded", "token"), f"{shown(space)!r} is no space")
+    check(
+        right and len(set(encoders)) == len(encoders),
+        f"{shown(encoders)} is not a list of encoders' names",
+    )
+    check(is_text(token) and bool(token), f"{shown(ascii(token))} is not a token's name")
+    check(space in ("encoded", "token"), f"{shown(space)!r} is not a space")
     losses, best = header.get("losses"), header.get("best")
     right = isinstance(losses, list) and 1 <= len(losses) <= MAX_LOSSES
-    check(right and all(map(is_number, losses)), "its losses are no list of finite numbers")
+    check(right and all(map(is_number, losses)), "its losses are not a list of finite numbers")
     check(is_count(best, len(losses) - 1), f"{shown(best)} is the number of none of its losses")
     if space == "token":
         _check_rows(header.get("embedding"), len(header["tokens"]), check)

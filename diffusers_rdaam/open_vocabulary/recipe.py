@@ -43,13 +43,13 @@ class MapRecipe:
     ``"sum"``, ``"max"`` or a function that takes away the first axis.
 
     Args:
-        activation: of the logits.
-        over_calls: over the denoiser calls.
-        head_activation: of ``(heads, tokens, height, width)``.
-        over_heads: over the heads.
+        activation: activation of the logits.
+        over_calls: aggregation over the denoiser calls.
+        head_activation: activation of ``(heads, tokens, height, width)``.
+        over_heads: aggregation over the heads.
         interpolation: with which the maps of all sites come to one size.
-        over_sites: over the sites.
-        map_activation: of ``(tokens, height, width)``.
+        over_sites: aggregation over the sites.
+        map_activation: activation of ``(tokens, height, width)``.
         enlargement: with which these come to the size that was asked for.
 
     Raises:
@@ -75,7 +75,7 @@ class MapRecipe:
 
     @property
     def streams(self) -> bool:
-        """Whether calls can be added up one by one."""
+        """True if calls can be added up one by one."""
         named = self.activation is None or isinstance(self.activation, str)
         return named and self.over_calls in ("mean", "sum")
 
@@ -84,18 +84,20 @@ def _check(name: str, given: Any, choices: dict[str, Any]) -> None:
     if not (callable(given) or (isinstance(given, str) and given in choices)):
         names = ", ".join(repr(choice) for choice in choices)
         function = "" if None in choices.values() else ", or a function"
-        raise InputError(f"{given!r} is no {name} of a recipe. Give one of {names}{function}.")
+        raise InputError(
+            f"{given!r} is not a valid {name} of a recipe. Give one of {names}{function}."
+        )
 
 
 def activate(given: Activation, values: Tensor) -> Tensor:
-    """The values of the same shape."""
+    """Apply an activation; the shape stays."""
     if given is None:
         return values
     return (ACTIVATIONS[given] if isinstance(given, str) else given)(values)
 
 
 def aggregate(given: Aggregation, values: Tensor) -> Tensor:
-    """The values without their first axis.
+    """Aggregate over the first axis.
 
     Raises:
         InputError: a function returns another shape.
@@ -107,7 +109,7 @@ def aggregate(given: Aggregation, values: Tensor) -> Tensor:
         came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise InputError(
             f"An aggregation must take away the first axis of {tuple(values.shape)}; "
-            f"{tuple(values.shape[1:])} was expected, {came} came."
+            f"{tuple(values.shape[1:])} was expected, the function returned {came}."
         )
     return found
 

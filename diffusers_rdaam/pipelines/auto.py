@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusers import ControlNetUnionModel, DiffusionPipeline
 from diffusers.pipelines.auto_pipeline import (
@@ -15,6 +15,7 @@ from diffusers.pipelines.auto_pipeline import (
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.registry import stock_class, unsupported
 from diffusers_rdaam.pipelines.classes import recording_class
+from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
 _TASKS: tuple[Mapping[str, type], ...] = (
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
@@ -22,6 +23,15 @@ _TASKS: tuple[Mapping[str, type], ...] = (
     AUTO_INPAINT_PIPELINES_MAPPING,
 )
 _HUB = ("cache_dir", "force_download", "proxies", "token", "local_files_only", "revision")
+
+
+if TYPE_CHECKING:
+
+    class RecordingPipeline(RDAAMPipelineMixin, DiffusionPipeline):
+        """What type checkers know of a pipeline whose class is chosen at run time."""
+
+else:
+    RecordingPipeline = RDAAMPipelineMixin
 
 
 class _Auto:
@@ -34,7 +44,7 @@ class _Auto:
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_or_path: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_or_path: Any, **kwargs: Any) -> RecordingPipeline:
         """Load a folder or hub id, as the stock Auto pipeline does.
 
         Args:
@@ -50,7 +60,7 @@ class _Auto:
         return chosen.from_pretrained(pretrained_model_or_path, **kwargs)
 
     @classmethod
-    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Any:
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> RecordingPipeline:
         """The pipeline of this task on another's modules, in the type they have.
 
         Args:

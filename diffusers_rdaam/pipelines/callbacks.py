@@ -102,16 +102,16 @@ class LivePreview(_AtSteps):
     step)`` with one attribution an image, each of all denoiser calls so far.
 
     Args:
-        show: of yours; what it returns is not used.
-        every: how many steps apart; the first and the last step are always shown.
+        show: a function of yours; what it returns is not used.
+        every: number of steps from one to the next; the first and the last are always shown.
         steps: the steps to show instead, counted from 0.
         images: whether to decode the latents, so that the attributions have images; that takes a
             pass of the decoder each time.
         then: another callback, called after it at every step, with the same arguments.
-        tensor_inputs: names that ``then`` needs, where it does not tell them itself.
+        tensor_inputs: names that ``then`` needs, where it does not name them itself.
 
     Raises:
-        InputError: ``every`` is no number of steps.
+        InputError: ``every`` is not a whole number of steps from 1.
     """
 
     @known_keywords
@@ -169,13 +169,13 @@ class IntermediateImages(_AtSteps):
     afresh.
 
     Args:
-        every: how many steps apart; the first and the last step are always kept.
+        every: number of steps from one to the next; the first and the last are always kept.
         steps: the steps to keep instead, counted from 0.
         then: another callback, called after it at every step, with the same arguments.
-        tensor_inputs: names that ``then`` needs, where it does not tell them itself.
+        tensor_inputs: names that ``then`` needs, where it does not name them itself.
 
     Raises:
-        InputError: ``every`` is no number of steps.
+        InputError: ``every`` is not a whole number of steps from 1.
     """
 
     @known_keywords

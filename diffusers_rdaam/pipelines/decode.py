@@ -24,7 +24,7 @@ def decode_latents(pipe: Any, latents: Tensor) -> list[Image.Image]:
         latents: ``(images, channels, height, width)``; they are not changed.
 
     Raises:
-        InputError: the latents are no images', or the pipeline has no decoder for them.
+        InputError: the latents are not those of images, or the pipeline has no decoder for them.
     """
     vae, processor = getattr(pipe, "vae", None), getattr(pipe, "image_processor", None)
     if vae is None or processor is None or latents.ndim != 4:

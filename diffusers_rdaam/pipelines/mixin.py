@@ -14,8 +14,8 @@ from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusio
 from diffusers.models.attention_processor import AttentionProcessor
 from torch import Tensor, nn
 
-from diffusers_rdaam.attention.map_target import RecordingProcessor
 from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import (
@@ -26,9 +26,11 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import Family, family_of
+from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.families.registry import stock_class
+from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 from diffusers_rdaam.open_vocabulary.encode import TextLike
-from diffusers_rdaam.open_vocabulary.query import query, query_maps
+from diffusers_rdaam.open_vocabulary.recipe import Activation, Aggregation, MapRecipe
 from diffusers_rdaam.pipelines.output import AttributedOutput, only
 from diffusers_rdaam.pipelines.pipeline_call import so_far
 from diffusers_rdaam.pipelines.session import KEPT_BUFFER_BYTES, Session, recorded_call
@@ -83,7 +85,7 @@ class RDAAMPipelineMixin:
     _rdaam_session: Session | None = None
     _rdaam_attributions: list[Attribution] | None = None
     _rdaam_why: str | None = _NO_RUN
-    # What record_attention was told of a class with a loop of its own.
+    # What record_attention was given for a class with a loop of its own.
     _rdaam_rows: Any = None
     _rdaam_prompt: Any = None
     # The runs of a block of record_attention, which it reads.
@@ -114,7 +116,7 @@ class RDAAMPipelineMixin:
     def from_pipe(cls, pipeline: Any, **kwargs: Any) -> Self:
         """A pipeline of this class on another's modules, in the types they have.
 
-        diffusers would turn shared float16 modules into float32 unless told otherwise.
+        diffusers would turn shared float16 modules into float32 unless a type is given.
         """
         if not {"dtype", "torch_dtype", "custom_pipeline"} & kwargs.keys():
             kwargs["dtype"] = _AS_IT_IS
@@ -122,7 +124,7 @@ class RDAAMPipelineMixin:
 
     @property
     def _rdaam_guided(self) -> bool | None:
-        """What ``encode_prompt`` was told; for the layouts of pipelines without a property."""
+        """Whether ``encode_prompt`` was called for guidance; for pipelines without a property."""
         return None if self._rdaam_session is None else self._rdaam_session.guided
 
     @property
@@ -255,16 +257,46 @@ class RDAAMPipelineMixin:
         buffers, self._rdaam_buffers = self._rdaam_buffers, None
         return 0 if buffers is None else buffers.nbytes
 
-    @functools.wraps(query)
-    def query(self, attribution: Attribution, text: TextLike, **options: Any) -> Attribution:
-        return query(self, attribution, text, **options)
+    @known_keywords
+    def query(
+        self,
+        attribution: Attribution,
+        text: TextLike,
+        *,
+        context: str | None = None,
+        padding: bool = False,
+        activation: Activation = "softmax",
+        aggregation: Aggregation = "mean",
+    ) -> Attribution:
+        """The attribution of any text over an image of this pipeline, as :func:`attribute_text`."""
+        return attribute_text(
+            self,
+            attribution,
+            text,
+            context=context,
+            padding=padding,
+            activation=activation,
+            aggregation=aggregation,
+        )
 
-    @functools.wraps(query_maps)
-    def query_maps(self, attribution: Attribution, text: TextLike, **options: Any) -> Tensor:
-        return query_maps(self, attribution, text, **options)
+    @known_keywords
+    def query_maps(
+        self,
+        attribution: Attribution,
+        text: TextLike,
+        *,
+        context: str | None = None,
+        padding: bool = False,
+        recipe: MapRecipe | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Each token's map ``(tokens, height, width)``, as :func:`text_maps`."""
+        return text_maps(
+            self, attribution, text, context=context, padding=padding, recipe=recipe, size=size
+        )
 
     def recording_bytes(
-        self, *, height: int, width: int, steps: int, images: int = 1, columns: int = 77
+        self, *, height: int, width: int, steps: int, images: int = 1, columns: int | None = None
     ) -> int:
         """Bytes that a run's maps and queries will take on the denoiser's device, with the options
         set. Queries that are kept elsewhere take those of one step there. Where Triton's kernels
@@ -275,16 +307,15 @@ class RDAAMPipelineMixin:
             steps: denoiser calls; counts where steps or queries are kept, and over some for
                 self-attention.
             images: prompts times images a prompt.
-            columns: length of the text embedding.
+            columns: length of the text embedding; the pipeline's usual length if not given.
         """
         template = self._rdaam_next_template
         if template is None:
             return 0
-        factor = self.vae_scale_factor  # type: ignore[attr-defined]  # of the pipeline
-        latent = (height // factor, width // factor)
-        return run_bytes(
-            self, template.options, latent, steps=steps, images=images, columns=columns
-        )
+        family = family_of(self)
+        columns = family.text_columns(self) if columns is None else columns
+        grid = family.grid_of_image(self, (height, width))
+        return run_bytes(self, template.options, grid, steps=steps, images=images, columns=columns)
 
     def _rdaam_prepare(self, family: Family, undo: ExitStack) -> NoAttributionError | None:
         """See that processors that record are in place; the reason why not, if they cannot be.

@@ -1,4 +1,4 @@
-"""Callbacks of a recorded run: what they ask of the denoiser is no part of the run."""
+"""Callbacks of a recorded run: what they ask of the denoiser does not belong to the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run: one recorded call of a pipeline, from its arguments to its attributions."""
+"""PipelineCall: one recorded call of a pipeline, from its arguments to its attributions."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from diffusers_rdaam.errors import (
     NotRecordedWarning,
     PartialRunWarning,
 )
-from diffusers_rdaam.families import check_arguments, images_of
+from diffusers_rdaam.families import check_arguments, images_of, inpaint_masks
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
-from diffusers_rdaam.pipelines.given_text import prompts_for
+from diffusers_rdaam.pipelines.attribution_prompt import prompts_for
 from diffusers_rdaam.recording.encodings import Encodings, Texts, second_texts
 from diffusers_rdaam.recording.image_record import ImageRecord
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.tokens.alignment import prompt_of
 
-# Arguments that only some pipelines have; told where they were given as one text or number.
+# Arguments that only some pipelines have; noted where they were given as one text or number.
 _OF_SOME_PIPELINES = (
     "prompt_2",
     "strength",
@@ -47,7 +47,7 @@ _OF_SOME_PIPELINES = (
 
 
 class PipelineCall:
-    """What a call was asked, what it has encoded, and what was recorded.
+    """The arguments of a call, the texts that it has encoded, and its recording.
 
     Args:
         pipe: the pipeline that runs.
@@ -127,14 +127,16 @@ class PipelineCall:
         ]
 
     def _image_size(self, pictures: list[Image.Image] | None) -> tuple[int, int]:
-        """Height and width in pixels: of the images, or where there are none by the latent's."""
+        """Height and width in pixels: of the images, or without images from the latent grid."""
         if pictures is not None:
             width, height = pictures[0].size
             return height, width
-        assert self.recorder.latent_size is not None
-        factor = getattr(self.pipe, "vae_scale_factor", 8)
-        height, width = self.recorder.latent_size
-        return height * factor, width * factor
+        return self._size_by_grid()
+
+    def _size_by_grid(self) -> tuple[int, int]:
+        """Height and width in pixels that the denoiser's grid becomes."""
+        assert self.recorder.grid is not None
+        return self.recorder.family.image_size(self.pipe, self.recorder.grid)
 
     def _prompts_of_texts(self, first: list[Prompt]) -> dict[int, list[Prompt]]:
         """For each text of a run in which the prompt was exchanged, the prompt of each image."""
@@ -212,8 +214,7 @@ class PipelineCall:
             return to_pil(images_of(result))
         # A class of its own may return anything, and images of any size.
         pictures = as_pictures(result)
-        assert self.recorder.latent_size is not None
-        height, width = self.recorder.latent_size
+        height, width = self._size_by_grid()
         fits = [picture.width * height == picture.height * width for picture in pictures]
         return pictures if len(pictures) == count and all(fits) else None
 
@@ -351,19 +352,13 @@ class PipelineCall:
         return prompt_of(self.pipe, text, columns, second)
 
     def _masks(self, images: int, size: tuple[int, int]) -> list[Mask | None] | None:
-        """What each image was painted anew in, as the pipeline sees it; None where nothing was."""
-        given = self.arguments.get("mask_image")
-        processor = getattr(self.pipe, "mask_processor", None)
-        if given is None or processor is None:
-            return None
-        weights = processor.preprocess(given, height=size[0], width=size[1])[:, 0].float().cpu()
-        # A mask without white is no region that could be asked for.
-        masks = [Mask(part) if bool(part.any()) else None for part in weights]
+        """The region of each image that was painted anew; None where the call has no mask."""
+        masks = inpaint_masks(self.pipe, self.arguments.get("mask_image"), size)
         # The pipelines repeat the list of masks as a whole, not each for its prompt's images.
-        return [masks[index % len(masks)] for index in range(images)]
+        return [masks[index % len(masks)] for index in range(images)] if masks else None
 
     def _unread_negative(self) -> dict[str, bool]:
-        """That a negative prompt was to be kept and had no rows; for who asks for it."""
+        """A note that the negative prompt was to be kept and had no rows."""
         recorder = self.recorder
         asked = recorder.options.keep_negative and not recorder.progress.negative_calls
         return {"keep_negative": True} if asked else {}
@@ -407,7 +402,7 @@ def so_far(run: PipelineCall | None) -> list[Attribution]:
 
 
 def count_images(result: Any) -> int | None:
-    """How many images a call returned; None where that cannot be told.
+    """How many images a call returned; None where that is not clear.
 
     Args:
         result: an output of diffusers, or whatever a class of its own returns.
@@ -440,7 +435,7 @@ def _repeats(result: Any, count: int) -> bool:
 
 
 def as_pictures(result: Any) -> list[Image.Image]:
-    """The images of whatever a class of its own returns; none where they cannot be told."""
+    """The images of whatever a class of its own returns; none where it is not clear which."""
     if isinstance(result, Image.Image):
         return [result]
     try:

@@ -155,7 +155,7 @@ def record_attention(
     processors included, also after an exception or an interrupt. Each of its calls is a run.
 
     Of a modular pipeline or a denoiser all calls in the block are one run, and what they do not
-    tell is given here.
+    say is given here.
 
     Args:
         pipe: a diffusers pipeline of a supported class, or of a class derived from one; a modular
@@ -164,14 +164,14 @@ def record_attention(
         rows: which rows of a denoiser's calls carry the prompt: ``"conditional"`` (all of them);
             the names of the equal parts of the batch, such as ``("unconditional",
             "conditional")``; or a function of a call's args and kwargs that returns them, and
-            ``()`` for a call that does not make the image. A modular pipeline's guider tells, and
+            ``()`` for a call that does not make the image. A modular pipeline's guider says it, and
             so does the class of a stock pipeline; a class with a loop of its own may need it.
-        prompt: the texts, one or one for each; a stock pipeline's calls tell. For a class with a
-            loop of its own it is the text of its embedding.
+        prompt: the texts, one or one for each; a stock pipeline's calls say them. For a class with
+            a loop of its own it is the text of its embedding.
         negative_prompt: the same, of a denoiser.
         tokenizer: that made the columns of a denoiser; a pipeline has its own.
-        image_size: of a denoiser's images, height and width in pixels; 8 times the latent's if not
-            given.
+        image_size: of a denoiser's images, height and width in pixels; those that the latent is
+            decoded to if not given.
 
     Raises:
         UnsupportedPipelineError: the layout of this pipeline's denoiser calls is not known, or
@@ -180,19 +180,19 @@ def record_attention(
         ProcessorError: a site has a processor that cannot be recorded.
         InputError: what is given does not go with what is recorded, or is missing.
     """
-    given = CallContext(rows, prompt, negative_prompt, tokenizer, image_size)
-    return _Block(_recorded_block, (pipe, processor, given), {})
+    context = CallContext(rows, prompt, negative_prompt, tokenizer, image_size)
+    return _Block(_recorded_block, (pipe, processor, context), {})
 
 
 def _recorded_block(
-    pipe: Any, processor: RDAAMProcessor | None, given: CallContext
+    pipe: Any, processor: RDAAMProcessor | None, context: CallContext
 ) -> Generator[Recording | DenoiserRecording, None, None]:
     if is_denoiser(pipe):
-        with record_denoiser(pipe, processor, given) as recorded:
+        with record_denoiser(pipe, processor, context) as recorded:
             yield recorded
         return
-    _check_pipeline(pipe, given)
-    family = family_of(pipe, given.rows)
+    _check_pipeline(pipe, context)
+    family = family_of(pipe, context.rows)
     denoiser = family.denoiser(pipe)
     sites, self_attention_sites = family.sites(denoiser), family.self_attention_sites(denoiser)
     template = processor or _template_on(sites) or RDAAMProcessor()
@@ -207,7 +207,7 @@ def _recorded_block(
             pipe.__class__ = _recording_class(stock)  # type: ignore[arg-type]  # classes hash
             install_for_run(sites, self_attention_sites, template, undo)
             pipe._rdaam_template, pipe._rdaam_installed = template, id(denoiser)
-            pipe._rdaam_rows, pipe._rdaam_prompt = given.rows, given.prompt
+            pipe._rdaam_rows, pipe._rdaam_prompt = context.rows, context.prompt
             pipe._rdaam_runs = recording._runs
             # Not in a ``try`` of its own: no handler covers that line of bytecode.
             undo.callback(recording._close)
@@ -222,7 +222,7 @@ def _template_on(sites: Iterable[Site]) -> RDAAMProcessor | None:
     return next((p for p in processors if isinstance(p, RDAAMProcessor) and p.site is None), None)
 
 
-def _check_pipeline(pipe: Any, given: CallContext) -> None:
+def _check_pipeline(pipe: Any, context: CallContext) -> None:
     """See that a pipeline may be recorded with what was given.
 
     Raises:
@@ -233,7 +233,7 @@ def _check_pipeline(pipe: Any, given: CallContext) -> None:
             "record_attention takes a pipeline of diffusers, a modular pipeline or a UNet; got "
             f"{reprlib.repr(pipe)} of type {type(pipe).__name__}."
         )
-    if given != CallContext(rows=given.rows, prompt=given.prompt):
+    if context != CallContext(rows=context.rows, prompt=context.prompt):
         raise InputError(
             f"{type(pipe).__name__} is a pipeline: it has a tokenizer, and its calls tell the "
             "negative prompt and the size. negative_prompt=, tokenizer= and image_size= are for a "

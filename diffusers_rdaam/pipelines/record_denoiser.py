@@ -1,10 +1,10 @@
-"""Record a denoiser where no pipeline class says how it is called: own loops, modular pipelines."""
+"""Record a denoiser whose calls no pipeline class describes: a user's loop, a modular pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -16,10 +16,10 @@ from diffusers_rdaam.errors import (
     ForeignThreadWarning,
     InputError,
     UncheckedTextWarning,
-    UnsupportedPipelineError,
 )
+from diffusers_rdaam.families import family_of_module
 from diffusers_rdaam.families.guiders import guider_layout
-from diffusers_rdaam.families.unet import UNetFamily
+from diffusers_rdaam.families.registry import has_denoiser
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.recording.announce import print_line, warn
@@ -34,13 +34,13 @@ Texts = str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class CallContext:
-    """What a denoiser's calls do not tell.
+    """What a denoiser's calls do not say.
 
     Args:
         rows: the layout of their rows.
         prompt, negative_prompt: the texts, one or one for each.
         tokenizer: that made the columns.
-        image_size: height and width in pixels; 8 times the latent's if not given.
+        image_size: height and width in pixels; those that the latent is decoded to if not given.
     """
 
     rows: Any = None
@@ -53,9 +53,9 @@ class CallContext:
 class DenoiserRecording:
     """The calls of a denoiser inside ``with record_attention(unet, …) as recording``."""
 
-    def __init__(self, recorder: Recorder, given: CallContext) -> None:
+    def __init__(self, recorder: Recorder, context: CallContext) -> None:
         self._recorder = recorder
-        self._given = given
+        self._context = context
         self._warned = False
 
     @property
@@ -69,18 +69,19 @@ class DenoiserRecording:
             InputError: the prompts do not fit the rows or the columns.
         """
         records = self._recorder.read()
-        assert self._recorder.latent_size is not None
-        height, width = self._recorder.latent_size
-        prompts = self._prompts(self._given.prompt, len(records))
-        against = self._prompts(self._given.negative_prompt, len(records))
+        recorder = self._recorder
+        assert recorder.grid is not None
+        size = self._context.image_size or recorder.family.image_size(recorder.pipe, recorder.grid)
+        prompts = self._prompts(self._context.prompt, len(records))
+        against = self._prompts(self._context.negative_prompt, len(records))
         contexts = [
             ImageContext(
                 prompt=prompts[index],
-                size=self._given.image_size or (height * 8, width * 8),
+                size=size,
                 run={
-                    "denoiser": type(self._recorder.denoiser).__name__,
+                    "denoiser": type(recorder.denoiser).__name__,
                     "image_index": index,
-                    "denoiser_calls": self._recorder.calls,
+                    "denoiser_calls": recorder.calls,
                 },
                 negative_prompt=against[index],
             )
@@ -122,25 +123,25 @@ class DenoiserRecording:
                 ForeignThreadWarning,
             )
 
-    def _prompts(self, given: Texts, images: int) -> list[Prompt]:
+    def _prompts(self, texts: Texts, images: int) -> list[Prompt]:
         assert self._recorder.shape is not None
         columns = self._recorder.shape.tokens
-        if given is None or self._given.tokenizer is None:
+        if texts is None or self._context.tokenizer is None:
             return [Prompt.without_text(columns)] * images
-        texts = [given] if isinstance(given, str) else list(given)
+        texts = [texts] if isinstance(texts, str) else list(texts)
         per_prompt, rest = divmod(images, len(texts)) if texts else (0, 1)
         if rest:
             raise InputError(
                 f"{len(texts)} prompts do not divide the {images} images that were recorded. Give "
                 "one prompt, or one for each image."
             )
-        prompts = [align(self._given.tokenizer, text, columns) for text in texts]
+        prompts = [align(self._context.tokenizer, text, columns) for text in texts]
         self._warn_of_windows(texts, columns)
         return [prompts[index // per_prompt] for index in range(images)]
 
     def _warn_of_windows(self, texts: list[str], columns: int) -> None:
         """No text encoder is at hand to see how a text of several windows was divided."""
-        tokenizer = self._given.tokenizer
+        tokenizer = self._context.tokenizer
         if self._warned or is_chatglm(tokenizer) or columns <= tokenizer.model_max_length:
             return
         unsure = [text for text in texts if is_ambiguous(tokenized(tokenizer, text), columns)]
@@ -157,31 +158,27 @@ class DenoiserRecording:
 
 
 def is_denoiser(subject: Any) -> bool:
-    """Whether it is a module, or a modular pipeline with a UNet and a guider."""
-    return isinstance(subject, nn.Module) or (hasattr(subject, "guider") and _has_unet(subject))
-
-
-def _has_unet(subject: Any) -> bool:
-    return isinstance(getattr(subject, "unet", None), nn.Module)
+    """True for a module, and for a modular pipeline with a denoiser and a guider."""
+    return isinstance(subject, nn.Module) or (hasattr(subject, "guider") and has_denoiser(subject))
 
 
 @contextmanager
 def record_denoiser(
-    subject: Any, processor: RDAAMProcessor | None, given: CallContext
+    subject: Any, processor: RDAAMProcessor | None, context: CallContext
 ) -> Iterator[DenoiserRecording]:
     """Record all calls of a denoiser within the block as one run.
 
     Args:
-        subject: a UNet, or a modular pipeline, whose guider tells the layout.
+        subject: a UNet, or a modular pipeline, whose guider says the layout.
         processor: a template with options.
-        given: what the calls do not tell.
+        context: what the calls do not say.
 
     Raises:
         InputError: the rows of a UNet's calls were not given.
         UnsupportedPipelineError: a module without text cross-attention sites; a guider that is not
             known.
     """
-    rows, tokenizer = given.rows, given.tokenizer
+    rows, tokenizer = context.rows, context.tokenizer
     if not isinstance(subject, nn.Module):
         rows = guider_layout(lambda: subject.guider) if rows is None else rows
         tokenizer = getattr(subject, "tokenizer", None) if tokenizer is None else tokenizer
@@ -192,21 +189,14 @@ def record_denoiser(
             "such as rows=('unconditional', 'conditional'); or a function of the call's args and "
             "kwargs that returns them."
         )
-    family = UNetFamily(rows)
+    family = family_of_module(subject, rows)
     denoiser = family.denoiser(subject)
-    # A ControlNet has no way up.
-    unet = hasattr(denoiser, "down_blocks") and hasattr(denoiser, "up_blocks")
-    sites = family.sites(denoiser) if unet else ()
-    if not sites:
-        raise UnsupportedPipelineError(
-            f"{type(denoiser).__name__} has no cross-attention to a text that could be recorded. "
-            "UNets of diffusers with spatial transformers have."
-        )
+    sites = family.sites(denoiser)
     template = processor or RDAAMProcessor()
     recorder = Recorder(
         subject, family, template.options, announce=lambda text: print_line(text, subject)
     )
-    filled = CallContext(rows, given.prompt, given.negative_prompt, tokenizer, given.image_size)
+    filled = replace(context, rows=rows, tokenizer=tokenizer)
     undo = ExitStack()
     with undo:
         try:

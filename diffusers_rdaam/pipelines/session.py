@@ -13,7 +13,6 @@ from diffusers_rdaam.errors import (
     NotRecordedWarning,
 )
 from diffusers_rdaam.families import Family, family_of
-from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.open_vocabulary.encode import encoded_vocabulary
 from diffusers_rdaam.pipelines.output import with_attributions
 from diffusers_rdaam.pipelines.paused_callbacks import unrecorded
@@ -137,7 +136,7 @@ class Session:
     def _await_own_loop(self, arguments: dict[str, Any]) -> None:
         assert self.recorder is not None
         given = self.rows is not None
-        family = self.family if given else UNetFamily(self.encodings)
+        family = self.family if given else self.family.with_layout(self.encodings)
         self.recorder.restart(family, waits=not given)
         self.run = PipelineCall(
             self.pipe, self.recorder, arguments, self.attribution_prompt, self.encodings

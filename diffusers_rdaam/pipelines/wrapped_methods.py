@@ -27,7 +27,7 @@ _SWITCHES = (
 
 @lru_cache(maxsize=128)
 def watched(stock: Any) -> type:
-    """A subclass of a pipeline class whose own calls and encodings are seen."""
+    """A subclass of a pipeline class whose calls and encodings are seen."""
     body: dict[str, Any] = {
         "__module__": stock.__module__,
         "__doc__": stock.__doc__,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.families.rows import Rows
+from diffusers_rdaam.families import Branch, RowsOfBranches
 
 # What the first text encoder was given, and the second where that is another text, else None.
 Texts = tuple[str, str | None]
@@ -92,7 +92,7 @@ class Encodings:
                     texts[index] = (text, encoding.is_certain)
         return texts
 
-    def rows(self, states: Tensor) -> Rows | None:
+    def rows(self, states: Tensor) -> RowsOfBranches | None:
         """Which rows of a denoiser call carry the prompt, and which the negative prompt.
 
         For a loop that no class of diffusers describes: a row belongs to the prompt whose
@@ -115,7 +115,8 @@ class Encodings:
         found, against = _range(conditional), _range(other)
         if found is None:
             return None
-        return Rows(*found, against)
+        rows = {Branch.CONDITIONAL: found}
+        return rows if against is None else rows | {Branch.UNCONDITIONAL: against}
 
     def _rows_of(self, states: Tensor, *, is_negative: bool) -> list[int]:
         found: set[int] = set()

@@ -19,7 +19,7 @@ from diffusers_rdaam.recording.site_devices import devices_of
 def run_bytes(
     pipe: Any,
     options: RecordingOptions,
-    latent_size: tuple[int, int],
+    grid: tuple[int, ...],
     *,
     steps: int,
     images: int,
@@ -32,20 +32,20 @@ def run_bytes(
     Args:
         pipe: a pipeline of a known family.
         options: of the run.
-        latent_size: height and width of the latent.
+        grid: size of the denoiser's latent grid.
         steps, images, columns: denoiser calls, images in all, length of the text embedding.
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
     # Where the sample will be, as far as that is told: sites elsewhere have planes of their own.
     sample = torch.device(getattr(pipe, "_execution_device", "meta"))
-    shape = shape_for(options, family, pipe, latent_size, images, columns, device=sample)
+    shape = shape_for(options, family, pipe, grid, images, columns, device=sample)
     wanted = memory_cost(options, shape, steps if "steps" in options.keep else 1)
     if options.self_attention:
         sites = family.self_attention_sites(denoiser)
-        sizes = {site.name: family.grid(site, latent_size) for site in sites}
+        sizes = {site.name: family.grid(site, grid) for site in sites}
         places = devices_of(denoiser, sites, sample)
         shapes = self_attention_shapes(options, sizes, images, steps, wanted, places=places)
         wanted += sum(shape.nbytes for shape in shapes)
-    wanted += device_bytes(options, family, denoiser, latent_size, images, steps)
+    wanted += device_bytes(options, family, denoiser, grid, images, steps)
     return wanted + proof_bytes(choose(options.backend, device=sample))

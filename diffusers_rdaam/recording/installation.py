@@ -10,8 +10,8 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
 from diffusers_rdaam.attention.foreign import ForeignProcessor, is_supported, tap, undo_tap, untap
-from diffusers_rdaam.attention.map_target import RecordingProcessor
 from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import ProcessorError
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-# The recorded rows of a denoiser call, first and one past the last, by branch.
-RowsOf = dict[str, tuple[int, int]]
-CONDITIONAL, NEGATIVE = "conditional", "negative"
+from diffusers_rdaam.families import Branch, RowsOfBranches
 
 
 @dataclass
@@ -31,21 +29,21 @@ class Progress:
     # Whether a step's negative rows have a call of their own, before that of the prompt.
     _negative_first: bool | None = None
 
-    def step(self, branch: str, rows: RowsOf) -> int:
+    def step(self, branch: Branch, rows: RowsOfBranches) -> int:
         """Which step this call belongs to. The negative prompt's are those of the prompt."""
-        if branch == CONDITIONAL or CONDITIONAL in rows:
+        if branch is Branch.CONDITIONAL or Branch.CONDITIONAL in rows:
             return self.calls
         if self._negative_first is None:
             self._negative_first = self.calls == 0
         return self.calls if self._negative_first else self.calls - 1
 
     def advance(
-        self, rows: RowsOf, timestep: torch.Tensor | float | int | None, text: int = 0
+        self, rows: RowsOfBranches, timestep: torch.Tensor | float | int | None, text: int = 0
     ) -> None:
         """Count a call."""
-        if NEGATIVE in rows:
+        if Branch.UNCONDITIONAL in rows:
             self.negative_calls += 1
-        if CONDITIONAL in rows:
+        if Branch.CONDITIONAL in rows:
             self.calls += 1
             self.timesteps.append(timestep)
             self.texts.append(text)

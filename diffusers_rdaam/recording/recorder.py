@@ -12,13 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffusers_rdaam.attention.map_target import (
-    Observer,
-    ObserverGroup,
-    RecordingProcessor,
-    without_frames,
-)
+from diffusers_rdaam.attention.observer import Observer, ObserverGroup, without_frames
 from diffusers_rdaam.attention.options import RecordingOptions
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import (
     ForeignThreadWarning,
@@ -29,7 +25,7 @@ from diffusers_rdaam.errors import (
     RDAAMError,
     RecordingFailedWarning,
 )
-from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
 from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, HeatMapAccumulator
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
@@ -38,7 +34,7 @@ from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_
 from diffusers_rdaam.recording.image_record import ImageRecord
 from diffusers_rdaam.recording.memory.budget import memory_cost
 from diffusers_rdaam.recording.memory.shape import expected_calls
-from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
+from diffusers_rdaam.recording.progress import Progress
 from diffusers_rdaam.recording.records.queries import QueriesRecord
 from diffusers_rdaam.recording.records.self_attention import SelfAttentionRecord
 from diffusers_rdaam.recording.records.text import TextRecord
@@ -50,7 +46,7 @@ from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed,
 class Buffers:
     """What a run leaves to the next one of the same pipeline."""
 
-    text: dict[str, StepAccumulators] = field(default_factory=dict)
+    text: dict[Branch, StepAccumulators] = field(default_factory=dict)
     self_attention: list[HeatMapAccumulator] = field(default_factory=list)
 
     @property
@@ -141,9 +137,9 @@ class Recorder:
         return self.text.shape
 
     @property
-    def latent_size(self) -> tuple[int, int] | None:
-        """Height and width of the latent; None before the first call."""
-        return self.text.latent_size
+    def grid(self) -> tuple[int, ...] | None:
+        """Size of the denoiser's latent grid; None before the first call."""
+        return self.text.grid
 
     @property
     def buffers(self) -> Buffers:
@@ -275,7 +271,8 @@ class Recorder:
         """Another thread calls the denoiser; processors tell them apart, unless compiled."""
         self.foreign_calls += 1
         compiled = getattr(self.denoiser, "_compiled_call_impl", None) is not None
-        if compiled or getattr(self.pipe, "unet", self.denoiser) is not self.denoiser:
+        called = getattr(self.pipe, self.family.denoiser_name, self.denoiser)
+        if compiled or called is not self.denoiser:
             self.failure = NoAttributionError(
                 f"Another thread has called the compiled {type(self.denoiser).__name__} during "
                 "the run, which it shares. Give each thread a pipeline with a denoiser of its own.",
@@ -293,10 +290,12 @@ class Recorder:
 
     def _record(self, call: DenoiserCall) -> None:
         """Point every site to the buffers of this call."""
-        rows: RowsOf = {CONDITIONAL: (call.start, call.stop)}
+        recorded = [Branch.CONDITIONAL]
         if self.options.keep_negative:
-            rows[NEGATIVE] = call.negative or (0, 0)
-        rows = {branch: part for branch, part in rows.items() if part[1] > part[0]}
+            recorded.append(Branch.UNCONDITIONAL)
+        rows: RowsOfBranches = {
+            branch: call.branches[branch] for branch in recorded if branch in call.branches
+        }
         if not rows:
             return
         images = {stop - start for start, stop in rows.values()}
@@ -339,7 +338,7 @@ class Recorder:
         return texts[self.progress.texts[0]] if texts and self.progress.texts else None
 
     def _text_of(self, call: DenoiserCall) -> int:
-        if call.text is None or call.states is None or call.start == call.stop:
+        if call.text is None or call.states is None or not call.images:
             return 0
         return self.texts.index_of(call.states, call.text)
 
@@ -436,7 +435,7 @@ class Recorder:
         told = [self.text.begin(call, images, calls)]
         assert self.shape is not None
         spent = memory_cost(
-            self.options, self.shape, len(self.text.buffers[CONDITIONAL].accumulators)
+            self.options, self.shape, len(self.text.buffers[Branch.CONDITIONAL].accumulators)
         )
         for record in (self.vocabulary, self.self_attention, self.queries):
             if record is not None:
@@ -447,7 +446,7 @@ class Recorder:
                 if text is not None:
                     self.announce(text)
 
-    def _arm(self, rows: RowsOf, call: DenoiserCall, *, scratch: int | None = None) -> None:
+    def _arm(self, rows: RowsOfBranches, call: DenoiserCall, *, scratch: int | None = None) -> None:
         of_site: dict[str, tuple[Observer, ...]] = {}
         for targets in self._targets(rows, call.rows, scratch):
             for name, target in targets.items():
@@ -469,7 +468,7 @@ class Recorder:
                 processor.arm(target, self._thread)
 
     def _targets(
-        self, rows: RowsOf, of_call: int | None, scratch: int | None
+        self, rows: RowsOfBranches, of_call: int | None, scratch: int | None
     ) -> Iterator[Mapping[str, Observer]]:
         yield self.text.targets(rows, self.progress, of_call=of_call, scratch=scratch)
         if self.self_attention is not None:
@@ -497,12 +496,12 @@ class Recorder:
                 its processor during the run, or recorded nothing; the maps are not finite.
         """
         self._check()
-        text = self._read_text(CONDITIONAL)
-        negative = self._read_text(NEGATIVE) if self.progress.negative_calls else None
+        text = self._read_text(Branch.CONDITIONAL)
+        negative = self._read_text(Branch.UNCONDITIONAL) if self.progress.negative_calls else None
         self_attention = None if self.self_attention is None else self.self_attention.read()
         vocabulary = None if self.vocabulary is None else self.vocabulary.read()
-        queries = None if self.queries is None else self.queries.read(CONDITIONAL)
-        against = None if self.queries is None else self.queries.read(NEGATIVE)
+        queries = None if self.queries is None else self.queries.read(Branch.CONDITIONAL)
+        against = None if self.queries is None else self.queries.read(Branch.UNCONDITIONAL)
         return [
             ImageRecord(
                 text=maps,
@@ -515,7 +514,7 @@ class Recorder:
             for index, maps in enumerate(text)
         ]
 
-    def _read_text(self, branch: str) -> list[ImageMaps]:
+    def _read_text(self, branch: Branch) -> list[ImageMaps]:
         """The maps of a branch's text, one an image, checked to be probabilities."""
         maps = self.text.read(branch, self.progress)
         check_numbers(maps, self.options)

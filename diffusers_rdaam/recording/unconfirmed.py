@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.families import DenoiserCall
-from diffusers_rdaam.recording.progress import RowsOf
+from diffusers_rdaam.families import DenoiserCall, RowsOfBranches
 
 # More calls between two steps of a scheduler are not kept waiting.
 MOST_UNCONFIRMED = 4
@@ -37,7 +36,7 @@ class Unconfirmed:
 
     number: int
     call: DenoiserCall
-    rows: RowsOf
+    rows: RowsOfBranches
     text: int
 
 

@@ -28,6 +28,15 @@ def align(tokenizer: Any, text: str, columns: int) -> Prompt:
     return align_written(tokenizer, text, text, columns)
 
 
+def tokenizer_of(pipe: Any) -> Any:
+    """The first text encoder's tokenizer, or the second's where a pipeline has only that.
+
+    None where a pipeline has neither.
+    """
+    first = getattr(pipe, "tokenizer", None)
+    return getattr(pipe, "tokenizer_2", None) if first is None else first
+
+
 def prompt_of(pipe: Any, text: str, columns: int, second: str | None = None) -> Prompt:
     """The prompt as a pipeline tokenizes it: textual inversion writes one token as several.
 
@@ -40,11 +49,12 @@ def prompt_of(pipe: Any, text: str, columns: int, second: str | None = None) -> 
     Raises:
         InputError: as :func:`align`.
     """
-    tokenizer, other = pipe.tokenizer, getattr(pipe, "tokenizer_2", None)
-    if tokenizer is None or other is None or second is None:
-        return _as_converted(pipe, other if tokenizer is None else tokenizer, text, columns)
+    first = _as_converted(pipe, tokenizer_of(pipe), text, columns)
+    other = getattr(pipe, "tokenizer_2", None)
+    if pipe.tokenizer is None or other is None or second is None:
+        return first
     return replace(
-        _as_converted(pipe, tokenizer, text, columns),
+        first,
         second=_as_converted(pipe, other, second, columns),
     )
 

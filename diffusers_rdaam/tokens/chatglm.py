@@ -14,6 +14,8 @@ from typing import Any
 from diffusers_rdaam.attribution.prompt import Prompt, Token
 from diffusers_rdaam.errors import InputError
 
+# What Kolors pads its prompts to, unless its encode_prompt is given another length.
+CHATGLM_COLUMNS = 256
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 # A cluster's bytes, each part with the characters that it stands for.
 _Spelling = list[tuple[bytes, tuple[int, int]]]
@@ -34,7 +36,7 @@ def align_chatglm(tokenizer: Any, text: str, columns: int) -> Prompt:
     Args:
         tokenizer: ``ChatGLMTokenizer``.
         text: what was tokenized.
-        columns: length of the embedding, 256 unless ``encode_prompt`` was told another.
+        columns: length of the embedding, 256 unless ``encode_prompt`` was given another.
 
     Raises:
         InputError: the pieces do not spell the text.

@@ -1,4 +1,4 @@
-"""The attention of a recorded site, beside its maps or in one pass with them, and who tells why."""
+"""The attention of a recorded site: its output, its maps, and the reason noted for the kernel."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from diffusers_rdaam import RDAAMProcessor
-from diffusers_rdaam.attention import call as attending
-from diffusers_rdaam.attention.call import attend
+from diffusers_rdaam.attention.attention_call import AttentionCall
+from diffusers_rdaam.attention.call import attend as attend_call
 from diffusers_rdaam.attention.foreign import tap
-from diffusers_rdaam.attention.map_target import BranchTarget, ObserverGroup, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
+from diffusers_rdaam.attention.observer import Observer, ObserverGroup
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
 
@@ -48,7 +49,13 @@ def check(part: BranchTarget, query: Tensor, key: Tensor, mask: Tensor | None = 
     assert part.count.item() == 1
 
 
-def told(observer: Target) -> tuple[str, str]:
+def attend(
+    observer: Observer, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> Tensor:
+    return attend_call(observer, AttentionCall(query, key, value, mask, key.shape[-1] ** -0.5))
+
+
+def used(observer: Target) -> tuple[str, str]:
     assert observer.choice is not None
     return observer.choice.used.name, observer.choice.used.reason
 
@@ -66,7 +73,7 @@ def test_one_pass(rows, masked):
     assert output.transpose(1, 2).is_contiguous() and not wanted.transpose(1, 2).is_contiguous()
     for part in branches:
         check(part, query, key, mask)
-    assert told(observer) == ("fused", ASKED)
+    assert used(observer) == ("fused", ASKED)
 
 
 class Seen:
@@ -75,10 +82,10 @@ class Seen:
     failure = None
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
+        self.calls: list[AttentionCall] = []
 
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
-        self.calls.append((query, key, mask, scale))
+    def see(self, call: AttentionCall) -> None:
+        self.calls.append(call)
 
 
 @pytest.mark.parametrize("backend", ["fused", "maps_only", "portable"])
@@ -86,20 +93,22 @@ def test_other_observers_see_the_call_too(backend):
     (query, key, value), part, seen = inputs(), branch(2, 4), Seen()
     observer = target(part, backend=backend)
     output = attend(ObserverGroup((observer, seen)), query, key, value, None)
-    [(queries, keys, mask, scale)] = seen.calls
-    assert queries is query and keys is key and mask is None and scale == DIM**-0.5
+    [call] = seen.calls
+    assert call.query is query and call.key is key and call.value is value
+    assert call.attended is output and call.mask is None and call.scale == DIM**-0.5
     check(part, query, key)
     wanted = F.scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(output, wanted, rtol=1e-5, atol=1e-6)
     assert torch.equal(output, wanted) == (backend != "fused")
-    assert told(observer) == (backend, ASKED)
+    assert used(observer) == (backend, ASKED)
 
 
 def test_an_observer_that_is_no_target_sees_the_stock_attention():
     (query, key, value), seen = inputs(), Seen()
     output = attend(seen, query, key, value, None)
     assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
-    assert len(seen.calls) == 1
+    [call] = seen.calls
+    assert call.attended is output
 
 
 @pytest.mark.parametrize("grad", ["query", "key", "value"])
@@ -111,7 +120,7 @@ def test_gradients_are_those_of_the_stock_attention(grad):
         observer = target(part)
         if observed:
             output = attend(observer, **given, mask=None)
-            assert told(observer) == (
+            assert used(observer) == (
                 "maps_only",
                 "gradients are wanted, and the fused kernel has none",
             )
@@ -123,7 +132,7 @@ def test_gradients_are_those_of_the_stock_attention(grad):
     assert torch.equal(*grads)
     with torch.no_grad():
         attend(observer := target(branch(2, 4)), **given, mask=None)
-        assert told(observer)[0] == "fused"
+        assert used(observer)[0] == "fused"
 
 
 @pytest.mark.parametrize("backend", ["fused", "maps_only"])
@@ -133,7 +142,7 @@ def test_a_call_that_is_not_served_is_the_stock_one_and_tells_why(backend):
     output = attend(observer, query, key, value, None)
     assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
     check(part, query, key)
-    assert told(observer) == ("portable", "head size 264 is over 256")
+    assert used(observer) == ("portable", "head size 264 is over 256")
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -158,7 +167,7 @@ def test_self_attention_takes_the_log_sum_exp_of_the_stock_kernel(monkeypatch, b
         check(part, query, key, mask)
     assert known == [backend != "portable" and not masked] * 2
     reason = "self-attention has more columns than one pass holds"
-    assert told(observer) == (("maps_only", reason) if backend == "fused" else (backend, ASKED))
+    assert used(observer) == (("maps_only", reason) if backend == "fused" else (backend, ASKED))
 
 
 @pytest.mark.parametrize("backend", ["fused", "maps_only"])
@@ -178,7 +187,7 @@ def test_what_does_not_fit_is_named_before_anything_is_written(backend, kind):
 class Broken(Seen):
     """An observer whose memory is full."""
 
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
+    def see(self, call: AttentionCall) -> None:
         raise torch.OutOfMemoryError("no memory")
 
 
@@ -207,7 +216,7 @@ def test_a_processor_that_attends_by_itself_tells_it():
     attn.set_processor(tapped)
     with torch.no_grad():
         attn(torch.randn(ROWS, PIXELS, 16), torch.randn(ROWS, TOKENS, 12))
-    assert told(observer) == ("maps_only", "AttnProcessor computes its attention itself")
+    assert used(observer) == ("maps_only", "AttnProcessor computes its attention itself")
 
 
 def test_a_processor_tells_the_kernel_of_its_last_call():
@@ -251,7 +260,7 @@ def test_a_recorded_call_adds_few_operators(monkeypatch):
     with Count() as counted:
         attend(observer, query, key, value, mask)
     with Count() as plain:
-        attending.F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     rest = counted.names[:]
     for name in plain.names:
         rest.remove(name)
@@ -287,4 +296,4 @@ def test_a_kernel_that_cannot_be_launched_gives_way_and_the_site_tells_why(monke
         output = attend(observer, query, key, value, None)
         assert torch.equal(output, F.scaled_dot_product_attention(query, key, value))
         check(part, query, key)
-        assert told(observer) == ("portable", why)
+        assert used(observer) == ("portable", why)

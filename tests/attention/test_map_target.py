@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.kernels import portable
 from diffusers_rdaam.kernels.reference import head_mean_probabilities
@@ -53,7 +54,7 @@ def masks() -> dict[str, Any]:
 def test_two_prompts_with_their_own_rows_of_the_mask(kind):
     (query, key), mask = inputs(), masks()[kind]
     negative, own = branch(0, 2), branch(4, 6)
-    target(own, negative).add(query, key, mask, SCALE)
+    target(own, negative).see(AttentionCall(query, key, None, mask, SCALE))
     full = None
     if mask is not None:
         zero = torch.zeros(mask.shape).double()
@@ -68,7 +69,7 @@ def test_two_prompts_with_their_own_rows_of_the_mask(kind):
 def test_nothing_is_kept_for_a_way_back():
     query, key = (part.requires_grad_() for part in inputs())
     own = branch(0, 6, heads=HEADS)
-    target(own).add(query, key, None, SCALE)
+    target(own).see(AttentionCall(query, key, None, None, SCALE))
     assert own.high.any() and not own.high.requires_grad
 
 
@@ -96,7 +97,7 @@ def test_what_does_not_fit_is_noted(pixels, tokens, text):
     query, key = inputs(pixels, tokens)
     own = branch(0, 6)
     observer = target(own)
-    observer.add(query, key, None, SCALE)
+    observer.see(AttentionCall(query, key, None, None, SCALE))
     assert observer.misfit == text and not own.high.any() and own.count.item() == 0
 
 
@@ -106,6 +107,6 @@ def test_another_number_of_rows_is_no_part_of_the_call(rows):
     query, key = inputs()
     own = branch(0, 3)
     observer = target(own, rows=rows)
-    observer.add(query, key, None, SCALE)
+    observer.see(AttentionCall(query, key, None, None, SCALE))
     assert f"attends with {ROWS} rows, where its denoiser call has {rows}" in observer.misfit
     assert not own.high.any() and own.count.item() == 0

@@ -243,15 +243,15 @@ OTHERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
         (2, 3)).save(path)),
     "attention pixels": ("its maps do not fit its prompt", lambda path: SavedAttention(
         plain().prompt, {"a": torch.ones(1, 1, 1, 9, 2).half()}, (2, 3)).save(path)),
-    "attention size": ("its latent size is no size", lambda path: SavedAttention(
+    "attention size": ("its latent size is not a size", lambda path: SavedAttention(
         plain().prompt, {"a": torch.ones(1, 1, 1, 6, 2).half()}, (-2, 3)).save(path)),
     "queries nan": ("half precision overflowed", lambda path: Queries((SiteQueries(
         "a", (1, 1), 1, 1, (0,), (torch.full((1, 1, 1), torch.nan),)),)).save(path)),
     "queries calls": ("no valid list of the sites", lambda path: Queries((SiteQueries(
         "a", (1, 1), 1, 1, (2**40,), (torch.ones(1, 1, 1),)),)).save(path)),
-    "token losses": ("its losses are no list of finite numbers", lambda path: token(
+    "token losses": ("its losses are not a list of finite numbers", lambda path: token(
         losses=(float("nan"),)).save(path)),
-    "token no loss": ("its losses are no list of finite numbers", lambda path: token(
+    "token no loss": ("its losses are not a list of finite numbers", lambda path: token(
         losses=()).save(path)),
     "token best": ("is the number of none of its losses", lambda path: token(best=1).save(path)),
     "token nan": ("half precision overflowed", lambda path: token(

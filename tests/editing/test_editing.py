@@ -42,7 +42,7 @@ def test_what_is_saved_is_what_was_attended_and_the_image_is_the_same(kind, guid
     assert all(after[name] is before[name] for name in before if "attn1" in name)
     assert {type(p) for p in after.values()} == {type(p) for p in before.values()} or kind == "ours"
     assert set(saved.maps) == set(seen) and (saved.steps, saved.images) == (2, 2)
-    assert saved.prompt.text == PROMPT and saved.latent_size == (8, 12)
+    assert saved.prompt.text == PROMPT and saved.grid == (8, 12)
     for name, pairs in seen.items():
         for step, (query, key) in enumerate(pairs):
             logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
@@ -116,7 +116,7 @@ def test_files(tmp_path):
     pipe, _ = toy(CASES["StableDiffusion"])
     plain, saved = run(save_attention, pipe, PROMPT)
     loaded = SavedAttention.load(saved.save(tmp_path / "cat.safetensors"))
-    assert loaded.prompt == saved.prompt and loaded.latent_size == saved.latent_size
+    assert loaded.prompt == saved.prompt and loaded.grid == saved.grid
     assert all(torch.equal(loaded.maps[name], saved.maps[name]) for name in saved.maps)
     same = run(inject_attention, pipe, loaded, PROMPT)
     assert np.abs(same.images - plain.images).max() < 1e-3

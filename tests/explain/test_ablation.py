@@ -128,7 +128,7 @@ def test_a_result_shows_itself(make, settings, prompt):
 @pytest.mark.parametrize(
     "more, error, text",
     [
-        ({"mode": "delete"}, InputError, "'delete' is no mode. Choices: 'mask', 'padding'"),
+        ({"mode": "delete"}, InputError, "'delete' is not a mode. Choices: 'mask', 'padding'"),
         ({"words": "cat"}, InputError, r"words= is a list, such as words=\['cat'\]"),
         ({"words": []}, InputError, "There is no word to take away from the prompt"),
         ({"words": ["dog"]}, WordError, "'dog' is not a word of the prompt"),

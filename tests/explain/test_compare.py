@@ -70,7 +70,7 @@ def test_what_cannot_be_compared(explained):
         compare_explanations(attention=attribution.region((0, 0, 9, 9)), gradient=gradient)
     with pytest.raises(InputError, match="reference='attention' is none of one, other"):
         compare_explanations(one=gradient, other=ablation, reference="attention")
-    with pytest.raises(InputError, match="is no explanation of a region"):
+    with pytest.raises(InputError, match="is not an explanation of a region"):
         compare_explanations(one=gradient, other=attribution)
 
 

@@ -161,8 +161,11 @@ def test_clamped_pixels_do_not_count(make, settings, prompt):
 @pytest.mark.parametrize(
     "more, text",
     [
-        ({"method": "gradcam"}, "'gradcam' is no method. Choices: 'grad_x_input', 'max_grad'"),
-        ({"pixel_method": "integrated_gradients"}, "is no pixel_method. Choices: 'grad_x_input'"),
+        ({"method": "gradcam"}, "'gradcam' is not a method. Choices: 'grad_x_input', 'max_grad'"),
+        (
+            {"pixel_method": "integrated_gradients"},
+            "is not a pixel_method. Choices: 'grad_x_input'",
+        ),
         ({"last_steps": 0}, r"last_steps= is a whole number from 1; got 0"),
         ({"last_steps": 3}, r"last_steps=3, but the run has 2 denoiser calls. Give at most that"),
         ({"budget": 1.5}, r"budget= is a whole number from 1; got 1.5"),
@@ -170,7 +173,7 @@ def test_clamped_pixels_do_not_count(make, settings, prompt):
         ({"method": "integrated_gradients", "last_steps": 1}, "goes with the other methods"),
         ({"regions": []}, "regions= is empty"),
         ({"region": BOX, "regions": [BOX]}, "region= for one region or regions= for several"),
-        ({"output_type": "np"}, "output_type= is no argument here"),
+        ({"output_type": "np"}, "output_type= is not an argument here"),
         ({"num_images_per_prompt": 2}, "One image at a time is explained"),
         ({"padding_mask_crop": 8}, "works on a crop that is pasted"),
         ({"prompt_2": "a dog"}, "With prompt_2='a dog' a column stands for a word of each"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -23,7 +24,7 @@ from diffusers_rdaam import (
 )
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.ablations.deletion import Deletion
-from diffusers_rdaam.open_vocabulary.query import query, query_maps
+from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 
 
 class _Never(StableDiffusionPipeline):
@@ -47,8 +48,8 @@ class _Never(StableDiffusionPipeline):
         (lambda p, **k: save_attention(p, PROMPT, **k), "genrator", "generator"),
         (lambda p, **k: inject_attention(p, None, PROMPT, **k), "step", "steps"),
         (lambda p, **k: optimize_token(p, None, BOX, **k), "learning_rat", "learning_rate"),
-        (lambda p, **k: query(p, None, "a dog", **k), "contxt", "context"),
-        (lambda p, **k: query_maps(p, None, "a dog", **k), "recipes", "recipe"),
+        (lambda p, **k: attribute_text(p, None, "a dog", **k), "contxt", "context"),
+        (lambda p, **k: text_maps(p, None, "a dog", **k), "recipes", "recipe"),
     ],
 )
 def test_a_misspelt_keyword(ask: Any, name: str, nearest: str | None, cls: type) -> None:
@@ -94,3 +95,15 @@ def test_methods_of_a_pipeline_and_callbacks() -> None:
 def test_a_prompt_that_is_no_text() -> None:
     with pytest.raises(InputError, match=r"edited for one prompt at a time, given as a text; got"):
         save_attention(_pipe(StableDiffusionPipeline), ["a", "b"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "function"), [("query", attribute_text), ("query_maps", text_maps)]
+)
+def test_a_method_has_the_keywords_of_its_function(method: str, function: Any) -> None:
+    own = inspect.signature(getattr(StableDiffusionRDAAMPipeline, method)).parameters
+    wanted = inspect.signature(function).parameters
+    assert list(own)[1:] == list(wanted)[1:]
+    assert [own[name].default for name in list(own)[1:]] == [
+        wanted[name].default for name in list(wanted)[1:]
+    ]

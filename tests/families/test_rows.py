@@ -8,22 +8,28 @@ import pytest
 import torch
 
 from diffusers_rdaam.errors import InputError, RecordingError
-from diffusers_rdaam.families.rows import RowLayout, Rows, TwoCallLayout, as_layout, rows_of
+from diffusers_rdaam.families.family import TextColumns
+from diffusers_rdaam.families.rows import Branch, RowLayout, TwoCallLayout, as_layout, rows_of
 from diffusers_rdaam.families.unet import UNetFamily
 
+C, N = Branch.CONDITIONAL, Branch.UNCONDITIONAL
 PAIR = ("unconditional", "conditional")
 
 
 @pytest.mark.parametrize(
     ("parts", "count", "wanted"),
     [
-        (("conditional",), 3, Rows(0, 3, None)),
-        (PAIR, 4, Rows(2, 4, (0, 2))),
-        (("conditional", "unconditional"), 4, Rows(0, 2, (2, 4))),
-        (("unconditional", "conditional", "perturbed"), 6, Rows(2, 4, (0, 2))),
-        (("conditional", "image only", "unconditional"), 3, Rows(0, 1, (2, 3))),
-        (("source unconditional", "unconditional", "source", "conditional"), 4, Rows(3, 4, (1, 2))),
-        (("unconditional",), 2, Rows(0, 0, (0, 2))),
+        (("conditional",), 3, {C: (0, 3)}),
+        (PAIR, 4, {C: (2, 4), N: (0, 2)}),
+        (("conditional", "unconditional"), 4, {C: (0, 2), N: (2, 4)}),
+        (("unconditional", "conditional", "perturbed"), 6, {C: (2, 4), N: (0, 2)}),
+        (("conditional", "image only", "unconditional"), 3, {C: (0, 1), N: (2, 3)}),
+        (
+            ("source unconditional", "unconditional", "source", "conditional"),
+            4,
+            {C: (3, 4), N: (1, 2)},
+        ),
+        (("unconditional",), 2, {N: (0, 2)}),
         (("perturbed",), 2, None),
         ((), 2, None),
     ],
@@ -53,11 +59,11 @@ def test_the_second_call_of_a_step_is_known_by_its_timestep():
 @pytest.mark.parametrize(
     ("layout", "rows"),
     [
-        (None, (0, 4, None)),
-        ("conditional", (0, 4, None)),
-        (PAIR, (2, 4, (0, 2))),
-        (list(PAIR), (2, 4, (0, 2))),
-        (lambda args, kwargs: PAIR[:: 1 if args[1] else -1], (2, 4, (0, 2))),
+        (None, {C: (0, 4)}),
+        ("conditional", {C: (0, 4)}),
+        (PAIR, {C: (2, 4), N: (0, 2)}),
+        (list(PAIR), {C: (2, 4), N: (0, 2)}),
+        (lambda args, kwargs: PAIR[:: 1 if args[1] else -1], {C: (2, 4), N: (0, 2)}),
     ],
     ids=["nothing", "name", "tuple", "list", "function"],
 )
@@ -67,23 +73,26 @@ def test_a_layout_of_ones_own(layout, rows, names):
     args = (sample, 5) if names else (sample, 5, text)
     kwargs = {"encoder_hidden_states": text} if names else {}
     call = UNetFamily(layout).read_call(None, args, kwargs)
-    assert (call.start, call.stop, call.negative) == rows
-    assert (call.latent_size, call.tokens, call.timestep, call.frames) == ((8, 12), 77, 5, 1)
+    assert call.branches == rows
+    assert call.texts == (TextColumns("text_encoder", 0, 77),)
+    assert (call.grid, call.columns, call.timestep, call.frames) == ((8, 12), 77, 5, 1)
 
 
 def test_frames_join_the_rows():
     given = {"sample": torch.zeros(4, 4, 3, 8, 12), "timestep": 5}
     given["encoder_hidden_states"] = torch.zeros(12, 77, 32)
     call = UNetFamily(PAIR).read_call(None, (), given)
-    assert (call.start, call.stop, call.negative, call.frames) == (6, 12, (0, 6), 3)
-    assert call.latent_size == (8, 12)
+    assert (call.branches, call.frames) == ({C: (6, 12), N: (0, 6)}, 3)
+    assert (call.grid, call.images) == ((8, 12), 6)
 
 
 @pytest.mark.parametrize(
     "layout", [3, ("conditional", 1), ("conditional", "conditional"), lambda args, kwargs: None]
 )
 def test_what_is_no_layout(layout):
-    with pytest.raises(InputError, match=r"is no layout\. Give the names of the equal parts of"):
+    with pytest.raises(
+        InputError, match=r"is not a layout of rows\. Give the names of the equal parts of"
+    ):
         as_layout(layout).now(None, (), {})
 
 

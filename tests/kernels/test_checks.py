@@ -39,33 +39,34 @@ def half(*size: int) -> Tensor:
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "axes": (
         {"query": torch.zeros(2, 5, 4)},
-        "Attention is of (rows, heads, n, dim); got query (2, 5, 4) and key (2, 3, 7, 4).",
+        "Queries and keys must be (rows, heads, n, dim); got query (2, 5, 4) and key (2, 3, 7, 4).",
     ),
     "integers": (
         {"key": torch.zeros(2, 3, 7, 4, dtype=torch.int32)},
-        "Attention is of floats; got torch.float32 and torch.int32.",
+        "Queries and keys must be floating point; got torch.float32 and torch.int32.",
     ),
     "no columns": (
         {"key": torch.zeros(2, 3, 0, 4)},
-        "Nothing attends, or to nothing: query (2, 6, 5, 4) and key (2, 3, 0, 4). Heads, "
-        "positions, columns and dim are at least 1; only the rows may be none.",
+        "Attention needs at least one head, query, key and channel; got query (2, 6, 5, 4) and key "
+        "(2, 3, 0, 4). Only the number of rows may be 0.",
     ),
     "no positions": ({"query": torch.zeros(2, 6, 0, 4)}, "query (2, 6, 0, 4) and key (2, 3, 7, 4)"),
-    "no heads": ({"key": torch.zeros(2, 0, 7, 4)}, "key (2, 0, 7, 4). Heads, positions,"),
+    "no heads": ({"key": torch.zeros(2, 0, 7, 4)}, "key (2, 0, 7, 4). Only the number of rows"),
     "other dim": (
         {"key": torch.zeros(2, 3, 7, 8)},
-        "Queries and keys have the same rows and dim; got query (2, 6, 5, 4) and key (2, 3, 7, 8).",
+        "Queries and keys must have the same rows and dim; got query (2, 6, 5, 4) and key "
+        "(2, 3, 7, 8).",
     ),
     "other rows": ({"key": torch.zeros(1, 3, 7, 4)}, "the same rows and dim; got query (2, 6"),
     "other heads": (
         {"key": torch.zeros(2, 4, 7, 4)},
-        "The 4 heads of the keys do not divide the 6 of the queries: query (2, 6, 5, 4) and key "
-        "(2, 4, 7, 4).",
+        "The number of key heads, 4, must divide the number of query heads, 6; got query (2, 6, 5, "
+        "4) and key (2, 4, 7, 4).",
     ),
     "planes of other columns": (
         {"high": half(2, 8, 5)},
-        "The planes have shape (2, 8, 5); wanted (rows, 7 columns, 5 positions), or with heads "
-        "apart (rows, 6 heads, 7 columns, 5 positions), with 2 rows.",
+        "The planes have shape (2, 8, 5); wanted (rows, 7 columns, 5 positions), or for each "
+        "head (rows, 6 heads, 7 columns, 5 positions), with 2 rows.",
     ),
     "planes of other positions": ({"high": half(2, 7, 4)}, "The planes have shape (2, 7, 4);"),
     "planes of other rows": ({"high": half(1, 7, 5)}, "The planes have shape (1, 7, 5);"),
@@ -73,16 +74,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a plane without axes": ({"high": half()}, "The planes have shape ();"),
     "float32 planes": (
         {"high": torch.zeros(2, 7, 5)},
-        "The planes are torch.float16; got torch.float32.",
+        "The planes must be torch.float16; got torch.float32.",
     ),
     "an odd pair": (
         {"low": half(2, 7, 4)},
-        "Both planes of a pair are alike; got torch.float16 (2, 7, 5) and torch.float16 (2, 7, 4).",
+        "Both planes of a pair must have one shape and type; got torch.float16 (2, 7, 5) and "
+        "torch.float16 (2, 7, 4).",
     ),
     "a pair of types": ({"low": torch.zeros(2, 7, 5)}, "and torch.float32 (2, 7, 5)."),
     "a mask of integers": (
         {"mask": torch.zeros(2, 1, 1, 7, dtype=torch.int64)},
-        "A mask is of booleans or floats; got torch.int64.",
+        "A mask must be boolean or floating point; got torch.int64.",
     ),
     "a mask of other columns": (
         {"mask": torch.zeros(2, 1, 1, 6)},
@@ -92,13 +94,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a mask of two axes": ({"mask": torch.zeros(5, 7)}, "A mask of shape (5, 7) does not"),
     "an lse of other heads": (
         {"lse": torch.zeros(2, 3, 5)},
-        "lse is torch.float32 of shape (rows, heads, positions) = (2, 6, 5); got torch.float32 "
-        "(2, 3, 5).",
+        "lse must be torch.float32 of shape (rows, heads, positions) = (2, 6, 5); got "
+        "torch.float32 (2, 3, 5).",
     ),
     "a half lse": ({"lse": torch.zeros(2, 6, 5).half()}, "got torch.float16 (2, 6, 5)."),
     "planes elsewhere": (
         {"high": half(2, 7, 5).to("meta"), "low": None},
-        "All tensors are on one device; the query is on cpu, high (2, 7, 5) on meta.",
+        "All tensors must be on one device; the query is on cpu, high (2, 7, 5) on meta.",
     ),
     "a mask elsewhere": (
         {"mask": torch.zeros(2, 1, 1, 7, device="meta")},
@@ -124,17 +126,17 @@ def test_bad_input_is_named_and_nothing_is_written(kind, backend):
 ATTENDING: dict[str, tuple[dict[str, Any], str]] = {
     "no columns": (
         {"key": torch.zeros(2, 3, 0, 4), "value": torch.zeros(2, 3, 0, 4)},
-        "Nothing attends, or to nothing: query (2, 6, 5, 4) and key (2, 3, 0, 4).",
+        "needs at least one head, query, key and channel; got query (2, 6, 5, 4) and key (2, 3, 0,",
     ),
     "other values": (
         {"value": torch.zeros(2, 3, 6, 4)},
-        "Values have the rows, heads and columns of the keys; got value (2, 3, 6, 4) and key "
+        "Values must have the rows, heads and columns of the keys; got value (2, 3, 6, 4) and key "
         "(2, 3, 7, 4).",
     ),
     "rows beyond the last": (
         {"first": 2},
-        "The planes have shape (1, 7, 5); wanted (rows, 7 columns, 5 positions), or with heads "
-        "apart (rows, 6 heads, 7 columns, 5 positions), with at most 0 rows from row 2 of 2.",
+        "The planes have shape (1, 7, 5); wanted (rows, 7 columns, 5 positions), or for each "
+        "head (rows, 6 heads, 7 columns, 5 positions), with at most 0 rows from row 2 of 2.",
     ),
     "a row before the first": ({"first": -1}, "with at most 3 rows from row -1 of 2."),
 }
@@ -165,7 +167,7 @@ def test_without_rows_nothing_is_done(backend):
 
 def test_the_fused_kernel_without_rows():
     count = torch.zeros(1, dtype=torch.int32)
-    output = choose("fused", device=CPU).attend(
+    output, why = choose("fused", device=CPU).attend(
         torch.zeros(0, 6, 5, 4),
         torch.zeros(0, 3, 7, 4),
         torch.zeros(0, 3, 7, 4),
@@ -175,7 +177,7 @@ def test_the_fused_kernel_without_rows():
         scale=0.5,
         count=count,
     )
-    assert output.shape == (0, 6, 5, 4) and count.item() == 0
+    assert why is None and output.shape == (0, 6, 5, 4) and count.item() == 0
 
 
 def test_what_has_passed_is_not_looked_at_again(monkeypatch):

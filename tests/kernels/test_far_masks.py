@@ -1,4 +1,4 @@
-"""Masks with cells over 2**31 elements apart: a file with holes, of which a few pages exist."""
+"""Masks that span over 2**31 elements: a file with holes, of which a few pages exist."""
 
 from __future__ import annotations
 
@@ -57,4 +57,4 @@ def test_queries_keys_and_values_that_lie_far_apart_are_not_served(far):
         for name, shape in shapes.items()
     }
     why = fused.unserved(given["queries"], given["keys"], value=given["values"])
-    assert why == f"the {far} of one row lie more than 2**31 elements apart in memory"
+    assert why == f"the {far} of one row span more than 2**31 elements of memory"

@@ -135,7 +135,7 @@ def test_wrong_maps_are_found_and_the_portable_kernel_records(monkeypatch, spoil
     portable.accumulate(query, key, *wanted, scale=SCALE)
     count = torch.zeros(1, dtype=torch.int32, device=DEVICE)
     why = operator.maps_only(query, key, *found, scale=SCALE, count=count)
-    assert why == "Triton's kernel was tried on this device and did not agree with the definition"
+    assert why == "Triton's kernel was checked on this device and did not agree with the definition"
     assert all(map(torch.equal, found, wanted)) and int(count) == 1
     assert fused.unserved(query, key) == why
 
@@ -332,7 +332,7 @@ def test_no_memory_for_the_comparison_is_no_verdict(monkeypatch):
     high += 1.0
     monkeypatch.setattr(proof_call.reference, "attention_probabilities", full)
     why = fused_proof.prove(query, key, high, low, scale=SCALE)
-    assert why.startswith("there was no memory to try Triton's kernel")
+    assert why.startswith("there was no memory to check Triton's kernel")
     assert not fused_launch.refused and not fused_proof._proved
     assert bool((high == 1.0).all()) and not low.any()
 
@@ -347,7 +347,8 @@ def test_an_untried_kernel_is_not_used_while_a_graph_is_captured(monkeypatch):
     assert all(map(torch.equal, found, wanted)) and not fused_launch.refused
     high, low = planes(1, 20, 37)
     output, why = operator.attend_or_why(query, key, value, high, low, first=1, scale=SCALE)
-    assert "CUDA graph" in why
+    assert "CUDA graph" in why and output is None and not high.any() and not low.any()
+    output = operator.attend(query, key, value, high, low, first=1, scale=SCALE)
     assert torch.equal(output, F.scaled_dot_product_attention(query, key, value, scale=SCALE))
     monkeypatch.undo()
     fused_proof.prove(query, key, *planes(2, 20, 37), scale=SCALE)

@@ -19,9 +19,9 @@ from diffusers_rdaam import (
     Queries,
     QueryOptions,
     RDAAMProcessor,
-    query,
-    query_maps,
+    attribute_text,
     record_attention,
+    text_maps,
 )
 from diffusers_rdaam.errors import InputError, NoAttributionError, WordError
 from diffusers_rdaam.open_vocabulary.encode import encoded
@@ -140,15 +140,15 @@ def test_without_guidance_and_of_a_stock_pipeline():
     with record_attention(stock, template) as recording:
         call(case, stock, "a red cat", guidance_scale=1.0, attribution_vocabulary="a hat")
         inside = stock.query(recording.attribution, "a hat")
-    after = query(stock, recording.attribution, "a hat")
+    after = attribute_text(stock, recording.attribution, "a hat")
     assert difference(inside, after) == 0
     assert difference(after, recording.attribution.vocabulary["a hat"]) < 1e-5
     # Of the UNet alone there is no text encoder.
     with torch.no_grad():
         embedding = encoded(stock, "a hat").embedding
-    assert difference(query(stock.unet, recording.attribution, embedding), after) < 1e-6
+    assert difference(attribute_text(stock.unet, recording.attribution, embedding), after) < 1e-6
     with pytest.raises(InputError) as error:
-        query(stock.unet, recording.attribution, "a hat")
+        attribute_text(stock.unet, recording.attribution, "a hat")
     assert str(error.value) == (
         "UNet2DConditionModel encodes no text. Give the embedding (tokens, width) in place of the "
         "text."
@@ -220,7 +220,7 @@ def test_stages_of_ones_own():
         bool((a.maps >= b.maps - 1e-6).all())
         for a, b in zip(highest.grids, pipe.query(attribution, TEXT).grids, strict=True)
     )
-    enlarged = query_maps(pipe, attribution, TEXT, size=(64, 96))
+    enlarged = text_maps(pipe, attribution, TEXT, size=(64, 96))
     assert tuple(enlarged.shape) == (maps.shape[0], 64, 96)
 
 
@@ -228,13 +228,14 @@ def test_stages_that_there_are_not():
     with pytest.raises(InputError) as error:
         MapRecipe(activation="softmin")
     assert str(error.value) == (
-        "'softmin' is no activation of a recipe. Give one of 'linear', 'softmax', 'sigmoid', "
-        "'relu', 'tanh', 'sigmoid+relu', 'clamp', or a function."
+        "'softmin' is not a valid activation of a recipe. Give one of 'linear', 'softmax', "
+        "'sigmoid', 'relu', 'tanh', 'sigmoid+relu', 'clamp', or a function."
     )
     with pytest.raises(InputError) as error:
         MapRecipe(interpolation="area")
     assert str(error.value) == (
-        "'area' is no interpolation of a recipe. Give one of 'bicubic', 'bilinear', 'nearest'."
+        "'area' is not a valid interpolation of a recipe. Give one of 'bicubic', 'bilinear', "
+        "'nearest'."
     )
     pipe, output = recorded()
     with pytest.raises(InputError, match="An aggregation must take away the first axis of"):
@@ -364,7 +365,7 @@ def test_other_pipelines(name):
     with record_attention(stock, template) as recording:
         call(case, stock, attribution_vocabulary=["a hat"])
     attribution = recording.attributions[-1]
-    hat = query(stock, attribution, "a hat")
+    hat = attribute_text(stock, attribution, "a hat")
     assert difference(hat, attribution.vocabulary["a hat"]) < 1e-5
-    again = query(stock, attribution, attribution.prompt.text, padding=True)
+    again = attribute_text(stock, attribution, attribution.prompt.text, padding=True)
     assert difference(again, attribution) < 1e-5

@@ -174,7 +174,7 @@ def test_what_cannot_be_fitted():
 
     assert "64" in message(RegionError, mask=torch.ones(32, 32))
     assert message(mask=(0, 0, 96, 64)) == (
-        "A mask of nothing or of the whole image has nothing to tell apart. Give a region that is "
+        "A mask of nothing or of the whole image has nothing to distinguish. Give a region that is "
         "a part of the image."
     )
     assert message(initial=torch.zeros(2, 31)).startswith("The embedding has shape (2, 31);")

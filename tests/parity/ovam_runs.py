@@ -19,7 +19,7 @@ from diffusers_rdaam import (
     RDAAMProcessor,
     StableDiffusionRDAAMPipeline,
     optimize_token,
-    query_maps,
+    text_maps,
 )
 
 DATA = Path(__file__).parent / "data"
@@ -79,7 +79,7 @@ def without_middle(attribution: Attribution) -> Attribution:
 
 def maps(attribution: Attribution, text: Any, precision: str, **stages: Any) -> torch.Tensor:
     recipe = MapRecipe(**(THEIRS | stages))
-    return query_maps(pipeline(precision), attribution, text, recipe=recipe)[:, ::4, ::4]
+    return text_maps(pipeline(precision), attribution, text, recipe=recipe)[:, ::4, ::4]
 
 
 def text(number: int) -> str:

@@ -200,7 +200,7 @@ def test_two_runs_of_different_sizes_are_no_attribution(unet):
     with pytest.raises(NoAttributionError) as error:
         _ = recording.attributions
     assert str(error.value) == (
-        "The denoiser's input changed during the run: (images, tokens, latent size) were "
+        "The denoiser's input changed during the run: (images, columns, latent grid) were "
         "(1, 77, (8, 12)) at the first call and (1, 77, (12, 8)) at call 4."
     )
 

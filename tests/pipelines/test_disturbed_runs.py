@@ -47,8 +47,8 @@ def pixels(output: Any) -> np.ndarray:
 
 
 OPERATIONS = [
-    (Target, "add_from"),
-    (Target, "fits"),
+    (Target, "add_branches"),
+    (Target, "matches"),
     (TextRecord, "targets"),
     (TextRecord, "check"),
     (SelfAttentionRecord, "targets"),
@@ -64,7 +64,7 @@ OPERATIONS = [
 MEMORY = torch.OutOfMemoryError("no memory")
 FAILURES = [
     *((cls, name, MEMORY) for cls, name in OPERATIONS),
-    (Target, "add_from", RuntimeError("torch")),
+    (Target, "add_branches", RuntimeError("torch")),
     (TextRecord, "targets", AttributeError("mine")),
 ]
 

@@ -183,7 +183,7 @@ def test_the_image_outlives_an_input_that_changes_during_the_run(ours, generate,
     with pytest.warns(NotRecordedWarning) as caught:
         output = generate(ours, **settings)
     why = (
-        "The denoiser's input changed during the run: (images, tokens, latent size) were "
+        "The denoiser's input changed during the run: (images, columns, latent grid) were "
         "(1, 77, (8, 12)) at the first call and (1, 40, (8, 12)) at call 2."
     )
     check_image_without_attribution(ours, caught, output, why)

@@ -12,6 +12,7 @@ from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 from toys import CASES, PROMPT, parts_of, toy
 
 from diffusers_rdaam.errors import UnsupportedPipelineError
+from diffusers_rdaam.families import Branch
 from diffusers_rdaam.families.guiders import GUIDERS, guider_layout
 from diffusers_rdaam.families.unet import UNetFamily
 
@@ -27,7 +28,7 @@ ENERGY = guiders.SmoothedEnergyGuidance
 PERTURBED = guiders.PerturbedAttentionGuidance
 SKIP = {"skip_layer_guidance_start": 0.0, "skip_layer_guidance_stop": 1.0}
 PERTURB = {"perturbed_guidance_start": 0.0, "perturbed_guidance_stop": 1.0}
-C, N, X = "conditional", "negative", None
+C, N, X = Branch.CONDITIONAL, Branch.UNCONDITIONAL, None
 # Two steps. Skipped layers begin after the first.
 RUNS: list[Any] = [
     (guiders.ClassifierFreeGuidance(guidance_scale=5.0), [C, N, C, N]),
@@ -81,8 +82,8 @@ def test_each_call_is_told(modular, guider, wanted):
         )
     finally:
         handle.remove()
-    rows = {C: (0, 2, None), N: (0, 0, (0, 2)), X: None}
-    found = [call and (call.start, call.stop, call.negative) for call, _ in calls]
+    rows = {C: {C: (0, 2)}, N: {N: (0, 2)}, X: None}
+    found = [call and call.branches for call, _ in calls]
     assert found == [rows[part] for part in wanted]
     stock = toy(XL)[0]
     with torch.no_grad():

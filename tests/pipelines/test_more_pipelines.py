@@ -12,7 +12,7 @@ from oracle import check, watched
 from toys import ALL_CASES, DEPRECATED, MORE, PROMPT, Case, call, picture, toy
 
 from diffusers_rdaam import record_attention
-from diffusers_rdaam.families import family_of, images_of
+from diffusers_rdaam.families import Branch, family_of, images_of
 from diffusers_rdaam.recording.recorder import Recorder
 
 OTHERS = [pytest.param(case, id=name) for name, case in (MORE | DEPRECATED).items()]
@@ -142,9 +142,10 @@ def test_rows_of_the_negative_prompt(name, monkeypatch):
         with pytest.warns(UserWarning, match="not its attribution"):
             call(case, ours, negative_prompt=negative, **settings)
     ((first, text), (second, other)) = calls[0], calls[len(calls) // 2]
-    assert first.negative == second.negative is not None
-    rows, negative = slice(first.start, first.stop), slice(*first.negative)
-    assert first.stop - first.start == first.negative[1] - first.negative[0] == case.frames
+    assert first.branches == second.branches
+    branches = (Branch.CONDITIONAL, Branch.UNCONDITIONAL)
+    rows, negative = (slice(*first.branches[branch]) for branch in branches)
+    assert rows.stop - rows.start == negative.stop - negative.start == case.frames
     assert torch.equal(text[rows], other[rows])
     assert not torch.equal(text[negative], other[negative])
     calls.clear()
@@ -152,7 +153,7 @@ def test_rows_of_the_negative_prompt(name, monkeypatch):
         call(case, ours, guidance_scale=1.0, image_guidance_scale=1.0) if case.first else call(
             case, ours, guidance_scale=1.0
         )
-    assert {found.negative for found, _ in calls} == {None}
+    assert all(set(found.branches) == {Branch.CONDITIONAL} for found, _ in calls)
 
 
 @pytest.mark.parametrize("scale", [0.0, 2.0])

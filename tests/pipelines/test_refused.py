@@ -164,8 +164,9 @@ def test_guidance_that_was_not_told():
         with pytest.raises(RecordingError) as error:
             layout.now(pipe)
         assert str(error.value) == (
-            f"{type(pipe).__name__} did not tell encode_prompt whether it uses guidance "
-            "(do_classifier_free_guidance=…), so its conditional rows are not known."
+            f"{type(pipe).__name__} did not give encode_prompt the argument "
+            "do_classifier_free_guidance=, so its conditional rows are not known. Say which rows "
+            "are the prompt's with record_attention(pipe, rows=…, prompt=…)."
         )
 
 

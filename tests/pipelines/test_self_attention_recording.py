@@ -14,7 +14,7 @@ from oracle import check, expected, sees_itself, watched
 from toys import ALL_CASES, CASES, build, call, parts_of, toy_unet
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
-from diffusers_rdaam.attention.map_target import RecordingProcessor
+from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.errors import InputError, NoAttributionError
 
 SD = CASES["StableDiffusion"]

@@ -21,6 +21,7 @@ from diffusers_rdaam import (
 )
 from diffusers_rdaam.attribution.site_queries import StoredTensor
 from diffusers_rdaam.errors import AttributionFileError, InputError, NotRecordedWarning
+from diffusers_rdaam.families import Branch
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.records.queries import QueriesRecord
 
@@ -357,7 +358,7 @@ def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
     buffers = {"site": torch.zeros(1, 2, 3, 4)}
     record._folder = tmp_path / "gone"
     with pytest.raises(InputError, match=r"could not be written to .*\. Give a path in a") as one:
-        record._put("conditional", 0, buffers)
+        record._put(Branch.CONDITIONAL, 0, buffers)
     assert "Make room" not in str(one.value)
     record._folder = tmp_path
 
@@ -366,11 +367,11 @@ def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch):
 
     monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", full)
     with pytest.raises(InputError, match=r"No space left on device\. Make room on the disk, or"):
-        record._put("conditional", 0, buffers)
+        record._put(Branch.CONDITIONAL, 0, buffers)
 
     def memory(*unused):
         raise MemoryError("of something else")
 
     monkeypatch.setattr("diffusers_rdaam.files.writing.check_target", memory)
     with pytest.raises(MemoryError):
-        record._put("conditional", 0, buffers)
+        record._put(Branch.CONDITIONAL, 0, buffers)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.compat.ovam.utils import expand_as
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.open_vocabulary.attribute_text import maps_of
 from diffusers_rdaam.open_vocabulary.encode import encoded, encoded_as_constant
-from diffusers_rdaam.open_vocabulary.query import maps_of
 from diffusers_rdaam.open_vocabulary.recipe import (
     Activation,
     Aggregation,

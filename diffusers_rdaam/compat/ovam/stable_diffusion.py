@@ -15,7 +15,7 @@ from diffusers_rdaam.compat.ovam.evaluator import StableDiffusionDAAM, recipe_of
 from diffusers_rdaam.compat.session import Hooked
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.families import family_of
-from diffusers_rdaam.open_vocabulary.query import clip_skip_of, queries_of
+from diffusers_rdaam.open_vocabulary.attribute_text import clip_skip_of, queries_of
 
 __all__ = ["StableDiffusionDAAM", "StableDiffusionHooker"]
 

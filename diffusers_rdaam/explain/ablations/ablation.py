@@ -19,11 +19,11 @@ from diffusers_rdaam.explain.regeneration import (
     as_regions,
     check_arguments,
     check_pipeline,
-    read_prompt,
 )
 from diffusers_rdaam.explain.words import RankedWords
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Region, RegionLike
+from diffusers_rdaam.tokens.alignment import prompt_of
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ class AblationWords(RankedWords):
             WordError: it was not taken away.
         """
         if not isinstance(query, str):
-            raise WordError(f"{query!r} is no text. Ask for a word or phrase that was taken away.")
+            raise WordError(
+                f"{query!r} is not a text. Ask for a word or phrase that was taken away."
+            )
         return self.word(query).score
 
     def film_strip(self, *, columns: int | None = None) -> Image.Image:
@@ -181,7 +183,7 @@ def explain_ablation(
     """
     if mode not in get_args(Mode):
         choices = ", ".join(repr(name) for name in get_args(Mode))
-        raise InputError(f"{mode!r} is no mode. Choices: {choices}.")
+        raise InputError(f"{mode!r} is not a mode. Choices: {choices}.")
     check_pipeline(pipe)
     asked = as_regions(region, regions)
     given, arguments = arguments, check_arguments(pipe, prompt, arguments)
@@ -189,7 +191,7 @@ def explain_ablation(
     noise = ReplayedNoise(pipe, arguments)
     plain = AblationRegeneration(pipe, regions=asked)
     before = plain.run(noise.again(arguments))
-    text = read_prompt(pipe, prompt, plain.tokens)
+    text = prompt_of(pipe, prompt, plain.tokens)
     matches = find_words(text, words)
     images, changes = [], []
     for match in matches:

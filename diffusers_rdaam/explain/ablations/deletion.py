@@ -15,10 +15,10 @@ from diffusers_rdaam.explain.regeneration import (
     ReplayedNoise,
     check_arguments,
     check_pipeline,
-    read_prompt,
 )
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import RegionLike, as_region
+from diffusers_rdaam.tokens.alignment import prompt_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Deletion:
         plain = AblationRegeneration(pipe)
         self._plain = plain.run(self._noise.again(self._arguments))
         self._changes: dict[frozenset[int], Tensor] = {}
-        self.prompt = read_prompt(pipe, prompt, plain.tokens)
+        self.prompt = prompt_of(pipe, prompt, plain.tokens)
 
     def without(self, words: Sequence[str]) -> Tensor:
         """The mean absolute change of each pixel, ``(height, width)``, without some words.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.regeneration import Regeneration, without_words
-from diffusers_rdaam.families.registry import family_of
+from diffusers_rdaam.families import Branch
 from diffusers_rdaam.geometry.region import Region
 
 Mode = Literal["mask", "padding"]
@@ -38,7 +38,6 @@ class AblationRegeneration(Regeneration):
         self.mode = mode
         self.regions = regions or []
         self.tokens = 0
-        self._family = family_of(pipe)
         self._checked = False
 
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
@@ -58,16 +57,17 @@ class AblationRegeneration(Regeneration):
     def denoise(self, *args: Any, **kwargs: Any) -> Any:
         if not self._checked:
             self._checked = True
-            height, width = (side * self.pipe.vae_scale_factor for side in args[0].shape[-2:])
+            size = self.family.image_size(self.pipe, tuple(args[0].shape[-2:]))
             for region in self.regions:
                 if region is not None:
-                    region.coverage((height, width))
+                    region.coverage(size)
         if self.mode == "mask" and self.columns:
-            call = self._family.read_call(self.clone, args, kwargs)
-            if call is not None:
-                size, device = (len(args[0]), call.tokens), args[0].device
-                seen = torch.ones(size, dtype=torch.float32, device=device)
-                seen[call.start : call.stop, list(self.columns)] = 0.0
+            call = self.family.read_call(self.clone, args, kwargs)
+            if call is not None and Branch.CONDITIONAL in call.branches:
+                start, stop = call.branches[Branch.CONDITIONAL]
+                shape, device = (len(args[0]), call.columns), args[0].device
+                seen = torch.ones(shape, dtype=torch.float32, device=device)
+                seen[start:stop, list(self.columns)] = 0.0
                 kwargs = kwargs | {"encoder_attention_mask": seen}
         return super().denoise(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""The way back: gradients of several values from one graph, watched for what is not finite."""
+"""The backward pass: gradients of several values from one graph, watched for what is not finite."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def differentiate(
     Args:
         values: scalars of one graph.
         leaves: by name; one that does not count gets zeros.
-        watch: that the graph's hooks tell.
+        watch: which the graph's hooks report to.
         why: the error's text, given the smallest scale of the values that was tried.
 
     Raises:
@@ -123,5 +123,5 @@ def _wide(gradient: Tensor) -> Tensor:
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all of them are."""
+    """True if all values are finite."""
     return bool(values.isfinite().all())

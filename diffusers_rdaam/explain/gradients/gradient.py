@@ -30,12 +30,13 @@ from diffusers_rdaam.explain.regeneration import (
     as_regions,
     check_arguments,
     check_pipeline,
-    read_prompt,
     to_picture,
 )
+from diffusers_rdaam.families import family_of, inpaint_masks
 from diffusers_rdaam.families.call_keywords import check_call_keywords
-from diffusers_rdaam.geometry.region import Mask, Region, RegionLike
+from diffusers_rdaam.geometry.region import Region, RegionLike
 from diffusers_rdaam.recording.announce import print_line
+from diffusers_rdaam.tokens.alignment import prompt_of
 
 PATH_STEPS = 16
 
@@ -67,7 +68,7 @@ def explain_gradient(
 
     What is differentiated is the sum of red, green and blue (0 to 1) over the region, by the text
     embeddings that the denoiser is given. The image is the stock pipeline's from the same noise.
-    The price in memory is told before it is spent. The pipeline, its generator, the grad mode and
+    The memory cost is reported before it is spent. The pipeline, its generator, the grad mode and
     the random state are left as they were.
 
     Args:
@@ -92,8 +93,8 @@ def explain_gradient(
         The words of the region; a list of them with ``regions=``.
 
     Raises:
-        InputError: an argument is wrong, or the price is over the budget.
-        RegionError: a region is none of the image's.
+        InputError: an argument is wrong, or the memory cost is over the budget.
+        RegionError: a region is not valid for the image.
         UnsupportedPipelineError: another pipeline.
         GradientError: gradients cannot flow (quantised, offloaded), or are not finite.
     """
@@ -109,7 +110,8 @@ def explain_gradient(
             "last_steps= goes with the other methods: integrated gradients sum to a difference of "
             "images only where every denoiser call counts. Leave one of them out."
         )
-    modules = {"unet": pipe.unet, "vae": pipe.vae}
+    denoiser = family_of(pipe).denoiser_name
+    modules = {denoiser: getattr(pipe, denoiser), "vae": pipe.vae}
     check_requirements(modules)
     pixels = last_steps is None and method != "integrated_gradients"
     settings = GradientOptions(method, last_steps, checkpointing, pixels, clamp, budget)
@@ -130,7 +132,7 @@ def explain_gradient(
     columns = found[0].columns.shape[0]
     words = [
         GradientWords(
-            read_prompt(pipe, prompt, columns),
+            prompt_of(pipe, prompt, columns),
             one,
             part.image,
             part.columns,
@@ -170,24 +172,15 @@ def _once(
         if "pooled" in scores:
             more["pooled"] = float(scores["pooled"])
         if "pixels" in scores:
-            size = (image.height, image.width)
+            masks = inpaint_masks(pipe, arguments.get("mask_image"), (image.height, image.width))
             more["pixels"] = InputPixels(
                 scores["pixels"].float(),
                 pixel_method,
                 to_picture(pipe, regeneration.leaves["pixels"] / 2 + 0.5),
-                _mask(pipe, arguments, size),
+                masks[0] if masks else None,
             )
         found.append(RegionGradient(scores["text"], image, more))
     return found
-
-
-def _mask(pipe: Any, arguments: dict[str, Any], size: tuple[int, int]) -> Mask | None:
-    """What inpainting paints anew, as the pipeline sees it."""
-    given, processor = arguments.get("mask_image"), getattr(pipe, "mask_processor", None)
-    if given is None or processor is None:
-        return None
-    weights = processor.preprocess(given, height=size[0], width=size[1])[0, 0].float().cpu()
-    return Mask(weights) if bool(weights.any()) else None
 
 
 def _check_numbers(**numbers: int | None) -> None:

@@ -12,18 +12,17 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from diffusers_rdaam.errors import InputError
-
-_UNITS = ((1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"))
+from diffusers_rdaam.recording.memory.budget import megabytes
 
 
 @dataclass(frozen=True)
 class GradientMemory:
-    """Bytes of activations that an explanation keeps, beside what the generation itself takes.
+    """Bytes of activations that an explanation keeps; the generation takes its memory besides.
 
     Args:
-        call: of one denoiser call.
-        inputs: of what a call is given, which is all that a checkpointed one keeps.
-        decoder: of the autoencoder.
+        call: bytes of one denoiser call.
+        inputs: bytes of a call's inputs, which are all that a checkpointed call keeps.
+        decoder: bytes of the autoencoder's decoder.
         calls: how many denoiser calls are differentiated.
         checkpointing: whether a call's activations are computed again on the way back.
     """
@@ -66,15 +65,15 @@ class GradientMemory:
         )
 
 
-def saved_bytes(function: Callable[[], Any], apart: Iterable[Tensor]) -> int:
+def saved_bytes(function: Callable[[], Any], excluded: Iterable[Tensor]) -> int:
     """Bytes that autograd keeps for a call of ``function``; they are counted and let go.
 
     Args:
-        function: what is differentiated.
-        apart: tensors that are there anyway, such as weights.
+        function: the function that is differentiated.
+        excluded: tensors that are not counted because they are there anyway, such as weights.
     """
     # Weak references: they keep the identity of a storage from being given to a later one.
-    known = {_identity(tensor): StorageWeakRef(tensor.untyped_storage()) for tensor in apart}
+    known = {_identity(tensor): StorageWeakRef(tensor.untyped_storage()) for tensor in excluded}
     count = 0
 
     def pack(tensor: Tensor) -> None:
@@ -108,12 +107,6 @@ def tensor_bytes(values: Any) -> int:
     if isinstance(values, (list, tuple)):
         return sum(tensor_bytes(value) for value in values)
     return 0
-
-
-def megabytes(size: int) -> str:
-    """A number of bytes with three digits and a unit."""
-    unit, name = next(((u, n) for u, n in _UNITS if size < 999.5 * u), _UNITS[-1])
-    return f"{size / unit:.3g} {name}"
 
 
 def _identity(tensor: Tensor) -> int:

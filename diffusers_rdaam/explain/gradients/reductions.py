@@ -15,13 +15,20 @@ Method = Literal["grad_x_input", "max_grad", "min_grad", "mean_grad", "integrate
 
 
 def check_method(method: str, choices: object = Method, name: str = "method") -> None:
-    """Raises:
-    InputError: there is no such method.
+    """Refuse the name of a method that is not there.
+
+    Args:
+        method: the name that the user gave.
+        choices: the literal type with the names that there are.
+        name: what the argument is called in the error.
+
+    Raises:
+        InputError: there is no such method; the text lists those that there are.
     """
     known = get_args(choices)
     if method not in known:
         raise InputError(
-            f"{method!r} is no {name}. Choices: {', '.join(repr(choice) for choice in known)}."
+            f"{method!r} is not a {name}. Choices: {', '.join(repr(choice) for choice in known)}."
         )
 
 

@@ -67,7 +67,7 @@ class GradientRegeneration(Regeneration):
         settings: as above.
         regions: whose gradients will be asked for; None is the whole image.
         embeddings: the text embedding and the pooled one, instead of the prompt's.
-        announce: told the price in memory before it is spent.
+        announce: called with the memory cost, as a line of text, before it is spent.
     """
 
     def __init__(
@@ -148,8 +148,9 @@ class GradientRegeneration(Regeneration):
         """Generate, with a graph.
 
         Raises:
-            RegionError: a region is none of this image's.
-            InputError: the price is over the budget; ``last_steps`` is over the number of calls.
+            RegionError: a region is not valid for this image.
+            InputError: the memory cost is over the budget, or ``last_steps`` over the number of
+                calls.
             GradientError: no gradient gets to the image, or a call's output is not finite.
         """
         graph = not self.settings.values_only
@@ -194,7 +195,7 @@ class GradientRegeneration(Regeneration):
 
     def _begin(self, sample: Tensor) -> None:
         """What the first call tells: the size of the image, and how many calls there are."""
-        height, width = (side * self.pipe.vae_scale_factor for side in sample.shape[-2:])
+        height, width = self.family.image_size(self.pipe, tuple(sample.shape[-2:]))
         self._weights = [
             # A copy: a mask that was made in inference mode could not be saved for the way back.
             torch.ones(height, width, dtype=torch.float32, device="cpu")

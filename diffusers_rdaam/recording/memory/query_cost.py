@@ -106,7 +106,7 @@ def device_bytes(
     options: RecordingOptions,
     family: Family,
     denoiser: Any,
-    latent_size: Size,
+    grid: tuple[int, ...],
     images: int,
     calls: int,
 ) -> int:
@@ -114,7 +114,7 @@ def device_bytes(
     if options.queries is None:
         return 0
     sites = family.sites(denoiser)
-    sizes = {site.name: family.grid(site, latent_size) for site in sites}
+    sizes = {site.name: family.grid(site, grid) for site in sites}
     step = query_bytes(options, sites, chosen_sizes(sizes, options.queries.sizes)) * images
     kept = len(options.queries.numbers(calls)) if options.queries.location == "device" else 0
     return step * (2 if options.keep_negative else 1) * (kept + 1)

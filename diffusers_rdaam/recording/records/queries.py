@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.attention.attention_call import AttentionCall, image_queries
 from diffusers_rdaam.attention.options import QueryOptions, RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.site_queries import SiteQueries, StoredTensor
 from diffusers_rdaam.errors import InputError, NoAttributionError, RecordingFailedWarning
-from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
 from diffusers_rdaam.files.tensor_file import write_tensors
 from diffusers_rdaam.recording.buffers.host_copy import HostCopy, host_buffers
 from diffusers_rdaam.recording.memory.query_cost import (
@@ -25,7 +26,7 @@ from diffusers_rdaam.recording.memory.query_cost import (
     query_bytes,
     query_cost_text,
 )
-from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
+from diffusers_rdaam.recording.progress import Progress
 from diffusers_rdaam.recording.site_devices import devices_of
 
 Size = tuple[int, int]
@@ -34,20 +35,25 @@ Stored = Tensor | StoredTensor
 
 @dataclass
 class QueryTarget:
-    """Copies the recorded rows of a site's queries.
+    """The observer that copies the recorded rows of a site's queries.
 
     Args:
         parts: for each branch its buffer ``(images, heads, positions, dim)``, the number of calls
             as one element, and the rows.
-        failure: as of every observer; the text's own target notes what does not fit.
+        failure: an exception of the copy. A call that does not match the buffers is noted by the
+            target of the text.
     """
 
     parts: tuple[tuple[Tensor, Tensor, int, int], ...]
     failure: Exception | None = None
 
     @torch.no_grad()
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
-        """Copy, so that logits are products over the root of the width, whatever the scale is."""
+    def see(self, call: AttentionCall) -> None:
+        """Copy the image's queries, scaled so that logits are products over the root of the width.
+
+        Queries with another scale would need it stored as well.
+        """
+        query, scale = image_queries(call), call.scale
         for buffer, count, start, stop in self.parts:
             rows = query[start:stop]
             if rows.shape != buffer.shape:
@@ -77,19 +83,19 @@ class QueriesRecord:
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
         self._sizes: dict[str, Size] = {}
         # Of each branch the sites' buffers, which are parts of one.
-        self._buffers: dict[str, dict[str, Tensor]] = {}
+        self._buffers: dict[Branch, dict[str, Tensor]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._copy: HostCopy | None = None
         # Buffers of a call, counted with those that it is copied to on its way.
         self._places = 1
         # The steps whose queries are on their way, by branch.
-        self._leaving: dict[str, int] = {}
-        self._counts: dict[str, Tensor] = {}
+        self._leaving: dict[Branch, int] = {}
+        self._counts: dict[Branch, Tensor] = {}
         self._steps: range | list[int] = range(0)
-        self._pending: dict[str, int] = {}
+        self._pending: dict[Branch, int] = {}
         # For each branch and kept step: each site's tensors, one an image; and the counts.
-        self._kept: dict[str, dict[int, dict[str, list[Stored]]]] = {}
-        self._seen: dict[str, dict[int, Tensor]] = {}
+        self._kept: dict[Branch, dict[int, dict[str, list[Stored]]]] = {}
+        self._seen: dict[Branch, dict[int, Tensor]] = {}
         self._folder: Path | None = None
         self._spent = 0
 
@@ -105,11 +111,13 @@ class QueriesRecord:
         Raises:
             InputError: over the budget; or a grid, step or folder that there is not.
         """
-        sizes = {site.name: self.family.grid(site, call.latent_size) for site in self.sites}
+        sizes = {site.name: self.family.grid(site, call.grid) for site in self.sites}
         self._sizes = chosen_sizes(sizes, self.query_options.sizes)
         count = None if calls is None else len(self.query_options.numbers(calls))
         self._steps = self.query_options.numbers_beyond(calls)
-        branches = [CONDITIONAL, *([NEGATIVE] if self.options.keep_negative else [])]
+        branches = [Branch.CONDITIONAL]
+        if self.options.keep_negative:
+            branches.append(Branch.UNCONDITIONAL)
         step = images * len(branches) * query_bytes(self.options, self.sites, self._sizes)
         self._spent = spent
         device = self._device(call.device)
@@ -139,7 +147,7 @@ class QueriesRecord:
             )
         return devices[0]
 
-    def _allocate(self, branches: list[str], images: int, device: torch.device) -> None:
+    def _allocate(self, branches: list[Branch], images: int, device: torch.device) -> None:
         """One buffer for each branch, and of each the sites' parts."""
         sites = {site.name: site for site in self.sites}
         shapes: dict[str, tuple[int, ...]] = {
@@ -159,7 +167,7 @@ class QueriesRecord:
             self._buffers[branch] = self._parts(whole[branch])
             self._counts[branch] = torch.zeros(len(shapes), dtype=torch.int32, device=device)
         if self.query_options.location != "device":
-            self._copy = HostCopy(whole)
+            self._copy = HostCopy({branch.value: buffer for branch, buffer in whole.items()})
 
     def _parts(self, whole: Tensor) -> dict[str, Tensor]:
         """Each site's ``(images, heads, positions, dim)`` of a branch's buffer."""
@@ -208,7 +216,7 @@ class QueriesRecord:
                 "that may be written, or 'cpu'."
             ) from error
 
-    def targets(self, rows: RowsOf, progress: Progress) -> dict[str, QueryTarget]:
+    def targets(self, rows: RowsOfBranches, progress: Progress) -> dict[str, QueryTarget]:
         """Where each chosen site copies its queries during this call."""
         if self._copy is not None:
             self._copy.hold_back()
@@ -263,7 +271,9 @@ class QueriesRecord:
         for branch, step in leaving.items():
             self._kept[branch][step] = self._put(branch, step, self._parts(arrived[branch]))
 
-    def _put(self, branch: str, step: int, buffers: dict[str, Tensor]) -> dict[str, list[Stored]]:
+    def _put(
+        self, branch: Branch, step: int, buffers: dict[str, Tensor]
+    ) -> dict[str, list[Stored]]:
         """Where one step's queries of a branch are kept, from buffers that are used again."""
         if self._folder is None:
             # An image's alone: else one attribution would hold the whole batch.
@@ -283,7 +293,7 @@ class QueriesRecord:
             for name, buffer in buffers.items()
         }
 
-    def read(self, branch: str) -> list[Queries] | None:
+    def read(self, branch: Branch) -> list[Queries] | None:
         """Each image's; None where nothing was kept of the branch. Waits for the device."""
         self._finish()
         kept = self._kept.get(branch)

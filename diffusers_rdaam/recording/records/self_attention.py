@@ -13,7 +13,7 @@ from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.buffers.accumulator import (
     SINGLE_PLANE_ADDITIONS,
@@ -22,7 +22,6 @@ from diffusers_rdaam.recording.buffers.accumulator import (
 )
 from diffusers_rdaam.recording.installation import replaced
 from diffusers_rdaam.recording.memory.budget import megabytes
-from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, RowsOf
 from diffusers_rdaam.recording.site_devices import devices_of
 
 
@@ -105,17 +104,17 @@ class SelfAttentionRecord:
                 f"This denoiser's self-attention cannot be recorded: {why}. Leave "
                 "self_attention= out."
             )
-        return {site.name: self.family.grid(site, call.latent_size) for site in sites}
+        return {site.name: self.family.grid(site, call.grid) for site in sites}
 
     def targets(
-        self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
+        self, rows: RowsOfBranches, *, of_call: int | None, scratch: int | None = None
     ) -> dict[str, Target]:
         """Where each site of a chosen grid adds its maps during this call; as TextRecord does."""
-        if CONDITIONAL not in rows:
+        if Branch.CONDITIONAL not in rows:
             return {}
-        parts = [rows[CONDITIONAL]]
-        if self.options._all_rows_of_self_attention and NEGATIVE in rows:
-            parts.append(rows[NEGATIVE])
+        parts = [rows[Branch.CONDITIONAL]]
+        if self.options._all_rows_of_self_attention and Branch.UNCONDITIONAL in rows:
+            parts.append(rows[Branch.UNCONDITIONAL])
         if scratch is None:
             buffers = self.buffers
             for buffer in buffers:

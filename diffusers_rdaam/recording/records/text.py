@@ -12,7 +12,7 @@ from diffusers_rdaam.errors import (
     NoAttributionError,
     SiteMisfitWarning,
 )
-from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
 from diffusers_rdaam.kernels.dispatch import choose, proof_bytes, warn_of_another
 from diffusers_rdaam.recording.buffers.accumulator import (
     AccumulatorShape,
@@ -22,7 +22,7 @@ from diffusers_rdaam.recording.buffers.accumulator import (
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
 from diffusers_rdaam.recording.memory.budget import check_budget, megabytes, memory_cost_text
 from diffusers_rdaam.recording.memory.shape import shape_for
-from diffusers_rdaam.recording.progress import CONDITIONAL, NEGATIVE, Progress, RowsOf
+from diffusers_rdaam.recording.progress import Progress
 
 
 class TextRecord:
@@ -38,7 +38,7 @@ class TextRecord:
         pipe: Any,
         family: Family,
         options: RecordingOptions,
-        buffers: dict[str, StepAccumulators],
+        buffers: dict[Branch, StepAccumulators],
     ) -> None:
         self.pipe = pipe
         self.family = family
@@ -46,10 +46,10 @@ class TextRecord:
         self.buffers = buffers
         self.sites: tuple[Site, ...] = family.sites(family.denoiser(pipe))
         self.shape: AccumulatorShape | None = None
-        self.latent_size: tuple[int, int] | None = None
+        self.grid: tuple[int, ...] | None = None
         self._targets: dict[object, dict[str, Target]] = {}
         # Of calls of which it is not known yet whether they count: by number, then by branch.
-        self._scratch: dict[int, dict[str, HeatMapAccumulator]] = {}
+        self._scratch: dict[int, dict[Branch, HeatMapAccumulator]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None) -> str | None:
         """Allocate, or forget what an earlier run left; the price, where there is one to tell.
@@ -69,15 +69,17 @@ class TextRecord:
             options,
             self.family,
             self.pipe,
-            call.latent_size,
+            call.grid,
             images,
-            call.tokens,
+            call.columns,
             device=call.device,
         )
         count = (calls or 1) if "steps" in options.keep else 1
         check_single_plane(shape, -(-(calls or 1) // count))
         check_budget(options, shape, count)
-        branches = [CONDITIONAL, *([NEGATIVE] if options.keep_negative else [])]
+        branches = [Branch.CONDITIONAL]
+        if options.keep_negative:
+            branches.append(Branch.UNCONDITIONAL)
         # What does not fit goes first: old and new buffers together would be over the price.
         self.buffers = {
             branch: frames
@@ -89,7 +91,7 @@ class TextRecord:
                 self.buffers[branch].zero_()
             else:
                 self.buffers[branch] = StepAccumulators(shape, count)
-        self.shape, self.latent_size = shape, call.latent_size
+        self.shape, self.grid = shape, call.grid
         if not (options.axes or options.keep_negative):
             return None
         open_ended = "steps" in options.keep and calls is None
@@ -106,11 +108,11 @@ class TextRecord:
             InputError: a single plane would stagnate.
         """
         assert self.shape is not None
-        came = (*sorted(images), call.tokens, call.latent_size)
-        wanted = (self.shape.images, self.shape.tokens, self.latent_size)
+        came = (*sorted(images), call.columns, call.grid)
+        wanted = (self.shape.images, self.shape.tokens, self.grid)
         if came != wanted:
             raise NoAttributionError(
-                "The denoiser's input changed during the run: (images, tokens, latent size) were "
+                "The denoiser's input changed during the run: (images, columns, latent grid) were "
                 f"{wanted} at the first call and {came} at call {progress.calls + 1}.",
                 warning=LayoutUnknownWarning,
             )
@@ -119,7 +121,12 @@ class TextRecord:
             check_single_plane(self.shape, progress.calls + 1)
 
     def targets(
-        self, rows: RowsOf, progress: Progress, *, of_call: int | None, scratch: int | None = None
+        self,
+        rows: RowsOfBranches,
+        progress: Progress,
+        *,
+        of_call: int | None,
+        scratch: int | None = None,
     ) -> dict[str, Target]:
         """Where each site adds its maps during this call.
 
@@ -145,7 +152,7 @@ class TextRecord:
             self._targets[key] = self._make_targets(places, of_call, scratch)
         return self._targets[key]
 
-    def _make_scratch(self) -> dict[str, HeatMapAccumulator]:
+    def _make_scratch(self) -> dict[Branch, HeatMapAccumulator]:
         assert self.shape is not None
         return {branch: HeatMapAccumulator(self.shape) for branch in self.buffers}
 
@@ -175,7 +182,7 @@ class TextRecord:
             targets[site.name] = Target.of(site.name, branches, choice, rows=of_call)
         return targets
 
-    def confirm(self, scratch: int, rows: RowsOf, progress: Progress) -> None:
+    def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
         """Count a call that was recorded into scratch buffers."""
         steps = "steps" in self.options.keep
         for branch in rows:
@@ -208,10 +215,10 @@ class TextRecord:
 
     def silent(self) -> list[str]:
         """Sites that recorded nothing for the prompt."""
-        counts = self.buffers[CONDITIONAL].site_counts()
+        counts = self.buffers[Branch.CONDITIONAL].site_counts()
         return [site for site, count in counts.items() if count == 0]
 
-    def read(self, branch: str, progress: Progress) -> list[ImageMaps]:
+    def read(self, branch: Branch, progress: Progress) -> list[ImageMaps]:
         """What was recorded of each image."""
         axes = self.options.axes
         timesteps = progress.timestep_numbers() if "steps" in axes else []

@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.foreign import normalizes
-from diffusers_rdaam.attention.map_target import BranchTarget, ObserverGroup, Target
+from diffusers_rdaam.attention.map_target import BranchTarget, Target
+from diffusers_rdaam.attention.observer import ObserverGroup
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import project_key
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.families import DenoiserCall, Family
+from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.buffers.accumulator import (
     SINGLE_PLANE_ADDITIONS,
@@ -25,7 +27,6 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     HeatMapAccumulator,
 )
 from diffusers_rdaam.recording.memory.budget import megabytes
-from diffusers_rdaam.recording.progress import CONDITIONAL, RowsOf
 from diffusers_rdaam.recording.site_devices import device_of, devices_of
 
 
@@ -51,22 +52,27 @@ class VocabularyEntry(NamedTuple):
 
 @dataclass
 class TextTarget:
-    """Adds the maps of a text of its own, with the queries of the image.
+    """The observer that adds the maps of another text, with the image's queries.
 
     Args:
         key: ``(1, heads, tokens, dim)``.
         target: where they are added.
-        failure: as of every observer; the prompt's own target notes what does not fit.
+        failure: an exception of recording. A call that does not match the buffers is noted by the
+            prompt's target.
     """
 
     key: Tensor
     target: Target
     failure: Exception | None = None
 
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> None:
-        """The softmax is over the tokens of this text alone; a mask is the prompt's, not its."""
-        own = self.key.to(query.dtype).expand(query.shape[0], -1, -1, -1)
-        self.target.add(query, own, None, scale)
+    def see(self, call: AttentionCall) -> None:
+        """Add the maps of a softmax over this text's tokens alone.
+
+        The call's mask and log-sum-exp are left out: they belong to the prompt.
+        """
+        query = call.query
+        key = self.key.to(query.dtype).expand(query.shape[0], -1, -1, -1)
+        self.target.see(AttentionCall(query, key, None, None, call.scale, image=call.image))
 
 
 def text_projection(denoiser: Any) -> Any:
@@ -143,7 +149,7 @@ class VocabularyRecord:
         Raises:
             InputError: over the budget, or an embedding of another width.
         """
-        grids = tuple((site.name, self.family.grid(site, call.latent_size)) for site in self.sites)
+        grids = tuple((site.name, self.family.grid(site, call.grid)) for site in self.sites)
         pair = self.options.precision == "fp16-pair" or (
             len(grids) * (calls or 10**6) > SINGLE_PLANE_ADDITIONS
         )
@@ -180,12 +186,12 @@ class VocabularyRecord:
         return sum(buffer.shape.nbytes for buffer in self.buffers)
 
     def targets(
-        self, rows: RowsOf, *, of_call: int | None, scratch: int | None = None
+        self, rows: RowsOfBranches, *, of_call: int | None, scratch: int | None = None
     ) -> dict[str, ObserverGroup]:
         """Where each site adds the maps of every text during this call; as :class:`TextRecord`."""
-        if CONDITIONAL not in rows:
+        if Branch.CONDITIONAL not in rows:
             return {}
-        start, stop = rows[CONDITIONAL]
+        start, stop = rows[Branch.CONDITIONAL]
         found: dict[str, ObserverGroup] = {}
         if scratch is None:
             buffers = self.buffers

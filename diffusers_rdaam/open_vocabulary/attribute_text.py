@@ -21,9 +21,8 @@ from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.families import family_of
+from diffusers_rdaam.families import family_of, family_of_module
 from diffusers_rdaam.families.call_keywords import known_keywords
-from diffusers_rdaam.families.unet import UNetFamily
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.open_vocabulary.encode import TextLike, encoded, encoded_as_constant
 from diffusers_rdaam.open_vocabulary.recipe import (
@@ -46,7 +45,7 @@ Size = tuple[int, int]
 
 @known_keywords
 @torch.no_grad()
-def query(
+def attribute_text(
     pipe: Any,
     attribution: Attribution,
     text: TextLike,
@@ -58,8 +57,9 @@ def query(
 ) -> Attribution:
     """The attribution of any text over an image whose run kept its queries.
 
-    ``query(pipe, output.attribution, "a monkey with a hat")["monkey"].overlay()``. Its columns are
-    the text's tokens, start and end included, and at every pixel they sum to 1.
+    ``attribute_text(pipe, output.attribution, "a monkey with a hat")["monkey"].overlay()``, or
+    ``pipe.query(…)``. The columns are the text's tokens, start and end included, and at every pixel
+    they sum to 1.
 
     Args:
         pipe: the pipeline of the run, with the same weights; or its UNet, for embeddings.
@@ -102,7 +102,7 @@ def query(
 
 
 @known_keywords
-def query_maps(
+def text_maps(
     pipe: Any,
     attribution: Attribution,
     text: TextLike,
@@ -117,15 +117,15 @@ def query_maps(
     Differentiable in an embedding that requires a gradient, and in nothing else.
 
     Args:
-        pipe, attribution, text, context, padding: as of :func:`query`.
-        recipe: the stages; the defaults are those of :func:`query`.
+        pipe, attribution, text, context, padding: as of :func:`attribute_text`.
+        recipe: the stages; the defaults are those of :func:`attribute_text`.
         size: height and width; the largest grid's if not given.
 
     Returns:
         ``(tokens, height, width)`` float32 on the denoiser's device.
 
     Raises:
-        NoAttributionError, InputError: as :func:`query`.
+        NoAttributionError, InputError: as :func:`attribute_text`.
     """
     recipe = recipe or MapRecipe()
     queries = queries_of(attribution)
@@ -138,7 +138,7 @@ def query_maps(
 def maps_of(
     pipe: Any, queries: Queries, text: EncodedText, recipe: MapRecipe, size: Size | None = None
 ) -> Tensor:
-    """As :func:`query_maps`, of what is encoded already."""
+    """As :func:`text_maps`, of what is encoded already."""
     make = _maps_of if text.embedding.requires_grad else torch.no_grad()(_maps_of)
     return make(pipe, queries, text.embedding, recipe, size)
 
@@ -183,7 +183,7 @@ def _site_maps(
     pipe: Any, queries: Queries, embedding: Tensor, recipe: MapRecipe
 ) -> Iterator[tuple[SiteQueries, Tensor]]:
     """Each site's ``(tokens, height, width)`` float32."""
-    family = UNetFamily() if isinstance(pipe, nn.Module) else family_of(pipe)
+    family = family_of_module(pipe) if isinstance(pipe, nn.Module) else family_of(pipe)
     denoiser: Any = family.denoiser(pipe)
     device = getattr(pipe, "_execution_device", denoiser.device)
     sites = {site.name: site for site in family.sites(denoiser)}

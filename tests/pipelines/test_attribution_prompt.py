@@ -16,7 +16,7 @@ from diffusers_rdaam.errors import (
     TextMismatchWarning,
     UncheckedTextWarning,
 )
-from diffusers_rdaam.pipelines.given_text import prompts_for, texts_given
+from diffusers_rdaam.pipelines.attribution_prompt import prompts_for, texts_of_argument
 
 TEXT = "a red cat near a house"
 XL = ALL_CASES["StableDiffusionXL"]
@@ -327,7 +327,7 @@ def test_a_mismatch_leaves_the_image_and_the_columns(ours, generate):
 @pytest.mark.parametrize("given", [3, [3], [["a", 3]], [[]], {"a": "b"}, [None]])
 def test_what_is_not_a_text(given):
     with pytest.raises(InputError) as caught:
-        texts_given(given, 1)
+        texts_of_argument(given, 1)
     assert str(caught.value) == (
         "attribution_prompt= is the text that the embedding was made from, a list of one per "
         "prompt, or a list of lists of parts, of which each begins a window of the text encoder: "
@@ -337,7 +337,7 @@ def test_what_is_not_a_text(given):
 
 def test_parts_without_a_list_of_their_own(ours, generate):
     with pytest.raises(InputError) as caught:
-        texts_given(["a cat", "a hat"], 1)
+        texts_of_argument(["a cat", "a hat"], 1)
     assert str(caught.value) == (
         "attribution_prompt has 2 texts for 1 prompt_embeds; give one for each. Parts of one "
         "prompt are a list of their own: [['…', '…']]."

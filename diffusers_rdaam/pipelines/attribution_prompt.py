@@ -90,7 +90,7 @@ def prompts_for(
     """
     if prompts is None:
         prompts = 1 if embeddings is None else embeddings.shape[0]
-    texts = texts_given(given, prompts, what)
+    texts = texts_of_argument(given, prompts, what)
     rows: list[Tensor | None] = [None] * prompts
     if embeddings is not None and embeddings.shape[:2] == (prompts, columns):
         rows = [row.detach().to("cpu", torch.float32) for row in embeddings]
@@ -101,7 +101,7 @@ def prompts_for(
     return [found[text, index][0] for index, text in enumerate(texts)]
 
 
-def texts_given(given: Any, prompts: int, what: str = "prompt_embeds") -> list[Text]:
+def texts_of_argument(given: Any, prompts: int, what: str = "prompt_embeds") -> list[Text]:
     """``attribution_prompt=`` as a text, or the parts of one, for each prompt.
 
     Raises:
