@@ -1,7 +1,7 @@
 """Which words made this region of a generated image, and which regions this word made.
 
 Names are loaded on first use, so that ``import diffusers_rdaam`` takes milliseconds and no torch.
-Which there are, and where, is read from the stub beside this file, ``__init__.pyi``.
+Which there are, and where, is read from the stub next to this file, ``__init__.pyi``.
 """
 
 from __future__ import annotations

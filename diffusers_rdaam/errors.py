@@ -50,7 +50,7 @@ class InputError(RDAAMError, ValueError):
 
 
 class RegionError(InputError):
-    """A box, polygon or mask that is no region of the image."""
+    """A box, polygon or mask that is not a region of the image."""
 
 
 class WordError(InputError):

@@ -19,7 +19,7 @@ _LOST = 2**13
 
 
 def device_type(device: torch.device) -> str:
-    """Whose branch is taken; apart, so that tests can take another device's on the CPU."""
+    """The device's type; a function, so that tests can run another device's branch on the CPU."""
     return device.type
 
 
