@@ -208,7 +208,9 @@ class RankedSequence(Generic[Entry]):
         bars = [(_label(word), getattr(word, name)) for word in self.words]
         edges = [] if self.region is None else self.region.edges()
         start, _ = self._scale()
-        return bars_figure(bars, name, self.image, edges, level=start or None, title=self.title)
+        # As in the table: a figure of a background box says that no word stands out.
+        title = "\n".join([*self.remarks(), self.title])
+        return bars_figure(bars, name, self.image, edges, level=start or None, title=title)
 
     def _ranked_by(self) -> str:
         """The attribute that ranks the words."""

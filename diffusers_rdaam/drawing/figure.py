@@ -139,6 +139,9 @@ def bars_figure(
     axes[-1].set_yticks(range(len(bars)), names, parse_math=False)
     axes[-1].invert_yaxis()
     if level is not None:
+        # Bars to the left of the level do not end at the frame.
+        axes[-1].use_sticky_edges = False
+        axes[-1].autoscale_view(scaley=False)
         axes[-1].axvline(level, color="black", linewidth=1, linestyle="--")
     axes[-1].set_xlabel(label)
     if title is not None:

@@ -199,7 +199,7 @@ def changed(path, **changes) -> None:
         ({"self": {}}, "its self-attention is not a list of grids"),
         ({"self": []}, "its self-attention is not a list of grids"),
         ({"self": [7]}, "7 is not a grid of self-attention"),
-        ({"self": [{"size": [2, 2], "additions": 1, "sites": []}] * 65}, "no list of grids"),
+        ({"self": [{"size": [2, 2], "additions": 1, "sites": []}] * 65}, "not a list of grids"),
         ({"size": [4, 6, 1]}, "is not a grid of self-attention"),
         ({"size": [4, True]}, "is not a grid of self-attention"),
         ({"size": [0, 6]}, "is not a grid of self-attention"),

@@ -275,3 +275,15 @@ def test_plot_and_html_of_every_region(words, region, image):
     assert labels == ["cat", "a", "hat"]
     figure.savefig(io.BytesIO())
     assert ("<img" in shown._repr_html_()) == image
+
+
+def test_a_figure_says_that_no_word_stands_out(make_prompt):
+    prompt = make_prompt("a cat")
+    flat = torch.full((len(prompt.tokens),), 1.0 / len(prompt.tokens))
+    figure = RegionWords(prompt, 0.9 * flat, flat, Box(0, 0, 8, 8)).plot()
+    assert figure.get_suptitle().splitlines() == [
+        "no word stands out here: the highest lift is 0.90",
+        "Box (0, 0, 8, 8): words ranked by lift",
+    ]
+    low, high = figure.axes[-1].get_xlim()
+    assert low < 0.9 and high > 1.0

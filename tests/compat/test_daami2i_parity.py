@@ -178,7 +178,7 @@ def test_what_is_refused(tiny: Any) -> None:
         (lambda: maps.compute_contour_heat_map([1, 2, 3], 8, 8), InputError, r"shape \(3,\)"),
         (lambda: maps.compute_guided_heat_map(torch.ones(6, 4)), InputError, r"is \(6, 4\)"),
         (lambda: maps.compute_guided_heat_map(None), InputError, "Give a guide"),
-        (lambda: maps.compute_diffused_heat_map("other"), InputError, "no method of diffusion"),
+        (lambda: maps.compute_diffused_heat_map("other"), InputError, "not a method of diffusion"),
         (lambda: GlobalHeatMap(torch.ones(3, 4, 6)), InputError, r"got \(3, 4, 6\)"),
     ):
         with pytest.raises(error, match=message):
