@@ -218,5 +218,5 @@ def test_what_trying_kernels_takes_is_told_before(pipe, capsys, monkeypatch):
     # Triton's interpreter would take ten seconds.
     monkeypatch.setattr(fused, "accumulate", portable.accumulate)
     run(pipe)
-    told = "To try the kernels, the first call takes up to 8.39 MB more."
+    told = "To check the kernels, the first call takes up to 8.39 MB more."
     assert told in capsys.readouterr().err

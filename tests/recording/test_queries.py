@@ -91,9 +91,9 @@ def test_bytes_as_told_are_bytes_as_measured(pipe, negative, place, precision, m
     monkeypatch.setattr(
         "diffusers_rdaam.pipelines.mixin.print_line", lambda text, pipe: told.append(text)
     )
-    flush = QueriesRecord.flush
+    store = QueriesRecord.after_call
     monkeypatch.setattr(
-        QueriesRecord, "flush", lambda self: (flush(self), held.append(self.nbytes))[0]
+        QueriesRecord, "after_call", lambda self: (store(self), held.append(self.nbytes))[0]
     )
     pipe.set_attn_processor(RDAAMProcessor(keep_negative=negative))
     maps = pipe.recording_bytes(**SIZE, steps=3)
