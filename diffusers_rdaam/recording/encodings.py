@@ -54,15 +54,17 @@ class Encodings:
         self._add(result[0], prompt, arguments.get("prompt_2"), False, is_certain)
         if len(result) > 1 and arguments.get("negative_prompt_embeds") is None:
             count = 1 if not isinstance(prompt, list) else len(prompt)
-            given = [""] * count if negative is None else negative
+            negatives = [""] * count if negative is None else negative
             other = arguments.get("negative_prompt_2")
             # Without a negative prompt most models use zeros, whatever the second one is.
             if negative is None and other and isinstance(result[1], Tensor) and not result[1].any():
                 other = None
-            self._add(result[1], given, other, True, is_certain)
+            self._add(result[1], negatives, other, True, is_certain)
 
-    def _add(self, rows: Any, given: Any, second: Any, is_negative: bool, is_certain: bool) -> None:
-        texts = [given] if isinstance(given, str) else given
+    def _add(
+        self, rows: Any, prompt: Any, second: Any, is_negative: bool, is_certain: bool
+    ) -> None:
+        texts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(rows, Tensor) or rows.ndim != 3 or not _are_texts(texts):
             return
         times, rest = divmod(rows.shape[0], len(texts))
@@ -146,12 +148,12 @@ def second_texts(texts: Sequence[Any], second: Any) -> list[str | None]:
         texts: the first text encoder's; None for an embedding without a text.
         second: the argument ``prompt_2`` or ``negative_prompt_2``.
     """
-    given = [second] * len(texts) if isinstance(second, str) else second
-    if not second or not _are_texts(given) or len(given) != len(texts):
+    seconds = [second] * len(texts) if isinstance(second, str) else second
+    if not second or not _are_texts(seconds) or len(seconds) != len(texts):
         return [None] * len(texts)
     return [
         None if text is None or other == text else other
-        for text, other in zip(texts, given, strict=True)
+        for text, other in zip(texts, seconds, strict=True)
     ]
 
 

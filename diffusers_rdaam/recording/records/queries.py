@@ -322,14 +322,14 @@ class QueriesRecord(RunRecord):
         seen = torch.stack([self._seen[branch][step] for step in steps]).tolist()
         buffers = self._buffers[branch]
         images = next(iter(buffers.values())).shape[0]
-        found: list[list[SiteQueries]] = [[] for _ in range(images)]
+        by_image: list[list[SiteQueries]] = [[] for _ in range(images)]
         for index, (name, size) in enumerate(self._sizes.items()):
             # In the other steps a cache has skipped the site.
             calls = tuple(
                 step for step, counts in zip(steps, seen, strict=True) if counts[index] > 0
             )
             _, heads, _, dim = buffers[name].shape
-            for image, sites in enumerate(found if calls else ()):
+            for image, sites in enumerate(by_image if calls else ()):
                 parts = tuple(kept[step][name][image] for step in calls)
                 sites.append(SiteQueries(name, size, heads, dim, calls, parts))
-        return [Queries(tuple(sites)) for sites in found] if found[0] else None
+        return [Queries(tuple(sites)) for sites in by_image] if by_image[0] else None
