@@ -88,7 +88,7 @@ def _call(record: QueriesRecord, inputs: dict[str, Tensor], progress: Progress) 
     for name, target in record.targets(rows, progress).items():
         query = inputs[name]
         target.see(AttentionCall(query, query[:, :, :1], None, None, query.shape[-1] ** -0.5))
-    record.flush()
+    record.after_call()
     progress.advance(rows, None)
 
 

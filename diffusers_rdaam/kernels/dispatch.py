@@ -68,22 +68,8 @@ class _MapsOnly:
     used: KernelInUse
     reason: str
 
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        high: Tensor,
-        low: Tensor | None,
-        *,
-        mask: Tensor | None = None,
-        scale: float,
-        lse: Tensor | None = None,
-        count: Tensor | None = None,
-        first: int | None = None,
-    ) -> None:
-        why = operator.maps_only(
-            query, key, high, low, mask=mask, scale=scale, lse=lse, count=count, first=first
-        )
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        why = operator.maps_only(*arguments, **named)
         # Compiled code sets no attributes: each would be one more guard.
         if torch.compiler.is_compiling():
             return

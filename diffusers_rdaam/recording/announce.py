@@ -1,4 +1,4 @@
-"""Tell the user something: before an expensive run starts, or of what it lacks."""
+"""Messages to the user: the memory cost before a run, and warnings about its results."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _logger = logging.getLogger("diffusers_rdaam")
 
 
 def print_line(text: str, pipe: Any = None) -> None:
-    """Write a line to standard error, where a pipeline's progress bar is: unless that is off."""
+    """Write a line to standard error, next to the progress bar, unless that is switched off."""
     _logger.info(text)
     if not any(config.get("disable") for config in _bar_configs(pipe)):
-        # The bar is there already; a plain line would be written behind it.
+        # A plain line would be written into the bar.
         tqdm.write(text, file=sys.stderr)
 
 
 def _bar_configs(pipe: Any) -> Iterator[dict[str, Any]]:
-    """Of a pipeline, or of all blocks of a modular one."""
+    """The settings of a pipeline's progress bar, or of those of a modular pipeline's blocks."""
     yield getattr(pipe, "_progress_bar_config", {})
     parts = getattr(getattr(pipe, "_blocks", pipe), "sub_blocks", {})
     for part in parts.values():
         yield from _bar_configs(part)
 
 
-# What may lie between a caller and this package: decorators of torch, and context managers.
+# Files of frames between the caller and this package: its own, and those of context managers.
 _NOT_THE_CALLERS = (str(Path(__file__).parents[1]), "_contextlib.py", "contextlib.py")
 
 
 def warn(text: str, category: type[Warning]) -> None:
-    """Warn where the user's code called this package, however deep below that this is."""
+    """Warn at the line where the user's code called this package, at any depth of the stack."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1

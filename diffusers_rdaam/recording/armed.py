@@ -1,4 +1,4 @@
-"""Which denoisers are being recorded, and by which run."""
+"""The denoisers that are being recorded, and the run that records each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from torch import nn
 
 from diffusers_rdaam.errors import AlreadyRecordingError
 
-# Of each denoiser the runs that want it, in order; the first that lives has it. By a weak reference
-# to the run: one that nothing holds any more cannot keep a denoiser busy, whatever became of its
-# undo list.
+# The runs that claim each denoiser, in order; the first living one has it. The references are weak:
+# a run that was dropped cannot block a denoiser, even if its undo list was never closed.
 _Runs = dict[int, weakref.ref[Any]]
 _armed: WeakKeyDictionary[nn.Module, _Runs] = WeakKeyDictionary()
 
@@ -22,7 +21,7 @@ def claim(denoiser: nn.Module, run: Any, undo: ExitStack) -> None:
     """Register a run as the only one that records, edits or follows a denoiser.
 
     Args:
-        denoiser: whose calls it follows.
+        denoiser: the module whose calls the run follows.
         run: any object that lives as long as the run.
         undo: gets the entry that ends the claim.
 
@@ -30,9 +29,9 @@ def claim(denoiser: nn.Module, run: Any, undo: ExitStack) -> None:
         AlreadyRecordingError: another living run has the denoiser.
     """
     ours = weakref.ref(run)
-    # Every step is atomic, in place of a lock: an interrupt could leave that locked for ever.
+    # Every step is atomic. An interrupt could leave a lock locked for ever.
     runs = _armed.setdefault(denoiser, {})
-    # By a number of its own: where the claim fails, this ends no other run's.
+    # Under a key of this run: if the claim fails, the entry ends no other run's claim.
     undo.callback(runs.pop, id(ours), None)
     runs[id(ours)] = ours
     for holder in list(runs.values()):
@@ -43,7 +42,7 @@ def claim(denoiser: nn.Module, run: Any, undo: ExitStack) -> None:
             raise AlreadyRecordingError(
                 f"This {type(denoiser).__name__} is being recorded already, by another "
                 "call, pipeline or thread that shares it. Wait for that run to end, or give "
-                "each thread a pipeline with a denoiser of its own."
+                "each thread a pipeline with its own denoiser."
             )
         runs.pop(id(holder), None)
 

@@ -1,4 +1,4 @@
-"""Encodings: which text each embedding of a run was made from, as ``encode_prompt`` was told."""
+"""Encodings: the text that each embedding of a run was made from, by ``encode_prompt``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusers_rdaam.families import Branch, RowsOfBranches
 
-# What the first text encoder was given, and the second where that is another text, else None.
+# The text of the first text encoder, and that of the second where it differs, else None.
 Texts = tuple[str, str | None]
 
 
@@ -21,10 +21,10 @@ class Encoding:
 
     Args:
         rows: ``(rows, columns, width)``.
-        texts: one for each row, and the second text encoder's where it was given another.
-        is_negative: whether they came out as the negative prompt's.
-        is_certain: whether the stock method made them, which encodes exactly this text; a method
-            that overrides it may have changed the text or the embedding.
+        texts: of each row the text, and the second text encoder's where it differs.
+        is_negative: whether the method returned the rows as the negative prompt's.
+        is_certain: whether the stock method made the rows, which encodes exactly this text; a
+            method that overrides it may have changed the text or the embedding.
     """
 
     rows: Tensor = field(repr=False)
@@ -34,17 +34,17 @@ class Encoding:
 
 
 class Encodings:
-    """What was encoded during a run, in order; nothing is copied."""
+    """The embeddings that were made during a run, in order; nothing is copied."""
 
     def __init__(self) -> None:
-        self._found: list[Encoding] = []
+        self._encodings: list[Encoding] = []
 
     def note(self, arguments: dict[str, Any], result: Any, *, is_certain: bool) -> None:
-        """Note what a method such as ``encode_prompt`` was given and returned.
+        """Note arguments and result of a method such as ``encode_prompt``.
 
         Args:
-            arguments: of the method, by name.
-            result: ``(positive, negative, …)``; anything else says nothing about its rows.
+            arguments: the method's, by name.
+            result: ``(positive, negative, …)``; any other result is ignored.
             is_certain: whether it was the stock method.
         """
         if not isinstance(result, (tuple, list)) or not result:
@@ -54,34 +54,37 @@ class Encodings:
         self._add(result[0], prompt, arguments.get("prompt_2"), False, is_certain)
         if len(result) > 1 and arguments.get("negative_prompt_embeds") is None:
             count = 1 if not isinstance(prompt, list) else len(prompt)
-            given = [""] * count if negative is None else negative
+            negatives = [""] * count if negative is None else negative
             other = arguments.get("negative_prompt_2")
-            # Without a negative prompt most models have zeros there, whatever the second is.
+            # Without a negative prompt most models use zeros, whatever the second one is.
             if negative is None and other and isinstance(result[1], Tensor) and not result[1].any():
                 other = None
-            self._add(result[1], given, other, True, is_certain)
+            self._add(result[1], negatives, other, True, is_certain)
 
-    def _add(self, rows: Any, given: Any, second: Any, is_negative: bool, is_certain: bool) -> None:
-        texts = [given] if isinstance(given, str) else given
+    def _add(
+        self, rows: Any, prompt: Any, second: Any, is_negative: bool, is_certain: bool
+    ) -> None:
+        texts = [prompt] if isinstance(prompt, str) else prompt
         if not isinstance(rows, Tensor) or rows.ndim != 3 or not _are_texts(texts):
             return
         times, rest = divmod(rows.shape[0], len(texts))
         if rest or not times:
             return
-        # Rows of several images of one prompt lie side by side.
+        # The rows of several images of one prompt are adjacent.
         both = zip(texts, second_texts(texts, second), strict=True)
         by_row = tuple(text for text in both for _ in range(times))
-        self._found.append(Encoding(rows, by_row, is_negative, is_certain))
+        self._encodings.append(Encoding(rows, by_row, is_negative, is_certain))
 
     def of_rows(self, rows: Tensor) -> list[tuple[Texts, bool] | None]:
-        """The texts that each row was made from, and whether they are certain; None if not known.
+        """The texts that each row was made from, and whether they are certain; None if unknown.
+
+        A positive prompt takes precedence over a negative one with the same embedding.
 
         Args:
-            rows: ``(rows, columns, width)``, as the denoiser was given them. A text that came out
-                as the positive prompt's goes before the same embedding as a negative one.
+            rows: ``(rows, columns, width)``, the denoiser's input.
         """
         texts: list[tuple[Texts, bool] | None] = [None] * rows.shape[0]
-        ordered = sorted(self._found, key=lambda one: (not one.is_certain, one.is_negative))
+        ordered = sorted(self._encodings, key=lambda one: (not one.is_certain, one.is_negative))
         for encoding in ordered:
             if None not in texts:
                 break
@@ -93,17 +96,17 @@ class Encodings:
         return texts
 
     def rows(self, states: Tensor) -> RowsOfBranches | None:
-        """Which rows of a denoiser call carry the prompt, and which the negative prompt.
+        """Which rows of a denoiser call belong to the prompt, and which to the negative prompt.
 
-        For a loop that no class of diffusers describes: a row belongs to the prompt whose
-        embedding it has. Rows that have both, because the two texts are the same, are told apart
-        only by their half of the batch; the maps of both halves are the same then.
+        For loops that are not a class of diffusers: a row belongs to the prompt whose embedding it
+        has. If the two texts are the same, the halves of the batch decide; the maps of both halves
+        are then the same.
 
         Args:
             states: the text embedding of all rows, ``(rows, columns, width)``.
 
         Returns:
-            The rows; None where no row carries the prompt or the rows are not side by side.
+            The rows; None where no row belongs to the prompt or the rows are not adjacent.
         """
         positive = self._rows_of(states, is_negative=False)
         negative = self._rows_of(states, is_negative=True)
@@ -112,24 +115,24 @@ class Encodings:
         if not conditional and len(both) == states.shape[0] and len(both) % 2 == 0:
             conditional, both = both[len(both) // 2 :], both[: len(both) // 2]
         other = [i for i in negative if i not in positive] or both
-        found, against = _range(conditional), _range(other)
-        if found is None:
+        prompt_rows, negative_rows = _range(conditional), _range(other)
+        if prompt_rows is None:
             return None
-        rows = {Branch.CONDITIONAL: found}
-        return rows if against is None else rows | {Branch.UNCONDITIONAL: against}
+        rows = {Branch.CONDITIONAL: prompt_rows}
+        return rows if negative_rows is None else rows | {Branch.UNCONDITIONAL: negative_rows}
 
     def _rows_of(self, states: Tensor, *, is_negative: bool) -> list[int]:
-        found: set[int] = set()
-        for encoding in self._found:
+        indices: set[int] = set()
+        for encoding in self._encodings:
             if encoding.is_negative == is_negative:
                 for index, matches in enumerate(_equal(states, encoding.rows) or ()):
                     if any(matches):
-                        found.add(index)
-        return sorted(found)
+                        indices.add(index)
+        return sorted(indices)
 
 
 def _equal(rows: Tensor, others: Tensor) -> list[list[bool]] | None:
-    """For each row whether it is equal to each of the others; None for other shapes."""
+    """For each row whether it equals each of the others; None where the shapes differ."""
     if rows.ndim != 3 or rows.shape[1:] != others.shape[1:]:
         return None
     others = others.to(device=rows.device, dtype=rows.dtype)
@@ -137,21 +140,21 @@ def _equal(rows: Tensor, others: Tensor) -> list[list[bool]] | None:
 
 
 def second_texts(texts: Sequence[Any], second: Any) -> list[str | None]:
-    """For each text that of the second text encoder, where it is another.
+    """The second text encoder's text for each text, or None where both encoders have the same.
 
-    As the stock methods read their arguments: without a ``prompt_2``, or with an empty one, both
+    The stock methods read their arguments so: without a ``prompt_2``, or with an empty one, both
     text encoders have the same text.
 
     Args:
-        texts: of the first text encoder; None for an embedding without a text.
-        second: ``prompt_2`` or ``negative_prompt_2`` as it was given.
+        texts: the first text encoder's; None for an embedding without a text.
+        second: the argument ``prompt_2`` or ``negative_prompt_2``.
     """
-    given = [second] * len(texts) if isinstance(second, str) else second
-    if not second or not _are_texts(given) or len(given) != len(texts):
+    seconds = [second] * len(texts) if isinstance(second, str) else second
+    if not second or not _are_texts(seconds) or len(seconds) != len(texts):
         return [None] * len(texts)
     return [
         None if text is None or other == text else other
-        for text, other in zip(texts, given, strict=True)
+        for text, other in zip(texts, seconds, strict=True)
     ]
 
 
@@ -162,7 +165,7 @@ def _are_texts(texts: Any) -> bool:
 
 
 def _range(indices: Iterable[int]) -> tuple[int, int] | None:
-    """First and one past the last of indices without a gap; None for others."""
+    """The first index and one past the last, of indices without a gap; None for others."""
     numbers = list(indices)
     if not numbers or numbers != list(range(numbers[0], numbers[-1] + 1)):
         return None
@@ -170,10 +173,10 @@ def _range(indices: Iterable[int]) -> tuple[int, int] | None:
 
 
 class TextTracker:
-    """Tells from call to call whether the prompt's embedding is still the same one.
+    """Follows from call to call whether the prompt's embedding is still the same.
 
-    By identity first, because a pipeline hands over one tensor in every step; else by value, which
-    waits for the device.
+    Tensors are compared by identity first, because a pipeline passes one tensor in every step; else
+    by value, which waits for the device.
     """
 
     def __init__(self) -> None:
@@ -185,10 +188,10 @@ class TextTracker:
         """The number of the call's text, from 0 in the order of their first call.
 
         Args:
-            states: the tensor that the denoiser was given.
-            rows: its conditional rows.
+            states: the denoiser's encoder states.
+            rows: their conditional rows.
         """
-        # Held, not only compared by id: an id is used again once its object is gone.
+        # The tensor itself is kept, because the id of a dead object may be used again.
         now = (states, _version(states), rows.shape)
         last = self._last
         if last is not None and last[0] is states and last[1:] == now[1:] and now[1] is not None:
@@ -204,5 +207,5 @@ class TextTracker:
 
 
 def _version(tensor: Tensor) -> int | None:
-    """Counts the changes in place; None where torch does not count them."""
+    """The number of in-place changes; None where torch does not count them."""
     return None if tensor.is_inference() else tensor._version

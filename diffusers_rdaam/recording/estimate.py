@@ -1,4 +1,4 @@
-"""What a run will take on the denoiser's device, without running it."""
+"""The memory that a run will take on the denoiser's device, estimated without running it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ def run_bytes(
     images: int,
     columns: int,
 ) -> int:
-    """Bytes of the text maps, of self-attention, and of queries as far as they are kept there.
+    """Bytes of the text's maps, of self-attention, and of queries that stay on the device.
 
-    With Triton's kernels also what it takes at most to try them, in the first denoiser call.
+    With Triton's kernels also the most that checking them takes, in the first denoiser call.
 
     Args:
         pipe: a pipeline of a known family.
-        options: of the run.
+        options: the run's.
         grid: size of the denoiser's latent grid.
-        steps, images, columns: denoiser calls, images in all, length of the text embedding.
+        steps: the number of denoiser calls.
+        images: the number of images in all.
+        columns: the length of the text embedding.
     """
     family = family_of(pipe)
     denoiser = family.denoiser(pipe)
-    # Where the sample will be, as far as that is told: sites elsewhere have planes of their own.
+    # The device of the sample, as far as the pipeline knows it: sites on other devices have their
+    # own planes.
     sample = torch.device(getattr(pipe, "_execution_device", "meta"))
     shape = shape_for(options, family, pipe, grid, images, columns, device=sample)
     wanted = memory_cost(options, shape, steps if "steps" in options.keep else 1)

@@ -1,4 +1,4 @@
-"""Why a run has no attribution: what is seen of it when it is over."""
+"""Why a run has no attribution: checks when it is over."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diffusers_rdaam.recording.records.text import TextRecord
 
 
 def empty_error(progress: Progress, foreign_calls: int) -> NoAttributionError | None:
-    """No denoiser call had rows of the prompt."""
+    """The error if no denoiser call had rows of the prompt; else None."""
     if progress.calls:
         return None
     if progress.negative_calls:
@@ -43,7 +43,7 @@ def empty_error(progress: Progress, foreign_calls: int) -> NoAttributionError | 
 
 
 def lost_error(sites: Sequence[Site]) -> NoAttributionError | None:
-    """Some sites do not carry what records any more."""
+    """The error if sites have lost the processor that records; else None."""
     lost = replaced(sites)
     if not lost:
         return None
@@ -56,7 +56,7 @@ def lost_error(sites: Sequence[Site]) -> NoAttributionError | None:
 
 
 def silent_error(text: TextRecord, progress: Progress) -> NoAttributionError | None:
-    """Some sites have recorded nothing."""
+    """The error if sites have recorded nothing; else None."""
     silent = text.silent()
     if not silent:
         return None
@@ -69,13 +69,13 @@ def silent_error(text: TextRecord, progress: Progress) -> NoAttributionError | N
 
 
 def check_numbers(images: Sequence[ImageMaps], options: RecordingOptions) -> None:
-    """See that what was recorded are probabilities.
+    """Check that the maps are probabilities.
 
     Raises:
-        NoAttributionError: NaN or infinity; or rows of attention whose every key was masked, which
-            leave columns that sum to less than 1.
+        NoAttributionError: the maps have NaN or infinity; or every key of a row of attention was
+            masked, and the columns sum to less than 1 there.
     """
-    # A single plane rounds away up to some per cent of its sums.
+    # A single plane loses up to some per cent of its sums by rounding.
     least = 0.999 if options.precision == "fp16-pair" else 0.9
     for image in images:
         for grid in image.grids:

@@ -12,15 +12,16 @@ from diffusers_rdaam.recording.records.vocabulary import VocabularyEntry
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """What a run has recorded of one image.
+    """Everything that a run has recorded of one image.
 
     Args:
         text: the maps of the prompt.
         negative: the maps of the negative prompt; None where they are not kept, or where no call
             had one. Their steps are those of the prompt; steps without guidance add nothing.
-        self_grids: the self-attention of each grid that was asked for.
-        vocabulary: the maps of the other texts, in their order.
-        queries, negative_queries: of the conditional and unconditional branch, where they are kept.
+        self_grids: the self-attention of each chosen grid.
+        vocabulary: the maps of the other texts, in order.
+        queries, negative_queries: the queries of the conditional and of the unconditional branch,
+            where they are kept.
     """
 
     text: ImageMaps

@@ -1,4 +1,4 @@
-"""Installation: putting processors that record on sites, and taking them off again."""
+"""Installation: put processors that record on sites, and take them off again."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def install(
     *,
     earlier: Replacements | None = None,
 ) -> None:
-    """Put a child of ``template`` in the place of every stock processor, and tap the known others.
+    """Replace every stock processor by a child of ``template``, and make known others record.
 
     Args:
-        sites: of one denoiser.
-        template: the options.
+        sites: the sites of one denoiser.
+        template: the processor with the options.
         undo: gets an entry before each change. Without one, an exception or interrupt in the
             middle leaves every site as it was.
-        earlier: replacements of an earlier call by the site's name, each with what it stands for:
-            they are put on again, so that a compiled denoiser sees the same objects. New ones are
-            added.
+        earlier: the replacements of an earlier call by the site's name, each with the processor
+            that it replaced: they are reused, so that a compiled denoiser sees the same objects.
+            New replacements are added.
 
     Raises:
         ProcessorError: a site has a processor that cannot be recorded; nothing is changed.
@@ -65,7 +65,7 @@ def _replace(
         undo.callback(setattr, site.module, "processor", processor)
         site.module.processor = child
     else:
-        # One that is tapped already may be another denoiser's.
+        # A processor that records already may belong to another denoiser.
         stock = untap(processor) if isinstance(processor, ForeignProcessor) else processor
         if isinstance(stock, nn.Module):
             undo_tap(stock, undo)
@@ -83,9 +83,9 @@ def install_self_attention(
     *,
     earlier: Replacements | None = None,
 ) -> None:
-    """Make those of the self-attention sites record that can, if the template asks for it.
+    """Make the self-attention sites record if the template asks for it, where that is possible.
 
-    The others stay as they are: pipelines put processors of their own on some of them.
+    Other sites stay as they are: some pipelines put their own processors on them.
     """
     if template.options.self_attention:
         chosen = [site for site in sites if is_recordable(site)]
@@ -102,17 +102,18 @@ def install_for_run(
     *,
     earlier: Replacements | None = None,
 ) -> None:
-    """Install for the time of a run; closing ``undo`` gives every site back what it had.
+    """Install for the time of a run; closing ``undo`` gives every site its processor back.
 
-    What somebody else puts on a site meanwhile, such as an adapter, stays there. Only if that look
-    is interrupted, every site gets what it had before, whatever stands there.
+    Processors that other code puts on sites during the run, such as adapters, stay there. Only if
+    an interrupt stops the check for them, every site gets back the processor from before.
 
     Args:
-        sites, own_sites: of text attention and of self-attention.
-        template, undo, earlier: as for :func:`install`.
+        sites: the sites of text attention.
+        self_attention_sites: those of self-attention.
+        template, undo, earlier: see :func:`install`.
 
     Raises:
-        ProcessorError: as :func:`install`.
+        ProcessorError: a site has a processor that cannot be recorded; nothing is changed.
     """
     sites, self_attention_sites = tuple(sites), tuple(self_attention_sites)
     by_force = ExitStack()
@@ -129,11 +130,11 @@ def _restore_gently(before: list[Before], by_force: ExitStack) -> None:
 
 
 def release(sites: Iterable[Site]) -> None:
-    """Give sites back what stood on them before :func:`install`."""
+    """Give sites the processors back that they had before :func:`install`."""
     for site in sites:
         now = site.processor
         if isinstance(now, RDAAMProcessor):
-            # Not simply the one from before: an adapter may have been unloaded since.
+            # The processor's own original, because an adapter may have been unloaded since.
             site.module.processor = now.original or AttnProcessor2_0()
         elif isinstance(now, ForeignProcessor):
             site.module.processor = untap(now)
@@ -157,7 +158,7 @@ class Before(NamedTuple):
 
 
 def remember(sites: Iterable[Site]) -> list[Before]:
-    """What :func:`restore` needs to know."""
+    """The present processors of sites, for :func:`restore`."""
     return [
         Before(site, site.processor, isinstance(site.processor, RecordingProcessor))
         for site in sites
@@ -165,10 +166,10 @@ def remember(sites: Iterable[Site]) -> list[Before]:
 
 
 def restore(before: Iterable[Before]) -> None:
-    """Give sites back the processors that they had before :func:`install`.
+    """Give sites the processors back that they had before :func:`install`.
 
-    What somebody else has put on a site since, such as an adapter, is kept, and what was taken
-    away stays away.
+    A processor that other code has put on a site since, such as an adapter, stays, and one that
+    other code has removed stays removed.
     """
     for site, processor, recorded in before:
         now = site.processor
@@ -179,7 +180,7 @@ def restore(before: Iterable[Before]) -> None:
 
 
 def is_recordable(site: Site) -> bool:
-    """Whether the site's processor is one that records, or can be made to."""
+    """Whether the site's processor records, or can be made to."""
     return (
         is_stock(site)
         or isinstance(site.processor, ForeignProcessor)
@@ -188,14 +189,14 @@ def is_recordable(site: Site) -> bool:
 
 
 def is_stock(site: Site) -> bool:
-    """Whether the site's processor is one that a child can stand in for."""
-    # Exact class: a subclass computes something else, and its image would change.
+    """Whether a child of the template may replace the site's processor."""
+    # By exact class: a subclass computes something else, and the image would change.
     processor = site.processor
     return type(processor) is AttnProcessor2_0 or isinstance(processor, RDAAMProcessor)
 
 
 def foreign_text(sites: list[Site]) -> str:
-    """What is wrong with processors that cannot be recorded, and what to do."""
+    """The error's text for processors that cannot be recorded."""
     names = sorted({type(site.processor).__name__ for site in sites})
     return (
         f"{len(sites)} attention modules (the first is {sites[0].name}) have the processor "

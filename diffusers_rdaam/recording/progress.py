@@ -14,10 +14,10 @@ class Progress:
     """Counts of a run's recorded denoiser calls.
 
     Args:
-        calls: with rows of the prompt.
-        negative_calls: with rows of the negative prompt.
-        timesteps: of the calls with rows of the prompt, as the denoiser was given them.
-        texts: of the same calls, the number of the prompt embedding that they were given.
+        calls: the number of calls with rows of the prompt.
+        negative_calls: the number of calls with rows of the negative prompt.
+        timesteps: the timesteps of the calls with rows of the prompt, as the denoiser got them.
+        texts: the number of the prompt embedding of each of these calls.
         steps: how often the scheduler has stepped, where that is followed.
     """
 
@@ -26,11 +26,11 @@ class Progress:
     timesteps: list[torch.Tensor | float | int | None] = field(default_factory=list)
     texts: list[int] = field(default_factory=list)
     steps: int = 0
-    # Whether a step's negative rows have a call of their own, before that of the prompt.
+    # Whether the negative rows of a step have a separate call, before the prompt's.
     _negative_first: bool | None = None
 
     def step(self, branch: Branch, rows: RowsOfBranches) -> int:
-        """Which step this call belongs to. The negative prompt's are those of the prompt."""
+        """The number of the step that a call belongs to; both prompts share their steps."""
         if branch is Branch.CONDITIONAL or Branch.CONDITIONAL in rows:
             return self.calls
         if self._negative_first is None:
@@ -40,7 +40,7 @@ class Progress:
     def advance(
         self, rows: RowsOfBranches, timestep: torch.Tensor | float | int | None, text: int = 0
     ) -> None:
-        """Count a call."""
+        """Count a call with the rows of these branches."""
         if Branch.UNCONDITIONAL in rows:
             self.negative_calls += 1
         if Branch.CONDITIONAL in rows:
@@ -49,7 +49,7 @@ class Progress:
             self.texts.append(text)
 
     def timestep_numbers(self) -> list[float]:
-        """The timesteps as numbers; not a number where none was given. Waits for the device."""
+        """The timesteps as numbers, NaN where a call had none. Waits for the device."""
         return [_number(timestep) for timestep in self.timesteps]
 
 

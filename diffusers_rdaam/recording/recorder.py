@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,10 +32,10 @@ from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepA
 from diffusers_rdaam.recording.encodings import TextTracker
 from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_error, silent_error
 from diffusers_rdaam.recording.image_record import ImageRecord
-from diffusers_rdaam.recording.memory.budget import memory_cost
 from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import Progress
 from diffusers_rdaam.recording.records.queries import QueriesRecord
+from diffusers_rdaam.recording.records.run_record import RunRecord
 from diffusers_rdaam.recording.records.self_attention import SelfAttentionRecord
 from diffusers_rdaam.recording.records.text import TextRecord
 from diffusers_rdaam.recording.records.vocabulary import EncodedText, VocabularyRecord
@@ -44,7 +44,7 @@ from diffusers_rdaam.recording.unconfirmed import MOST_UNCONFIRMED, Unconfirmed,
 
 @dataclass
 class Buffers:
-    """What a run leaves to the next one of the same pipeline."""
+    """Buffers that a run leaves to the next one of the same pipeline."""
 
     text: dict[Branch, StepAccumulators] = field(default_factory=dict)
     self_attention: list[HeatMapAccumulator] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Buffers:
     @property
     def nbytes(self) -> int:
         """Bytes on the denoiser's device."""
-        text = sum(frames.nbytes for frames in self.text.values())
+        text = sum(steps.nbytes for steps in self.text.values())
         return text + sum(buffer.nbytes for buffer in self.self_attention)
 
 
@@ -63,11 +63,11 @@ class Recorder:
     the buffers and the hooks are gone. One run at a time may record a denoiser.
 
     Args:
-        pipe: whose properties tell the layout of a call; read at every call.
-        family: of the pipeline.
-        options: of the run; processors that record must be installed.
-        buffers: of an earlier run; used again where they have the same shape.
-        announce: is told the price of what is kept apart, before the first step.
+        pipe: the pipeline, whose properties decide the layout of a call; read at every call.
+        family: the pipeline's.
+        options: the run's; processors that record must be installed.
+        buffers: an earlier run's; reused where they have the same shape.
+        announce: a function that reports the memory cost before the first step.
         vocabulary: other texts whose maps are recorded with the prompt's.
     """
 
@@ -84,7 +84,7 @@ class Recorder:
         self.options = options
         self.announce = announce
         self.denoiser = family.denoiser(pipe)
-        # Whether calls count that are made now; a session has it off outside of the stock call.
+        # Whether calls are recorded now; a session switches it off outside of the stock call.
         self.is_open = True
         self._vocabulary = vocabulary
         self._bound: set[RecordingProcessor] = set()
@@ -100,23 +100,31 @@ class Recorder:
         pipe, options = self.pipe, self.options
         self.family = family
         self.text = TextRecord(pipe, family, options, buffers.text)
-        self_attention = options.self_attention
-        self.self_attention = (
-            SelfAttentionRecord(pipe, family, options, buffers.self_attention)
-            if self_attention
-            else None
-        )
-        self.queries = QueriesRecord(pipe, family, options) if options.queries else None
         self.vocabulary = (
             VocabularyRecord(pipe, family, options, self._vocabulary) if self._vocabulary else None
         )
+        self.self_attention = (
+            SelfAttentionRecord(pipe, family, options, buffers.self_attention)
+            if options.self_attention
+            else None
+        )
+        self.queries = QueriesRecord(pipe, family, options) if options.queries else None
+        others = (self.vocabulary, self.self_attention, self.queries)
+        # In the order in which they take their share of the budget; the text's target is the first
+        # observer of its sites, and computes their attention.
+        self._records: tuple[RunRecord, ...] = (
+            self.text,
+            *(one for one in others if one is not None),
+        )
+        by_name = {site.name: site for record in self._records for site in record.sites}
+        self._armed_sites = tuple(by_name.values())
         self.progress = Progress()
         self.texts = TextTracker()
         self.failure: NoAttributionError | None = None
-        # Calls that were not recorded: of another prompt, and of another thread.
+        # Calls that were not recorded: with another prompt, and from another thread.
         self.skipped = 0
         self.foreign_calls = 0
-        # Calls whose rows no layout described, and whether another denoiser was seen in the place.
+        # Calls whose rows no layout described, and whether the denoiser was replaced by another.
         self.unread = 0
         self.was_replaced = False
         self._waiting = Waiting() if waits else None
@@ -133,7 +141,7 @@ class Recorder:
 
     @property
     def shape(self) -> AccumulatorShape | None:
-        """Of the text maps; None before the first call."""
+        """The shape of the text's buffers; None before the first call."""
         return self.text.shape
 
     @property
@@ -143,7 +151,7 @@ class Recorder:
 
     @property
     def buffers(self) -> Buffers:
-        """For the next run."""
+        """The buffers, for the next run."""
         return Buffers(
             self.text.buffers, [] if self.self_attention is None else self.self_attention.buffers
         )
@@ -155,7 +163,7 @@ class Recorder:
 
     @property
     def is_paused(self) -> bool:
-        """Whether a callback is running, whose calls are no part of the run."""
+        """Whether a callback is running, whose calls do not belong to the run."""
         return self._paused
 
     def arm(self, undo: ExitStack) -> None:
@@ -163,8 +171,8 @@ class Recorder:
 
         Args:
             undo: gets an entry before each change; closing it ends the run, also after an
-                interrupt at any line. Its entries are no code of this package, because a second
-                interrupt would end that, too.
+                interrupt at any line. Its entries are methods of torch and of Python and not of
+                this package, which a second interrupt could stop halfway.
 
         Raises:
             AlreadyRecordingError: another run has the denoiser.
@@ -185,17 +193,17 @@ class Recorder:
         except BaseException:
             stack.close()
             raise
-        self._own_undo = stack
+        self._entered = stack
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._own_undo.close()
+        self._entered.close()
 
     def restart(self, family: Family, *, waits: bool = False) -> None:
-        """Forget what was recorded; the calls from now on are a run.
+        """Forget what was recorded; a new run begins with the next call.
 
         Args:
-            family: how to read its calls.
+            family: the one that reads its calls.
             waits: whether each call is confirmed by a step of the scheduler, because it is not
                 known which calls make the image; see :mod:`unconfirmed`.
         """
@@ -210,7 +218,7 @@ class Recorder:
         if self.failure is not None or not self.is_open:
             return
         if threading.get_ident() != self._thread:
-            self._meet_a_stranger()
+            self._on_foreign_thread_call()
             return
         if self._paused:
             return
@@ -223,7 +231,7 @@ class Recorder:
         except NoAttributionError as error:
             self.fail(error)
         except (RDAAMError, Warning) as error:
-            # Before the first step an error is told; a warning is one where the user wants it.
+            # Before the first step an error is raised, and a warning where the user made it one.
             if self.calls == 0 and not self.skipped and self._waiting is None:
                 raise
             # Steps have been spent: the image is worth more than its attribution.
@@ -239,10 +247,11 @@ class Recorder:
         error = self._disarm()
         if error is not None and self.failure is None:
             self.fail(error)
-        if self.queries is None or self.failure is not None:
+        if self.failure is not None:
             return
         try:
-            self.queries.flush()
+            for record in self._records:
+                record.after_call()
         except Exception as error:
             self.fail(error)
 
@@ -260,28 +269,25 @@ class Recorder:
             )
         without_frames(self.failure)
         self._disarm()
-        # Out of memory or not: what was recorded is no part of an answer any more.
-        self.text.buffers = {}
-        if self.self_attention is not None:
-            self.self_attention.buffers = []
-        if self.vocabulary is not None:
-            self.vocabulary.buffers = []
+        # The run may have failed for want of memory, and nothing that it recorded will be read.
+        for record in self._records:
+            record.release()
 
-    def _meet_a_stranger(self) -> None:
-        """Another thread calls the denoiser; processors tell them apart, unless compiled."""
+    def _on_foreign_thread_call(self) -> None:
+        """Count a call of another thread, which processors do not record unless compiled."""
         self.foreign_calls += 1
         compiled = getattr(self.denoiser, "_compiled_call_impl", None) is not None
         called = getattr(self.pipe, self.family.denoiser_name, self.denoiser)
         if compiled or called is not self.denoiser:
             self.failure = NoAttributionError(
                 f"Another thread has called the compiled {type(self.denoiser).__name__} during "
-                "the run, which it shares. Give each thread a pipeline with a denoiser of its own.",
+                "the run, which it shares. Give each thread a pipeline with its own denoiser.",
                 warning=ForeignThreadWarning,
             )
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Record nothing in the block, such as what a callback asks of the denoiser."""
+        """Record nothing in the block, such as a callback's calls of the denoiser."""
         before, self._paused = self._paused, True
         try:
             yield
@@ -289,7 +295,7 @@ class Recorder:
             self._paused = before
 
     def _record(self, call: DenoiserCall) -> None:
-        """Point every site to the buffers of this call."""
+        """Arm every site for this call."""
         recorded = [Branch.CONDITIONAL]
         if self.options.keep_negative:
             recorded.append(Branch.UNCONDITIONAL)
@@ -327,13 +333,13 @@ class Recorder:
         waiting.calls.append(Unconfirmed(number, call, rows, text))
 
     def _is_of_another_prompt(self, text: int) -> bool:
-        """The maps of two prompts are never added: a column would stand for two words."""
+        """Whether a call has another prompt: its columns would be added to those of other words."""
         first = self.progress.texts[0] if self.progress.texts else text
         return text != first and "steps" not in self.options.keep
 
     @property
     def first_text(self) -> torch.Tensor | None:
-        """The embedding rows of the prompt, one an image; None before the first call."""
+        """The prompt's embedding, a row for each image; None before the first call."""
         texts = self.texts.texts
         return texts[self.progress.texts[0]] if texts and self.progress.texts else None
 
@@ -343,7 +349,7 @@ class Recorder:
         return self.texts.index_of(call.states, call.text)
 
     def before_step(self, latents: Any) -> None:
-        """The scheduler is about to step: see which of the waiting calls makes the image."""
+        """Choose the call that makes the image, because the scheduler is about to step."""
         if not self.is_open or self._paused or threading.get_ident() != self._thread:
             return
         try:
@@ -357,7 +363,7 @@ class Recorder:
 
     def _choose(self, waiting: Waiting, latents: Any) -> None:
         if not waiting.has_stepped and self.calls:
-            # Calls before the first step were another loop's, such as an inversion.
+            # The calls before the first step belong to another loop, such as an inversion.
             calls = waiting.calls
             self._begin_afresh_in_place()
             waiting.calls = calls
@@ -366,15 +372,12 @@ class Recorder:
             self._confirm(waiting.chosen_by(latents))
 
     def _begin_afresh_in_place(self) -> None:
-        for frames in self.text.buffers.values():
-            frames.zero_()
-        for record in (self.self_attention, self.vocabulary):
-            for buffer in () if record is None else record.buffers:
-                buffer.zero_()
+        for record in self._records:
+            record.zero_()
         self.progress = Progress(steps=self.progress.steps)
 
     def on_new_timesteps(self) -> None:
-        """A loop begins: of a loop that nothing describes the last one makes the image."""
+        """Begin anew, because a loop begins: the last loop of a run makes the image."""
         if self._waiting is None or not self.is_open or self._paused:
             return
         try:
@@ -383,7 +386,7 @@ class Recorder:
             self.fail(error)
 
     def settle_waiting(self) -> None:
-        """The run is over: the calls that still wait count if that is clear."""
+        """Decide at the end of the run whether the calls that still wait belong to it."""
         waiting = self._waiting
         if waiting is None or self.failure is not None or not waiting.calls:
             return
@@ -408,19 +411,15 @@ class Recorder:
             self.skipped += 1
             self._drop(self._waiting.calls)
             return
-        self.text.confirm(chosen.number, chosen.rows, self.progress)
-        for record in (self.self_attention, self.vocabulary):
-            if record is not None:
-                record.confirm(chosen.number)
+        for record in self._records:
+            record.confirm(chosen.number, chosen.rows, self.progress)
         self.progress.advance(chosen.rows, chosen.call.timestep, chosen.text)
         self._drop(self._waiting.calls)
 
     def _drop(self, calls: list[Unconfirmed]) -> None:
         for one in calls:
-            self.text.forget(one.number)
-            for record in (self.self_attention, self.vocabulary):
-                if record is not None:
-                    record.forget(one.number)
+            for record in self._records:
+                record.forget(one.number)
         assert self._waiting is not None
         self._waiting.calls = []
 
@@ -432,29 +431,23 @@ class Recorder:
                 warning=LayoutUnknownWarning,
             )
         calls = expected_calls(self.pipe)
-        told = [self.text.begin(call, images, calls)]
-        assert self.shape is not None
-        spent = memory_cost(
-            self.options, self.shape, len(self.text.buffers[Branch.CONDITIONAL].accumulators)
-        )
-        for record in (self.vocabulary, self.self_attention, self.queries):
-            if record is not None:
-                told.append(record.begin(call, images, calls, spent))
-                spent += record.nbytes
+        costs, spent = [], 0
+        for record in self._records:
+            costs.append(record.begin(call, images, calls, spent))
+            spent += record.nbytes
+        # Only when all records are within the budget.
         if self.announce is not None:
-            for text in told:
-                if text is not None:
-                    self.announce(text)
+            for cost in costs:
+                if cost is not None:
+                    self.announce(cost)
 
     def _arm(self, rows: RowsOfBranches, call: DenoiserCall, *, scratch: int | None = None) -> None:
         of_site: dict[str, tuple[Observer, ...]] = {}
-        for targets in self._targets(rows, call.rows, scratch):
+        for record in self._records:
+            targets = record.targets(rows, self.progress, of_call=call.rows, scratch=scratch)
             for name, target in targets.items():
                 of_site[name] = (*of_site.get(name, ()), target)
-        for site in (
-            *self.sites,
-            *(self.self_attention.sites if self.self_attention is not None else ()),
-        ):
+        for site in self._armed_sites:
             processor = site.processor
             if isinstance(processor, RecordingProcessor) and site.name in of_site:
                 observers = of_site[site.name]
@@ -467,19 +460,8 @@ class Recorder:
                 self._bound.add(processor)
                 processor.arm(target, self._thread)
 
-    def _targets(
-        self, rows: RowsOfBranches, of_call: int | None, scratch: int | None
-    ) -> Iterator[Mapping[str, Observer]]:
-        yield self.text.targets(rows, self.progress, of_call=of_call, scratch=scratch)
-        if self.self_attention is not None:
-            yield self.self_attention.targets(rows, of_call=of_call, scratch=scratch)
-        if self.vocabulary is not None:
-            yield self.vocabulary.targets(rows, of_call=of_call, scratch=scratch)
-        if self.queries is not None:
-            yield self.queries.targets(rows, self.progress)
-
     def _disarm(self) -> Exception | None:
-        """Unbind the processors from the buffers; the exception that one of them has noted."""
+        """Unbind the processors from the buffers; return an exception that an observer noted."""
         error = None
         for processor in self._bound:
             target, processor.target = processor.target, None
@@ -489,7 +471,7 @@ class Recorder:
         return error
 
     def read(self) -> list[ImageRecord]:
-        """What was recorded of each image, in their order, also in the middle of a run.
+        """The records of all images, in order, also in the middle of a run.
 
         Raises:
             NoAttributionError: the run did not call the denoiser or changed its input; a site lost
@@ -515,18 +497,18 @@ class Recorder:
         ]
 
     def _read_text(self, branch: Branch) -> list[ImageMaps]:
-        """The maps of a branch's text, one an image, checked to be probabilities."""
+        """The maps of a branch's text for each image, checked to be probabilities."""
         maps = self.text.read(branch, self.progress)
         check_numbers(maps, self.options)
         return maps
 
     def settle(self) -> None:
-        """Look for lost processors now; what is installed later does not matter any more."""
+        """Check now whether sites lost their processors; later changes do not matter."""
         self._lost = lost_error(self.sites)
         self._settled = True
 
     def incomplete(self) -> tuple[type[NotRecordedWarning], str] | None:
-        """What of the run is not in its maps, though they are right; None if all is."""
+        """The warning about calls that are not in the maps, which are right; None if all are."""
         if self.skipped:
             return PromptSwitchedWarning, (
                 f"Another text embedding was put in the prompt's place during the run. The maps "
@@ -561,12 +543,12 @@ class Recorder:
 
 
 def entry_of(family: Family, pipe: Any) -> nn.Module:
-    """The module that the pipeline calls: the denoiser, or where there is one a wrapper of it."""
+    """The module that the pipeline calls: the denoiser, or a wrapper of it."""
     return getattr(family, "entry", family.denoiser)(pipe)
 
 
 class _Hook:
-    """Hooks of a denoiser that hold their run weakly, and do nothing for a copy of the denoiser."""
+    """A denoiser's hooks, with weak references to the run; a copy of the denoiser has none."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = weakref.ref(recorder)

@@ -1,9 +1,9 @@
-"""Calls of a loop that nothing describes: which of them make the image is seen afterwards.
+"""Calls of an unknown loop, of which the scheduler's steps show which ones make the image.
 
-A class with a ``__call__`` of its own may call its denoiser for a reference image, an inversion or
-a second opinion. What makes the image is what the scheduler is given: the latents of
-``scheduler.step(prediction, timestep, latents)`` are those of the call before it. Until then a call
-is recorded into buffers of its own.
+A class that overrides ``__call__`` may call its denoiser for a reference image, an inversion or a
+second prediction. The call that makes the image is the one with the latents that the scheduler gets
+in ``scheduler.step(prediction, timestep, latents)``. Until then a call is recorded into scratch
+buffers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffusers_rdaam.families import DenoiserCall, RowsOfBranches
 
-# More calls between two steps of a scheduler are not kept waiting.
+# The most calls that wait between two steps of a scheduler.
 MOST_UNCONFIRMED = 4
 # scale_model_input multiplies by one number, which changes no direction; noise has many dimensions,
 # so that other latents are nearly orthogonal.
@@ -25,12 +25,12 @@ _SAME_DIRECTION = 1 - 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Unconfirmed:
-    """A call that was recorded, and of which it is not known yet whether it makes the image.
+    """A recorded call that may turn out not to make the image.
 
     Args:
-        number: of its buffers.
-        call: as the hook saw it.
-        rows: of each branch that was recorded.
+        number: the number of its scratch buffers.
+        call: the denoiser call.
+        rows: the recorded rows of each branch.
         text: the number of its text in the run.
     """
 
@@ -45,25 +45,25 @@ class Waiting:
     """The calls since the scheduler's last step.
 
     Args:
-        calls: in order.
-        has_stepped: whether the scheduler has been seen to step; a loop may never ask it.
+        calls: the calls, in order.
+        has_stepped: whether the scheduler has stepped at all; some loops do not use it.
     """
 
     calls: list[Unconfirmed] = field(default_factory=list)
     has_stepped: bool = False
 
     def next_number(self) -> int | None:
-        """The buffers of the next call; None where too many calls wait."""
+        """The number of the next call's scratch buffers; None where too many calls wait."""
         return len(self.calls) if len(self.calls) < MOST_UNCONFIRMED else None
 
     def chosen_by(self, latents: Any) -> Unconfirmed | None:
-        """The call whose latents a step of the scheduler goes on from; None if that is not clear.
+        """The call whose latents the scheduler steps from; None if that is ambiguous.
 
-        One call that waits alone is the step's, whatever was done to its latents.
+        A single waiting call is taken, whatever was done to its latents.
         """
-        same = [one for one in self.calls if _goes_on_from(one.call.latents, latents)]
+        same = [one for one in self.calls if _are_latents_of(one.call.latents, latents)]
         if same:
-            # The same latents with the same text attend alike: the first is as good as any.
+            # Calls with the same latents and text have the same maps, so any of them will do.
             return same[0] if len({one.text for one in same}) == 1 else None
         return self.calls[0] if len(self.calls) == 1 else None
 
@@ -76,13 +76,13 @@ class Waiting:
         return bool(self.calls) and _number(self.calls[-1].call.timestep) != _number(call.timestep)
 
 
-def _goes_on_from(came: Tensor | None, latents: Any) -> bool:
+def _are_latents_of(came: Tensor | None, latents: Any) -> bool:
     """Whether the latents of a call's rows are those of the step, each up to a factor."""
     if came is None or not isinstance(latents, Tensor) or came.ndim != latents.ndim:
         return False
     if came.shape[0] != latents.shape[0] or came.shape[2:] != latents.shape[2:]:
         return False
-    # An inpainting denoiser has channels of a mask behind those of the latents.
+    # An inpainting denoiser has the channels of a mask after those of the latents.
     one = came[:, : latents.shape[1]].detach().flatten(1).float()
     other = latents.detach().to(came.device).flatten(1).float()
     if one.shape != other.shape:

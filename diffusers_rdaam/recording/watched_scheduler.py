@@ -9,26 +9,26 @@ from functools import lru_cache
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-# By object: a copy of a scheduler, which some loops make, reports to nobody.
+# By object: a copy of a scheduler, which some loops make, reports to no run.
 _watchers: WeakKeyDictionary[Any, weakref.ref[Any]] = WeakKeyDictionary()
 
 
 class Watcher(Protocol):
-    """What wants to know of a scheduler's steps."""
+    """An object that follows a scheduler's steps."""
 
     def before_step(self, latents: Any) -> None:
-        """The scheduler is about to step from these latents."""
+        """Follow a step, which the scheduler is about to make from these latents."""
 
     def on_new_timesteps(self) -> None:
-        """The scheduler was given its timesteps: a loop begins."""
+        """Follow the beginning of a loop: the scheduler gets its timesteps."""
 
 
 def watch(scheduler: Any, watcher: Watcher, undo: ExitStack) -> None:
-    """Report the steps of a scheduler; nothing where it has no ``step``.
+    """Report a scheduler's steps to a watcher; do nothing where it has no ``step``.
 
     Args:
-        scheduler: of a pipeline; its class becomes a subclass of the same name.
-        watcher: is held weakly.
+        scheduler: the pipeline's; its class becomes a subclass of the same name.
+        watcher: held by a weak reference.
         undo: gets the entries that give the scheduler its class back.
     """
     cls: Any = type(scheduler)
@@ -41,7 +41,7 @@ def watch(scheduler: Any, watcher: Watcher, undo: ExitStack) -> None:
         _watchers[scheduler] = weakref.ref(watcher)
         scheduler.__class__ = watched
     except TypeError:
-        # A class with a layout of its own: its steps are not seen, and nothing relies on them.
+        # A class whose memory layout forbids another class: its steps are not followed.
         return
 
 
@@ -86,6 +86,6 @@ def _watched_class(cls: type) -> type:
 
 
 def _as_stock(self: Any, protocol: Any) -> Any:
-    # A copy is of the stock class: this one has no place in a module.
+    # A copy has the stock class: this class is not an attribute of a module.
     stock = type(self)._rdaam_stock
     return (stock.__new__, (stock,), self.__dict__)

@@ -104,7 +104,7 @@ def test_a_call_that_is_not_served_takes_the_portable_kernel_and_the_next_does_n
     dim, dtype, reason
 ):
     choice, other = choose("maps_only", device=CPU), choose("maps_only", device=CPU)
-    for given, told in ((dim, ("portable", reason)), (8, ("maps_only", "asked for on cpu"))):
+    for given, reported in ((dim, ("portable", reason)), (8, ("maps_only", "asked for on cpu"))):
         query, key = (
             torch.randn(1, 2, n, given, dtype=dtype if given == dim else torch.float32)
             for n in (6, 7)
@@ -116,7 +116,7 @@ def test_a_call_that_is_not_served_takes_the_portable_kernel_and_the_next_does_n
             backend.accumulate(query, key, high, low, scale=0.1)
             maps.append(read_planes(high, low))
         torch.testing.assert_close(*maps, rtol=1e-5, atol=6e-8)
-        assert (choice.used.name, choice.used.reason) == told
+        assert (choice.used.name, choice.used.reason) == reported
         assert (other.used.name, other.used.reason) == ("maps_only", "asked for on cpu")
 
 

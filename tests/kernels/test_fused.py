@@ -1,6 +1,6 @@
 """The Triton kernels against the definition, by Triton's interpreter or on a GPU.
 
-Whatever lies beside an input or an output is NaN, so that nothing may be read or left out there.
+Whatever lies next to an input or an output is NaN, so that nothing may be read or left out there.
 """
 
 from __future__ import annotations

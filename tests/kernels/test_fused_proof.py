@@ -382,7 +382,7 @@ SIZES = {
     "SD1.5 16x16": (2, 8, 256, 77, 160, False),
     "SDXL 64x64": (2, 10, 4096, 77, 64, False),
     "SDXL 32x32": (2, 20, 1024, 77, 64, False),
-    "SDXL 64x64, heads apart": (2, 10, 4096, 77, 64, True),
+    "SDXL 64x64, per head": (2, 10, 4096, 77, 64, True),
     "SDXL 64x64, four images": (8, 10, 4096, 77, 64, False),
     "SDXL 32x32, the image's own": (2, 20, 1024, 1024, 64, False),
 }

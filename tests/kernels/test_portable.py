@@ -187,6 +187,6 @@ def test_keys_are_multiplied_in_the_type_that_is_told(monkeypatch, dtype, multip
     monkeypatch.setattr(float32_products, "device_type", lambda unused: device)
     monkeypatch.setattr(logits, "_MULTIPLIES_HALVES", multiplies)
     query, key = inputs(dtype=dtype)
-    told = logits.product_type(dtype, key.device)
-    assert logits.Logits.of(query, key, 0.5).keys.dtype == told
-    assert told == (dtype if device == "cuda" and multiplies else torch.float32)
+    reported = logits.product_type(dtype, key.device)
+    assert logits.Logits.of(query, key, 0.5).keys.dtype == reported
+    assert reported == (dtype if device == "cuda" and multiplies else torch.float32)

@@ -1,4 +1,4 @@
-"""Every kernel records the rows that it is told to, out of all rows of a call."""
+"""Every kernel records the rows that it is asked for, out of all rows of a call."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ OPERATIONS = [
     (SelfAttentionRecord, "targets"),
     (VocabularyRecord, "targets"),
     (QueriesRecord, "targets"),
-    (QueriesRecord, "flush"),
+    (QueriesRecord, "after_call"),
     (QueriesRecord, "_put"),
     (Recorder, "_arm"),
     (HeatMapAccumulator, "make_room"),

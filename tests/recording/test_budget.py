@@ -1,4 +1,4 @@
-"""What keeping costs: told before the first step, allocated so, refused over the budget."""
+"""What keeping costs: reported before the first step, allocated so, refused over the budget."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_what_is_told_is_what_is_allocated(pipe, keep, negative, precision):
     template = RDAAMProcessor(keep=keep, keep_negative=negative, precision=precision)
     pipe.set_attn_processor(template)
     pipe.set_progress_bar_config(disable=True)
-    told = pipe.recording_bytes(**SIZE, steps=2, images=2)
+    reported = pipe.recording_bytes(**SIZE, steps=2, images=2)
     run(pipe, num_images_per_prompt=2)
-    assert allocated(pipe) == told
+    assert allocated(pipe) == reported
     cells = CELLS if isinstance(keep, str) or not keep else None
     if cells and keep not in ("layers", "heads"):
         factor = (2 if negative else 1) * (2 if keep == "steps" else 1)
-        assert told == 2 * 77 * cells * (4 if precision == "fp16-pair" else 2) * factor
+        assert reported == 2 * 77 * cells * (4 if precision == "fp16-pair" else 2) * factor
 
 
 def test_a_pipeline_that_is_switched_off_costs_nothing(pipe):
@@ -74,12 +74,14 @@ def test_a_pipeline_that_is_switched_off_costs_nothing(pipe):
 def test_the_price_is_told_on_a_line_of_its_own_before_the_first_step(pipe, capsys):
     pipe.set_attn_processor(RDAAMProcessor(keep="steps", keep_negative=True))
     text = "Keeping 158 kB (1 image, 2 steps, 2 prompts, 77 columns, 4 bytes a cell)."
-    told: list[str] = []
-    handle = pipe.unet.register_forward_pre_hook(lambda *_: told.append(capsys.readouterr().err))
+    reported: list[str] = []
+    handle = pipe.unet.register_forward_pre_hook(
+        lambda *_: reported.append(capsys.readouterr().err)
+    )
     run(pipe)
     handle.remove()
     # Our hook comes after that one, so it is seen before the second call.
-    assert text not in told[0] and text in re.split(r"[\r\n]", told[1])
+    assert text not in reported[0] and text in re.split(r"[\r\n]", reported[1])
     assert text not in capsys.readouterr().err
 
 
@@ -218,5 +220,5 @@ def test_what_trying_kernels_takes_is_told_before(pipe, capsys, monkeypatch):
     # Triton's interpreter would take ten seconds.
     monkeypatch.setattr(fused, "accumulate", portable.accumulate)
     run(pipe)
-    told = "To try the kernels, the first call takes up to 8.39 MB more."
-    assert told in capsys.readouterr().err
+    reported = "To check the kernels, the first call takes up to 8.39 MB more."
+    assert reported in capsys.readouterr().err

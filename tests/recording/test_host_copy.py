@@ -172,9 +172,9 @@ def test_one_wait_a_call_and_the_same_queries(
 
 @pytest.mark.parametrize("negative", [False, True])
 def test_what_is_told_is_what_is_held(pipe, streams, negative, monkeypatch):  # noqa: F811
-    told, held = [], []
+    reported, held = [], []
     monkeypatch.setattr(
-        "diffusers_rdaam.pipelines.mixin.print_line", lambda text, pipe: told.append(text)
+        "diffusers_rdaam.pipelines.mixin.print_line", lambda text, pipe: reported.append(text)
     )
     begin = QueriesRecord.begin
 
@@ -190,7 +190,7 @@ def test_what_is_told_is_what_is_held(pipe, streams, negative, monkeypatch):  # 
     attribution = run(keeping(pipe, keep_negative=negative)).attribution
     step = held[0]
     assert held == [step, 2 * step] and step == (1 + negative) * attribution.queries.nbytes // 3
-    assert told[-1] == (
+    assert reported[-1] == (
         f"Keeping {megabytes(3 * step)} of queries in memory (3 steps of {megabytes(step)}), and a "
         f"buffer of {megabytes(step)} on the denoiser's device and one in memory while it runs."
     )

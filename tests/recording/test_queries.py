@@ -86,15 +86,15 @@ def test_queries_are_those_of_the_conditional_rows(pipe):
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("place", ["cpu", "device"])
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
-def test_bytes_as_told_are_bytes_as_measured(pipe, negative, place, precision, monkeypatch):
-    told: list[str] = []
+def test_reported_bytes_are_measured_bytes(pipe, negative, place, precision, monkeypatch):
+    reported: list[str] = []
     held: list[int] = []
     monkeypatch.setattr(
-        "diffusers_rdaam.pipelines.mixin.print_line", lambda text, pipe: told.append(text)
+        "diffusers_rdaam.pipelines.mixin.print_line", lambda text, pipe: reported.append(text)
     )
-    flush = QueriesRecord.flush
+    store = QueriesRecord.after_call
     monkeypatch.setattr(
-        QueriesRecord, "flush", lambda self: (flush(self), held.append(self.nbytes))[0]
+        QueriesRecord, "after_call", lambda self: (store(self), held.append(self.nbytes))[0]
     )
     pipe.set_attn_processor(RDAAMProcessor(keep_negative=negative))
     maps = pipe.recording_bytes(**SIZE, steps=3)
@@ -103,7 +103,7 @@ def test_bytes_as_told_are_bytes_as_measured(pipe, negative, place, precision, m
     step = held[1] - held[0]
     assert [size - held[0] for size in held] == [0, step, 2 * step] and held[0] == 2 * step
     where = {"cpu": "in memory", "device": "on the denoiser's device"}[place]
-    assert told[-1] == (
+    assert reported[-1] == (
         f"Keeping {megabytes(3 * step)} of queries {where} (3 steps of {megabytes(step)}), and a "
         f"buffer of {megabytes(step)} while it runs."
     )

@@ -16,7 +16,7 @@ from diffusers_rdaam.kernels.planes import add_to_planes, read_planes
 from diffusers_rdaam.shapes import HeadMeans
 
 # A half-precision sum of equal addends stops growing after 2048 to 4096 additions. At 500 its error
-# is near one per cent for maps that change from call to call, and several for maps that do not.
+# is about 1 % for maps that change from call to call, and several per cent for constant maps.
 SINGLE_PLANE_ADDITIONS = 500
 # A probability is at most 1 and half precision ends at 65,504: before a cell could get there, its
 # sums are moved to the CPU.
@@ -28,17 +28,17 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class AccumulatorShape:
-    """What a set of buffers is allocated for.
+    """The sizes of a set of buffers.
 
     Args:
-        images, tokens: rows and columns that are recorded.
+        images, tokens: the numbers of recorded rows and columns.
         grids: height and width of each site's grid, by the site's name.
         pair: half-precision pair (4 bytes a cell), or a single plane (2 bytes).
-        device: where the denoiser runs; of several the first.
-        heads: of each site, where heads are kept apart; empty for their mean.
-        layers: whether each site has planes of its own.
-        devices: of each site, where the denoiser is spread over several; empty for ``device``. Each
-            has planes of its own, and the sums are added on the CPU.
+        device: the denoiser's device, or the first of several.
+        heads: each site's number of heads, where heads are kept separately; empty for their mean.
+        layers: whether each site has separate planes.
+        devices: each site's device, where the denoiser is spread over several; empty for
+            ``device``. Each device has separate planes, and their sums are added on the CPU.
     """
 
     images: int
@@ -54,11 +54,11 @@ class AccumulatorShape:
     def spread(
         cls, places: Mapping[str, torch.device], *, grids: Sequence[tuple[str, Size]], **others: Any
     ) -> AccumulatorShape:
-        """With each site's device.
+        """Make a shape with each site's device.
 
         Args:
-            places: by the site's name.
-            grids, others: as of the class.
+            places: the devices, by the site's name.
+            grids, others: arguments of the class.
         """
         devices = tuple(places[name] for name, _ in grids)
         several = devices if len(set(devices)) > 1 else ()
@@ -71,7 +71,7 @@ class AccumulatorShape:
         return {name: device for (name, _), device in zip(self.grids, devices, strict=True)}
 
     def planes(self) -> dict[Bank, tuple[torch.device, ...]]:
-        """The devices of each set of planes, each once."""
+        """The devices of each bank's planes, each once."""
         places = self.places()
         return {
             bank: tuple(dict.fromkeys(places[site] for site in sites))
@@ -79,7 +79,7 @@ class AccumulatorShape:
         }
 
     def banks(self) -> dict[Bank, list[str]]:
-        """The sites of each set of planes, largest grid first."""
+        """The sites of each bank, largest grid first."""
         banks: dict[Bank, list[str]] = {}
         heads = self.heads or (0,) * len(self.grids)
         for (site, grid), count in zip(self.grids, heads, strict=True):
@@ -88,7 +88,7 @@ class AccumulatorShape:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the planes: known before anything is allocated."""
+        """Bytes of the planes, known before they are allocated."""
         cells = sum(
             math.prod(bank.grid) * max(bank.heads, 1) * len(devices)
             for bank, devices in self.planes().items()
@@ -97,7 +97,7 @@ class AccumulatorShape:
 
 
 class Bank(NamedTuple):
-    """Which additions share planes: those of a grid, unless layers or heads are kept apart.
+    """A set of planes that sites share: those of a grid, or of one site and its heads.
 
     ``heads`` is 0 for a mean over the heads, ``site`` empty for all sites of the grid.
     """
@@ -112,10 +112,10 @@ class HeatMapAccumulator:
 
     Unless the shape says otherwise a bank is a grid size and takes head means, so memory grows
     neither with layers nor with heads nor with steps: ``images * tokens * sum(height * width) * 4``
-    bytes. Only in-place tensor operations touch it.
+    bytes. Only in-place tensor operations change it.
 
     Args:
-        shape: what to allocate.
+        shape: the sizes of the buffers.
     """
 
     def __init__(self, shape: AccumulatorShape) -> None:
@@ -125,12 +125,12 @@ class HeatMapAccumulator:
         self._place_of = shape.places()
         self._bank_of = {site: bank for bank, sites in self.banks.items() for site in sites}
         self._index_of = {site: index for index, (site, _) in enumerate(shape.grids)}
-        # Additions to a bank's planes since they were last empty, and what was moved out of them.
+        # Additions to a bank's planes since they were last empty, and the sums moved out of them.
         self._since = dict.fromkeys(self.banks, 0)
         self._moved: dict[Bank, Tensor] = {}
-        # A tensor that is made under inference mode could not be updated outside of it.
+        # A tensor that is made in inference mode could not be changed outside of it.
         with torch.inference_mode(False):
-            # By bank and device, and by device.
+            # Planes by bank and device, counts by device.
             self._high = self._planes()
             self._low = self._planes() if shape.pair else {}
             self._counts = {
@@ -152,25 +152,25 @@ class HeatMapAccumulator:
 
     @property
     def counts(self) -> Tensor:
-        """How often each site has added, on the device; of several devices summed on the CPU."""
+        """How often each site has added: on the device, or summed on the CPU where several are."""
         counts = list(self._counts.values())
         return counts[0] if len(counts) == 1 else torch.stack([one.cpu() for one in counts]).sum(0)
 
     def planes(self, site: str) -> tuple[Tensor, Tensor | None]:
-        """The pair that the site adds to; the second may be None.
+        """The pair of planes that the site adds to; the second may be None.
 
-        ``(images, tokens, pixels)``, or ``(images, heads, tokens, pixels)`` with heads apart.
+        ``(images, tokens, pixels)``, or ``(images, heads, tokens, pixels)`` with separate heads.
         """
         place = self._bank_of[site], self._place_of[site]
         return self._high[place], self._low.get(place)
 
     def count(self, site: str) -> Tensor:
-        """A view of one element: how often the site has added."""
+        """The number of the site's additions, a view of one element."""
         index = self._index_of[site]
         return self._counts[self._place_of[site]][index : index + 1]
 
     def add(self, site: str, maps: HeadMeans) -> None:
-        """Add one denoiser call's maps of a site."""
+        """Add the maps of one site and denoiser call."""
         self._make_room_in(self._bank_of[site], 1)
         add_to_planes(maps, *self.planes(site))
         self.count(site).add_(1)
@@ -205,7 +205,7 @@ class HeatMapAccumulator:
         other.zero_()
 
     def zero_(self) -> None:
-        """Forget everything; keep the memory."""
+        """Forget everything that was added; keep the memory."""
         for plane in (*self._high.values(), *self._low.values(), *self._counts.values()):
             plane.zero_()
         self._since = dict.fromkeys(self.banks, 0)
@@ -213,7 +213,7 @@ class HeatMapAccumulator:
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated."""
+        """Bytes that are allocated."""
         planes = (*self._high.values(), *self._low.values(), *self._counts.values())
         return sum(plane.numel() * plane.element_size() for plane in planes)
 
@@ -225,12 +225,12 @@ class HeatMapAccumulator:
         }
 
     def sums(self, bank: Bank) -> Tensor:
-        """Its sums as float32 on the CPU, ``(images, heads or 1, tokens, height, width)``."""
+        """A bank's sums on the CPU, float32 ``(images, heads or 1, tokens, height, width)``."""
         sums = self._sums(bank).unflatten(-1, bank.grid)
         return sums if bank.heads else sums.unsqueeze(1)
 
     def _sums(self, bank: Bank) -> Tensor:
-        """Its sums as float32 on the CPU, in the shape of its planes."""
+        """A bank's sums on the CPU, float32 in the shape of its planes."""
         sums, *others = [self._sums_on(bank, device) for device in self._devices[bank]]
         for other in others:
             sums += other
@@ -242,9 +242,10 @@ class HeatMapAccumulator:
         return read_planes(high, None if low is None else low.cpu())
 
     def stored(self) -> list[Tensor]:
-        """Each image's sums of the only bank, on the CPU, as they are kept: ``(tokens, pixels)``.
+        """Each image's sums of the only bank, on the CPU, ``(tokens, pixels)``.
 
-        float16 from a single plane, float32 from a pair. Copies: the planes are used again.
+        They are float16 from a single plane and float32 from a pair, and copies, because the planes
+        are used again.
         """
         (bank,) = self.banks
         device, *others = self._devices[bank]
@@ -261,9 +262,9 @@ class HeatMapAccumulator:
         return dict(zip(self._index_of, self.counts.tolist(), strict=True))
 
     def read(self) -> list[tuple[Grid, ...]]:
-        """The means of each image over heads, sites and calls, on the CPU, largest grid first.
+        """Each image's means over heads, sites and calls, on the CPU, largest grid first.
 
-        Banks that nothing was added to are left out.
+        Banks without additions are left out.
         """
         additions = self.additions(self.counts.tolist())
         images: list[list[Grid]] = [[] for _ in range(self.shape.images)]
@@ -300,5 +301,5 @@ def shape_of(
     pair: bool = True,
     device: torch.device | str = "cpu",
 ) -> AccumulatorShape:
-    """An :class:`AccumulatorShape` from a mapping of sites to grids."""
+    """Make an :class:`AccumulatorShape` from a mapping of sites to grids."""
     return AccumulatorShape(images, tokens, tuple(grids.items()), pair, torch.device(device))

@@ -1,4 +1,4 @@
-"""HostCopy: brings a device's buffers to the host while the device goes on computing."""
+"""HostCopy: copies a device's buffers to the host while the device goes on computing."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 class HostCopy:
-    """Copies buffers of one device, all at once, into memory of the host that is used again.
+    """Copies buffers of one device together into memory of the host that is used again.
 
-    :meth:`start` queues the copies on a stream of their own behind what is queued so far,
-    :meth:`hold_back` keeps what is queued from then on from overwriting the buffers too early, and
-    :meth:`finish` waits. The first two only queue; a device without streams copies in the first.
+    :meth:`start` queues the copies on a separate stream after the work that is queued so far,
+    :meth:`hold_back` keeps later work from overwriting the buffers too early, and :meth:`finish`
+    waits. The first two only queue; on a device without streams :meth:`start` copies.
 
-    What a copy reads or writes need not be told to torch's allocators: these buffers live as long
-    as this object, and if it goes in the middle of a copy nobody reads what comes of it.
+    Torch's allocators need not know of the stream (``record_stream``): the buffers live as long as
+    this object, and if it is deleted in the middle of a copy, the result is never read.
 
     Args:
-        buffers: by a name, each contiguous and of one axis, on one device.
+        buffers: by name, each contiguous and of one axis, all on one device.
     """
 
     def __init__(self, buffers: dict[str, Tensor]) -> None:
@@ -28,7 +28,7 @@ class HostCopy:
         self.device = next(iter(buffers.values())).device
         self._streams = streams_of(self.device)
         self._side = None if self._streams is None else self._streams.Stream(self.device)
-        # Until the last copy is done; of the queue, and of the host.
+        # The event of the last copy, until the host has waited for it.
         self._copied: Any = None
         # On the CPU the buffers are read where they are.
         self._host = buffers
@@ -38,21 +38,21 @@ class HostCopy:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the host's memory that are taken for it."""
+        """Bytes of the host's memory that it takes."""
         return sum(host.nbytes for host in self._host.values()) if self.copies else 0
 
     @property
     def is_pending(self) -> bool:
-        """Whether a copy is queued that :meth:`finish` waits for."""
+        """Whether a copy is queued that :meth:`finish` will wait for."""
         return self._copied is not None
 
     @property
     def copies(self) -> bool:
-        """Whether there is memory beside the buffers."""
+        """Whether there is memory on the host in addition to the buffers."""
         return self._host is not self.buffers
 
     def start(self, names: Iterable[str]) -> None:
-        """Copy some buffers as they will be when what is queued now has run."""
+        """Copy some buffers as they will be when the work that is queued now has run."""
         if self._streams is None or self._side is None:
             for name in names if self.copies else ():
                 self._host[name].copy_(self.buffers[name])
@@ -65,12 +65,12 @@ class HostCopy:
         self._copied.record(self._side)
 
     def hold_back(self) -> None:
-        """Let the device write to the buffers only after the copies; the host goes on."""
+        """Make the device write to the buffers only after the copies; the host does not wait."""
         if self._copied is not None and self._streams is not None:
             self._streams.current_stream(self.device).wait_event(self._copied)
 
     def finish(self) -> dict[str, Tensor]:
-        """What was copied last, by name; the next :meth:`start` overwrites it. Waits for it."""
+        """Wait for the last copies, and return them by name; :meth:`start` overwrites them."""
         if self._copied is not None:
             self._copied.synchronize()
             self._copied = None
@@ -88,14 +88,15 @@ def host_buffers(device: torch.device) -> int:
 
 
 def _host_memory(buffer: Tensor, pinned: bool) -> Tensor:
-    """Memory of the host like a buffer.
+    """Memory on the host in the shape of a buffer.
 
-    Page-locked if ``pinned``, which a device writes to by itself; ordinary where that is refused.
+    If ``pinned`` it is page-locked, so that the device writes to it without the host; where that is
+    refused it is ordinary memory.
     """
-    # Not what is made under inference mode, which could not be written to outside of it.
+    # A tensor that is made in inference mode could not be written to outside of it.
     with torch.inference_mode(False):
         try:
             return torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu", pin_memory=pinned)
         except RuntimeError:
-            # The copy then makes the host wait, and nothing is lost.
+            # The host then waits for the copy, which is slower and right.
             return torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")

@@ -14,11 +14,11 @@ from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, Bank
 
 @dataclass(frozen=True, eq=False)
 class ImageMaps:
-    """What was recorded of one image.
+    """The maps of a text for one image.
 
     Args:
-        grids: the means over everything, largest grid first; silent grids are left out.
-        kept: what was kept apart, where anything was.
+        grids: the means over everything, largest grid first; grids without additions are left out.
+        kept: the maps that were kept separately, if any were.
     """
 
     grids: tuple[Grid, ...]
@@ -29,8 +29,8 @@ class StepAccumulators:
     """Accumulators of one shape.
 
     Args:
-        shape: of each.
-        count: how many denoiser calls are kept apart; 1 adds all of them together.
+        shape: the shape of each accumulator.
+        count: how many denoiser calls are kept separately; 1 adds all of them together.
     """
 
     def __init__(self, shape: AccumulatorShape, count: int = 1) -> None:
@@ -39,17 +39,17 @@ class StepAccumulators:
         self._means: dict[Bank, _Means] = {}
 
     def grow(self) -> None:
-        """One accumulator more."""
+        """Add one accumulator."""
         self.accumulators.append(HeatMapAccumulator(self.shape))
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated."""
+        """Bytes that are allocated."""
         return sum(accumulator.nbytes for accumulator in self.accumulators)
 
     def zero_(self) -> None:
-        """Forget everything; keep the memory."""
-        # Not what was read: that is somebody's attribution now.
+        """Forget everything that was added; keep the memory."""
+        # The means that were read belong to an attribution now, and are left alone.
         self._means = {}
         for accumulator in self.accumulators:
             accumulator.zero_()
@@ -66,14 +66,14 @@ class StepAccumulators:
     def read(
         self, axes: Sequence[Axis] = (), timesteps: Sequence[float] = (), calls: int | None = None
     ) -> list[ImageMaps]:
-        """What was recorded of each image, on the CPU.
+        """The maps of each image, on the CPU.
 
-        What is finished is copied from the device once, however often a preview reads it.
+        Finished steps are copied from the device once, however often a preview reads them.
 
         Args:
-            axes: what was kept apart; as the shape and the number of accumulators have it.
-            timesteps: of the denoiser calls, where steps were kept.
-            calls: how many of the accumulators were in use; all if not given.
+            axes: the axes that were kept separately, as in the shape.
+            timesteps: the timesteps of the denoiser calls, where steps were kept.
+            calls: how many of the accumulators were in use; all if None.
         """
         if not axes:
             return [ImageMaps(grids) for grids in self.accumulators[0].read()]
@@ -87,7 +87,7 @@ class StepAccumulators:
                 cache = self._means.setdefault(bank, _Means(bank))
                 means = cache.read(self.accumulators, added)
                 if len(added) == len(self.accumulators):
-                    # The last step has been read; what would be kept on is the reader's.
+                    # After the last step the means belong to the reader.
                     del self._means[bank]
                 for details, maps in zip(images, means, strict=True):
                     details.append(MapStack(maps, added, tuple(sites)))
@@ -100,10 +100,10 @@ class StepAccumulators:
 
 
 class _Means:
-    """The means of a bank that are on the CPU already, for each image one tensor of all frames.
+    """The means of a bank that are on the CPU already, for each image one tensor of all steps.
 
-    Readers get views of its beginning. A frame that has not been added to since is not copied
-    again, and what was handed out is never written to.
+    Readers get views of its beginning. A step without further additions is not copied again, and a
+    view that was handed out is never written to.
     """
 
     def __init__(self, bank: Bank) -> None:
@@ -114,11 +114,12 @@ class _Means:
     def read(
         self, frames: list[HeatMapAccumulator], additions: tuple[int, ...]
     ) -> list[torch.Tensor]:
-        """Each image's ``(frames, heads, tokens, height, width)``, no finer than it was stored.
+        """Each image's ``(steps, heads, tokens, height, width)``, in the precision of the planes.
 
         Args:
-            frames: all that there are.
-            additions: to each of those that are read, the first ones.
+            frames: all accumulators.
+            additions: the number of additions to each of the accumulators that are read, which are
+                the first ones.
         """
         known = len(self._additions)
         same = next(
@@ -136,7 +137,7 @@ class _Means:
         return [image[: len(additions)] for image in self._images]
 
     def _make_room(self, frames: list[HeatMapAccumulator], keep: int) -> None:
-        """New tensors for all frames, with the first ones of the old."""
+        """Allocate tensors for all steps, and copy the first ``keep`` steps of the old ones."""
         shape, bank = frames[0].shape, self.bank
         size = (len(frames), max(bank.heads, 1), shape.tokens, *bank.grid)
         dtype = torch.float32 if shape.pair else torch.float16

@@ -1,1 +1,1 @@
-"""What a run's records take, known before it."""
+"""The memory cost of a run's records, known before the run."""

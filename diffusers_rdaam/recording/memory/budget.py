@@ -1,4 +1,4 @@
-"""What keeping more than means costs, told before the first step, and refused over a budget."""
+"""The memory cost of keeping more than means: reported before a run, refused over the budget."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def memory_cost(options: RecordingOptions, shape: AccumulatorShape, frames: int)
     """Bytes of the buffers of a run.
 
     Args:
-        options: of the run.
-        shape: of one accumulator.
-        frames: how many denoiser calls are kept apart; 1 where steps are not.
+        options: the run's.
+        shape: the shape of one accumulator.
+        frames: how many denoiser calls are kept separately; 1 where steps are not.
     """
     return shape.nbytes * frames * (2 if options.keep_negative else 1)
 
@@ -25,7 +25,7 @@ def memory_cost(options: RecordingOptions, shape: AccumulatorShape, frames: int)
 def memory_cost_text(
     options: RecordingOptions, shape: AccumulatorShape, frames: int, *, open_ended: bool = False
 ) -> str:
-    """The price and what makes it; of each step where their number is ``open_ended``."""
+    """The memory cost in words; of each step where their number is ``open_ended``."""
     parts = [f"{shape.images} {'image' if shape.images == 1 else 'images'}"]
     if "steps" in options.keep and not open_ended:
         parts.append(f"{frames} {'step' if frames == 1 else 'steps'}")
@@ -42,10 +42,10 @@ def memory_cost_text(
 
 
 def check_budget(options: RecordingOptions, shape: AccumulatorShape, frames: int) -> None:
-    """Refuse what costs more than the budget.
+    """Refuse a memory cost over the budget.
 
     Raises:
-        InputError: it does; the text has the price and what each thing left out would save.
+        InputError: it is over the budget; the message has the cost without each option.
     """
     if not (options.axes or options.keep_negative):
         return
@@ -65,7 +65,7 @@ def check_budget(options: RecordingOptions, shape: AccumulatorShape, frames: int
 def _cheaper(
     options: RecordingOptions, shape: AccumulatorShape, frames: int
 ) -> list[tuple[str, int]]:
-    """What may be left out, and the price without it."""
+    """The options that may be left out, and the memory cost without each."""
     branches = 2 if options.keep_negative else 1
     changes = []
     if "steps" in options.keep:
@@ -88,5 +88,6 @@ def _cheaper(
 
 
 def megabytes(size: int) -> str:
+    """A number of bytes in the largest unit that suits it."""
     unit, name = next(((u, n) for u, n in _UNITS if size < 999.5 * u), _UNITS[-1])
     return f"{size / unit:.3g} {name}"

@@ -1,4 +1,4 @@
-"""What queries cost, told before the run, and refused over the budget."""
+"""The memory cost of queries: reported before the run, and refused over the budget."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Size = tuple[int, int]
 
 
 def query_cost_text(step: int, count: int | None, place: str, buffers: int) -> str:
-    """The price and what makes it.
+    """The memory cost in words.
 
     Args:
-        step: bytes of a denoiser call, of all images.
-        count: how many are kept; None where that is not known.
+        step: bytes of all images' queries of a denoiser call.
+        count: how many calls are kept; None where that is not known.
         place: ``"cpu"``, ``"device"``, or a folder.
-        buffers: of a call: one, or another where it is copied off a device.
+        buffers: the number of buffers of a call: 1, or 2 where it is copied to the host.
     """
     names = {"cpu": "in memory", "device": "on the denoiser's device"}
     where = names.get(place, f"in {place}")
@@ -47,19 +47,20 @@ def check_query_budget(
     spent: int,
     buffers: int,
 ) -> None:
-    """Refuse queries that cost more than the budget.
+    """Refuse queries whose memory cost is over the budget.
 
     Args:
-        options: of the run.
-        sites: of the denoiser.
-        sizes: the grids of those that are kept.
-        step: bytes of a denoiser call, of all images.
-        count: how many are kept.
+        options: the run's.
+        sites: the denoiser's sites.
+        sizes: the grids of the sites whose queries are kept.
+        step: bytes of all images' queries of a denoiser call.
+        count: how many calls are kept.
         spent: bytes that other records take.
-        buffers: of a call, as of :func:`query_memory_cost_text`.
+        buffers: the number of buffers of a call; see :func:`query_cost_text`.
 
     Raises:
-        InputError: they do; with what fits, and what each grid costs.
+        InputError: it is over the budget; the message has how many steps the budget allows, and the
+            cost of each grid.
     """
     wanted = spent + step * (count + buffers)
     if wanted <= options.budget:
@@ -93,7 +94,7 @@ def _steps(count: int) -> str:
 
 
 def query_bytes(options: RecordingOptions, sites: Any, sizes: dict[str, Size]) -> int:
-    """Bytes of one image's queries of one denoiser call, of the sites that ``sizes`` has."""
+    """Bytes of one image's queries of one denoiser call, of the sites in ``sizes``."""
     assert options.queries is not None
     return sum(
         options.queries.dtype.itemsize * site.heads * head_width(site) * math.prod(sizes[site.name])
@@ -110,7 +111,7 @@ def device_bytes(
     images: int,
     calls: int,
 ) -> int:
-    """Bytes on the denoiser's device: the buffer of a call, and what is kept there."""
+    """Bytes on the denoiser's device: the buffer of a call, and the queries that stay there."""
     if options.queries is None:
         return 0
     sites = family.sites(denoiser)
@@ -121,12 +122,17 @@ def device_bytes(
 
 
 def head_width(site: Site) -> int:
-    """Of one head."""
+    """The number of channels of one head."""
     module: Any = site.module
     return int(module.inner_dim) // site.heads
 
 
 def chosen_sizes(sizes: dict[str, Size], grids: tuple[Size, ...] | None) -> dict[str, Size]:
+    """The sites on the chosen grids, with their grids; all sites where ``grids`` is None.
+
+    Raises:
+        InputError: no site has a chosen grid.
+    """
     if grids is None:
         return sizes
     there = sorted(set(sizes.values()), key=lambda size: -math.prod(size))

@@ -1,4 +1,4 @@
-"""What is known of a run before its first step: the shape of its buffers, and how many calls."""
+"""The shape of a run's buffers and its number of calls, known before the first step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shape_for(
     *,
     device: torch.device | str = "meta",
 ) -> AccumulatorShape:
-    """The accumulators' shape for a pipeline's denoiser, with the options of a run."""
+    """The shape of the accumulators for a pipeline's denoiser and the options of a run."""
     denoiser = family.denoiser(pipe)
     sites = family.sites(denoiser)
     return AccumulatorShape.spread(
@@ -37,9 +37,9 @@ def shape_for(
 
 
 def expected_calls(pipe: Any) -> int | None:
-    """How often the denoiser will be called, as far as it is known before the run."""
+    """How often the denoiser will be called; None where that is not known before the run."""
     steps = getattr(pipe, "_num_timesteps", None)
     if steps is None:
-        # Not every pipeline counts its steps; its scheduler has them all.
+        # Not every pipeline counts its steps, but its scheduler has all of them.
         steps = len(getattr(getattr(pipe, "scheduler", None), "timesteps", ()))
     return int(steps) or None

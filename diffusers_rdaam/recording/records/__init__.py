@@ -1,1 +1,1 @@
-"""What one run records: text, self-attention, other texts, queries."""
+"""The records of one run: the text, self-attention, other texts, queries."""

@@ -1,4 +1,4 @@
-"""QueryRecord: the queries of a run, for texts that are asked about after it."""
+"""QueriesRecord: the queries of a run, from which maps of other texts are computed after it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from diffusers_rdaam.recording.memory.query_cost import (
     query_cost_text,
 )
 from diffusers_rdaam.recording.progress import Progress
+from diffusers_rdaam.recording.records.run_record import RunRecord
 from diffusers_rdaam.recording.site_devices import devices_of
 
 Size = tuple[int, int]
@@ -63,15 +64,15 @@ class QueryTarget:
             count.add_(1)
 
 
-class QueriesRecord:
-    """Keeps the queries of the chosen grids and denoiser calls, in half precision unless told.
+class QueriesRecord(RunRecord):
+    """Keeps the queries of the chosen grids and denoiser calls, by default in half precision.
 
-    One call's are copied on the denoiser's device into buffers that are always the same, so that a
-    compiled denoiser stays one graph; after the call they go where they are kept. Off a device they
-    go in one copy while it computes the next call, and are put away when that ends.
+    The queries of one call are copied on the denoiser's device into buffers that are always the
+    same, so that a compiled denoiser stays one graph. After the call they are stored; from a device
+    they go in one copy while it computes the next call, and are stored when that call ends.
 
     Args:
-        pipe, family, options: as in :class:`Recorder`.
+        pipe, family, options: see :class:`Recorder`.
     """
 
     def __init__(self, pipe: Any, family: Family, options: RecordingOptions) -> None:
@@ -82,34 +83,29 @@ class QueriesRecord:
         self.denoiser = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
         self._sizes: dict[str, Size] = {}
-        # Of each branch the sites' buffers, which are parts of one.
+        # The sites' buffers by branch, each a part of one buffer.
         self._buffers: dict[Branch, dict[str, Tensor]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._copy: HostCopy | None = None
-        # Buffers of a call, counted with those that it is copied to on its way.
+        # The number of buffers of a call, with those on the host that it is copied to.
         self._places = 1
-        # The steps whose queries are on their way, by branch.
+        # The steps whose queries are being copied to the host, by branch.
         self._leaving: dict[Branch, int] = {}
         self._counts: dict[Branch, Tensor] = {}
         self._steps: range | list[int] = range(0)
         self._pending: dict[Branch, int] = {}
-        # For each branch and kept step: each site's tensors, one an image; and the counts.
+        # By branch and kept step: each site's tensors, one for each image; and the counts.
         self._kept: dict[Branch, dict[int, dict[str, list[Stored]]]] = {}
         self._seen: dict[Branch, dict[int, Tensor]] = {}
         self._folder: Path | None = None
         self._spent = 0
 
-    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
-        """Choose the sites and allocate the buffers of one call; the price.
-
-        Args:
-            call: the first one.
-            images: rows of a branch.
-            calls: how many there will be, as far as that is known.
-            spent: bytes of the budget that other records take.
+    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int = 0) -> str:
+        """Choose the sites, and allocate the buffers of one call; see :class:`RunRecord`.
 
         Raises:
-            InputError: over the budget; or a grid, step or folder that there is not.
+            InputError: the memory cost is over the budget; or a grid, step or folder does not
+                exist.
         """
         sizes = {site.name: self.family.grid(site, call.grid) for site in self.sites}
         self._sizes = chosen_sizes(sizes, self.query_options.sizes)
@@ -132,7 +128,7 @@ class QueriesRecord:
         """The device of all sites.
 
         Raises:
-            NoAttributionError: they are on several.
+            NoAttributionError: the sites are on several devices.
         """
         places = devices_of(self.denoiser, self.sites, sample)
         devices = list(dict.fromkeys(places[name] for name in self._sizes))
@@ -148,7 +144,7 @@ class QueriesRecord:
         return devices[0]
 
     def _allocate(self, branches: list[Branch], images: int, device: torch.device) -> None:
-        """One buffer for each branch, and of each the sites' parts."""
+        """Allocate one buffer for each branch, and cut it into the sites' parts."""
         sites = {site.name: site for site in self.sites}
         shapes: dict[str, tuple[int, ...]] = {
             name: (images, sites[name].heads, math.prod(size), head_width(sites[name]))
@@ -170,14 +166,14 @@ class QueriesRecord:
             self._copy = HostCopy({branch.value: buffer for branch, buffer in whole.items()})
 
     def _parts(self, whole: Tensor) -> dict[str, Tensor]:
-        """Each site's ``(images, heads, positions, dim)`` of a branch's buffer."""
+        """Each site's part ``(images, heads, positions, dim)`` of a branch's buffer."""
         cells = [math.prod(shape) for shape in self._shapes.values()]
         parts = zip(self._shapes.items(), whole.split(cells), strict=True)
         return {name: part.view(shape) for (name, shape), part in parts}
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held now: the buffers of a call, and what is in memory."""
+        """Bytes that are held now: the buffers of a call, and the queries stored in memory."""
         stored = (
             part.nbytes
             for steps in self._kept.values()
@@ -203,7 +199,7 @@ class QueriesRecord:
             folder.mkdir(parents=True, exist_ok=True)
             number = 1
             while True:
-                # Of its own: an earlier run's attributions read theirs when they are asked.
+                # A new folder for each run: an earlier run's attributions still read from theirs.
                 self._folder = folder / f"run-{number:04}"
                 try:
                     self._folder.mkdir()
@@ -216,8 +212,15 @@ class QueriesRecord:
                 "that may be written, or 'cpu'."
             ) from error
 
-    def targets(self, rows: RowsOfBranches, progress: Progress) -> dict[str, QueryTarget]:
-        """Where each chosen site copies its queries during this call."""
+    def targets(
+        self,
+        rows: RowsOfBranches,
+        progress: Progress,
+        *,
+        of_call: int | None = None,
+        scratch: int | None = None,
+    ) -> dict[str, QueryTarget]:
+        """Where each chosen site copies its queries during one denoiser call."""
         if self._copy is not None:
             self._copy.hold_back()
         self._pending = {branch: progress.step(branch, rows) for branch in rows}
@@ -238,8 +241,8 @@ class QueriesRecord:
             for index, name in enumerate(self._sizes)
         }
 
-    def flush(self) -> None:
-        """Put away what the call before has copied, and send off what the one that just ended has.
+    def after_call(self) -> None:
+        """Store what the previous call has copied, and start the copy of the one that just ended.
 
         Raises:
             InputError: the run is longer than was known, and over the budget; or the disk is full.
@@ -263,7 +266,7 @@ class QueriesRecord:
                 self._finish()
 
     def _finish(self) -> None:
-        """Put away what is on its way. Waits for it: for the call before, which is done by then."""
+        """Wait for the started copy, whose call the device has finished by now, and store it."""
         leaving, self._leaving = self._leaving, {}
         if not leaving or self._copy is None:
             return
@@ -274,9 +277,13 @@ class QueriesRecord:
     def _put(
         self, branch: Branch, step: int, buffers: dict[str, Tensor]
     ) -> dict[str, list[Stored]]:
-        """Where one step's queries of a branch are kept, from buffers that are used again."""
+        """Store one step's queries of a branch from buffers that the next calls overwrite.
+
+        Returns:
+            Each site's tensors, one for each image.
+        """
         if self._folder is None:
-            # An image's alone: else one attribution would hold the whole batch.
+            # A copy for each image: a view would make one attribution hold the whole batch.
             return {name: [part.clone() for part in buffer] for name, buffer in buffers.items()}
         path = self._folder / f"{branch}-{step:05}.safetensors"
         tensors = {
@@ -293,8 +300,24 @@ class QueriesRecord:
             for name, buffer in buffers.items()
         }
 
+    def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
+        """Do nothing: queries are refused where it is not known which calls make the image."""
+
+    def forget(self, scratch: int) -> None:
+        """Do nothing: see :meth:`confirm`."""
+
+    def zero_(self) -> None:
+        """Do nothing: see :meth:`confirm`."""
+
+    def release(self) -> None:
+        """Give the memory of the stored queries back after a failure."""
+        self._kept, self._leaving = {}, {}
+
     def read(self, branch: Branch) -> list[Queries] | None:
-        """Each image's; None where nothing was kept of the branch. Waits for the device."""
+        """The queries of each image; None where none of the branch were kept.
+
+        Waits for the device.
+        """
         self._finish()
         kept = self._kept.get(branch)
         if not kept:
@@ -303,14 +326,14 @@ class QueriesRecord:
         seen = torch.stack([self._seen[branch][step] for step in steps]).tolist()
         buffers = self._buffers[branch]
         images = next(iter(buffers.values())).shape[0]
-        found: list[list[SiteQueries]] = [[] for _ in range(images)]
+        by_image: list[list[SiteQueries]] = [[] for _ in range(images)]
         for index, (name, size) in enumerate(self._sizes.items()):
-            # At other steps a cache has skipped the site.
+            # In the other steps a cache has skipped the site.
             calls = tuple(
                 step for step, counts in zip(steps, seen, strict=True) if counts[index] > 0
             )
             _, heads, _, dim = buffers[name].shape
-            for image, sites in enumerate(found if calls else ()):
+            for image, sites in enumerate(by_image if calls else ()):
                 parts = tuple(kept[step][name][image] for step in calls)
                 sites.append(SiteQueries(name, size, heads, dim, calls, parts))
-        return [Queries(tuple(sites)) for sites in found] if found[0] else None
+        return [Queries(tuple(sites)) for sites in by_image] if by_image[0] else None

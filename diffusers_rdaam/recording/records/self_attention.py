@@ -1,4 +1,4 @@
-"""SelfMaps: the head-mean self-attention of chosen grids, which regions attend to which."""
+"""SelfAttentionRecord: the head-mean self-attention of chosen grids."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from diffusers_rdaam.recording.buffers.accumulator import (
 )
 from diffusers_rdaam.recording.installation import replaced
 from diffusers_rdaam.recording.memory.budget import megabytes
+from diffusers_rdaam.recording.progress import Progress
+from diffusers_rdaam.recording.records.run_record import RunRecord
 from diffusers_rdaam.recording.site_devices import devices_of
 
 
-class SelfAttentionRecord:
+class SelfAttentionRecord(RunRecord):
     """Buffers for self-attention, one for each chosen grid.
 
-    ``images * (height * width)**2`` cells of 2 bytes, or of 4 where more is added than a single
-    plane bears; no matrix of that size is ever made for a head.
+    Each has ``images * (height * width)**2`` cells of 2 bytes, or of 4 where a single plane would
+    stagnate; no matrix of that size is ever made for a head.
 
     Args:
-        pipe, family, options: as in :class:`Recorder`.
-        buffers: of an earlier run; used again where they have the same shape.
+        pipe, family, options: see :class:`Recorder`.
+        buffers: an earlier run's; reused where they have the same shape.
     """
 
     def __init__(
@@ -51,22 +53,17 @@ class SelfAttentionRecord:
         self._targets: dict[object, dict[str, Target]] = {}
         self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
-    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
-        """Choose the grids and allocate; the price.
-
-        Args:
-            call: the first one.
-            images: conditional rows.
-            calls: how many there will be, as far as that is known.
-            spent: bytes of the budget that the text maps take.
+    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int = 0) -> str:
+        """Choose the grids, and allocate their buffers; see :class:`RunRecord`.
 
         Raises:
-            InputError: over the budget, or a grid that the denoiser does not have.
+            InputError: the memory cost is over the budget, or the denoiser does not have a grid.
         """
         sizes = self._sizes(call)
         places = devices_of(self.denoiser, self.sites, call.device)
         shapes = self_attention_shapes(self.options, sizes, images, calls, spent, places=places)
-        # What does not fit goes first: old and new buffers together would be over the price.
+        # Buffers of other shapes are freed first: old and new ones together would take more memory
+        # than was reported.
         fitting = {buffer.shape: buffer for buffer in self.buffers if buffer.shape in shapes}
         self.buffers = []
         for shape in shapes:
@@ -88,10 +85,10 @@ class SelfAttentionRecord:
         return sum(buffer.shape.nbytes for buffer in self.buffers)
 
     def _sizes(self, call: DenoiserCall) -> dict[str, Size]:
-        """The grids of the sites that record.
+        """The grid of each site that records.
 
         Raises:
-            InputError: there is none.
+            InputError: no site records.
         """
         lost = replaced(self.sites)
         sites = [site for site in self.sites if site not in lost]
@@ -107,9 +104,14 @@ class SelfAttentionRecord:
         return {site.name: self.family.grid(site, call.grid) for site in sites}
 
     def targets(
-        self, rows: RowsOfBranches, *, of_call: int | None, scratch: int | None = None
+        self,
+        rows: RowsOfBranches,
+        progress: Progress,
+        *,
+        of_call: int | None = None,
+        scratch: int | None = None,
     ) -> dict[str, Target]:
-        """Where each site of a chosen grid adds its maps during this call; as TextRecord does."""
+        """Where each site of a chosen grid adds its maps during one denoiser call."""
         if Branch.CONDITIONAL not in rows:
             return {}
         parts = [rows[Branch.CONDITIONAL]]
@@ -143,8 +145,8 @@ class SelfAttentionRecord:
                 )
                 yield name, Target.of(name, branches, choice, rows=of_call, kind="self")
 
-    def confirm(self, scratch: int) -> None:
-        """Count a call that was recorded into scratch buffers."""
+    def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
+        """Add a call to the run that was recorded into scratch buffers."""
         for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
             buffer.absorb(other)
 
@@ -153,10 +155,22 @@ class SelfAttentionRecord:
         for buffer in self._scratch.get(scratch, ()):
             buffer.zero_()
 
-    def read(self) -> list[tuple[SelfGrid, ...]]:
-        """What was recorded of each image, on the CPU, in the order of the chosen grids.
+    def after_call(self) -> None:
+        """Do nothing: the sites have added to the buffers."""
 
-        Sites that nothing was added to are left out; a grid without any, too.
+    def zero_(self) -> None:
+        """Forget everything that was recorded; keep the memory."""
+        for buffer in self.buffers:
+            buffer.zero_()
+
+    def release(self) -> None:
+        """Give the memory back after a failure."""
+        self.buffers = []
+
+    def read(self) -> list[tuple[SelfGrid, ...]]:
+        """The self-attention of each image, on the CPU, in the order of the chosen grids.
+
+        Sites that recorded nothing are left out, and so are grids without any other site.
         """
         images: list[list[SelfGrid]] = []
         for buffer in self.buffers:
@@ -179,18 +193,18 @@ def self_attention_shapes(
     *,
     places: Mapping[str, torch.device],
 ) -> list[AccumulatorShape]:
-    """The buffers that a run will have: of the grids asked for, or of the largest that fits.
+    """The buffers of a run: for the chosen grids, or for the largest one within the budget.
 
     Args:
-        options: of the run.
+        options: the run's.
         sizes: each site's grid.
         images: conditional rows.
         calls: how often the denoiser will be called; None where that is not known.
-        spent: bytes of the budget that the text maps take.
+        spent: bytes of the budget that other records take.
         places: each site's device.
 
     Raises:
-        InputError: over the budget, or a grid that no site has.
+        InputError: the memory cost is over the budget, or no site has a chosen grid.
     """
     by_size: dict[Size, list[str]] = {}
     for name, size in sizes.items():

@@ -20,17 +20,23 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     check_single_plane,
 )
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
-from diffusers_rdaam.recording.memory.budget import check_budget, megabytes, memory_cost_text
+from diffusers_rdaam.recording.memory.budget import (
+    check_budget,
+    megabytes,
+    memory_cost,
+    memory_cost_text,
+)
 from diffusers_rdaam.recording.memory.shape import shape_for
 from diffusers_rdaam.recording.progress import Progress
+from diffusers_rdaam.recording.records.run_record import RunRecord
 
 
-class TextRecord:
-    """Buffers for the softmaxed attention to the text, and the targets that point to them.
+class TextRecord(RunRecord):
+    """Buffers for the softmaxed attention to the text, and the targets that add to them.
 
     Args:
-        pipe, family, options: as in :class:`Recorder`.
-        buffers: of an earlier run, by branch; used again where they have the same shape.
+        pipe, family, options: see :class:`Recorder`.
+        buffers: an earlier run's, by branch; reused where they have the same shape.
     """
 
     def __init__(
@@ -48,19 +54,18 @@ class TextRecord:
         self.shape: AccumulatorShape | None = None
         self.grid: tuple[int, ...] | None = None
         self._targets: dict[object, dict[str, Target]] = {}
-        # Of calls of which it is not known yet whether they count: by number, then by branch.
+        # The buffers of calls that may turn out not to make the image, by number and branch.
         self._scratch: dict[int, dict[Branch, HeatMapAccumulator]] = {}
 
-    def begin(self, call: DenoiserCall, images: int, calls: int | None) -> str | None:
-        """Allocate, or forget what an earlier run left; the price, where there is one to tell.
+    def begin(
+        self, call: DenoiserCall, images: int, calls: int | None, spent: int = 0
+    ) -> str | None:
+        """Allocate the buffers of a run, or reuse an earlier run's; see :class:`RunRecord`.
 
-        Args:
-            call: the first one.
-            images: rows of a branch.
-            calls: how many there will be, as far as that is known.
+        The memory cost of means alone is small, and not reported.
 
         Raises:
-            InputError: over the budget, or a single plane would stagnate.
+            InputError: the memory cost is over the budget, or a single plane would stagnate.
         """
         options = self.options
         choice = choose(options.backend, device=call.device)
@@ -77,10 +82,9 @@ class TextRecord:
         count = (calls or 1) if "steps" in options.keep else 1
         check_single_plane(shape, -(-(calls or 1) // count))
         check_budget(options, shape, count)
-        branches = [Branch.CONDITIONAL]
-        if options.keep_negative:
-            branches.append(Branch.UNCONDITIONAL)
-        # What does not fit goes first: old and new buffers together would be over the price.
+        branches = [Branch.CONDITIONAL, *([Branch.UNCONDITIONAL] if options.keep_negative else [])]
+        # Buffers of other shapes are freed first: old and new ones together would take more memory
+        # than was reported.
         self.buffers = {
             branch: frames
             for branch, frames in self.buffers.items()
@@ -95,16 +99,25 @@ class TextRecord:
         if not (options.axes or options.keep_negative):
             return None
         open_ended = "steps" in options.keep and calls is None
-        told = memory_cost_text(options, shape, count, open_ended=open_ended)
+        text = memory_cost_text(options, shape, count, open_ended=open_ended)
         if proof := proof_bytes(choice):
-            told += f" To try the kernels, the first call takes up to {megabytes(proof)} more."
-        return told
+            text += f" To check the kernels, the first call takes up to {megabytes(proof)} more."
+        return text
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the planes."""
+        if self.shape is None:
+            return 0
+        return memory_cost(
+            self.options, self.shape, len(self.buffers[Branch.CONDITIONAL].accumulators)
+        )
 
     def check(self, call: DenoiserCall, images: set[int], progress: Progress) -> None:
-        """See that a call is like the first one.
+        """Check that a call has the sizes of the first one.
 
         Raises:
-            NoAttributionError: it is not.
+            NoAttributionError: it has others.
             InputError: a single plane would stagnate.
         """
         assert self.shape is not None
@@ -117,7 +130,7 @@ class TextRecord:
                 warning=LayoutUnknownWarning,
             )
         if "steps" not in self.options.keep:
-            # An own loop does not tell its steps before.
+            # The number of steps of a user's loop is not known before.
             check_single_plane(self.shape, progress.calls + 1)
 
     def targets(
@@ -125,17 +138,10 @@ class TextRecord:
         rows: RowsOfBranches,
         progress: Progress,
         *,
-        of_call: int | None,
+        of_call: int | None = None,
         scratch: int | None = None,
     ) -> dict[str, Target]:
-        """Where each site adds its maps during this call.
-
-        Args:
-            rows: of each branch that is recorded.
-            progress: of the run.
-            of_call: how many rows the call has in all.
-            scratch: the number of a call that is not confirmed yet; see :meth:`confirm`.
-        """
+        """Where each site adds its maps during one denoiser call; see :class:`RunRecord`."""
         steps = "steps" in self.options.keep
         places = tuple(
             (branch, progress.step(branch, rows) if steps and scratch is None else 0, part)
@@ -183,7 +189,7 @@ class TextRecord:
         return targets
 
     def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
-        """Count a call that was recorded into scratch buffers."""
+        """Add a call to the run that was recorded into scratch buffers."""
         steps = "steps" in self.options.keep
         for branch in rows:
             index = progress.step(branch, rows) if steps else 0
@@ -195,8 +201,20 @@ class TextRecord:
         for buffer in self._scratch.get(scratch, {}).values():
             buffer.zero_()
 
+    def after_call(self) -> None:
+        """Do nothing: the sites have added to the buffers."""
+
+    def zero_(self) -> None:
+        """Forget everything that was recorded; keep the memory."""
+        for steps in self.buffers.values():
+            steps.zero_()
+
+    def release(self) -> None:
+        """Give the memory back after a failure."""
+        self.buffers = {}
+
     def _grow(self, count: int) -> None:
-        """See that there are as many steps, also where the scheduler has told fewer."""
+        """Allocate up to ``count`` steps, which may be more than the scheduler has announced."""
         assert self.shape is not None
         for frames in self.buffers.values():
             while len(frames.accumulators) < count:
@@ -204,22 +222,22 @@ class TextRecord:
                 frames.grow()
 
     def misfit(self) -> NoAttributionError | None:
-        """Why maps of a call did not fit, where they did not."""
-        found = (
+        """Why a call did not match the buffers; None where all calls did."""
+        misfits = (
             NoAttributionError(target.misfit, warning=SiteMisfitWarning)
             for targets in self._targets.values()
             for target in targets.values()
             if target.misfit is not None
         )
-        return next(found, None)
+        return next(misfits, None)
 
     def silent(self) -> list[str]:
-        """Sites that recorded nothing for the prompt."""
+        """The sites that recorded nothing for the prompt."""
         counts = self.buffers[Branch.CONDITIONAL].site_counts()
         return [site for site, count in counts.items() if count == 0]
 
     def read(self, branch: Branch, progress: Progress) -> list[ImageMaps]:
-        """What was recorded of each image."""
+        """The maps of each image, in order."""
         axes = self.options.axes
         timesteps = progress.timestep_numbers() if "steps" in axes else []
         return self.buffers[branch].read(axes, timesteps, progress.calls)

@@ -1,4 +1,4 @@
-"""VocabularyMaps: maps of texts that are not the prompt, recorded while the prompt's are."""
+"""VocabularyRecord: maps of texts that are not the prompt, recorded together with the prompt's."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     HeatMapAccumulator,
 )
 from diffusers_rdaam.recording.memory.budget import megabytes
+from diffusers_rdaam.recording.progress import Progress
+from diffusers_rdaam.recording.records.run_record import RunRecord
 from diffusers_rdaam.recording.site_devices import device_of, devices_of
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedText:
-    """A text as the denoiser reads it.
+    """A text with the embedding that the denoiser reads.
 
     Args:
-        prompt: the text and its tokens, one per row of the embedding.
+        prompt: the text and its tokens, one for each row of the embedding.
         embedding: ``(tokens, width)``.
     """
 
@@ -44,7 +46,7 @@ class EncodedText:
 
 
 class VocabularyEntry(NamedTuple):
-    """What was recorded of a text: its tokens, and its maps on each grid, largest first."""
+    """The record of a text: its tokens, and its maps on each grid, largest grid first."""
 
     prompt: Prompt
     grids: tuple[Grid, ...]
@@ -76,8 +78,8 @@ class TextTarget:
 
 
 def text_projection(denoiser: Any) -> Any:
-    """What a denoiser does to an embedding before its sites read it; None in most."""
-    # An image prompt adapter has put its own in the other's place.
+    """The module that a denoiser applies to an embedding before its sites read it, or None."""
+    # An image prompt adapter moves the text's projection to this attribute.
     moved = getattr(denoiser, "text_encoder_hid_proj", None)
     if moved is not None:
         return moved
@@ -86,10 +88,10 @@ def text_projection(denoiser: Any) -> Any:
 
 
 def check_width(denoiser: Any, site: Site, embedding: Tensor) -> None:
-    """See that an embedding is as wide as what the denoiser reads.
+    """Check that an embedding has the width that the denoiser reads.
 
     Raises:
-        InputError: it is not.
+        InputError: it has another.
     """
     module: Any = site.module
     wanted = (text_projection(denoiser) or module.to_k).in_features
@@ -105,7 +107,7 @@ def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
     """A text's keys at a site, ``(1, heads, tokens, dim)``.
 
     Raises:
-        InputError: the embedding is not as wide as what the denoiser reads.
+        InputError: the embedding does not have the width that the denoiser reads.
     """
     check_width(denoiser, site, embedding)
     text = embedding.unsqueeze(0).to(denoiser.dtype)
@@ -117,14 +119,14 @@ def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
     return project_key(module, text, normalize=normalizes(site.processor))
 
 
-class VocabularyRecord:
+class VocabularyRecord(RunRecord):
     """Buffers for the softmaxed attention to other texts, each as small as a prompt's.
 
-    ``images * tokens * sum(height * width)`` cells for each text; nothing grows with the steps.
+    Each text has ``images * tokens * sum(height * width)`` cells, whatever the number of steps.
 
     Args:
-        pipe, family, options: as in :class:`Recorder`.
-        texts: each with its own softmax.
+        pipe, family, options: see :class:`Recorder`.
+        texts: each has its own softmax.
     """
 
     def __init__(
@@ -139,15 +141,11 @@ class VocabularyRecord:
         self._keys: list[dict[str, Tensor]] = []
         self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
-    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int) -> str:
-        """Project the keys and allocate; the price.
-
-        Args:
-            call, images, calls: as of :class:`SelfMaps`.
-            spent: bytes of the budget that the text maps take.
+    def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int = 0) -> str:
+        """Project the texts' keys, and allocate the buffers; see :class:`RunRecord`.
 
         Raises:
-            InputError: over the budget, or an embedding of another width.
+            InputError: the memory cost is over the budget, or an embedding has another width.
         """
         grids = tuple((site.name, self.family.grid(site, call.grid)) for site in self.sites)
         pair = self.options.precision == "fp16-pair" or (
@@ -186,13 +184,18 @@ class VocabularyRecord:
         return sum(buffer.shape.nbytes for buffer in self.buffers)
 
     def targets(
-        self, rows: RowsOfBranches, *, of_call: int | None, scratch: int | None = None
+        self,
+        rows: RowsOfBranches,
+        progress: Progress,
+        *,
+        of_call: int | None = None,
+        scratch: int | None = None,
     ) -> dict[str, ObserverGroup]:
-        """Where each site adds the maps of every text during this call; as :class:`TextRecord`."""
+        """Where each site adds the maps of every text during one denoiser call."""
         if Branch.CONDITIONAL not in rows:
             return {}
         start, stop = rows[Branch.CONDITIONAL]
-        found: dict[str, ObserverGroup] = {}
+        groups: dict[str, ObserverGroup] = {}
         if scratch is None:
             buffers = self.buffers
             for buffer in buffers:
@@ -209,11 +212,11 @@ class VocabularyRecord:
                 branch = BranchTarget(high, low, buffer.count(site.name), start, stop)
                 target = Target.of(site.name, (branch,), choice, rows=of_call)
                 targets.append(TextTarget(keys[site.name], target))
-            found[site.name] = ObserverGroup(tuple(targets))
-        return found
+            groups[site.name] = ObserverGroup(tuple(targets))
+        return groups
 
-    def confirm(self, scratch: int) -> None:
-        """Count a call that was recorded into scratch buffers."""
+    def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
+        """Add a call to the run that was recorded into scratch buffers."""
         for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
             buffer.absorb(other)
 
@@ -222,8 +225,20 @@ class VocabularyRecord:
         for buffer in self._scratch.get(scratch, ()):
             buffer.zero_()
 
+    def after_call(self) -> None:
+        """Do nothing: the sites have added to the buffers."""
+
+    def zero_(self) -> None:
+        """Forget everything that was recorded; keep the memory."""
+        for buffer in self.buffers:
+            buffer.zero_()
+
+    def release(self) -> None:
+        """Give the memory back after a failure."""
+        self.buffers = []
+
     def read(self) -> list[list[VocabularyEntry]]:
-        """What was recorded of each image, text by text, on the CPU."""
+        """The maps of each image, text by text, on the CPU."""
         by_text = [buffer.read() for buffer in self.buffers]
         return [
             [

@@ -1,0 +1,77 @@
+"""RunRecord: what the recorder asks of every record of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from diffusers_rdaam.attention.observer import Observer
+from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.families import DenoiserCall, RowsOfBranches
+from diffusers_rdaam.recording.progress import Progress
+
+
+class RunRecord(Protocol):
+    """One kind of data that a run records: maps of a text, self-attention, queries.
+
+    Each record also has a ``read`` of its results, which differ from record to record.
+
+    Attributes:
+        sites: the attention modules that it may record.
+    """
+
+    sites: tuple[Site, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the budget that it takes, known from :meth:`begin` on."""
+
+    def begin(
+        self, call: DenoiserCall, images: int, calls: int | None, spent: int = 0
+    ) -> str | None:
+        """Allocate the buffers of a run.
+
+        Args:
+            call: the first denoiser call.
+            images: rows of a branch.
+            calls: how many calls there will be, as far as that is known.
+            spent: bytes of the budget that other records take.
+
+        Returns:
+            The memory cost in words, where it is to be reported before the first step.
+
+        Raises:
+            InputError: the memory cost is over the budget, or an option does not suit the denoiser.
+        """
+
+    def targets(
+        self,
+        rows: RowsOfBranches,
+        progress: Progress,
+        *,
+        of_call: int | None = None,
+        scratch: int | None = None,
+    ) -> Mapping[str, Observer]:
+        """The observer of each recorded site during one denoiser call, by the site's name.
+
+        Args:
+            rows: the rows of each branch that is recorded.
+            progress: the run's.
+            of_call: how many rows the call has in all.
+            scratch: the number of a call that may turn out not to make the image; None for others.
+        """
+
+    def after_call(self) -> None:
+        """Store what the call that just ended has recorded."""
+
+    def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
+        """Add a call to the run that was recorded into scratch buffers."""
+
+    def forget(self, scratch: int) -> None:
+        """Leave a call out that was recorded into scratch buffers."""
+
+    def zero_(self) -> None:
+        """Forget everything that was recorded; keep the memory."""
+
+    def release(self) -> None:
+        """Give the memory back after a failure; nothing will be read."""
