@@ -439,6 +439,7 @@ def test_every_check_of_the_pipeline_is_in_a_step():
     assert sorted(named) == sorted(CHECKS)
 
 
+@pytest.mark.slow
 def test_on_a_processor_what_can_run_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The real command with the real steps; the pipeline makes its images in two steps."""
     start = time.monotonic()

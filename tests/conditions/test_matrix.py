@@ -19,8 +19,9 @@ def cells() -> list[Any]:
         elif condition.pending is not None:
             marks.append(pytest.mark.xfail(strict=True, reason=condition.pending))
         for case in filter(condition.tested, COLUMNS):
-            # Compilation takes long; that of the first pipeline is tested every time.
-            slow = [pytest.mark.slow] * (condition.compiled and case != next(iter(COLUMNS)))
+            # Two pipelines are tested every time, and compilation, which takes long, with one.
+            often = list(COLUMNS)[: 1 if condition.compiled else 2]
+            slow = [pytest.mark.slow] * (case not in often)
             name = f"{case}: {condition.id}"
             parameters.append(pytest.param(condition, case, id=name, marks=[*marks, *slow]))
     return parameters

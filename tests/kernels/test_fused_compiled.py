@@ -108,6 +108,7 @@ def test_no_element_is_loaded_or_stored_alone(compiled):
             assert found["narrow"] == 0, found
 
 
+@pytest.mark.slow
 def test_the_most_used_call_is_compiled_for_every_architecture(most_used):
     found = {(one["capability"], one["case"][1], one["way"]) for one in most_used}
     wanted = set(product(MATRIX, (8, 10), ("attend one row", "maps_only one row")))
