@@ -11,8 +11,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
 # Its assertions say what differed.
 pytest.register_assert_rewrite("alike")
 
-from toys import ALL_CASES
-
 # One of each kind: plain, XL with nine channels, with a second network, without guidance, video.
 SHORT = (
     "StableDiffusion",
@@ -25,6 +23,8 @@ SHORT = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Diffusers' tests of the other classes are of the same kinds, and take many minutes."""
+    from toys import ALL_CASES
+
     here = Path(__file__).parent
     for item in items:
         if not item.path.is_relative_to(here) or "[" not in item.name:
