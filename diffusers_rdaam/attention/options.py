@@ -14,12 +14,12 @@ from diffusers_rdaam.attribution.choosing import Numbers, chosen_numbers, listed
 from diffusers_rdaam.attribution.kept_maps import Axis
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
+from diffusers_rdaam.shapes import Size
 
 Kept = Literal["steps", "layers", "heads", "queries"]
 Precision = Literal["fp16-pair", "fp16"]
 QueryLocation = str | os.PathLike[str]
 QueryPrecision = Literal["fp16", "fp32"]
-Size = tuple[int, int]
 SizesLike = int | Size | Iterable[int | Size]
 # Enough for the steps, or for the layers and heads, of a run of usual size.
 DEFAULT_BUDGET = 512 * 2**20

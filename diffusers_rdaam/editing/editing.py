@@ -27,9 +27,8 @@ from diffusers_rdaam.recording.armed import claim
 from diffusers_rdaam.recording.installation import is_stock
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.memory.shape import expected_calls
+from diffusers_rdaam.shapes import Size
 from diffusers_rdaam.tokens.alignment import align, tokenizer_of
-
-Size = tuple[int, int]
 
 
 def save_attention(

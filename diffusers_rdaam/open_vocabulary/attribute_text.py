@@ -39,8 +39,7 @@ from diffusers_rdaam.recording.records.vocabulary import (
     key_of,
     text_projection,
 )
-
-Size = tuple[int, int]
+from diffusers_rdaam.shapes import Size
 
 
 @known_keywords

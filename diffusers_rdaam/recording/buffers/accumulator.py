@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.planes import add_to_planes, read_planes
-from diffusers_rdaam.shapes import HeadMeans
+from diffusers_rdaam.shapes import HeadMeans, Size
 
 # A half-precision sum of equal addends stops growing after 2048 to 4096 additions. At 500 its error
 # is about 1 % for maps that change from call to call, and several per cent for constant maps.
@@ -21,9 +21,6 @@ SINGLE_PLANE_ADDITIONS = 500
 # A probability is at most 1 and half precision ends at 65,504: before a cell could get there, its
 # sums are moved to the CPU.
 _MOST_ADDITIONS = 8192
-
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)

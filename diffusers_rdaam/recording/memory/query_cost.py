@@ -11,8 +11,7 @@ from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families import Family
 from diffusers_rdaam.recording.memory.budget import megabytes
-
-Size = tuple[int, int]
+from diffusers_rdaam.shapes import Size
 
 
 def query_cost_text(step: int, count: int | None, place: str, buffers: int) -> str:

@@ -29,8 +29,8 @@ from diffusers_rdaam.recording.memory.query_cost import (
 from diffusers_rdaam.recording.progress import Progress
 from diffusers_rdaam.recording.records.run_record import RunRecord
 from diffusers_rdaam.recording.site_devices import devices_of
+from diffusers_rdaam.shapes import Size
 
-Size = tuple[int, int]
 Stored = Tensor | StoredTensor
 
 
