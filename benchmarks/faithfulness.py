@@ -35,8 +35,8 @@ from diffusers_rdaam.explain.gradients.regeneration import (
     entries_last,
 )
 from diffusers_rdaam.explain.gradients.requirements import hold_still
-from diffusers_rdaam.explain.regeneration import read_prompt
 from diffusers_rdaam.geometry.region import Box
+from diffusers_rdaam.tokens.alignment import prompt_of
 
 FIRST_SEED = 40_000
 METHODS: tuple[PixelMethod, ...] = ("grad_x_input", "max_grad", "min_grad", "mean_grad")
@@ -150,7 +150,7 @@ def by_gradient(
             for method in METHODS:
                 values = reduce_entries(method, entries_last(gradients["text"]), text)
                 words = GradientWords(
-                    read_prompt(pipe, prompt, len(values)), box, image, values, method
+                    prompt_of(pipe, prompt, len(values)), box, image, values, method
                 )
                 found[method].append({word.text: word.score for word in words})
     return found

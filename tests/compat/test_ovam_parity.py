@@ -138,8 +138,8 @@ def test_stages_that_were_broken_or_unused() -> None:
     clamped = maps("cat", blocks_activation="clamp")
     assert float(clamped.max()) <= 9 and not torch.equal(clamped, maps("cat"))
     for stages, message in (
-        ({"heads_epochs_aggregation": "none"}, "'none' is no over_calls"),
-        ({"blocks_activation": "cubic"}, "'cubic' is no map_activation"),
+        ({"heads_epochs_aggregation": "none"}, "'none' is not a valid over_calls"),
+        ({"blocks_activation": "cubic"}, "'cubic' is not a valid map_activation"),
         ({"module_kwargs": {"block_latent_size": (64, 64)}}, "block_latent_size is not a stage"),
     ):
         with pytest.raises(InputError, match=message):

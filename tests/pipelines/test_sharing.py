@@ -14,8 +14,8 @@ from diffusers_rdaam.recording.recorder import Recorder
 
 BUSY = (
     "This UNet2DConditionModel is being recorded already, by another call, pipeline or thread that "
-    "shares it. Wait for that run to end, or give each thread a pipeline with a denoiser of its "
-    "own."
+    "shares it. Wait for that run to end, or give each thread a pipeline with its own "
+    "denoiser."
 )
 
 
