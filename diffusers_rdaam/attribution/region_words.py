@@ -165,8 +165,12 @@ class RegionWords(RankedSequence[WordScore]):
         return self.ranking
 
     def _scale(self) -> tuple[float, float]:
-        # A lift of 1 is "as everywhere", which is no length of a bar.
-        return (1.0 if self.ranking == "lift" else 0.0, super()._scale()[1])
+        highest = super()._scale()[1]
+        if self.ranking != "lift":
+            return 0.0, highest
+        # A lift of 1 is "as everywhere": a bar without length. Where no word stands out, no bar
+        # is a whole one.
+        return 1.0, max(highest, STANDS_OUT)
 
     def __str__(self) -> str:
         """A small table, one bar a word, special tokens below; then the negative prompt's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -287,3 +288,14 @@ def test_a_figure_says_that_no_word_stands_out(make_prompt):
     ]
     low, high = figure.axes[-1].get_xlim()
     assert low < 0.9 and high > 1.0
+
+
+def test_no_bar_is_a_whole_one_where_no_word_stands_out(make_attribution):
+    words = make_attribution(seed=3).region((2, 2, 5, 6))
+    highest = max(word.lift for word in words)
+    start, stop = words._scale()
+    assert (start, stop) == (1.0, max(highest, 1.25))
+    flat = dataclasses.replace(words, scores=words.levels * 1.05)
+    assert flat._scale() == (1.0, 1.25)
+    assert max(flat._strengths()) == pytest.approx(0.2, abs=1e-5)
+    assert "1.25" in flat._repr_html_() and "no word stands out here" in str(flat)
