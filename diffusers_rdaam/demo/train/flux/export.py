@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, FluxPipeline
-from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffusers_rdaam.demo.loader import WEIGHTS
@@ -41,11 +40,10 @@ def assemble_flux(checkpoint: Path) -> FluxPipeline:
 def export_flux(checkpoint: Path, out: Path) -> None:
     """Write transformer, T5, its tokenizer and the scheduler under ``out``, in half precision."""
     pipe = assemble_flux(checkpoint)
-    for name in ("transformer", "text_encoder_2", "tokenizer_2", "scheduler"):
+    for name in ("transformer", "text_encoder_2"):
+        getattr(pipe, name).half().save_pretrained(out / name)
+    for name in ("tokenizer_2", "scheduler"):
         getattr(pipe, name).save_pretrained(out / name)
-    for path in sorted(out.rglob("*.safetensors")):
-        weights = {name: tensor.half().contiguous() for name, tensor in load_file(path).items()}
-        save_file(weights, path, metadata={"format": "pt"})
     for path in sorted(out.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:

@@ -69,10 +69,10 @@ def encode_scenes(vae: AutoencoderKL, folder: Path, size: int, count: int, seed:
     gathered: list = [None] * world
     dist.all_gather_object(gathered, (names, boxes, torch.cat(parts)))
     if rank == 0:
-        empty = vae.encode(to_tensor([render((), size=size)])).latent_dist.mean.half()
+        empty = vae.encode(to_tensor([render((), size=size)])).latent_dist.mean.half().contiguous()
         save_file(
             {
-                "latents": torch.cat([latents for _, _, latents in gathered]),
+                "latents": torch.cat([latents for _, _, latents in gathered]).contiguous(),
                 "boxes": torch.tensor([box for _, boxes, _ in gathered for box in boxes]),
                 "empty": empty,
             },
