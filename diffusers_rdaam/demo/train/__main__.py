@@ -54,6 +54,28 @@ def export(folder: Folder, out: Annotated[Path, typer.Option(help="The pipeline'
     export_pipeline(folder, out)
 
 
+@app.command()
+def flux(
+    folder: Folder,
+    stage: Annotated[str, typer.Argument(help="encode, coarse or fine; in this order.")],
+    samples: Annotated[
+        int | None, typer.Option(help="Seen by all workers; the stage's own.")
+    ] = None,
+    workers: Workers = 2,
+    seed: Seed = 0,
+):
+    """A stage of the embedded FLUX, on the embedded Stable Diffusion's CLIP and autoencoder."""
+    from diffusers_rdaam.demo.train.flux.training import encode_flux_scenes, train_flux
+    from diffusers_rdaam.demo.train.session import run_workers
+
+    if stage == "encode":
+        run_workers(
+            encode_flux_scenes, (folder, 16_000, 4_000, seed), workers=workers, folder=folder
+        )
+    else:
+        run_workers(train_flux, (folder, stage, samples, seed), workers=workers, folder=folder)
+
+
 @app.command(name="all")
 def everything(
     folder: Folder,

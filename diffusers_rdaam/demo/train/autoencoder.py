@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusers_rdaam.demo.train.optimizer import build_optimizers
-from diffusers_rdaam.demo.train.session import Session
+from diffusers_rdaam.demo.train.session import Session, mixed_precision
 from diffusers_rdaam.demo.world import IMAGE_SIZE, SceneObject, random_scene, render
 
 CROP = 64
@@ -61,7 +61,7 @@ def autoencoder_loss(
     A decoder that has learnt to snap imprecise latents to clean colours is what keeps a small
     denoiser's colours from bleeding.
     """
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mixed_precision():
         posterior = model.encode(images).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         noise = torch.randn(mean.shape, generator=generator)
@@ -157,7 +157,7 @@ def encode_pool(folder: Path, count: int, seed: int) -> None:
         scenes = [random_scene(rng) for _ in range(16)]
         names += [describe(scene) for scene in scenes]
         images = to_tensor([render(scene) for scene in scenes])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with mixed_precision():
             moments.append(model.encode(images).latent_dist.parameters.float())
     part = torch.cat(moments)
     gathered: list = [None] * world

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffusers_rdaam.demo.train.optimizer import build_optimizers
-from diffusers_rdaam.demo.train.session import Session
+from diffusers_rdaam.demo.train.session import Session, mixed_precision
 from diffusers_rdaam.demo.train.tokenizer import CONTEXT_LENGTH, build_tokenizer
 from diffusers_rdaam.demo.world import caption
 
@@ -132,7 +132,7 @@ def denoising_loss(
     noise = torch.randn_like(latents)
     noisy = signal * latents + sigma * noise
     velocity = signal * noise - sigma * latents
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with mixed_precision():
         predicted = unet(noisy, timesteps, encoder_hidden_states=states).sample
     return F.mse_loss(predicted.float(), velocity)
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from diffusers_rdaam.demo.train.session import training_dtype
+
 
 def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration towards the nearest semi-orthogonal matrix (Jordan et al., 2024)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(training_dtype())
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T

@@ -16,12 +16,12 @@ from transformers import CLIPTokenizer
 CONTEXT_LENGTH = 77
 START, END = "<|startoftext|>", "<|endoftext|>"
 
-_WORDS = (
+WORDS = (
     *("a", "an", "and", "the", "of", "picture", "drawing", "photo", "red", "green", "blue"),
     *("yellow", "black", "circle", "square", "heart", "cross", "with", "on", "in", "two", "one"),
     *("shape", ",", ".", "!", "?"),
 )
-_SPLIT_WORDS = (("tri", "angle"), ("mag", "enta"))
+SPLIT_WORDS = (("tri", "angle"), ("mag", "enta"))
 
 
 def byte_symbols() -> list[str]:
@@ -46,8 +46,8 @@ def _encode(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
 
 def build_merges() -> list[tuple[str, str]]:
     """Merges that make each word one token, and each split word its two pieces."""
-    pieces = [[*word[:-1], word[-1] + "</w>"] for word in _WORDS]
-    for first, second in _SPLIT_WORDS:
+    pieces = [[*word[:-1], word[-1] + "</w>"] for word in WORDS]
+    for first, second in SPLIT_WORDS:
         pieces += [[*first], [*second[:-1], second[-1] + "</w>"]]
     ranks: dict[tuple[str, str], int] = {}
     for symbols in pieces:
