@@ -19,7 +19,7 @@ from benchmarks.sizes import (
 )
 from benchmarks.timing import Sample, cpu_seconds
 from diffusers_rdaam import Attribution
-from diffusers_rdaam.geometry.grid import interpolation_matrix
+from diffusers_rdaam.geometry import grid as interpolation
 from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator, shape_of
 from diffusers_rdaam.tokens.alignment import align
 
@@ -46,7 +46,7 @@ def run(*, full: bool = False) -> list[Row]:
 
     attribution = build()
     ready = Sample(tuple(cpu_seconds(build) for _ in range(ROUNDS)))
-    interpolation_matrix.cache_clear()
+    interpolation._kept.cache_clear()
     first = cpu_seconds(lambda: attribution.region((0, 0, 100, 100)).words)
     draw = random.Random(5)
     boxes = [_box(draw) for _ in range(QUESTIONS)]
