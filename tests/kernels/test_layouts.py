@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.kernels import operator
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.kernels.planes import read_planes
 from diffusers_rdaam.kernels.reference import attention_probabilities
@@ -77,8 +78,7 @@ def test_output_and_maps_in_one_pass(layout, dtype):
     torch.manual_seed(0)
     query, key, value = narrowed(layout(), dtype)
     high, low = (torch.zeros(1, PIXELS, PIXELS, dtype=torch.float16) for _ in range(2))
-    attend = choose("fused", device=CPU).attend
-    output = attend(query, key, value, high, low, first=1, scale=0.4)
+    output = operator.attend(query, key, value, high, low, first=1, scale=0.4)
     maps = attention_probabilities(query.double(), key.double(), scale=0.4)
     torch.testing.assert_close(
         read_planes(high, low), maps[1:].mean(dim=1).mT.float(), rtol=1e-5, atol=6e-8
