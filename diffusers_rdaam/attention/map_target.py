@@ -242,6 +242,9 @@ def _stock(target: Target, call: AttentionCall) -> Output:
 
 def _stock_with_lse(target: Target, call: AttentionCall) -> Output:
     """The stock attention with its log-sum-exp, and then its maps."""
+    if torch.compiler.is_compiling():
+        # Compiled code does not have the log-sum-exp, and cannot trace the look for it.
+        return _stock(target, call)
     assert call.value is not None
     attended, lse = attention_with_lse(call.query, call.key, call.value, mask=call.mask)
     target.see(completed(call, attended, lse))
