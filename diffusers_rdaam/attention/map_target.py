@@ -235,7 +235,7 @@ def _stock(target: Target, call: AttentionCall) -> Output:
     """The stock attention, and then its maps."""
     # Each Python call on the way to the kernel counts where the device waits for the host, so this
     # is stock_attention in place.
-    attended = F.scaled_dot_product_attention(call.query, call.key, call.value, attn_mask=call.mask)  # type: ignore[arg-type]
+    attended = F.scaled_dot_product_attention(call.query, call.key, call.value, attn_mask=call.mask)  # type: ignore[arg-type]  # has values
     target.see(call)
     return attended, None
 
