@@ -234,6 +234,7 @@ def token_spans(
     tokenizer: Any, prompt: str, before: str = ""
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """The ids of a prompt without special tokens, and their characters."""
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     if tokenizer.is_fast:
         coded = tokenizer(before + prompt, add_special_tokens=False, return_offsets_mapping=True)
         spans = [(max(0, a - len(before)), b - len(before)) for a, b in coded["offset_mapping"]]
