@@ -51,6 +51,7 @@ class UNetFamily:
     layout: LayoutLike | RowsByText = GUIDED
 
     denoiser_name: ClassVar[str] = "unet"
+    tokens: ClassVar[str] = ""
 
     @staticmethod
     def has(module: Any) -> bool:

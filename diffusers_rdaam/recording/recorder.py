@@ -444,7 +444,7 @@ class Recorder:
     def _arm(self, rows: RowsOfBranches, call: DenoiserCall, *, scratch: int | None = None) -> None:
         of_site: dict[str, tuple[Observer, ...]] = {}
         for record in self._records:
-            targets = record.targets(rows, self.progress, of_call=call.rows, scratch=scratch)
+            targets = record.targets(rows, self.progress, call=call, scratch=scratch)
             for name, target in targets.items():
                 of_site[name] = (*of_site.get(name, ()), target)
         for site in self._armed_sites:
@@ -464,7 +464,7 @@ class Recorder:
         """Unbind the processors from the buffers; return an exception that an observer noted."""
         error = None
         for processor in self._bound:
-            target, processor.target = processor.target, None
+            target = processor.disarm()
             if target is not None and error is None:
                 error = target.failure
         self._bound.clear()
