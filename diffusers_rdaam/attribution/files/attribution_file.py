@@ -27,7 +27,7 @@ from diffusers_rdaam.attribution.files.header import (
 )
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
-from diffusers_rdaam.attribution.prompt_fields import build_prompt, second_fields, token_fields
+from diffusers_rdaam.attribution.prompt_fields import build_prompt, further_fields, token_fields
 from diffusers_rdaam.attribution.record import AnyRecord, Record
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AttributionFileError, InputError, RDAAMError
@@ -145,7 +145,7 @@ def _part(
     header: dict[str, Any] = {
         "prompt": attribution.prompt.text,
         "tokens": token_fields(attribution.prompt),
-        **second_fields(attribution.prompt),
+        **further_fields(attribution.prompt),
         "grids": [
             {
                 "additions": grid.additions,
