@@ -152,18 +152,18 @@ def _dispatched(
         return dispatch_attention_fn(query, key, value, *args, **kwargs)
     if isinstance(mask, Tensor) and mask.ndim == 2:
         mask = mask[:, None, None, :]
-    first = [tensor.permute(0, 2, 1, 3) for tensor in (query, key, value)]
+    heads_first = query.permute(0, 2, 1, 3), key.permute(0, 2, 1, 3), value.permute(0, 2, 1, 3)
     if _backend_of(options) == AttentionBackendName.NATIVE and _is_plain(options):
         gqa = bool(options.get("enable_gqa"))
-        output = _attended(observer, *first, mask, scale=scale, enable_gqa=gqa)
+        output = _attended(observer, *heads_first, mask, scale=scale, enable_gqa=gqa)
         return output.permute(0, 2, 1, 3)
     output = dispatch_attention_fn(query, key, value, *args, **kwargs)
     if isinstance(observer, Tensor):
-        compiled_call.show(first[0], first[1], observer, mask=mask, scale=scale)
+        compiled_call.show(*heads_first[:2], observer, mask=mask, scale=scale)
         return output
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     attended = output.permute(0, 2, 1, 3)
-    observe(observer, AttentionCall(*first, mask, factor, attended))
+    observe(observer, AttentionCall(*heads_first, mask, factor, attended))
     return output
 
 
@@ -207,7 +207,8 @@ def _refuse(observer: Seen, why: str) -> None:
 
 def is_observable(processor: Any) -> bool:
     """Whether the attention call of a processor can be observed."""
-    return isinstance(processor, ObservedProcessor) or _rewritten(type(processor)) is not None
+    kind: Any = type(processor)
+    return isinstance(processor, ObservedProcessor) or _rewritten(kind) is not None
 
 
 def observe_processor(processor: Any, site: Site) -> Any:
@@ -217,7 +218,8 @@ def observe_processor(processor: Any, site: Site) -> Any:
     be shared by several modules, so the site gets a copy, which knows the original.
     """
     observed = processor if isinstance(processor, nn.Module) else copy.copy(processor)
-    cls: Any = observed_class(type(processor))
+    kind: Any = type(processor)
+    cls: Any = observed_class(kind)
     observed.__class__ = cls
     observed.site, observed.kind = site.name, site.kind
     observed.observed_call, observed.handle = site.attention_call or 0, new_handle()
@@ -233,7 +235,7 @@ def unobserved(processor: Any) -> Any:
             return processor.original
         # Where diffusers itself makes a new instance of the class, there is no original.
         processor = copy.copy(processor)
-    processor.__class__ = type(processor).stock  # type: ignore[assignment]  # a class of ours
+    processor.__class__ = type(processor).stock
     for name in _ADDED_ATTRIBUTES:
         processor.__dict__.pop(name, None)
     return processor
@@ -252,7 +254,7 @@ def _new(stock: Any) -> Any:
 
 
 @lru_cache(maxsize=128)
-def observed_class(stock: type) -> type:
+def observed_class(stock: Any) -> type:
     """The subclass of a processor's class whose attention calls can be observed.
 
     Raises:
@@ -271,7 +273,7 @@ def observed_class(stock: type) -> type:
 
 
 @lru_cache(maxsize=128)
-def _rewritten(stock: type) -> tuple[str, FunctionType] | None:
+def _rewritten(stock: Any) -> tuple[str, FunctionType] | None:
     """The method of a processor's class that calls attention, with the calls handed to ours."""
     names = ("forward", "__call__") if issubclass(stock, nn.Module) else ("__call__",)
     for name in names:

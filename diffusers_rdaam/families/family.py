@@ -85,8 +85,10 @@ class Family(Protocol):
 
     # The pipeline's attribute that is the denoiser.
     denoiser_name: ClassVar[str]
-    # The name of the rule from a prompt to the columns of the text, where columns are chosen.
-    tokens: str
+
+    @property
+    def tokens(self) -> str:
+        """The name of the rule from a prompt to the columns of its text; empty for UNets."""
 
     @staticmethod
     def has(module: Any) -> bool:

@@ -51,7 +51,11 @@ class UNetFamily:
     layout: LayoutLike | RowsByText = GUIDED
 
     denoiser_name: ClassVar[str] = "unet"
-    tokens: ClassVar[str] = ""
+
+    @property
+    def tokens(self) -> str:
+        """No rule: all columns are recorded, and their words looked up after the run."""
+        return ""
 
     @staticmethod
     def has(module: Any) -> bool:

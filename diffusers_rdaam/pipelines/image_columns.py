@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from diffusers_rdaam.attention.options import Columns
@@ -11,12 +12,11 @@ from diffusers_rdaam.errors import InputError, TextMismatchWarning
 from diffusers_rdaam.families import Branch, DenoiserCall
 from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.chosen_columns import ChosenColumns
-from diffusers_rdaam.tokens.prompt_of_columns import prompt_from
+from diffusers_rdaam.tokens.prompt_of_columns import REST, prompt_columns, prompt_from
 from diffusers_rdaam.tokens.sources import SOURCES
 
 # The arguments with a text for each text encoder.
 PROMPTS = ("prompt", "prompt_2", "prompt_3", "prompt_4")
-REST = "(rest)"
 
 
 def image_columns(
@@ -85,23 +85,18 @@ def _chosen(
         return _unknown(length)
     try:
         encoders = SOURCES[source](pipe, arguments, length)
-    except InputError as error:
+    except (InputError, KeyError) as error:
+        why = f"no rule is known for {source!r}." if isinstance(error, KeyError) else error
         warn(
-            f"The columns of the text embedding have no words: {error} Ask for them by number, "
+            f"The columns of the text embedding have no words: {why} Ask for them by number, "
             "with attribution.column(index).",
             TextMismatchWarning,
         )
         return _unknown(length)
-    places = [
-        one.start + index
-        for one in encoders
-        for index, piece in enumerate(one.pieces)
-        if piece.kind == "text"
-    ]
+    places = prompt_columns(encoders)
     if columns == "all" or not places:
         return ChosenColumns(tuple(range(length)), with_rest_token(prompt_from(encoders)))
-    places = sorted(set(places))
-    return ChosenColumns(tuple(places), with_rest_token(prompt_from(encoders, columns=places)))
+    return ChosenColumns(places, prompt_from(encoders, columns=places))
 
 
 def _unknown(length: int) -> ChosenColumns:
@@ -109,9 +104,9 @@ def _unknown(length: int) -> ChosenColumns:
 
 
 def with_rest_token(prompt: Prompt) -> Prompt:
-    """The prompt with a last token for what is none of its columns, unless it has one."""
-    tokens: Sequence[Token] = prompt.tokens
-    if tokens and tokens[-1].kind == "rest":
-        return prompt
-    last = Token(len(tokens), REST, "rest")
-    return Prompt(prompt.text, (*tokens, last), prompt.cut, prompt.second)
+    """The prompt of all columns of a text, with a last token for everything that is no text."""
+    last = Token(len(prompt.tokens), REST, "rest")
+    first, *others = (
+        replace(text, tokens=(*text.tokens, last), further=()) for text in prompt.texts
+    )
+    return replace(first, further=tuple(others))

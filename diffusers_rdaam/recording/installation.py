@@ -97,6 +97,21 @@ def _observe(site: Site, processor: Any, undo: ExitStack) -> Any:
     return child
 
 
+def observed_now(site: Site, undo: ExitStack | None) -> Any:
+    """The site's processor, after one that was put there meanwhile has been made to record.
+
+    Where the other code puts an earlier processor back, that is on the site at the end.
+
+    Args:
+        site: of a transformer; other sites keep their processor.
+        undo: of the run; None where nothing is to be changed.
+    """
+    processor = site.processor
+    if site.attention_call is None or undo is None or isinstance(processor, ObservedProcessor):
+        return processor
+    return _observe(site, processor, undo) if is_observable(processor) else processor
+
+
 def install_self_attention(
     sites: Iterable[Site],
     template: RDAAMProcessor,

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffusers_rdaam.attention.joint_target import ImagePlace, JointBranch, JointTarget
+from diffusers_rdaam.attention.map_target import BranchTarget
 from diffusers_rdaam.families import DenoiserCall
 from diffusers_rdaam.families.joint_layout import JointLayout
 from diffusers_rdaam.kernels.dispatch import KernelChoice
 from diffusers_rdaam.recording.chosen_columns import ChosenColumns
 
 
-class RecordedRows(NamedTuple):
-    """The planes of some rows of a denoiser call; see :class:`BranchTarget`."""
+@dataclass(frozen=True)
+class RecordedRows:
+    """The planes of some rows of a denoiser call; the arguments are :class:`BranchTarget`'s."""
 
     high: Tensor
     low: Tensor | None
     count: Tensor
     start: int
     stop: int
+
+    def as_branch(self) -> BranchTarget:
+        """The same rows at a site that attends to all columns of a text."""
+        return BranchTarget(self.high, self.low, self.count, self.start, self.stop)
 
 
 def joint_target(
@@ -50,7 +56,8 @@ def joint_target(
         keys = None
         if columns is not None:
             keys = _key_columns(layout, columns[index], rows.high.shape[-2], rows.high.device)
-        branches.append(JointBranch(*rows, columns=keys, places=_places(layout)))
+        planes = (rows.high, rows.low, rows.count, rows.start, rows.stop)
+        branches.append(JointBranch(*planes, columns=keys, places=_places(layout)))
     # Layers that are perturbed for guidance see the other branches' rows in a call of their own.
     guided = max(stop for _, stop in call.branches.values())
     target = JointTarget.of(site, tuple(branches), choice, rows=call.rows, kind="joint")

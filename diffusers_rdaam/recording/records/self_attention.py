@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from diffusers_rdaam.attention.map_target import BranchTarget, Target
+from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
@@ -147,7 +147,7 @@ class SelfAttentionRecord(RunRecord):
                 if call is not None and call.joint is not None:
                     yield name, joint_target(name, planes, choice, call)
                     continue
-                branches = tuple(BranchTarget(*rows) for rows in planes)
+                branches = tuple(rows.as_branch() for rows in planes)
                 of_call = None if call is None else call.rows
                 yield name, Target.of(name, branches, choice, rows=of_call, kind="self")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from diffusers_rdaam.attention.map_target import BranchTarget, Target
+from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.prompt import Prompt
@@ -210,7 +210,7 @@ class TextRecord(RunRecord):
         self, places: tuple[Any, ...], call: DenoiserCall | None, scratch: int | None
     ) -> dict[str, Target]:
         assert self.shape is not None
-        targets = {}
+        targets: dict[str, Target] = {}
         devices = self.shape.places()
         joint = call is not None and call.joint is not None
         for site in self.sites:
@@ -222,13 +222,14 @@ class TextRecord(RunRecord):
                     else self._scratch[scratch][branch]
                 )
                 count = buffer.count(site.name)
-                recorded.append(RecordedRows(*buffer.planes(site.name), count, start, stop))
+                high, low = buffer.planes(site.name)
+                recorded.append(RecordedRows(high, low, count, start, stop))
             choice = choose(self.options.backend, device=devices[site.name])
             if call is not None and joint:
                 columns = [self.chosen[branch] for branch, _, _ in places]
                 targets[site.name] = joint_target(site.name, recorded, choice, call, columns)
             else:
-                branches = tuple(BranchTarget(*rows) for rows in recorded)
+                branches = tuple(rows.as_branch() for rows in recorded)
                 rows = None if call is None else call.rows
                 targets[site.name] = Target.of(site.name, branches, choice, rows=rows)
         return targets
