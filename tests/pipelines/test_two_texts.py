@@ -96,8 +96,8 @@ def test_each_of_two_prompts_has_its_own_second_text():
         prompt_2=["a hat", "a hat"],
         num_images_per_prompt=2,
     )
-    found = [[text.text for text in one.prompt.texts] for one in output.attributions]
-    assert found == [[FIRST, "a hat"]] * 2 + [["a hat"]] * 2
+    found = [(a.prompt.text, [b.text for b in a.prompt.further]) for a in output.attributions]
+    assert found == [(FIRST, ["a hat"])] * 2 + [("a hat", [])] * 2
 
 
 def test_what_a_rewritten_call_has_encoded_counts():
