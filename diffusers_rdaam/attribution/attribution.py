@@ -100,8 +100,9 @@ class Attribution(Record):
         heads: Numbers | None = None,
         resolutions: Sizes | None = None,
         steps: Numbers | None = None,
+        stream: str | None = None,
     ) -> Attribution:
-        """The attribution of a part: of some layers, heads, grids and steps.
+        """The attribution of a part: of some layers, heads, grids, steps, or of one stream.
 
         ``attribution.select(layers="up_blocks", resolutions={16: 1.0, 64: 0.2})``. All columns
         still sum to 1 at every pixel; numbers then count what was selected, as in a list.
@@ -112,12 +113,16 @@ class Attribution(Record):
             resolutions: ``(height, width)`` of a grid or ``n`` for a square one; several in a list;
                 or a mapping of them to weights: a grid then counts weight times additions.
             steps: as heads.
+            stream: ``"double"`` or ``"single"``: a transformer's blocks in which text and image
+                have weights of their own, or those in which they share them.
 
         Raises:
-            InputError: there is no such layer, head, grid or step.
+            InputError: there is no such layer, head, grid, step or stream.
             NoAttributionError: the run did not keep these separately.
         """
-        return select(self, layers=layers, heads=heads, resolutions=resolutions, steps=steps)
+        return select(
+            self, layers=layers, heads=heads, resolutions=resolutions, steps=steps, stream=stream
+        )
 
     def word(
         self,

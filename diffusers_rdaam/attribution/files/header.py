@@ -161,6 +161,7 @@ def _is_detail(detail: Any) -> bool:
         return False
     additions: Any = detail.get("additions")
     right = isinstance(additions, list) and 1 <= len(additions) <= MAX_STEPS
+    right = right and isinstance(detail.get("stream", ""), str)
     return right and all(map(is_count, additions)) and is_list_of_texts(detail.get("sites"))
 
 
@@ -170,6 +171,7 @@ def _is_grid(grid: Any) -> bool:
         and is_count(grid.get("additions"))
         and grid["additions"] >= 1
         and is_list_of_texts(grid.get("sites"))
+        and isinstance(grid.get("stream", ""), str)
         and is_number(grid.get("weight", 1.0))
         and is_weight(grid.get("weight", 1.0))
     )
