@@ -1,0 +1,177 @@
+"""Parts that the toy pipelines share: encoders of text, autoencoders, schedulers, row layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from dense_oracle import DenoiserCall, ObservedCall
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+)
+from tokenizers_single import vocabulary_size
+from transformers import (
+    Gemma2Config,
+    Gemma2Model,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+
+PROMPTS = ["a red cat jumping on the mat", "two dogs"]
+NEGATIVES = ["a bad picture", "bad"]
+OTHER_NEGATIVES = ["the user", "image"]
+# Text columns of the pipelines that pad to a length that the caller chooses.
+COLUMNS = 20
+
+
+def wake(module: Any, *, sharp: tuple[str, ...] = ()) -> Any:
+    """Fill the parameters that start at zero, or with what was in memory, and scale some up.
+
+    Args:
+        sharp: ends of the names of weights that the attention compares; scaled up, so that maps
+            differ from row to row.
+    """
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if not weight.any() or not weight.isfinite().all() or name.endswith("pad_token"):
+                weight.normal_(std=0.3)
+            if name.endswith(sharp):
+                weight.mul_(4)
+    return module.eval()
+
+
+def t5_encoder(tokenizer: Any, width: int = 32) -> Any:
+    torch.manual_seed(20)
+    config = T5Config(
+        vocab_size=vocabulary_size(tokenizer),
+        d_model=width,
+        d_kv=8,
+        d_ff=16,
+        num_layers=1,
+        num_heads=2,
+    )
+    return wake(T5EncoderModel(config))
+
+
+def umt5_encoder(tokenizer: Any, width: int = 32) -> Any:
+    torch.manual_seed(21)
+    config = UMT5Config(
+        vocab_size=vocabulary_size(tokenizer),
+        d_model=width,
+        d_kv=8,
+        d_ff=16,
+        num_layers=1,
+        num_heads=2,
+    )
+    return wake(UMT5EncoderModel(config))
+
+
+def _decoder_sizes(tokenizer: Any, width: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary_size(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
+def gemma2_encoder(tokenizer: Any, width: int = 16) -> Any:
+    torch.manual_seed(22)
+    return wake(Gemma2Model(Gemma2Config(**_decoder_sizes(tokenizer, width))))
+
+
+def qwen3_encoder(tokenizer: Any, width: int = 16) -> Any:
+    torch.manual_seed(23)
+    return wake(Qwen3Model(Qwen3Config(**_decoder_sizes(tokenizer, width))))
+
+
+def image_vae(channels: int, levels: int = 2, **config: Any) -> AutoencoderKL:
+    """An autoencoder whose pictures are ``2 ** (levels - 1)`` times the size of its latents."""
+    torch.manual_seed(24)
+    return AutoencoderKL(
+        block_out_channels=(4,) * levels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        latent_channels=channels,
+        norm_num_groups=2,
+        **config,
+    ).eval()
+
+
+def dc_vae() -> AutoencoderDC:
+    """Sana's kind of autoencoder; its pictures are twice the size of its latents."""
+    torch.manual_seed(25)
+    blocks = ("ResBlock", "EfficientViTBlock")
+    return AutoencoderDC(
+        in_channels=3,
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_types=blocks,
+        decoder_block_types=blocks,
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=[1, 1],
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+        scaling_factor=0.41407,
+    ).eval()
+
+
+def wan_vae() -> AutoencoderKLWan:
+    """Wan's autoencoder: 8 pixels and 4 frames are one latent."""
+    torch.manual_seed(26)
+    return AutoencoderKLWan(
+        base_dim=3,
+        z_dim=16,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+    ).eval()
+
+
+def flow_scheduler(**config: Any) -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(**config)
+
+
+def rows_after(images: int) -> Callable[[DenoiserCall], list[int]]:
+    """``[uncond, cond]`` in one call: the last rows."""
+    return lambda call: list(range(images, 2 * images))
+
+
+def rows_before(images: int) -> Callable[[DenoiserCall], list[int]]:
+    """``[cond, uncond]`` in one call, or conditional rows alone: the first rows."""
+    return lambda call: list(range(images))
+
+
+def alternate_calls(images: int) -> Callable[[DenoiserCall], list[int]]:
+    """Calls of their own, the conditional one first."""
+    return lambda call: [] if call.number % 2 else list(range(images))
+
+
+def columns_from(start: int, count: int = COLUMNS) -> Callable[[ObservedCall, int], list[int]]:
+    """Text keys that follow each other."""
+    return lambda call, row: list(range(start, start + count))
+
+
+def columns_at_end(count: int = COLUMNS) -> Callable[[ObservedCall, int], list[int]]:
+    """Text keys that are the last ones."""
+    return lambda call, row: list(range(call.key.shape[2] - count, call.key.shape[2]))

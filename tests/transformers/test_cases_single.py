@@ -1,0 +1,182 @@
+"""What the cases say of stock runs, seen by disturbing one thing; nothing of the package."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from builders_single import CASES
+from dense_oracle import Case, DenoiserCall, Observed, observed_attention, probabilities
+
+
+@cache
+def _stock(name: str) -> tuple[Case, Any, Observed]:
+    """A case, its pipeline and what was seen in one run."""
+    case = CASES[name]()
+    pipe = case.make()
+    pipe.set_progress_bar_config(disable=True)
+    _, calls = case.observed(pipe)
+    return case, pipe, calls
+
+
+def _denoiser(case: Case, pipe: Any, call: DenoiserCall) -> Any:
+    # One after the other where a pipeline has two.
+    names = case.extra.get("denoiser_of", lambda call: case.denoisers[0])(call)
+    return getattr(pipe, names)
+
+
+def _by_name(denoiser: Any, call: DenoiserCall) -> dict[str, Any]:
+    return dict(inspect.signature(denoiser.forward).bind(*call.args, **call.kwargs).arguments)
+
+
+def _states(case: Case, kwargs: dict[str, Any], row: int) -> torch.Tensor:
+    default = lambda kwargs, row: kwargs["encoder_hidden_states"][row]  # noqa: E731
+    return case.extra.get("states", default)(kwargs, row)
+
+
+def _conditional(case: Case, calls: Observed) -> DenoiserCall:
+    return next(call for call in calls.denoiser_calls if case.rows(call))
+
+
+@torch.no_grad()
+def _again(case: Case, denoiser: Any, kwargs: dict[str, Any]) -> Observed:
+    """What one call of the denoiser does at the sites."""
+    torch.manual_seed(1)
+    with observed_attention(denoiser, case.sites) as calls:
+        denoiser(**kwargs)
+    return calls
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_maps_are_probabilities_on_the_grid(name):
+    case, _, calls = _stock(name)
+    assert {call.stream for call in calls} == set(case.sites)
+    for call in calls:
+        torch.testing.assert_close(
+            probabilities(call).sum(-1), torch.ones(()).double().expand(call.query.shape[:3])
+        )
+    for image in range(len(case.prompts)):
+        maps = case.map_of(calls, image)
+        assert maps.shape[1:] == case.grid
+        assert 0 < maps.sum(0).max() <= 1 + 1e-9
+        assert maps.std(dim=(1, 2)).max() > 1e-6, "every position is alike"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_image_queries_are_what_the_noise_moves(name):
+    case, pipe, calls = _stock(name)
+    call = _conditional(case, calls)
+    denoiser = _denoiser(case, pipe, call)
+    kwargs = _by_name(denoiser, call)
+    ((key, latents),) = [
+        (key, kwargs[key]) for key in ("hidden_states", "x", "sample") if key in kwargs
+    ]
+    if case.text_mixes:
+        denoiser = _unmixed(case, call)
+    noise = torch.Generator().manual_seed(9)
+
+    def other(tensor):
+        return tensor + torch.randn(tensor.shape, generator=noise)
+
+    changed = [other(one) for one in latents] if isinstance(latents, list) else other(latents)
+    before = _again(case, denoiser, kwargs)[0]
+    after = _again(case, denoiser, kwargs | {key: changed})[0]
+    moved = (before.query != after.query).any(dim=(1, 3))
+    tokens = int(torch.tensor(case.grid).prod())
+    for row in case.rows(call):
+        at = case.kernel_row(before, row)
+        start = case.image_queries(before, row)
+        wanted = torch.zeros_like(moved[at])
+        wanted[start : start + tokens] = True
+        if case.extra.get("image_padding"):
+            wanted = wanted | case.extra["image_padding"](before, row)
+        assert torch.equal(moved[at], wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_text_keys_are_what_a_disturbed_token_moves(name):
+    case, pipe, calls = _stock(name)
+    call = _conditional(case, calls)
+    denoiser = _denoiser(case, pipe, call)
+    kwargs = _by_name(denoiser, call)
+    if case.text_mixes:
+        denoiser = _unmixed(case, call)
+    for row in case.rows(call):
+        before = _recorded(case, _again(case, denoiser, kwargs), row)
+        keys = case.text_keys(before, row)
+        for column in (0, 1, len(keys) - 1):
+            disturbed = case.disturb(kwargs, row, column)
+            after = _recorded(case, _again(case, denoiser, disturbed), row)
+            moved = (before.key != after.key).any(dim=(1, 3))[case.kernel_row(before, row)]
+            assert moved.nonzero().flatten().tolist() == [keys[column]]
+
+
+def _recorded(case: Case, calls: Observed, row: int) -> Any:
+    """The first kernel call that has a row's text."""
+    return next(call for call in calls if case.kernel_row(call, row) is not None)
+
+
+def _unmixed(case: Case, call: DenoiserCall) -> Any:
+    """A denoiser without the layers in which one token of text reaches another."""
+    pipe = case.make()
+    denoiser = _denoiser(case, pipe, call)
+    case.extra["unmix"](denoiser)
+    return denoiser
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case().negative])
+def test_another_negative_prompt_moves_other_rows(name):
+    case, pipe, calls = _stock(name)
+    _, others = case.observed(pipe, **case.negative)
+    # At the first step, where the latents are still the same.
+    first, second = calls.denoiser_calls[0], others.denoiser_calls[0]
+    moved = _moved_rows(case, _denoiser(case, pipe, first), first, second)
+    if len(moved) > len(case.prompts):
+        wanted = [row for row in range(len(moved)) if row not in case.rows(first)]
+        assert [row for row, changed in enumerate(moved) if changed] == wanted
+        return
+    assert case.rows(first) and not any(moved)
+    first, second = calls.denoiser_calls[1], others.denoiser_calls[1]
+    assert not case.rows(first)
+    assert all(_moved_rows(case, _denoiser(case, pipe, first), first, second))
+
+
+def _moved_rows(case: Case, denoiser: Any, one: DenoiserCall, other: DenoiserCall) -> list[bool]:
+    first, second = _by_name(denoiser, one), _by_name(denoiser, other)
+    rows = case.extra.get("row_count", lambda kwargs: len(kwargs["encoder_hidden_states"]))(first)
+    pairs = [(_states(case, first, row), _states(case, second, row)) for row in range(rows)]
+    return [a.shape != b.shape or not torch.equal(a, b) for a, b in pairs]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case().encoders])
+def test_columns_hold_the_states_of_their_tokens(name):
+    case, pipe, calls = _stock(name)
+    call = _conditional(case, calls)
+    kwargs = _by_name(_denoiser(case, pipe, call), call)
+    for encoder in case.encoders:
+        model, tokenizer = getattr(pipe, encoder.model), getattr(pipe, encoder.tokenizer)
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        for image, row in enumerate(case.rows(call)):
+            ids = tokenizer(encoder.text(case.prompts[image]), return_tensors="pt").input_ids
+            given = _states(case, kwargs, row)
+            hidden = _hidden_states(model, ids)
+            places = [p for p in range(ids.shape[1]) if 0 <= encoder.column(p) < len(given)]
+            assert len(places) > 2
+            columns = [encoder.column(place) for place in places]
+            assert _holds(given[columns], hidden[:, places]), f"{encoder.name} of image {image}"
+
+
+@torch.no_grad()
+def _hidden_states(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The states ``(layers, tokens, width)`` of one text without padding."""
+    output = model(ids, output_hidden_states=True)
+    layers = [states[0] for states in output.hidden_states]
+    return torch.stack([*layers, output[0][0]])
+
+
+def _holds(given: torch.Tensor, layers: torch.Tensor) -> bool:
+    """Whether a row of the denoiser's text is what one layer put out."""
+    return any((given - layer).abs().max() < 1e-4 for layer in layers)
