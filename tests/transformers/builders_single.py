@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cases_hunyuan_dit
+import cases_lumina
+import cases_pixart
+import cases_sana
+import cases_z_image
 from dense_oracle import Case
-from single_images import IMAGE_CASES
 
 __all__ = ["CASES"]
 
-CASES: dict[str, Callable[[], Case]] = {**IMAGE_CASES}
+CASES: dict[str, Callable[[], Case]] = {
+    **cases_z_image.CASES,
+    **cases_pixart.CASES,
+    **cases_sana.CASES,
+    **cases_lumina.CASES,
+    **cases_hunyuan_dit.CASES,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from dense_oracle import DenoiserCall, ObservedCall
 from diffusers import (
@@ -13,6 +14,7 @@ from diffusers import (
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
 )
+from PIL import Image
 from tokenizers_single import vocabulary_size
 from transformers import (
     Gemma2Config,
@@ -175,3 +177,19 @@ def columns_from(start: int, count: int = COLUMNS) -> Callable[[ObservedCall, in
 def columns_at_end(count: int = COLUMNS) -> Callable[[ObservedCall, int], list[int]]:
     """Text keys that are the last ones."""
     return lambda call, row: list(range(call.key.shape[2] - count, call.key.shape[2]))
+
+
+def without(*refiners: str) -> Callable[[Any], None]:
+    """Take layers away that mix the text before the first site."""
+
+    def take(denoiser: Any) -> None:
+        for name in refiners:
+            setattr(denoiser, name, torch.nn.ModuleList())
+
+    return take
+
+
+def picture(width: int, height: int) -> Image.Image:
+    """A picture that an image-to-image pipeline starts from."""
+    pixels = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)

@@ -45,8 +45,9 @@ def _conditional(case: Case, calls: Observed) -> DenoiserCall:
 def _again(case: Case, denoiser: Any, kwargs: dict[str, Any]) -> Observed:
     """What one call of the denoiser does at the sites."""
     torch.manual_seed(1)
+    copied = {key: list(one) if isinstance(one, list) else one for key, one in kwargs.items()}
     with observed_attention(denoiser, case.sites) as calls:
-        denoiser(**kwargs)
+        denoiser(**copied)
     return calls
 
 
@@ -107,7 +108,7 @@ def test_text_keys_are_what_a_disturbed_token_moves(name):
     for row in case.rows(call):
         before = _recorded(case, _again(case, denoiser, kwargs), row)
         keys = case.text_keys(before, row)
-        for column in (0, 1, len(keys) - 1):
+        for column in case.extra.get("probe", (0, 1, len(keys) - 1)):
             disturbed = case.disturb(kwargs, row, column)
             after = _recorded(case, _again(case, denoiser, disturbed), row)
             moved = (before.key != after.key).any(dim=(1, 3))[case.kernel_row(before, row)]
@@ -134,9 +135,8 @@ def test_another_negative_prompt_moves_other_rows(name):
     # At the first step, where the latents are still the same.
     first, second = calls.denoiser_calls[0], others.denoiser_calls[0]
     moved = _moved_rows(case, _denoiser(case, pipe, first), first, second)
-    if len(moved) > len(case.prompts):
-        wanted = [row for row in range(len(moved)) if row not in case.rows(first)]
-        assert [row for row, changed in enumerate(moved) if changed] == wanted
+    if any(moved):
+        assert not {row for row, changed in enumerate(moved) if changed} & set(case.rows(first))
         return
     assert case.rows(first) and not any(moved)
     first, second = calls.denoiser_calls[1], others.denoiser_calls[1]
@@ -165,7 +165,8 @@ def test_columns_hold_the_states_of_their_tokens(name):
             hidden = _hidden_states(model, ids)
             places = [p for p in range(ids.shape[1]) if 0 <= encoder.column(p) < len(given)]
             assert len(places) > 2
-            columns = [encoder.column(place) for place in places]
+            front = len(given) - ids.shape[1] if case.extra.get("padded_in_front") else 0
+            columns = [encoder.column(place) + front for place in places]
             assert _holds(given[columns], hidden[:, places]), f"{encoder.name} of image {image}"
 
 
@@ -173,8 +174,7 @@ def test_columns_hold_the_states_of_their_tokens(name):
 def _hidden_states(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """The states ``(layers, tokens, width)`` of one text without padding."""
     output = model(ids, output_hidden_states=True)
-    layers = [states[0] for states in output.hidden_states]
-    return torch.stack([*layers, output[0][0]])
+    return torch.stack([states[0] for states in output.hidden_states])
 
 
 def _holds(given: torch.Tensor, layers: torch.Tensor) -> bool:
