@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cases_allegro
+import cases_cogvideox
 import cases_hunyuan_dit
+import cases_ltx
 import cases_lumina
+import cases_mochi
 import cases_pixart
 import cases_sana
+import cases_wan
 import cases_z_image
 from dense_oracle import Case
 
@@ -19,4 +24,9 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_sana.CASES,
     **cases_lumina.CASES,
     **cases_hunyuan_dit.CASES,
+    **cases_allegro.CASES,
+    **cases_mochi.CASES,
+    **cases_cogvideox.CASES,
+    **cases_ltx.CASES,
+    **cases_wan.CASES,
 }
