@@ -18,6 +18,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     columns_from,
     rows_after,
     t5_encoder,
@@ -77,7 +78,7 @@ def _disturb(kwargs: dict[str, Any], row: int, column: int) -> dict[str, Any]:
 
 
 def _case(name: str, call: dict[str, Any], **fields: Any) -> Case:
-    return Case(
+    return ToyCase(
         name,
         _pipeline,
         {
@@ -96,7 +97,7 @@ def _case(name: str, call: dict[str, Any], **fields: Any) -> Case:
         text_keys=columns_from(0),
         disturb=_disturb,
         encoders=(Encoder("t5", "text_encoder", "tokenizer", lambda place: place),),
-        extra={"states": lambda kwargs, row: kwargs["encoder_hidden_states"][row, 0]},
+        states=lambda kwargs, row: kwargs["encoder_hidden_states"][row, 0],
         **fields,
     )
 

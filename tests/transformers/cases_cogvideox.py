@@ -20,6 +20,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     columns_from,
     picture,
     rows_after,
@@ -77,7 +78,7 @@ def _pipeline(cls: type, **config: Any) -> Callable[[], Any]:
 def _case(
     name: str, cls: type, call: dict[str, Any], config: dict[str, Any], **fields: Any
 ) -> Case:
-    return Case(
+    return ToyCase(
         name,
         _pipeline(cls, **config),
         {

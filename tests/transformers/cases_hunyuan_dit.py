@@ -19,6 +19,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     columns_from,
     image_vae,
     picture,
@@ -98,7 +99,7 @@ def _states(kwargs: dict[str, Any], row: int) -> torch.Tensor:
 
 
 def _case(name: str, cls: type, call: dict[str, Any], **fields: Any) -> Case:
-    return Case(
+    return ToyCase(
         name,
         _pipeline(cls),
         {
@@ -119,7 +120,8 @@ def _case(name: str, cls: type, call: dict[str, Any], **fields: Any) -> Case:
             Encoder("t5", "text_encoder_2", "tokenizer_2", lambda place: 77 + place),
         ),
         # Other columns are padding, all of them one learned vector.
-        extra={"states": _states, "probe": (0, 1, 77, 78)},
+        states=_states,
+        probe=(0, 1, 77, 78),
         **fields,
     )
 

@@ -18,6 +18,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     columns_from,
     flow_scheduler,
     picture,
@@ -80,7 +81,7 @@ def _pipeline(cls: type) -> Callable[[], Any]:
 
 
 def _case(name: str, cls: type, call: dict[str, Any], **fields: Any) -> Case:
-    return Case(
+    return ToyCase(
         name,
         _pipeline(cls),
         {

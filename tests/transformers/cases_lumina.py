@@ -17,6 +17,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     alternate_calls,
     flow_scheduler,
     gemma2_encoder,
@@ -74,9 +75,9 @@ def _lumina2_case(name: str, prompts: list[str], call: dict[str, Any], **fields:
         "text_encoder",
         "tokenizer",
         lambda place: place,
-        lambda prompt: SYSTEM + prompt,
+        " ",
     )
-    return Case(
+    return ToyCase(
         name,
         _lumina2_pipeline,
         CALL | {"prompt": prompts} | call,
@@ -85,8 +86,7 @@ def _lumina2_case(name: str, prompts: list[str], call: dict[str, Any], **fields:
         image_queries=lambda call, row: lengths[row],
         text_keys=lambda call, row: list(range(lengths[row])),
         encoders=(encoder,),
-        text_mixes=True,
-        extra={"unmix": without("context_refiner", "noise_refiner")},
+        unmix=without("context_refiner", "noise_refiner"),
         **fields,
     )
 
@@ -165,7 +165,7 @@ def _lumina_pipeline(side: str) -> Callable[[], Any]:
 
 
 def _lumina_case(name: str, call: dict[str, Any], *, side: str = "right", **fields: Any) -> Case:
-    return Case(
+    return ToyCase(
         name,
         _lumina_pipeline(side),
         CALL | {"prompt": PROMPTS} | call,
@@ -174,7 +174,6 @@ def _lumina_case(name: str, call: dict[str, Any], *, side: str = "right", **fiel
         rows=rows_before(2),
         text_keys=lambda call, row: list(range(call.key.shape[2])),
         encoders=(Encoder("gemma", "text_encoder", "tokenizer", lambda place: place),),
-        extra={"padded_in_front": side == "left"},
         **fields,
     )
 

@@ -13,6 +13,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     flow_scheduler,
     rows_after,
     rows_before,
@@ -79,7 +80,7 @@ def _text_keys(call: ObservedCall, row: int) -> list[int]:
 
 
 def _case(name: str, call: dict[str, Any], **fields: Any) -> Case:
-    return Case(
+    return ToyCase(
         name,
         _pipeline,
         {
@@ -96,8 +97,7 @@ def _case(name: str, call: dict[str, Any], **fields: Any) -> Case:
         {"double": r"transformer_blocks\.\d+\.attn1"},
         text_keys=_text_keys,
         kernel_row=lambda call, row: 0 if call.number == row else None,
-        text_mixes=True,
-        extra={"unmix": _without_pooled_text},
+        unmix=_without_pooled_text,
         encoders=(Encoder("t5", "text_encoder", "tokenizer", lambda place: place),),
         **fields,
     )

@@ -19,6 +19,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     columns_from,
     image_vae,
     rows_after,
@@ -57,7 +58,7 @@ def _pixart(cls: type) -> Callable[[], Any]:
 
 
 def _pixart_case(name: str, cls: type, call: dict[str, Any], **fields: Any) -> Case:
-    return Case(
+    return ToyCase(
         name,
         _pixart(cls),
         {

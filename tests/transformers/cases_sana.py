@@ -23,6 +23,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     columns_from,
     dc_vae,
     flow_scheduler,
@@ -86,9 +87,9 @@ def _sana_case(name: str, cls: type, call: dict[str, Any], config: Any, **fields
         "text_encoder",
         "tokenizer",
         lambda place: place - length + 2 if place >= length - 1 else -(place > 0),
-        lambda prompt: instruction + prompt,
+        " ",
     )
-    return Case(
+    return ToyCase(
         name,
         _sana(cls, **config),
         {

@@ -22,6 +22,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     alternate_calls,
     clean_without_ftfy,
     columns_from,
@@ -71,7 +72,7 @@ def _parts() -> dict[str, Any]:
 def _case(
     name: str, make: Callable[[], Any], call: dict[str, Any], columns: int = COLUMNS, **fields: Any
 ) -> Case:
-    return Case(
+    return ToyCase(
         name,
         make,
         {

@@ -16,6 +16,7 @@ from single_parts import (
     NEGATIVES,
     OTHER_NEGATIVES,
     PROMPTS,
+    ToyCase,
     flow_scheduler,
     image_vae,
     picture,
@@ -31,7 +32,7 @@ Z_GRID = (3, 5)
 
 def _z_image(cls: type, **scheduler: Any) -> Callable[[], Any]:
     def make() -> Any:
-        tokenizer = qwen_tokenizer(side="left")
+        tokenizer = qwen_tokenizer()
         torch.manual_seed(0)
         transformer = ZImageTransformer2DModel(
             in_channels=4,
@@ -73,8 +74,8 @@ def _z_disturb(kwargs: dict[str, Any], row: int, column: int) -> dict[str, Any]:
 
 
 def _z_case(name: str, cls: type, texts: list[str], call: dict[str, Any], **fields: Any) -> Case:
-    encoder = Encoder("qwen", "text_encoder", "tokenizer", lambda place: place, qwen_template)
-    return Case(
+    encoder = Encoder("qwen", "text_encoder", "tokenizer", lambda place: place)
+    return ToyCase(
         name,
         _z_image(cls),
         {
@@ -91,12 +92,9 @@ def _z_case(name: str, cls: type, texts: list[str], call: dict[str, Any], **fiel
         text_keys=_z_columns(texts),
         disturb=_z_disturb,
         encoders=(encoder,),
-        text_mixes=True,
-        extra={
-            "states": lambda kwargs, row: kwargs["cap_feats"][row],
-            "row_count": lambda kwargs: len(kwargs["cap_feats"]),
-            "unmix": without("context_refiner", "noise_refiner"),
-        },
+        states=lambda kwargs, row: kwargs["cap_feats"][row],
+        row_count=lambda kwargs: len(kwargs["cap_feats"]),
+        unmix=without("context_refiner", "noise_refiner"),
         **fields,
     )
 

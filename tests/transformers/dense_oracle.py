@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -65,18 +65,30 @@ class Encoder:
     """A text encoder of a pipeline.
 
     Attributes:
-        name: how the words' tokens of this encoder are named, ``"t5"`` for example.
+        name: how the tokens of this encoder are named, ``"t5"`` for example.
         model: the pipeline's attribute with the encoder.
         tokenizer: the pipeline's attribute with the tokenizer.
         column: from the position of a token in the encoder's ids to its text column.
-        text: from the prompt to what the tokenizer is given; the prompt itself for most.
+        before: what a template has directly in front of the prompt, where it is one token with
+            the prompt's first letters.
     """
 
     name: str
     model: str
     tokenizer: str
     column: Callable[[int], int]
-    text: Callable[[str], str] = lambda prompt: prompt
+    before: str = ""
+
+
+@dataclass(frozen=True)
+class TokenColumn:
+    """A token of a prompt: its characters, its position in the encoder's ids, its column."""
+
+    encoder: Encoder
+    start: int
+    end: int
+    position: int
+    column: int
 
 
 def _no_text(call: ObservedCall, row: int) -> list[int]:
@@ -84,7 +96,7 @@ def _no_text(call: ObservedCall, row: int) -> list[int]:
 
 
 def _same_row(call: ObservedCall, row: int) -> int | None:
-    return row if call.number == 0 else None
+    return row if call.number == 0 and row < len(call.query) else None
 
 
 def _encoder_states(kwargs: dict[str, Any], row: int, column: int) -> dict[str, Any]:
@@ -116,8 +128,9 @@ class Case:
         denoisers: the pipeline's attributes with the denoisers.
         encoders: the text encoders whose tokens are columns.
         negative: keyword arguments with another negative prompt; None without guidance.
-        text_mixes: whether text passes layers of its own before the first site, so that a change
-            of one column reaches others.
+        perturbed: the rows of the prompt that do not count, because guidance disturbs them.
+        mixers: a regular expression of the linear layers through which, before the first site,
+            a text column reaches others.
     """
 
     name: str
@@ -133,14 +146,17 @@ class Case:
     denoisers: tuple[str, ...] = ("transformer",)
     encoders: tuple[Encoder, ...] = ()
     negative: Mapping[str, Any] | None = None
-    text_mixes: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    perturbed: Callable[[DenoiserCall], list[int]] | None = None
+    mixers: str | None = None
 
     @property
     def prompts(self) -> list[str]:
         """The prompts, one an image."""
         prompt = self.call["prompt"]
-        return [prompt] if isinstance(prompt, str) else list(prompt)
+        images = self.call.get("num_images_per_prompt", 1)
+        return [
+            one for one in ([prompt] if isinstance(prompt, str) else prompt) for _ in range(images)
+        ]
 
     def run(self, pipe: Any, **changes: Any) -> Any:
         """One call of the pipeline, with the same seed each time; lists are copied."""
@@ -158,6 +174,21 @@ class Case:
             output = self.run(pipe, **changes)
         return output, calls
 
+    def token_columns(self, pipe: Any, prompt: str, given: EncoderIds) -> list[TokenColumn]:
+        """The columns of a prompt's tokens, from what the encoders were given.
+
+        Args:
+            given: of ``observed_ids``.
+        """
+        found = []
+        for encoder in self.encoders:
+            ids, spans = token_spans(getattr(pipe, encoder.tokenizer), prompt, encoder.before)
+            start = find_ids(given[encoder.model], ids)[2]
+            for i, (left, right) in enumerate(spans):
+                column = encoder.column(start + i)
+                found.append(TokenColumn(encoder, left, right, start + i, column))
+        return found
+
     def map_of(self, calls: Observed, image: int, *, stream: str | None = None) -> Tensor:
         """The float64 mean map of one image, ``(columns, *grid)``, of one stream or of all."""
         conditional = {one.number: self.rows(one) for one in calls.denoiser_calls}
@@ -174,6 +205,50 @@ class Case:
             text_keys=[self.text_keys(call, row) for call, _, row in chosen],
             grid=self.grid,
         )
+
+
+# Of every encoder, by its attribute: the ids of each of its calls, (rows, length).
+EncoderIds = dict[str, list[Tensor]]
+
+
+@contextmanager
+def observed_ids(pipe: Any, case: Case) -> Iterator[EncoderIds]:
+    """Note the ids that the text encoders of a pipeline are called with."""
+    given: EncoderIds = {encoder.model: [] for encoder in case.encoders}
+    handles = []
+    for name, calls in given.items():
+
+        def note(module: Any, args: Any, kwargs: Any, calls: list[Tensor] = calls) -> None:
+            calls.append(args[0] if args else kwargs["input_ids"])
+
+        encoder = getattr(pipe, name)
+        handles.append(encoder.register_forward_pre_hook(note, with_kwargs=True))
+    try:
+        yield given
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def token_spans(
+    tokenizer: Any, prompt: str, before: str = ""
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids of a prompt without special tokens, and their characters."""
+    if tokenizer.is_fast:
+        coded = tokenizer(before + prompt, add_special_tokens=False, return_offsets_mapping=True)
+        spans = [(max(0, a - len(before)), b - len(before)) for a, b in coded["offset_mapping"]]
+        return coded["input_ids"], spans
+    raise NotImplementedError(f"{type(tokenizer).__name__} has no offsets")
+
+
+def find_ids(calls: Sequence[Tensor], ids: Sequence[int]) -> tuple[int, int, int]:
+    """The call, the row and the position at which some ids stand in a row of an encoder's ids."""
+    for number, call in enumerate(calls):
+        for row, of_row in enumerate(call.tolist()):
+            for start in range(len(of_row) - len(ids) + 1):
+                if of_row[start : start + len(ids)] == list(ids):
+                    return number, row, start
+    raise AssertionError(f"the encoder was not given the ids {ids}")
 
 
 def _stream_of(name: str, patterns: Mapping[str, str]) -> str | None:
@@ -220,6 +295,7 @@ def observed_attention(denoiser: Any, sites: str | Mapping[str, str]) -> Iterato
     def noting(query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *args, **kwargs):
         if running:
             site, stream = running[-1]
+            assert not kwargs.get("is_causal"), f"{site}: the softmax here is not causal"
             observed.append(
                 ObservedCall(
                     site,
@@ -234,7 +310,6 @@ def observed_attention(denoiser: Any, sites: str | Mapping[str, str]) -> Iterato
                 )
             )
             numbers[site] = numbers.get(site, 0) + 1
-        assert not kwargs.get("is_causal"), "causal attention is not computed here"
         return stock(query, key, value, attn_mask, *args, **kwargs)
 
     torch.nn.functional.scaled_dot_product_attention = noting

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from dense_oracle import DenoiserCall, ObservedCall
+from dense_oracle import Case, DenoiserCall, ObservedCall
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
@@ -33,6 +34,33 @@ NEGATIVES = ["a bad picture", "bad"]
 OTHER_NEGATIVES = ["the user", "image"]
 # Text columns of the pipelines that pad to a length that the caller chooses.
 COLUMNS = 20
+
+
+def _encoder_hidden_states(kwargs: dict[str, Any], row: int) -> torch.Tensor:
+    return kwargs["encoder_hidden_states"][row]
+
+
+def _row_count(kwargs: dict[str, Any]) -> int:
+    return len(kwargs["encoder_hidden_states"])
+
+
+@dataclass(frozen=True)
+class ToyCase(Case):
+    """A case, and what the checks of this group ask for besides.
+
+    Attributes:
+        states: the text states ``(columns, width)`` that the denoiser is given for a row.
+        row_count: the rows of a denoiser call.
+        ids: the ids of a row, where the denoiser embeds the text itself.
+        unmix: takes away what mixes text, or text and image, before the first site.
+        probe: the text columns to disturb; 0, 1 and the last without.
+    """
+
+    states: Callable[[dict[str, Any], int], torch.Tensor] = _encoder_hidden_states
+    row_count: Callable[[dict[str, Any]], int] = _row_count
+    ids: Callable[[dict[str, Any], int], torch.Tensor] | None = None
+    unmix: Callable[[Any], None] | None = None
+    probe: tuple[int, ...] = ()
 
 
 def wake(module: Any, *, sharp: tuple[str, ...] = ()) -> Any:

@@ -11,14 +11,21 @@ from typing import Any
 import pytest
 import torch
 from builders_single import CASES
-from dense_oracle import Case, DenoiserCall, Observed, observed_attention, probabilities
+from dense_oracle import (
+    DenoiserCall,
+    Observed,
+    observed_attention,
+    probabilities,
+    token_spans,
+)
+from single_parts import ToyCase
 
 # Mochi's transformer asks for float32 autocast, which the CPU does not have.
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")
 
 
 @cache
-def _stock(name: str) -> tuple[Case, Any, Observed, Any]:
+def _stock(name: str) -> tuple[ToyCase, Any, Observed, Any]:
     """A case, its pipeline and what was seen in one run."""
     case = CASES[name]()
     pipe = case.make()
@@ -29,7 +36,7 @@ def _stock(name: str) -> tuple[Case, Any, Observed, Any]:
 
 
 @contextmanager
-def _encoded(case: Case, pipe: Any) -> Iterator[dict[str, list[tuple[Any, torch.Tensor]]]]:
+def _encoded(case: ToyCase, pipe: Any) -> Iterator[dict[str, list[tuple[Any, torch.Tensor]]]]:
     """What each text encoder was given and put out: ids and ``(layers, tokens, width)`` of rows."""
     texts: dict[str, list[tuple[Any, torch.Tensor]]] = {}
     handles = []
@@ -55,27 +62,21 @@ def _encoded(case: Case, pipe: Any) -> Iterator[dict[str, list[tuple[Any, torch.
             handle.remove()
 
 
-def _denoiser(case: Case, pipe: Any, call: DenoiserCall) -> Any:
-    # One after the other where a pipeline has two.
-    names = case.extra.get("denoiser_of", lambda call: case.denoisers[0])(call)
-    return getattr(pipe, names)
+def _denoiser(case: ToyCase, pipe: Any) -> Any:
+    """The one that is called first, where a pipeline has two."""
+    return getattr(pipe, case.denoisers[0])
 
 
 def _by_name(denoiser: Any, call: DenoiserCall) -> dict[str, Any]:
     return dict(inspect.signature(denoiser.forward).bind(*call.args, **call.kwargs).arguments)
 
 
-def _states(case: Case, kwargs: dict[str, Any], row: int) -> torch.Tensor:
-    default = lambda kwargs, row: kwargs["encoder_hidden_states"][row]  # noqa: E731
-    return case.extra.get("states", default)(kwargs, row)
-
-
-def _conditional(case: Case, calls: Observed) -> DenoiserCall:
+def _conditional(case: ToyCase, calls: Observed) -> DenoiserCall:
     return next(call for call in calls.denoiser_calls if case.rows(call))
 
 
 @torch.no_grad()
-def _again(case: Case, denoiser: Any, kwargs: dict[str, Any]) -> Observed:
+def _again(case: ToyCase, denoiser: Any, kwargs: dict[str, Any]) -> Observed:
     """What one call of the denoiser does at the sites."""
     torch.manual_seed(1)
     copied = {key: list(one) if isinstance(one, list) else one for key, one in kwargs.items()}
@@ -103,13 +104,13 @@ def test_maps_are_probabilities_on_the_grid(name):
 def test_image_queries_are_what_the_noise_moves(name):
     case, pipe, calls, _ = _stock(name)
     call = _conditional(case, calls)
-    denoiser = _denoiser(case, pipe, call)
+    denoiser = _denoiser(case, pipe)
     kwargs = _by_name(denoiser, call)
     ((key, latents),) = [
         (key, kwargs[key]) for key in ("hidden_states", "x", "sample") if key in kwargs
     ]
-    if case.text_mixes:
-        denoiser = _unmixed(case, call)
+    if case.unmix is not None:
+        denoiser = _unmixed(case)
     noise = torch.Generator().manual_seed(9)
 
     def other(tensor):
@@ -131,30 +132,30 @@ def test_image_queries_are_what_the_noise_moves(name):
 def test_text_keys_are_what_a_disturbed_token_moves(name):
     case, pipe, calls, _ = _stock(name)
     call = _conditional(case, calls)
-    denoiser = _denoiser(case, pipe, call)
+    denoiser = _denoiser(case, pipe)
     kwargs = _by_name(denoiser, call)
-    if case.text_mixes:
-        denoiser = _unmixed(case, call)
+    if case.unmix is not None:
+        denoiser = _unmixed(case)
     for row in case.rows(call):
         before = _recorded(case, _again(case, denoiser, kwargs), row)
         keys = case.text_keys(before, row)
-        for column in case.extra.get("probe", (0, 1, len(keys) - 1)):
+        for column in case.probe or (0, 1, len(keys) - 1):
             disturbed = case.disturb(kwargs, row, column)
             after = _recorded(case, _again(case, denoiser, disturbed), row)
             moved = (before.key != after.key).any(dim=(1, 3))[case.kernel_row(before, row)]
             assert moved.nonzero().flatten().tolist() == [keys[column]]
 
 
-def _recorded(case: Case, calls: Observed, row: int) -> Any:
+def _recorded(case: ToyCase, calls: Observed, row: int) -> Any:
     """The first kernel call that has a row's text."""
     return next(call for call in calls if case.kernel_row(call, row) is not None)
 
 
-def _unmixed(case: Case, call: DenoiserCall) -> Any:
+def _unmixed(case: ToyCase) -> Any:
     """A denoiser without the layers in which one token of text reaches another."""
     pipe = case.make()
-    denoiser = _denoiser(case, pipe, call)
-    case.extra["unmix"](denoiser)
+    denoiser = _denoiser(case, pipe)
+    case.unmix(denoiser)
     return denoiser
 
 
@@ -164,20 +165,21 @@ def test_another_negative_prompt_moves_other_rows(name):
     _, others = case.observed(pipe, **case.negative)
     # At the first step, where the latents are still the same.
     first, second = calls.denoiser_calls[0], others.denoiser_calls[0]
-    moved = _moved_rows(case, _denoiser(case, pipe, first), first, second)
+    moved = _moved_rows(case, _denoiser(case, pipe), first, second)
     if any(moved):
         assert not {row for row, changed in enumerate(moved) if changed} & set(case.rows(first))
         return
     assert case.rows(first) and not any(moved)
     first, second = calls.denoiser_calls[1], others.denoiser_calls[1]
     assert not case.rows(first)
-    assert all(_moved_rows(case, _denoiser(case, pipe, first), first, second))
+    assert all(_moved_rows(case, _denoiser(case, pipe), first, second))
 
 
-def _moved_rows(case: Case, denoiser: Any, one: DenoiserCall, other: DenoiserCall) -> list[bool]:
+def _moved_rows(case: ToyCase, denoiser: Any, one: DenoiserCall, other: DenoiserCall) -> list[bool]:
     first, second = _by_name(denoiser, one), _by_name(denoiser, other)
-    rows = case.extra.get("row_count", lambda kwargs: len(kwargs["encoder_hidden_states"]))(first)
-    pairs = [(_states(case, first, row), _states(case, second, row)) for row in range(rows)]
+    pairs = [
+        (case.states(first, row), case.states(second, row)) for row in range(case.row_count(first))
+    ]
     return [a.shape != b.shape or not torch.equal(a, b) for a, b in pairs]
 
 
@@ -185,28 +187,30 @@ def _moved_rows(case: Case, denoiser: Any, one: DenoiserCall, other: DenoiserCal
 def test_columns_hold_the_states_of_their_tokens(name):
     case, pipe, calls, texts = _stock(name)
     call = _conditional(case, calls)
-    kwargs = _by_name(_denoiser(case, pipe, call), call)
+    kwargs = _by_name(_denoiser(case, pipe), call)
     for encoder in case.encoders:
         tokenizer = getattr(pipe, encoder.tokenizer)
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         for image, row in enumerate(case.rows(call)):
-            ids = tokenizer(encoder.text(case.prompts[image])).input_ids
-            hidden, front = _encoding_of(ids, texts[encoder.model])
-            given = _states(case, kwargs, row)
-            places = [p for p in range(len(ids)) if 0 <= encoder.column(p) < len(given)]
-            assert len(places) > 2
-            shift = front if case.extra.get("padded_in_front") else 0
-            columns = [encoder.column(place) + shift for place in places]
-            states = hidden[:, [front + place for place in places]]
-            assert _holds(given[columns], states), f"{encoder.name} of image {image}"
+            ids, _ = token_spans(tokenizer, case.prompts[image], encoder.before)
+            places, given, hidden = _encoding_of(ids, texts[encoder.model])
+            columns = [encoder.column(place) for place in places]
+            if case.ids is not None:
+                assert case.ids(kwargs, row)[columns].tolist() == given
+            else:
+                states = case.states(kwargs, row)[columns]
+                assert _holds(states, hidden), f"{encoder.name} of image {image}"
 
 
-def _encoding_of(ids: list[int], texts: list[tuple[Any, torch.Tensor]]) -> tuple[Any, int]:
-    """The states of a text, and how much padding was in front of it."""
+def _encoding_of(
+    ids: list[int], texts: list[tuple[Any, torch.Tensor]]
+) -> tuple[list[int], list[int], torch.Tensor]:
+    """Positions of a prompt's tokens in what its encoder was given, their ids and states."""
     for given, states in texts:
-        for front in range(len(given) - len(ids) + 1):
-            if given[front : front + len(ids)] == ids:
-                return states, front
+        for start in range(len(given) - len(ids) + 1):
+            if given[start : start + len(ids)] == ids:
+                places = list(range(start, start + len(ids)))
+                return places, ids, states[:, places]
     raise AssertionError("no text encoder was given the prompt")
 
 
