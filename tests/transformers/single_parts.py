@@ -21,13 +21,23 @@ from tokenizers_single import vocabulary_size
 from transformers import (
     Gemma2Config,
     Gemma2Model,
+    LlamaConfig,
+    LlamaModel,
+    Mistral3Config,
+    Mistral3Model,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
     T5Config,
     T5EncoderModel,
     UMT5Config,
     UMT5EncoderModel,
 )
+from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfig
+from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
 PROMPTS = ["a red cat jumping on the mat", "two dogs"]
 NEGATIVES = ["a bad picture", "bad"]
@@ -52,6 +62,7 @@ class ToyCase(Case):
         states: the text states ``(columns, width)`` that the denoiser is given for a row.
         row_count: the rows of a denoiser call.
         ids: the ids of a row, where the denoiser embeds the text itself.
+        project: from the pipeline and an encoder's states to the denoiser's text states.
         unmix: takes away what mixes text, or text and image, before the first site.
         probe: the text columns to disturb; 0, 1 and the last without.
     """
@@ -59,6 +70,7 @@ class ToyCase(Case):
     states: Callable[[dict[str, Any], int], torch.Tensor] = _encoder_hidden_states
     row_count: Callable[[dict[str, Any]], int] = _row_count
     ids: Callable[[dict[str, Any], int], torch.Tensor] | None = None
+    project: Callable[[Any, torch.Tensor], torch.Tensor] = lambda pipe, states: states
     unmix: Callable[[Any], None] | None = None
     probe: tuple[int, ...] = ()
 
@@ -228,3 +240,54 @@ def clean_without_ftfy(module: Any) -> None:
     """Let a pipeline's module run without ftfy, which leaves sound text as it is."""
     if not hasattr(module, "ftfy"):
         module.ftfy = SimpleNamespace(fix_text=lambda text: text)
+
+
+def llama_encoder(tokenizer: Any, width: int = 16) -> Any:
+    torch.manual_seed(50)
+    return wake(LlamaModel(LlamaConfig(**_decoder_sizes(tokenizer, width))))
+
+
+def qwen_vl_encoder(tokenizer: Any, width: int = 32) -> Any:
+    """Qwen2.5-VL; the part that sees pictures has the least size."""
+    torch.manual_seed(51)
+    text = _decoder_sizes(tokenizer, width) | {
+        "rope_scaling": {"mrope_section": [2, 2, 4], "rope_type": "default", "type": "default"},
+    }
+    text["num_key_value_heads"] = 2
+    del text["head_dim"]
+    vision = {"depth": 1, "hidden_size": 8, "num_heads": 2, "out_hidden_size": width}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision | {"intermediate_size": 8})
+    return wake(Qwen2_5_VLForConditionalGeneration(config))
+
+
+def qwen3_vl_encoder(tokenizer: Any, width: int = 16) -> Any:
+    torch.manual_seed(52)
+    text = _decoder_sizes(tokenizer, width)
+    vision = {"depth": 1, "hidden_size": 8, "num_heads": 2, "out_hidden_size": width}
+    config = Qwen3VLConfig(text_config=text, vision_config=vision | {"intermediate_size": 8})
+    return wake(Qwen3VLModel(config))
+
+
+def mistral3_encoder(tokenizer: Any, width: int = 16) -> Any:
+    torch.manual_seed(53)
+    text = {"model_type": "mistral"} | _decoder_sizes(tokenizer, width)
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 16,
+    }
+    return wake(Mistral3Model(Mistral3Config(text_config=text, vision_config=vision)))
+
+
+def t5gemma_encoder(tokenizer: Any, width: int = 16) -> Any:
+    torch.manual_seed(54)
+    sizes = _decoder_sizes(tokenizer, width) | {
+        "layer_types": ["full_attention"] * 2,
+        "query_pre_attn_scalar": 8,
+        "dropout_rate": 0.0,
+    }
+    return wake(T5GemmaEncoder(T5GemmaModuleConfig(**sizes)))

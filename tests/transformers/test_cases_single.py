@@ -20,8 +20,14 @@ from dense_oracle import (
 )
 from single_parts import ToyCase
 
-# Mochi's transformer asks for float32 autocast, which the CPU does not have.
-pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast")
+pytestmark = [
+    # Mochi's transformer asks for float32 autocast, which the CPU does not have.
+    pytest.mark.filterwarnings("ignore:In CPU autocast"),
+    # A scheduler hands a list of tensors to numpy.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+    # PRX's pipeline still has a class of diffusers that diffusers replaces.
+    pytest.mark.filterwarnings("ignore:`LoraLoaderMixin` is deprecated:FutureWarning"),
+]
 
 
 @cache
@@ -45,11 +51,11 @@ def _encoded(case: ToyCase, pipe: Any) -> Iterator[dict[str, list[tuple[Any, tor
 
         def note(module, args, kwargs, output, seen=seen):
             ids = args[0] if args else kwargs["input_ids"]
-            layers = [output] if isinstance(output, torch.Tensor) else [output[0]]
+            last = output if isinstance(output, torch.Tensor) else output.get("last_hidden_state")
+            layers = [] if last is None else [last]
             layers += getattr(output, "hidden_states", None) or ()
             for row, of_row in enumerate(ids):
-                states = [one[row] for one in layers if one.shape[-1] == layers[-1].shape[-1]]
-                seen.append((of_row.tolist(), torch.stack(states)))
+                seen.append((of_row.tolist(), torch.stack([one[row] for one in layers])))
 
         model = pipe
         for part in encoder.model.split("."):
@@ -184,6 +190,7 @@ def _moved_rows(case: ToyCase, denoiser: Any, one: DenoiserCall, other: Denoiser
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case().encoders])
+@torch.no_grad()
 def test_columns_hold_the_states_of_their_tokens(name):
     case, pipe, calls, texts = _stock(name)
     call = _conditional(case, calls)
@@ -198,7 +205,7 @@ def test_columns_hold_the_states_of_their_tokens(name):
             if case.ids is not None:
                 assert case.ids(kwargs, row)[columns].tolist() == given
             else:
-                states = case.states(kwargs, row)[columns]
+                states, hidden = case.states(kwargs, row)[columns], case.project(pipe, hidden)
                 assert _holds(states, hidden), f"{encoder.name} of image {image}"
 
 
@@ -216,4 +223,4 @@ def _encoding_of(
 
 def _holds(given: torch.Tensor, layers: torch.Tensor) -> bool:
     """Whether rows of the denoiser's text are what one layer put out."""
-    return any(torch.equal(given, layer) for layer in layers)
+    return any((given - layer).abs().max() < 1e-6 for layer in layers)
