@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from diffusers_rdaam.attribution.prompt import Prompt, Token
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.attribution.site_queries import SiteQueries, StoredTensor
 from diffusers_rdaam.compat.daam import GenerationExperiment
+from diffusers_rdaam.errors import WordError
 from diffusers_rdaam.files.tensor_file import write_tensors
 from diffusers_rdaam.geometry.region import Mask
 
@@ -84,12 +86,24 @@ def _kept(whole: Attribution, axes: tuple[str, ...]) -> Attribution:
     return replace(whole, kept=KeptMaps(axes, tuple(details), timesteps))  # type: ignore[arg-type]
 
 
-def _with_second(prompt: Prompt, text: str) -> Prompt:
+def _with_further(prompt: Prompt, text: str) -> Prompt:
     """The prompt with another text for the second text encoder, over as many columns."""
     tokens = prompt_of(text).tokens
     more = range(len(tokens), len(prompt.tokens))
     padding = tuple(Token(column, "<pad>", "padding") for column in more)
-    return replace(prompt, second=Prompt(text, (*tokens, *padding)))
+    return replace(prompt, further=(Prompt(text, (*tokens, *padding)),))
+
+
+def _with_encoders(prompt: Prompt) -> Prompt:
+    """The prompt's columns as those of two encoders, some of the embedding's, and the rest."""
+    *tokens, last = prompt.tokens
+    named = tuple(
+        replace(token, encoder=("clip", "t5")[token.column % 2], position=token.column + 30)
+        for token in tokens
+    )
+    rest = Token(last.column, "(rest)", "rest")
+    named = (replace(named[0], kind="template"), *named[1:])
+    return _with_further(replace(prompt, tokens=(*named, rest)), "a hat")
 
 
 def make_seeds(folder: Path) -> list[Seed]:
@@ -115,12 +129,12 @@ def _attributions(folder: Path) -> list[Seed]:
         "no-image": _plain(image=False),
         "no-text": _plain(None),
         "steps": _kept(plain, ("steps",)),
-        "layers": _kept(plain, ("layers", "heads")),
+        "layers": replace(_kept(plain, ("layers", "heads")), prompt=_with_encoders(plain.prompt)),
         "all": _kept(plain, ("steps", "layers", "heads")),
         "negative": replace(plain, negative_attribution=negative),
         "vocabulary": replace(plain, vocabulary={"a hat": _plain("a hat"), "x": _plain("dog")}),
         "self": replace(plain, self_grids=own),
-        "two-texts": replace(plain, prompt=_with_second(plain.prompt, "a hat")),
+        "two-texts": replace(plain, prompt=_with_further(plain.prompt, "a hat")),
         "mask": replace(plain, mask=Mask(torch.linspace(0, 1, 32 * 48).view(SIZE))),
     }
     return [
@@ -199,6 +213,9 @@ def ask_attribution(path: Path, scratch: Path) -> None:
     heat.mass((0, 0, 1, 1)), heat.normalized
     if found.words and found.words[0].columns:
         found.word(0).resize((7, 9))
+        for name in found.prompt.encoders:
+            with suppress(WordError):
+                found.word(0, encoder=name).mass((0, 0, 1, 1))
     for other in (*found.vocabulary.values(), found.negative_attribution):
         if other is not None:
             repr(other), other.region((0, 0, 1, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import KernelChoice
 from diffusers_rdaam.kernels.sdpa import attention_with_lse
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass
@@ -86,7 +90,7 @@ class Target:
         *,
         rows: int | None = None,
         kind: SiteKind = "cross",
-    ) -> Target:
+    ) -> Self:
         """Make a target with the kernel of a choice."""
         return cls(site, branches, choice.accumulate, rows=rows, kind=kind, choice=choice)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
+from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.choosing import Numbers, chosen_numbers, listed
 from diffusers_rdaam.attribution.kept_maps import Axis
 from diffusers_rdaam.errors import InputError
@@ -18,6 +19,7 @@ from diffusers_rdaam.shapes import Size
 
 Kept = Literal["steps", "layers", "heads", "queries"]
 Precision = Literal["fp16-pair", "fp16"]
+Columns = Literal["prompt", "all"]
 QueryLocation = str | os.PathLike[str]
 QueryPrecision = Literal["fp16", "fp32"]
 SizesLike = int | Size | Iterable[int | Size]
@@ -149,6 +151,7 @@ class RecordingOptions:
         precision: ``"fp16-pair"`` or ``"fp16"``.
         budget: bytes.
         backend: the kernel.
+        columns: ``"prompt"`` or ``"all"``, of a transformer.
         _all_rows_of_self_attention: whether the self-attention of the unconditional rows is added
             to that of the conditional ones, as DAAM-I2I does. For compat only.
 
@@ -163,6 +166,7 @@ class RecordingOptions:
     precision: Precision = "fp16-pair"
     budget: int = DEFAULT_BUDGET
     backend: Backend = "auto"
+    columns: Columns = "prompt"
     _all_rows_of_self_attention: bool = False
 
     def __post_init__(self) -> None:
@@ -173,6 +177,7 @@ class RecordingOptions:
             raise InputError(f"budget= is a whole number of bytes, over 0; got {self.budget!r}.")
         if not isinstance(self.keep_negative, bool):
             raise InputError(f"keep_negative= is True or False; got {self.keep_negative!r}.")
+        check_choice(self.columns, Columns, "a choice of columns", plural="Choices of columns")
         choose(self.backend)
         keep = _kept(self.keep)
         object.__setattr__(self, "keep", keep)
@@ -198,6 +203,8 @@ class RecordingOptions:
             shown.append("keep_negative=True")
         if self.self_attention:
             shown.append(f"self_attention={self.self_attention!r}")
+        if self.columns != "prompt":
+            shown.append(f"columns={self.columns!r}")
         return ", ".join([*shown, f"precision={self.precision!r}", f"backend={self.backend!r}"])
 
 

@@ -16,6 +16,7 @@ from diffusers_rdaam.attention.call import attend
 from diffusers_rdaam.attention.observer import Observer
 from diffusers_rdaam.attention.options import (
     DEFAULT_BUDGET,
+    Columns,
     Kept,
     Precision,
     QueryOptions,
@@ -38,6 +39,7 @@ _OPTIONS = (
     "precision",
     "budget",
     "backend",
+    "columns",
 )
 # Earlier names, and the present ones.
 _RENAMED = {
@@ -81,6 +83,10 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
             (Triton) computes the attention and its maps in one pass that reads queries and keys
             once; its image differs from the stock one by rounding. A kernel that cannot run is
             replaced by the next; the processor's ``repr`` and ``rdaam env`` say why.
+        columns: of a transformer, whose softmax runs over text, padding and image together, which
+            columns are recorded: ``"prompt"``, the prompt's tokens, and what remains as one special
+            ``(rest)``; or ``"all"`` columns of the text, with the image as ``(rest)``. A UNet's
+            columns are always all recorded.
 
     Attributes:
         options: the arguments as one frozen :class:`RecordingOptions`.
@@ -103,6 +109,7 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
         precision: Precision = "fp16-pair",
         budget: int = DEFAULT_BUDGET,
         backend: Backend = "auto",
+        columns: Columns = "prompt",
         **unknown: Any,
     ) -> None:
         super().__init__()
@@ -115,6 +122,7 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
             precision=precision,
             budget=budget,
             backend=backend,
+            columns=columns,
             **several,
         )
 

@@ -48,6 +48,11 @@ class RecordingProcessor:
         self.used = None if choice is None else choice.used
         self.target = target
 
+    def disarm(self) -> Observer | None:
+        """Show calls to nobody from now on; returns who saw them."""
+        target, self.target = self.target, None
+        return target
+
     def observer(self, context: object) -> Observer | None:
         """The observer of a call; None for a call that is not recorded.
 

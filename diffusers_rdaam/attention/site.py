@@ -21,12 +21,18 @@ class Site:
         level: how often the latent's height and width are halved (rounded up) where it works.
         kind: ``"cross"`` (softmax over a text), ``"joint"`` (over a text and the image together) or
             ``"self"`` (over the image). It decides what a call of the site means.
+        stream: which of a transformer's two kinds of blocks it is in: ``"double"`` (text and image
+            have weights of their own) or ``"single"``; empty where there is one kind.
+        attention_call: where the processor's attention call is observed, which call in its code;
+            None where a processor of ours takes its place.
     """
 
     name: str
     module: nn.Module = field(repr=False)
     level: int
     kind: SiteKind = "cross"
+    stream: str = ""
+    attention_call: int | None = None
 
     @property
     def heads(self) -> int:

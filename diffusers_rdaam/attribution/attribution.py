@@ -15,7 +15,7 @@ from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution import display
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.attribution.prompt import Match, Word, WordQuery
+from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import (
@@ -63,7 +63,8 @@ class Attribution(Record):
         """The words of the prompt, in order.
 
         Where ``prompt_2`` is another text the words of both, the first's first; ``word.encoder``
-        says whose a word is.
+        says whose a word is. A model with several text encoders reads the same word with each:
+        ``word.columns`` are those of all of them.
         """
         return self.prompt.words
 
@@ -99,8 +100,9 @@ class Attribution(Record):
         heads: Numbers | None = None,
         resolutions: Sizes | None = None,
         steps: Numbers | None = None,
+        stream: str | None = None,
     ) -> Attribution:
-        """The attribution of a part: of some layers, heads, grids and steps.
+        """The attribution of a part: of some layers, heads, grids, steps, or of one stream.
 
         ``attribution.select(layers="up_blocks", resolutions={16: 1.0, 64: 0.2})``. All columns
         still sum to 1 at every pixel; numbers then count what was selected, as in a list.
@@ -111,15 +113,23 @@ class Attribution(Record):
             resolutions: ``(height, width)`` of a grid or ``n`` for a square one; several in a list;
                 or a mapping of them to weights: a grid then counts weight times additions.
             steps: as heads.
+            stream: ``"double"`` or ``"single"``: a transformer's blocks in which text and image
+                have weights of their own, or those in which they share them.
 
         Raises:
-            InputError: there is no such layer, head, grid or step.
+            InputError: there is no such layer, head, grid, step or stream.
             NoAttributionError: the run did not keep these separately.
         """
-        return select(self, layers=layers, heads=heads, resolutions=resolutions, steps=steps)
+        return select(
+            self, layers=layers, heads=heads, resolutions=resolutions, steps=steps, stream=stream
+        )
 
     def word(
-        self, query: WordQuery, *, occurrence: int | None = None, encoder: int | None = None
+        self,
+        query: WordQuery,
+        *,
+        occurrence: int | None = None,
+        encoder: EncoderQuery | None = None,
     ) -> HeatMap:
         """The heat map of a word or phrase, at the image's size.
 
@@ -128,9 +138,10 @@ class Attribution(Record):
                 ``(start, end)`` character span of the prompt.
             occurrence: which one (from 0) where it stands more than once; all added if not given,
                 with a warning that says which.
-            encoder: where ``prompt_2`` is another text, 1 for a word of ``prompt``, 2 for one of
-                ``prompt_2``. Without it a word or phrase of both has the columns of both, and a
-                span is one of ``prompt``.
+            encoder: the name of a text encoder (``"t5"``), for its columns alone where a model has
+                several. Where ``prompt_2`` is another text, also 1 for a word of ``prompt``, 2 for
+                one of ``prompt_2``. Without it a word or phrase has the columns of all of them, and
+                a span is one of ``prompt``.
 
         Raises:
             WordError: the prompt does not have it.
@@ -138,7 +149,7 @@ class Attribution(Record):
         return self._word(query, occurrence, encoder)
 
     def _word(
-        self, query: WordQuery, occurrence: int | None, encoder: int | None = None
+        self, query: WordQuery, occurrence: int | None, encoder: EncoderQuery | None = None
     ) -> HeatMap:
         match = self.prompt.find(query, occurrence=occurrence, encoder=encoder)
         if display.is_sum(self.prompt, match):
@@ -158,11 +169,11 @@ class Attribution(Record):
         Raises:
             InputError: there is no such column.
         """
-        column = chosen_column(index, len(self.prompt.tokens))
-        tokens = [text.tokens[column] for text in self.prompt.texts]
+        column = chosen_column(index, len(self.prompt.tokens), self.prompt.has_rest)
+        tokens = self.prompt.tokens_at(column)
         spans = {
             number: (token.start, token.end)
-            for number, token in enumerate(tokens, 1)
+            for number, token in enumerate((text.tokens[column] for text in self.prompt.texts), 1)
             if token.start is not None and token.end is not None
         }
         return self.match(
@@ -170,7 +181,7 @@ class Attribution(Record):
                 " and ".join(token.text for token in tokens),
                 tuple(spans.values()),
                 (tokens[0].column,),
-                () if self.prompt.second is None else tuple(spans),
+                tuple(spans) if self.prompt.further else (),
             )
         )
 
@@ -399,7 +410,7 @@ class Attribution(Record):
         """Plain numbers and texts, for JSON: the prompt, its words, and what was recorded.
 
         ``"score"`` is the mean probability of a word, or of special tokens, over the whole image.
-        ``"encoder"`` is there only where the prompt has two texts.
+        ``"encoder"`` is there only where the prompt has several texts.
         """
         words = [
             {

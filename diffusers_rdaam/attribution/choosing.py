@@ -68,8 +68,13 @@ def _number(value: Any, count: int, what: str) -> int:
     return number % count
 
 
-def chosen_column(value: Any, count: int) -> int:
+def chosen_column(value: Any, count: int, has_rest: bool = False) -> int:
     """The index of a column.
+
+    Args:
+        value: the index.
+        count: how many there are.
+        has_rest: whether the last one is all that were not kept.
 
     Raises:
         InputError: there is no such column.
@@ -79,7 +84,13 @@ def chosen_column(value: Any, count: int) -> int:
         raise InputError(f"{value!r} is not the index of a column, a whole number from 0.{hint}")
     number = index(value)
     if not -count <= number < count:
-        raise InputError(f"There are {count} columns; {number} is not the index of one.")
+        hint = ""
+        if has_rest:
+            hint = (
+                " Of the embedding's columns the run kept those of the prompt alone, the last is "
+                'for all the rest; record with RDAAMProcessor(columns="all") for each.'
+            )
+        raise InputError(f"There are {count} columns; {number} is not the index of one.{hint}")
     return number
 
 

@@ -152,15 +152,15 @@ def overlay_strip(
 def is_sum(prompt: Prompt, match: Match) -> bool:
     """Whether a match's map is the sum of several maps, which are of one occurrence each.
 
-    A word that both texts have at the same columns has one map.
+    A word that several texts have at the same columns has one map.
     """
-    if len(match.spans) < 2 or len(match.encoders) != 2 or len(set(match.encoders)) == 1:
+    if len(match.spans) < 2 or len(set(match.encoders)) < len(match.spans):
         return len(match.spans) > 1
-    one, other = (
+    columns = {
         prompt.texts[encoder - 1].columns_of([span])
         for encoder, span in zip(match.encoders, match.spans, strict=True)
-    )
-    return one != other
+    }
+    return len(columns) > 1
 
 
 def repeat_text(match: Match) -> str:
@@ -171,6 +171,11 @@ def repeat_text(match: Match) -> str:
             f"encoder {encoder}: characters {start}-{end}"
             for encoder, (start, end) in zip(match.encoders, match.spans, strict=True)
         )
+        if set(match.encoders) != {1, 2}:
+            return (
+                f"{match.text!r} occurs in the texts of several text encoders ({places}); their "
+                "maps were added. Pass encoder= with one of these numbers for that of one text."
+            )
         return (
             f"{match.text!r} occurs in the texts of both text encoders ({places}); their maps were "
             "added. Pass encoder=1 for that of prompt alone, encoder=2 for that of prompt_2."

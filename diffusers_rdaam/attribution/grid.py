@@ -1,4 +1,4 @@
-"""Grid: the maps of all sites of one size."""
+"""Grid: the maps of all sites of one size and stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffusers_rdaam.shapes import GridMaps
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The maps of all sites of one grid.
+    """The maps of all sites of one grid, in one stream.
 
     Args:
         maps: ``(tokens, height, width)`` float32, mean probability over heads, sites and calls.
@@ -18,12 +18,15 @@ class Grid:
         sites: names of the attention modules.
         weight: of each of those pairs; a grid's share of the whole is ``weight * additions`` over
             the sum of all grids.
+        stream: ``"double"`` or ``"single"``, the blocks of a transformer whose maps these are;
+            empty where a denoiser has one kind of block.
     """
 
     maps: GridMaps = field(repr=False)
     additions: int
     sites: tuple[str, ...] = ()
     weight: float = 1.0
+    stream: str = ""
 
     def __post_init__(self) -> None:
         if self.maps.ndim != 3 or self.additions < 1:

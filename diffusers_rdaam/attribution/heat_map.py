@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diffusers_rdaam.argument_checks import check_threshold, real_number
-from diffusers_rdaam.attribution.prompt import Match, WordQuery
+from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, WordQuery
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import sum_columns
 from diffusers_rdaam.attribution.self_attention.refinement import (
@@ -51,7 +51,11 @@ if TYPE_CHECKING:
         def scores(self, region: Region) -> TokenScores: ...
         def region(self, region: RegionLike, *, ranking: Ranking = ...) -> RegionWords: ...
         def word(
-            self, query: WordQuery, *, occurrence: int | None = ..., encoder: int | None = ...
+            self,
+            query: WordQuery,
+            *,
+            occurrence: int | None = ...,
+            encoder: EncoderQuery | None = ...,
         ) -> HeatMap: ...
 else:
     AttributionLike = Record
@@ -73,7 +77,7 @@ class HeatMap:
         image: the image, where the attribution has one.
         attribution: that it is of, where it is of one. A pickle or a copy of the heat map leaves
             it out.
-        encoders: for each span the text encoder whose text it is a span of, 1 or 2; empty where
+        encoders: for each span the number of the text that it is a span of, from 1; empty where
             the prompt has one text.
         quantity: what the values are, for scales.
     """

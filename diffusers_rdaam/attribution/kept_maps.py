@@ -27,11 +27,13 @@ class MapStack:
         additions: for each step, how many (site, denoiser call) pairs that is the mean of; 0 where
             the sites were skipped, by a cache for example.
         sites: names of the attention modules; one where layers were kept.
+        stream: the stream of the sites, as :class:`Grid` has it.
     """
 
     maps: DetailMaps = field(repr=False)
     additions: tuple[int, ...]
     sites: tuple[str, ...]
+    stream: str = ""
 
     def __post_init__(self) -> None:
         if self.maps.ndim != 5 or self.maps.shape[0] != len(self.additions):
@@ -125,31 +127,41 @@ class KeptMaps:
         return sum(detail.maps.numel() * detail.maps.element_size() for detail in self.details)
 
 
-def by_size(details: Iterable[MapStack]) -> dict[tuple[int, int], list[MapStack]]:
-    """The details of each grid size, largest first."""
-    sizes: dict[tuple[int, int], list[MapStack]] = {}
+# A grid is that of a size and of a stream.
+GridKey = tuple[tuple[int, int], str]
+
+
+def grid_key(group: Grid | MapStack) -> GridKey:
+    """What tells the grids of an attribution from each other: size and stream."""
+    return group.size, group.stream
+
+
+def by_grid(details: Iterable[MapStack]) -> dict[GridKey, list[MapStack]]:
+    """The details of each grid size and stream, largest first."""
+    grids: dict[GridKey, list[MapStack]] = {}
     for detail in details:
-        sizes.setdefault(detail.size, []).append(detail)
-    return dict(sorted(sizes.items(), key=lambda item: -item[0][0] * item[0][1]))
+        grids.setdefault(grid_key(detail), []).append(detail)
+    return dict(sorted(grids.items(), key=lambda item: -item[0][0][0] * item[0][0][1]))
 
 
 def merge_details(details: Iterable[MapStack]) -> tuple[Grid, ...]:
-    """One grid a size, largest first: every (site, denoiser call) pair weighs the same.
+    """One grid a size and stream, largest first: every (site, denoiser call) pair weighs the same.
 
     One detail is read at a time and none is copied, so that a record of any size needs the memory
     of its grids only.
     """
-    return tuple(merge_one_size(same) for same in by_size(details).values())
+    return tuple(merge_one_grid(same) for same in by_grid(details).values())
 
 
-def merge_one_size(details: list[MapStack]) -> Grid:
-    """:func:`merge_details` of details that all have the same size."""
+def merge_one_grid(details: list[MapStack]) -> Grid:
+    """:func:`merge_details` of details that all are of one grid."""
     additions = sum(sum(detail.additions) for detail in details)
     first = details[0].maps
     maps = torch.zeros(first.shape[2:], dtype=torch.float32, device=first.device)
     for detail in details:
         maps += detail.mean() * (sum(detail.additions) / additions)
-    return Grid(maps, additions, tuple(site for detail in details for site in detail.sites))
+    sites = tuple(site for detail in details for site in detail.sites)
+    return Grid(maps, additions, sites, stream=details[0].stream)
 
 
 def _repeats(names: Iterable[str]) -> list[str]:

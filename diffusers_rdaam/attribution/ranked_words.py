@@ -30,12 +30,12 @@ class WordOfPrompt:
 
     @property
     def encoders(self) -> tuple[int, ...]:
-        """Whose text the word is of where the prompt has two: ``(1,)``, ``(2,)`` or ``(1, 2)``."""
+        """Which texts the word is of where the prompt has several: ``(1,)`` or ``(1, 2)``."""
         return encoders_of(self.occurrences)
 
     @property
     def label(self) -> str:
-        """The word and, where the prompt has two texts, which it is of."""
+        """The word and, where the prompt has several texts, which it is of."""
         return labelled(self.text, self.encoders)
 
     @property
@@ -177,7 +177,7 @@ class RankedSequence(Generic[Entry]):
         return []
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts, for JSON; ``"encoders"`` only where the prompt has two texts."""
+        """Plain numbers and texts, for JSON; ``"encoders"`` only where there are several texts."""
         return {
             "words": [
                 {"word": _text(word), **{name: getattr(word, name) for name in self.COLUMNS}}

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.kept_maps import KeptMaps
+from diffusers_rdaam.attribution.kept_maps import GridKey, KeptMaps, grid_key
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -196,16 +196,18 @@ def _check_columns(columns: list[int], record: Record) -> None:
 
 def _check_kept(kept: KeptMaps, record: Record) -> None:
     _check_columns([detail.maps.shape[2] for detail in kept.details], record)
-    additions: Counter[tuple[int, int]] = Counter()
+    additions: Counter[GridKey] = Counter()
     for detail in kept.details:
-        additions[detail.size] += sum(detail.additions)
-    wanted = {grid.size: grid.additions for grid in record.grids}
+        additions[grid_key(detail)] += sum(detail.additions)
+    wanted = {grid_key(grid): grid.additions for grid in record.grids}
     if len(wanted) != len(record.grids):
-        raise InputError("Where maps were kept separately there is one grid of each size.")
-    for size in wanted | additions:
-        if wanted.get(size, 0) != additions[size]:
+        raise InputError(
+            "Where maps were kept separately there is one grid of each size and stream."
+        )
+    for key in wanted | additions:
+        if wanted.get(key, 0) != additions[key]:
             raise InputError(
                 "What was kept separately must be what the grids are the mean of. The grid "
-                f"{size} (height, width) has {wanted.get(size, 0)} additions, what was kept "
-                f"separately {additions[size]}."
+                f"{key[0]} (height, width) has {wanted.get(key, 0)} additions, what was kept "
+                f"separately {additions[key]}."
             )

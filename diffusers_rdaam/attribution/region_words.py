@@ -156,7 +156,7 @@ class RegionWords(RankedSequence[WordScore]):
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for JSON.
 
-        ``"negative"`` only where the run kept it, ``"encoders"`` only where there are two texts.
+        ``"negative"`` only where the run kept it, ``"encoders"`` where there are several texts.
         """
         negative = {} if self.negative is None else {"negative": self.negative.to_dict()}
         return {"ranking": self.ranking, **super().to_dict(), "special": self.special, **negative}

@@ -17,7 +17,14 @@ from diffusers_rdaam.attribution.choosing import (
     listed,
 )
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.kept_maps import Axis, KeptMaps, MapStack, by_size, merge_one_size
+from diffusers_rdaam.attribution.kept_maps import (
+    Axis,
+    KeptMaps,
+    MapStack,
+    by_grid,
+    grid_key,
+    merge_one_grid,
+)
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.record import AnyRecord, Record
@@ -33,9 +40,12 @@ def select(
     heads: Numbers | None = None,
     resolutions: Sizes | None = None,
     steps: Numbers | None = None,
+    stream: str | None = None,
 ) -> AnyRecord:
     """The part of a record that :meth:`Attribution.select` returns."""
     layers, heads, resolutions, steps = map(listed, (layers, heads, resolutions, steps))
+    if stream is not None:
+        attribution = _of_stream(attribution, stream)
     if attribution.switched and steps is not None:
         attribution, steps = _with_steps(attribution, steps)
     # Names are looked up in the whole, so that an error is about what exists, not what is left.
@@ -48,7 +58,12 @@ def select(
     elif sites is not None:
         grids = _of_sites(selected.grids, sites)
         selected = replace(selected, grids=grids, negative_attribution=None)
-    choices = {"layers": layers, "heads": heads, "resolutions": resolutions, "steps": steps}
+    choices: dict[str, Any] = {
+        "layers": layers,
+        "heads": heads,
+        "resolutions": resolutions,
+        "steps": steps,
+    }
     negative = attribution.negative_attribution
     return replace(
         selected,
@@ -63,6 +78,34 @@ def select(
             for text, other in attribution.vocabulary.items()
             if (part := _part(other, choices)) is not None
         },
+    )
+
+
+def _of_stream(attribution: AnyRecord, stream: str) -> AnyRecord:
+    """The part of an attribution of one stream of a transformer, also of the negative prompt.
+
+    Raises:
+        InputError: the denoiser has no such stream.
+    """
+    streams = dict.fromkeys(grid.stream for grid in attribution.grids if grid.stream)
+    if stream not in streams:
+        known = ", ".join(map(repr, streams))
+        raise InputError(
+            f"stream={stream!r} is not among this attribution's streams: {known}."
+            if streams
+            else f"stream={stream!r} was asked for, and this denoiser has one kind of block: only "
+            "transformers with double-stream and single-stream blocks have streams. Leave it out."
+        )
+    kept, negative = attribution.kept, attribution.negative_attribution
+    if kept is not None:
+        details = tuple(detail for detail in kept.details if detail.stream == stream)
+        kept = replace(kept, details=details)
+    return replace(
+        attribution,
+        grids=tuple(grid for grid in attribution.grids if grid.stream == stream),
+        kept=kept,
+        negative_attribution=None if negative is None else _of_stream(negative, stream),
+        switched=tuple(_of_stream(other, stream) for other in attribution.switched),
     )
 
 
@@ -241,9 +284,9 @@ def _cut_steps(detail: MapStack, steps: range | list[int]) -> MapStack | None:
     additions = tuple(detail.additions[step] for step in steps)
     if len(steps) == len(detail.additions):
         return detail
-    return (
-        MapStack(detail.maps[_places(steps)], additions, detail.sites) if any(additions) else None
-    )
+    if not any(additions):
+        return None
+    return replace(detail, maps=detail.maps[_places(steps)], additions=additions)
 
 
 def _cut_heads(detail: MapStack, heads: Numbers, details: tuple[MapStack, ...]) -> MapStack:
@@ -260,12 +303,12 @@ def _cut_heads(detail: MapStack, heads: Numbers, details: tuple[MapStack, ...]) 
         ) from None
     if len(chosen) == count:
         return detail
-    return MapStack(detail.maps[:, _places(chosen)], detail.additions, detail.sites)
+    return replace(detail, maps=detail.maps[:, _places(chosen)])
 
 
 def _head_counts(details: tuple[MapStack, ...]) -> str:
     parts = []
-    for (height, width), same in by_size(details).items():
+    for ((height, width), _), same in by_grid(details).items():
         counts = sorted({detail.maps.shape[1] for detail in same})
         parts.append(f"{height}x{width} has {' and '.join(map(str, counts))}")
     return ", ".join(parts)
@@ -281,12 +324,12 @@ def _places(numbers: range | list[int]) -> slice | list[int]:
 def _with_kept(attribution: AnyRecord, kept: KeptMaps) -> AnyRecord:
     """The attribution of less; a grid of which nothing was left out is not merged anew."""
     assert attribution.kept is not None
-    before, after = by_size(attribution.kept.details), by_size(kept.details)
+    before, after = by_grid(attribution.kept.details), by_grid(kept.details)
     grids = []
     for grid in attribution.grids:
-        details, whole = after.get(grid.size, []), before[grid.size]
+        details, whole = after.get(grid_key(grid), []), before[grid_key(grid)]
         if len(details) == len(whole) and all(map(is_, details, whole)):
             grids.append(grid)
         elif details:
-            grids.append(replace(merge_one_size(details), weight=grid.weight))
+            grids.append(replace(merge_one_grid(details), weight=grid.weight))
     return replace(attribution, grids=tuple(grids), kept=kept, negative_attribution=None)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffusers_rdaam.argument_checks import check_count
 from diffusers_rdaam.attribution.choosing import chosen_numbers
-from diffusers_rdaam.attribution.kept_maps import MapStack, by_size
+from diffusers_rdaam.attribution.kept_maps import MapStack, by_grid, grid_key
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.select import kept_by
@@ -258,9 +258,9 @@ def timeline_of(attribution: Record, heat: Match, frame: Callable[..., Frame]) -
     """
     kept = kept_by(attribution, "steps")
     assert kept is not None
-    details = by_size(kept.details)
-    maps = [_over_steps(details[grid.size], heat.columns) for grid in attribution.grids]
-    additions = [_additions(details[grid.size]) * grid.weight for grid in attribution.grids]
+    details = by_grid(kept.details)
+    maps = [_over_steps(details[grid_key(grid)], heat.columns) for grid in attribution.grids]
+    additions = [_additions(details[grid_key(grid)]) * grid.weight for grid in attribution.grids]
     weights = torch.stack(additions, dim=1)
     steps = weights.sum(dim=1).nonzero()[:, 0].tolist()
     return Timeline(

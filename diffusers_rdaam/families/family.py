@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.families.joint_layout import JointLayout
 from diffusers_rdaam.families.rows import Branch, RowsOfBranches
 
 
@@ -44,6 +45,9 @@ class DenoiserCall:
         text: the conditional rows of the text embedding, ``(rows, columns, width)``.
         states: the whole text embedding, of all rows.
         latents: the conditional rows of the denoiser's input.
+        joint: where image and text lie in the attention calls, of all rows; None where the softmax
+            of every site is over the text alone and of all its columns.
+        lengths: of each row, how many columns its text has, where rows differ; else empty.
     """
 
     grid: tuple[int, ...]
@@ -56,6 +60,12 @@ class DenoiserCall:
     text: torch.Tensor | None = None
     states: torch.Tensor | None = None
     latents: torch.Tensor | None = None
+    joint: JointLayout | None = None
+    lengths: tuple[int, ...] = ()
+
+    def length_of(self, row: int) -> int:
+        """Number of columns of the text of a row."""
+        return self.lengths[row] if self.lengths else self.columns
 
     @property
     def columns(self) -> int:
@@ -75,6 +85,10 @@ class Family(Protocol):
 
     # The pipeline's attribute that is the denoiser.
     denoiser_name: ClassVar[str]
+
+    @property
+    def tokens(self) -> str:
+        """The name of the rule from a prompt to the columns of its text; empty for UNets."""
 
     @staticmethod
     def has(module: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -11,11 +12,13 @@ from diffusers_rdaam.errors import UnsupportedPipelineError
 from diffusers_rdaam.families.family import Family
 from diffusers_rdaam.families.layouts import LAYOUTS, PIPELINES
 from diffusers_rdaam.families.refused import REFUSED
-from diffusers_rdaam.families.rows import TwoCallLayout
+from diffusers_rdaam.families.rows import SeparateCallsLayout, TwoCallLayout
+from diffusers_rdaam.families.transformers.family import TransformerFamily
+from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.families.unet import UNetFamily
 
 # The families, which are asked in this order whether a denoiser is theirs.
-FAMILIES: tuple[type[UNetFamily], ...] = (UNetFamily,)
+FAMILIES: tuple[type[UNetFamily] | type[TransformerFamily], ...] = (UNetFamily, TransformerFamily)
 
 
 def family_of(pipe: Any, rows: Any = None) -> Family:
@@ -33,6 +36,8 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
             if isinstance(getattr(pipe, kind.denoiser_name, None), nn.Module):
                 return kind(rows)
     stock = stock_class(type(pipe))
+    if stock is not None and stock.__name__ in TRANSFORMER_PIPELINES:
+        return _transformer_family(pipe, stock)
     layout = None if stock is None else LAYOUTS.get(stock.__name__)
     if layout is None:
         raise unsupported(type(pipe).__name__, stock)
@@ -40,7 +45,20 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
     perturbs = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
     if perturbs and not layout.perturbs:
         raise unsupported(type(pipe).__name__)
-    return UNetFamily(layout.fresh() if isinstance(layout, TwoCallLayout) else layout)
+    return UNetFamily(layout.fresh() if isinstance(layout, _WITH_MEMORY) else layout)
+
+
+def _transformer_family(pipe: Any, stock: type) -> TransformerFamily:
+    entry = TRANSFORMER_PIPELINES[stock.__name__]
+    layout = entry.layout.fresh() if isinstance(entry.layout, _WITH_MEMORY) else entry.layout
+    family = TransformerFamily(layout, entry.denoisers[0], entry.tokens)
+    if entry.tokens:
+        return family
+    return replace(family, tokens=family.kind(family.denoiser(pipe)).source)
+
+
+# Layouts that remember the calls of a run, and are made anew for each.
+_WITH_MEMORY = (TwoCallLayout, SeparateCallsLayout)
 
 
 def has_denoiser(pipe: Any) -> bool:

@@ -106,6 +106,93 @@ class TwoCallLayout:
 
 
 @dataclass(frozen=True)
+class SeparateCallsLayout:
+    """A pipeline that calls its denoiser once for each branch of guidance.
+
+    The first call of a run has the prompt. From then on the text embedding of a call tells its
+    branch, and not its number: guidance may stop, or begin, in the middle of a run. A text that
+    was not seen before is the prompt's where a new step begins with it, else that of the negative
+    prompt.
+    """
+
+    _calls: _SeenCalls = field(default_factory=lambda: _SeenCalls(), repr=False, compare=False)
+
+    @property
+    def parts(self) -> Parts:
+        """The part of a run's first call."""
+        return (Branch.CONDITIONAL,)
+
+    @property
+    def perturbs(self) -> bool:
+        """True if the layout has rows for perturbed-attention guidance."""
+        return False
+
+    def now(self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
+        """The part that a call is.
+
+        Args:
+            pipe, args: not read.
+            kwargs: the call's text embedding as ``states``, and its ``timestep``.
+        """
+        return (self._calls.branch_of(kwargs["states"], kwargs["timestep"]),)
+
+    def fresh(self) -> SeparateCallsLayout:
+        """The same layout for another run."""
+        return SeparateCallsLayout()
+
+
+class _SeenCalls:
+    """The text embeddings of a run, with the branch of each."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Tensor, int | None, Branch]] = []
+        self._timestep: Any = None
+        self._last: Branch | None = None
+
+    def branch_of(self, states: Tensor, timestep: Any) -> Branch:
+        """The branch of the call that begins now."""
+        branch = self._by_identity(states)
+        if branch is None:
+            repeats = self._last is not None and _same(timestep, self._timestep)
+            # The same text may be given anew in each step; or be the negative prompt's as well.
+            equal = [b for known, _, b in self._known if _equal(known, states)]
+            second = repeats and self._last == Branch.CONDITIONAL
+            first_guess = Branch.UNCONDITIONAL if second else Branch.CONDITIONAL
+            branch = first_guess if first_guess in equal or not equal else equal[0]
+            if second and equal == [Branch.CONDITIONAL]:
+                branch = Branch.UNCONDITIONAL
+            self._known.append((states, _version(states), branch))
+            # A pipeline that makes its embeddings anew in each step would fill the memory.
+            del self._known[1:-4]
+        self._timestep, self._last = timestep, branch
+        return branch
+
+    def _by_identity(self, states: Tensor) -> Branch | None:
+        for known, version, branch in self._known:
+            if known is states and version == _version(states):
+                return branch
+        return None
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two timesteps, numbers or tensors, are the same."""
+    if one is other:
+        return True
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool((one == other).all())
+    return not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
+def _version(tensor: Tensor) -> int | None:
+    """The number of in-place changes; None where torch does not count them."""
+    return None if tensor.is_inference() else tensor._version
+
+
+@dataclass(frozen=True)
 class CustomLayout:
     """A layout that a user gives for a denoiser that no pipeline class describes.
 

@@ -52,6 +52,11 @@ class UNetFamily:
 
     denoiser_name: ClassVar[str] = "unet"
 
+    @property
+    def tokens(self) -> str:
+        """No rule: all columns are recorded, and their words looked up after the run."""
+        return ""
+
     @staticmethod
     def has(module: Any) -> bool:
         """True for a module with down and up blocks that run in Python.

@@ -16,7 +16,8 @@ from diffusers_rdaam.files.json_text import parse_json
 MAX_SIDE = 16384
 MAX_AREA = 2**26  # pixels of an image, whether it is in the file or only its size
 MAX_COUNT = 2**53
-KINDS = ("text", "start", "end", "padding", "unknown")
+KINDS = ("text", "start", "end", "padding", "unknown", "template", "rest")
+MAX_POSITION = 2**31
 _CURE = "Nothing was written; change that and save again."
 
 
@@ -142,13 +143,21 @@ def check_image_size(size: Any, check: Check) -> None:
 
 
 def is_token(token: Any) -> bool:
-    """True for ``[text, kind, start, end]``, with a span exactly if the kind is text."""
-    if not (isinstance(token, list) and len(token) == 4):
+    """True for ``[text, kind, start, end]``, with a span exactly if the kind is text.
+
+    ``[…, encoder, position]`` may follow, a text and a count or None.
+    """
+    if not (isinstance(token, list) and len(token) in (4, 6)):
         return False
-    text, kind, start, end = token
+    text, kind, start, end = token[:4]
     # JSON has true and false where Python would take them for 1 and 0.
     spanned = type(start) is type(end) is (int if kind == "text" else type(None))
-    return is_text(text) and isinstance(kind, str) and kind in KINDS and spanned
+    encoder, position = token[4:] or (None, None)
+    placed = position is None or is_count(position, MAX_POSITION)
+    named = encoder is None or is_text(encoder)
+    return (
+        is_text(text) and isinstance(kind, str) and kind in KINDS and spanned and named and placed
+    )
 
 
 def shown(value: Any) -> str:

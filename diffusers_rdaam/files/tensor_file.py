@@ -57,6 +57,7 @@ class FileKind:
         field: of the metadata that is the header.
         noun: what such a file holds, for errors.
         otherwise: what is said of a file of another format.
+        earlier: versions that are read as well.
     """
 
     format: str
@@ -64,6 +65,7 @@ class FileKind:
     field: str
     noun: str
     otherwise: str
+    earlier: tuple[str, ...] = ()
 
     def header(self, file: TensorFile) -> Any:
         """The value of the JSON header.
@@ -75,10 +77,13 @@ class FileKind:
         if metadata.get("format") != self.format:
             raise AttributionFileError(f"{file.path} is a safetensors file, but {self.otherwise}")
         version = metadata.get("version", "")
-        if version != self.version:
+        if version not in (self.version, *self.earlier):
+            several = "s" if self.earlier else ""
+            known = " and ".join((*self.earlier, self.version))
             raise AttributionFileError(
-                f"{file.path} has format version {version[:20]!r}; this release reads version "
-                f"{self.version}. Load it with the release that wrote it, or generate again."
+                f"{file.path} has format version {version[:20]!r}; this release reads "
+                f"version{several} {known}. Load it with the release that wrote it, or generate "
+                "again."
             )
         return Check(file.path, self.noun).json(metadata.get(self.field, ""))
 

@@ -11,6 +11,7 @@ import importlib
 from typing import Any
 
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
+from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
 
@@ -19,7 +20,7 @@ def class_name(stock: str) -> str:
     return f"{stock.removesuffix('Pipeline')}RDAAMPipeline"
 
 
-STOCK_NAMES = {class_name(stock): stock for stock in LAYOUTS_WITH_CLASS}
+STOCK_NAMES = {class_name(stock): stock for stock in (*LAYOUTS_WITH_CLASS, *TRANSFORMER_PIPELINES)}
 
 # diffusers' own face hides these where sentencepiece is not installed, which they do not need.
 _MODULES = {

@@ -23,10 +23,18 @@ from diffusers_rdaam.errors import (
     NotRecordedWarning,
     PartialRunWarning,
 )
-from diffusers_rdaam.families import check_arguments, images_of, inpaint_masks
+from diffusers_rdaam.families import (
+    Branch,
+    DenoiserCall,
+    check_arguments,
+    images_of,
+    inpaint_masks,
+)
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.attribution_prompt import prompts_for
+from diffusers_rdaam.pipelines.image_columns import PROMPTS, image_columns
+from diffusers_rdaam.recording.chosen_columns import ChosenColumns
 from diffusers_rdaam.recording.encodings import Encodings, Texts, second_texts
 from diffusers_rdaam.recording.image_record import ImageRecord
 from diffusers_rdaam.recording.recorder import Recorder
@@ -71,10 +79,24 @@ class PipelineCall:
     ) -> None:
         self.pipe = pipe
         self.recorder = recorder
-        self.arguments = arguments
+        # A pipeline may write its template into the list of prompts that it is given.
+        self.arguments = copied_texts(arguments)
         self.attribution_prompt = attribution_prompt
         self.encodings = encodings or Encodings()
         self._encoded: dict[str, Any] | None = None
+        recorder.text.chooser = self._choose_columns
+
+    def _choose_columns(self, call: DenoiserCall, branch: Branch) -> list[ChosenColumns]:
+        """The columns of each image of a branch, where a transformer's columns are chosen."""
+        return image_columns(
+            self.pipe,
+            self.recorder.family.tokens,
+            self._as_encoded(),
+            call,
+            branch,
+            columns=self.recorder.options.columns,
+            attribution_prompt=self.attribution_prompt,
+        )
 
     def note_encoding(self, arguments: dict[str, Any], *, is_certain: bool) -> None:
         """Note what ``encode_prompt`` is given during the run: it may have rewritten the prompt."""
@@ -220,6 +242,9 @@ class PipelineCall:
 
     def _prompts(self, images: int) -> list[Prompt]:
         """The prompt of each image: what the user says, or what ``encode_prompt`` was given."""
+        chosen = self.recorder.text.prompts(Branch.CONDITIONAL)
+        if chosen is not None:
+            return chosen
         arguments = check_arguments(self.pipe, self._as_encoded())
         given, rows = self.attribution_prompt, self.recorder.first_text
         if given is None and rows is not None:
@@ -295,6 +320,9 @@ class PipelineCall:
 
     def _negative_prompts(self, images: int) -> list[Prompt]:
         assert self.recorder.shape is not None
+        chosen = self.recorder.text.prompts(Branch.UNCONDITIONAL)
+        if chosen is not None:
+            return chosen
         columns = self.recorder.shape.tokens
         given = self._as_encoded().get("prompt")
         count = len(given) if isinstance(given, list) and images % len(given) == 0 else 1
@@ -308,8 +336,7 @@ class PipelineCall:
         encoded = self._encoded or {}
         if encoded.get("prompt") is None:
             return self.arguments
-        names = ("prompt", "prompt_2")
-        return self.arguments | {name: encoded.get(name) for name in names}
+        return self.arguments | {name: encoded.get(name) for name in PROMPTS}
 
     def _texts(self, arguments: dict[str, Any]) -> list[str | None]:
         prompt = arguments.get("prompt")
@@ -385,6 +412,14 @@ class PipelineCall:
             **self._unread_negative(),
             **({"interrupted": True} if getattr(pipe, "_interrupt", False) else {}),
         }
+
+
+def copied_texts(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments whose lists of prompts are copies."""
+    return {
+        name: list(value) if "prompt" in name and isinstance(value, list) else value
+        for name, value in arguments.items()
+    }
 
 
 def so_far(run: PipelineCall | None) -> list[Attribution]:

@@ -16,7 +16,12 @@ from diffusers_rdaam.families import Family, family_of
 from diffusers_rdaam.open_vocabulary.encode import encoded_vocabulary
 from diffusers_rdaam.pipelines.output import with_attributions
 from diffusers_rdaam.pipelines.paused_callbacks import unrecorded
-from diffusers_rdaam.pipelines.pipeline_call import PipelineCall, as_pictures, count_images
+from diffusers_rdaam.pipelines.pipeline_call import (
+    PipelineCall,
+    as_pictures,
+    copied_texts,
+    count_images,
+)
 from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.encodings import Encodings
 from diffusers_rdaam.recording.recorder import Recorder
@@ -81,7 +86,8 @@ class Session:
         if threading.get_ident() != self._thread:
             return encode(*args, **kwargs)
         try:
-            arguments = signature.bind(*args, **kwargs).arguments
+            # Copied before the call, which may write its template into the list of prompts.
+            arguments = copied_texts(signature.bind(*args, **kwargs).arguments)
         except TypeError:
             # The method's own error says it better.
             return encode(*args, **kwargs)

@@ -10,6 +10,13 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
 from diffusers_rdaam.attention.foreign import ForeignProcessor, is_supported, tap, undo_tap, untap
+from diffusers_rdaam.attention.observed_processor import (
+    ObservedProcessor,
+    is_observable,
+    observe_processor,
+    undo_observation,
+    unobserved,
+)
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
@@ -58,7 +65,9 @@ def _replace(
         undo.callback(setattr, site.module, "processor", processor)
         site.module.processor = known[1]
         return
-    if is_stock(site):
+    if site.attention_call is not None:
+        child = _observe(site, processor, undo)
+    elif is_stock(site):
         child = template.bind(site.name, site.kind)
         bound = isinstance(processor, RDAAMProcessor)
         child.original = processor.original if bound else processor
@@ -74,6 +83,33 @@ def _replace(
         site.module.processor = child = tap(stock, site.name, site.kind)
     if earlier is not None and child is not processor:
         earlier[site.name] = (processor, child)
+
+
+def _observe(site: Site, processor: Any, undo: ExitStack) -> Any:
+    """Put a processor on the site whose attention call is observed, and return it."""
+    # One that is observed already may belong to another denoiser.
+    stock = unobserved(processor) if isinstance(processor, ObservedProcessor) else processor
+    if isinstance(stock, nn.Module):
+        undo_observation(stock, undo)
+    else:
+        undo.callback(setattr, site.module, "processor", processor)
+    site.module.processor = child = observe_processor(stock, site)
+    return child
+
+
+def observed_now(site: Site, undo: ExitStack | None) -> Any:
+    """The site's processor, after one that was put there meanwhile has been made to record.
+
+    Where the other code puts an earlier processor back, that is on the site at the end.
+
+    Args:
+        site: of a transformer; other sites keep their processor.
+        undo: of the run; None where nothing is to be changed.
+    """
+    processor = site.processor
+    if site.attention_call is None or undo is None or isinstance(processor, ObservedProcessor):
+        return processor
+    return _observe(site, processor, undo) if is_observable(processor) else processor
 
 
 def install_self_attention(
@@ -138,6 +174,8 @@ def release(sites: Iterable[Site]) -> None:
             site.module.processor = now.original or AttnProcessor2_0()
         elif isinstance(now, ForeignProcessor):
             site.module.processor = untap(now)
+        elif isinstance(now, ObservedProcessor):
+            site.module.processor = unobserved(now)
 
 
 def replaced(sites: Iterable[Site]) -> list[Site]:
@@ -181,6 +219,8 @@ def restore(before: Iterable[Before]) -> None:
 
 def is_recordable(site: Site) -> bool:
     """Whether the site's processor records, or can be made to."""
+    if site.attention_call is not None:
+        return is_observable(site.processor)
     return (
         is_stock(site)
         or isinstance(site.processor, ForeignProcessor)
@@ -198,6 +238,13 @@ def is_stock(site: Site) -> bool:
 def foreign_text(sites: list[Site]) -> str:
     """The error's text for processors that cannot be recorded."""
     names = sorted({type(site.processor).__name__ for site in sites})
+    if sites[0].attention_call is not None:
+        return (
+            f"{len(sites)} attention modules (the first is {sites[0].name}) have the processor "
+            f"{', '.join(names)}, which calls none of torch's or diffusers' attention functions "
+            "in its own code, so its queries and keys cannot be seen. To record, set the "
+            "denoiser's default processors again."
+        )
     return (
         f"{len(sites)} attention modules (the first is {sites[0].name}) have the processor "
         f"{', '.join(names)}, and it is not known with which queries and keys it attends. To "

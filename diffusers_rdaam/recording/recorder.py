@@ -32,6 +32,7 @@ from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepA
 from diffusers_rdaam.recording.encodings import TextTracker
 from diffusers_rdaam.recording.failures import check_numbers, empty_error, lost_error, silent_error
 from diffusers_rdaam.recording.image_record import ImageRecord
+from diffusers_rdaam.recording.installation import observed_now
 from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import Progress
 from diffusers_rdaam.recording.records.queries import QueriesRecord
@@ -444,11 +445,12 @@ class Recorder:
     def _arm(self, rows: RowsOfBranches, call: DenoiserCall, *, scratch: int | None = None) -> None:
         of_site: dict[str, tuple[Observer, ...]] = {}
         for record in self._records:
-            targets = record.targets(rows, self.progress, of_call=call.rows, scratch=scratch)
+            targets = record.targets(rows, self.progress, call=call, scratch=scratch)
             for name, target in targets.items():
                 of_site[name] = (*of_site.get(name, ()), target)
         for site in self._armed_sites:
-            processor = site.processor
+            # Perturbed-attention guidance puts processors on its layers after the run has begun.
+            processor = observed_now(site, self._undo)
             if isinstance(processor, RecordingProcessor) and site.name in of_site:
                 observers = of_site[site.name]
                 target = observers[0] if len(observers) == 1 else ObserverGroup(observers)
@@ -464,7 +466,7 @@ class Recorder:
         """Unbind the processors from the buffers; return an exception that an observer noted."""
         error = None
         for processor in self._bound:
-            target, processor.target = processor.target, None
+            target = processor.disarm()
             if target is not None and error is None:
                 error = target.failure
         self._bound.clear()

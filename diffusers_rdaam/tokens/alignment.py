@@ -55,7 +55,7 @@ def prompt_of(pipe: Any, text: str, columns: int, second: str | None = None) -> 
         return first
     return replace(
         first,
-        second=_as_converted(pipe, other, second, columns),
+        further=(_as_converted(pipe, other, second, columns),),
     )
 
 

@@ -66,13 +66,13 @@ def test_safetensors_of_somebody_else(tmp_path, metadata):
 
 
 @pytest.mark.parametrize(
-    ("version", "shown"), [("2", "'2'"), ("0", "'0'"), ("9" * 50, f"'{'9' * 20}'"), (None, "''")]
+    ("version", "shown"), [("3", "'3'"), ("0", "'0'"), ("9" * 50, f"'{'9' * 20}'"), (None, "''")]
 )
 def test_another_version(tmp_path, version, shown):
     assert_refused(
         tmp_path / "file",
-        f"has format version {shown}; this release reads version 1. Load it with the release that "
-        "wrote it, or generate again.",
+        f"has format version {shown}; this release reads versions 1 and 2. Load it with the "
+        "release that wrote it, or generate again.",
         metadata={"version": version},
     )
 

@@ -36,7 +36,7 @@ def prompt(text: str) -> Prompt:
     return Prompt(text, (*tokens, *(Token(i, "<p>", "padding") for i in more)))
 
 
-BOTH = replace(prompt("a cat , hat"), second=prompt("cat a , blue dog"))
+BOTH = replace(prompt("a cat , hat"), further=(prompt("cat a , blue dog"),))
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_one_text_has_no_second_to_ask_for():
     assert one.find("cat", encoder=1) == one.find("cat")
     with pytest.raises(WordError, match="is one text for every text encoder"):
         one.find("cat", encoder=2)
-    assert "encoder" not in repr(one.words[0]) and "second" not in repr(one)
+    assert "encoder" not in repr(one.words[0]) and "further" not in repr(one)
 
 
 def test_a_word_of_both_is_a_sum_and_says_so(attribution):
@@ -119,7 +119,7 @@ def test_a_word_of_both_is_a_sum_and_says_so(attribution):
 
 
 def test_a_word_that_both_have_at_the_same_columns_has_one_map(attribution):
-    same = replace(BOTH.texts[0], second=prompt("a cat sat"))
+    same = replace(BOTH.texts[0], further=(prompt("a cat sat"),))
     heat = replace(attribution, prompt=same).word("cat")
     assert heat.columns == (2,) and heat.encoders == (1, 2)
 
@@ -145,10 +145,10 @@ def test_answers_say_which_text_a_word_is_of(attribution):
 
 
 def test_what_two_texts_need():
-    with pytest.raises(InputError, match="one text or two"):
-        replace(BOTH.texts[0], second=BOTH)
+    with pytest.raises(InputError, match="one text or several"):
+        replace(BOTH.texts[0], further=(BOTH,))
     with pytest.raises(InputError, match="these have 8 and 1 tokens"):
-        replace(BOTH.texts[0], second=Prompt("", BOTH.tokens[:1]))
+        replace(BOTH.texts[0], further=(Prompt("", BOTH.tokens[:1]),))
 
 
 def rewritten(path: Path, change) -> Path:
@@ -164,14 +164,23 @@ def rewritten(path: Path, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h.update(second=3), "the second text of its prompt is not an object"),
-        (lambda h: h["second"].update(second={}), "its prompt has over two texts"),
-        (lambda h: h["second"].update(prompt=None), "one of them is not known"),
+        (lambda h: h.update(further=3), "the further texts of its prompt are not a list"),
+        (lambda h: h.update(further=[3]), "a further text of its prompt is not an object"),
+        (lambda h: h.update(further=h["further"] * 8), "its prompt has 9 texts"),
+        (
+            lambda h: h["further"][0].update(further=[{}]),
+            "a further text of its prompt has further",
+        ),
+        (lambda h: h["further"][0].update(prompt=None), "one of them is not known"),
         (lambda h: h.update(prompt=None), "one of them is not known"),
-        (lambda h: h["second"].update(prompt=[]), "its prompt is not a text"),
-        (lambda h: h["second"]["tokens"].pop(), "its second text has 7 tokens for 8 columns"),
-        (lambda h: h["second"]["tokens"].append(["", "end", 0, None]), "is not a token"),
-        (lambda h: h["second"]["tokens"].__setitem__(1, ["cat", "text", 0, 99]), "lies outside"),
+        (lambda h: h["further"][0].update(prompt=[]), "its prompt is not a text"),
+        (lambda h: h["further"][0]["tokens"].pop(), "a further text has 7 tokens for 8 columns"),
+        (lambda h: h["further"][0]["tokens"].append(["", "end", 0, None]), "is not a token"),
+        (
+            lambda h: h["further"][0]["tokens"].__setitem__(1, ["cat", "text", 0, 99]),
+            "lies outside",
+        ),
+        (lambda h: h.update(future=1), "its field 'future' is not known to this release"),
     ],
 )
 def test_files_are_checked(attribution, tmp_path, change, message):
@@ -186,5 +195,5 @@ def test_a_file_of_one_text_is_as_before(attribution, tmp_path):
     one = replace(attribution, prompt=BOTH.texts[0])
     path = one.save(tmp_path / "one.safetensors")
     with safe_open(path, "pt") as file:
-        assert not any("second" in value for value in file.metadata().values())
-    assert Attribution.load(path).prompt.second is None
+        assert not any("further" in value for value in file.metadata().values())
+    assert Attribution.load(path).prompt.further == ()

@@ -28,6 +28,7 @@ from diffusers_rdaam.geometry.region import Mask
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ANY_TEXTS = st.text(max_size=6)
 FACTS = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), ANY_TEXTS)
+POSITIONS = st.one_of(st.none(), st.integers(0, 2**32))
 NUMBERS = st.sampled_from([0.0, -0.0, 0.25, 1.0, 1e-38, 3e38, float("nan"), float("inf")])
 
 
@@ -44,27 +45,30 @@ def prompts(draw: Any) -> Prompt:
     text = draw(st.one_of(st.none(), TEXTS))
     tokens = []
     for column in range(draw(st.integers(1, 4))):
+        encoder, position = draw(st.one_of(st.none(), ANY_TEXTS)), draw(POSITIONS)
         if text and draw(st.booleans()):
             start = draw(st.integers(0, len(text)))
             end = draw(st.integers(start, len(text)))
-            tokens.append(Token(column, draw(TEXTS), "text", start, end))
+            tokens.append(Token(column, draw(TEXTS), "text", start, end, encoder, position))
         else:
-            kind = draw(st.sampled_from(["start", "end", "padding", "unknown"]))
-            tokens.append(Token(column, draw(ANY_TEXTS), kind))
-    second = None
-    if text is not None and draw(st.booleans()):
+            kind = draw(st.sampled_from(["start", "end", "padding", "unknown", "template", "rest"]))
+            tokens.append(Token(column, draw(ANY_TEXTS), kind, None, None, encoder, position))
+    further = []
+    for _ in range(0 if text is None else draw(st.integers(0, 2))):
         other = draw(TEXTS)
         kinds = st.sampled_from(["start", "padding"])
-        second = Prompt(
-            other,
-            tuple(
-                Token(i, draw(TEXTS), "text", 0, len(other))
-                if draw(st.booleans())
-                else Token(i, draw(ANY_TEXTS), draw(kinds))
-                for i in range(len(tokens))
-            ),
+        further.append(
+            Prompt(
+                other,
+                tuple(
+                    Token(i, draw(TEXTS), "text", 0, len(other))
+                    if draw(st.booleans())
+                    else Token(i, draw(ANY_TEXTS), draw(kinds))
+                    for i in range(len(tokens))
+                ),
+            )
         )
-    return Prompt(text, tuple(tokens), second=second)
+    return Prompt(text, tuple(tokens), further=tuple(further))
 
 
 def tensor(draw: Any, *shape: int, dtypes: Any = (torch.float32,)) -> torch.Tensor:

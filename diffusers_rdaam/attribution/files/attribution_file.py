@@ -27,7 +27,7 @@ from diffusers_rdaam.attribution.files.header import (
 )
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
-from diffusers_rdaam.attribution.prompt_fields import build_prompt, second_fields, token_fields
+from diffusers_rdaam.attribution.prompt_fields import build_prompt, further_fields, token_fields
 from diffusers_rdaam.attribution.record import AnyRecord, Record
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import AttributionFileError, InputError, RDAAMError
@@ -145,9 +145,14 @@ def _part(
     header: dict[str, Any] = {
         "prompt": attribution.prompt.text,
         "tokens": token_fields(attribution.prompt),
-        **second_fields(attribution.prompt),
+        **further_fields(attribution.prompt),
         "grids": [
-            {"additions": grid.additions, "sites": list(grid.sites), "weight": grid.weight}
+            {
+                "additions": grid.additions,
+                "sites": list(grid.sites),
+                "weight": grid.weight,
+                **_stream_field(grid),
+            }
             for grid in attribution.grids
         ],
         "run": attribution.run,
@@ -160,12 +165,21 @@ def _part(
             "timesteps": list(kept.timesteps),
             **({"numbers": list(kept.numbers)} if kept.numbers else {}),
             "details": [
-                {"additions": list(detail.additions), "sites": list(detail.sites)}
+                {
+                    "additions": list(detail.additions),
+                    "sites": list(detail.sites),
+                    **_stream_field(detail),
+                }
                 for detail in kept.details
             ],
         }
         tensors |= {f"{prefix}detail.{i}": detail.maps for i, detail in enumerate(kept.details)}
     return header, tensors
+
+
+def _stream_field(group: Grid | MapStack) -> dict[str, str]:
+    """The stream of some maps, where their denoiser has several."""
+    return {"stream": group.stream} if group.stream else {}
 
 
 def load_record(path: Path, cls: type[AnyRecord]) -> AnyRecord:
@@ -235,6 +249,7 @@ def _build_part(
             grid["additions"],
             tuple(grid["sites"]),
             float(grid.get("weight", 1.0)),
+            grid.get("stream", ""),
         )
         for i, grid in enumerate(part["grids"])
     )
@@ -244,7 +259,12 @@ def _build_part(
 
 def _build_kept(kept: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str) -> KeptMaps:
     details = tuple(
-        MapStack(tensors[f"{prefix}detail.{i}"], tuple(detail["additions"]), tuple(detail["sites"]))
+        MapStack(
+            tensors[f"{prefix}detail.{i}"],
+            tuple(detail["additions"]),
+            tuple(detail["sites"]),
+            detail.get("stream", ""),
+        )
         for i, detail in enumerate(kept["details"])
     )
     timesteps = tuple(float(timestep) for timestep in kept["timesteps"])

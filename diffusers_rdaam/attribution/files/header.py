@@ -25,13 +25,15 @@ from diffusers_rdaam.files.fields import (
 from diffusers_rdaam.files.tensor_file import FileKind, TensorSpec
 
 FORMAT = "diffusers_rdaam.attribution"
-VERSION = 1
+# Version 2 names the text encoders of tokens, and the columns of the embedding that were kept.
+VERSION = 2
 KIND = FileKind(
     FORMAT,
     str(VERSION),
     "attribution",
     "attribution",
     "not an attribution of diffusers_rdaam.",
+    earlier=("1",),
 )
 MAX_GRID_SIDE = 2048
 MAX_GRIDS = 64
@@ -45,12 +47,17 @@ MAX_TIMESTEP = 1e12
 # Of all matrices that enlarge a grid to the image: a word of the largest images takes seconds.
 MAX_ENLARGEMENT = 2**27
 
+# "text" names a text of a vocabulary; "second" is the further text of version 1.
+_PART_FIELDS = ("prompt", "tokens", "further", "second", "grids", "run", "kept", "text")
+_FIELDS = ("image_size", "negative", "vocabulary", "switched", "self")
+
 Specs = Mapping[str, TensorSpec]
 
 
 def check_header(header: Any, check: Check) -> None:
     """Check every field."""
     check(isinstance(header, dict), "its header is not an object")
+    _check_names(header, {*_FIELDS, *_PART_FIELDS}, check)
     check_image_size(header.get("image_size"), check)
     _check_part(header, check)
     negative = header.get("negative")
@@ -77,6 +84,16 @@ def check_header(header: Any, check: Check) -> None:
         check(right, f"{shown(grid)} is not a grid of self-attention")
 
 
+def _check_names(part: Mapping[str, Any], known: set[str], check: Check) -> None:
+    """An unknown field may change what the others mean, so it is not passed over."""
+    unknown = sorted(set(part) - known)
+    check(
+        not unknown,
+        f"its field {shown(', '.join(unknown))!r} is not known to this release, which reads up to "
+        f"version {VERSION} of the format; load it with the release that wrote it",
+    )
+
+
 def _check_vocabulary(vocabulary: Any, check: Check) -> None:
     check(isinstance(vocabulary, list), "its vocabulary is not a list")
     over = f"its vocabulary has {len(vocabulary)} texts, over {MAX_TEXTS}"
@@ -97,6 +114,7 @@ def name_of(part: Mapping[str, Any]) -> Any:
 
 def _check_part(part: Mapping[str, Any], check: Check) -> None:
     """The prompt's or the negative prompt's."""
+    _check_names(part, {*_FIELDS, *_PART_FIELDS}, check)
     check_prompt(part, check)
     grids: Any = part.get("grids")
     check(isinstance(grids, list) and bool(grids), "it has no grids")
@@ -143,6 +161,7 @@ def _is_detail(detail: Any) -> bool:
         return False
     additions: Any = detail.get("additions")
     right = isinstance(additions, list) and 1 <= len(additions) <= MAX_STEPS
+    right = right and isinstance(detail.get("stream", ""), str)
     return right and all(map(is_count, additions)) and is_list_of_texts(detail.get("sites"))
 
 
@@ -152,6 +171,7 @@ def _is_grid(grid: Any) -> bool:
         and is_count(grid.get("additions"))
         and grid["additions"] >= 1
         and is_list_of_texts(grid.get("sites"))
+        and isinstance(grid.get("stream", ""), str)
         and is_number(grid.get("weight", 1.0))
         and is_weight(grid.get("weight", 1.0))
     )

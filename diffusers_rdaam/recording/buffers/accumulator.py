@@ -34,6 +34,8 @@ class AccumulatorShape:
         device: the denoiser's device, or the first of several.
         heads: each site's number of heads, where heads are kept separately; empty for their mean.
         layers: whether each site has separate planes.
+        streams: each site's stream, where a denoiser has several, which have separate planes; empty
+            where it has one.
         devices: each site's device, where the denoiser is spread over several; empty for
             ``device``. Each device has separate planes, and their sums are added on the CPU.
     """
@@ -45,6 +47,7 @@ class AccumulatorShape:
     device: torch.device
     heads: tuple[int, ...] = ()
     layers: bool = False
+    streams: tuple[str, ...] = ()
     devices: tuple[torch.device, ...] = ()
 
     @classmethod
@@ -79,8 +82,10 @@ class AccumulatorShape:
         """The sites of each bank, largest grid first."""
         banks: dict[Bank, list[str]] = {}
         heads = self.heads or (0,) * len(self.grids)
-        for (site, grid), count in zip(self.grids, heads, strict=True):
-            banks.setdefault(Bank(grid, count, site if self.layers else ""), []).append(site)
+        streams = self.streams or ("",) * len(self.grids)
+        for (site, grid), count, stream in zip(self.grids, heads, streams, strict=True):
+            bank = Bank(grid, count, site if self.layers else "", stream)
+            banks.setdefault(bank, []).append(site)
         return dict(sorted(banks.items(), key=lambda item: -math.prod(item[0].grid)))
 
     @property
@@ -94,14 +99,16 @@ class AccumulatorShape:
 
 
 class Bank(NamedTuple):
-    """A set of planes that sites share: those of a grid, or of one site and its heads.
+    """A set of planes that sites share: those of a grid and stream, or of one site and its heads.
 
-    ``heads`` is 0 for a mean over the heads, ``site`` empty for all sites of the grid.
+    ``heads`` is 0 for a mean over the heads, ``site`` empty for all sites of the grid, ``stream``
+    empty where there is one.
     """
 
     grid: tuple[int, int]
     heads: int
     site: str
+    stream: str = ""
 
 
 class HeatMapAccumulator:
@@ -269,7 +276,8 @@ class HeatMapAccumulator:
             if additions[bank]:
                 means = self.sums(bank).mean(dim=1) / additions[bank]
                 for image, maps in zip(images, means, strict=True):
-                    image.append(Grid(maps.clone(), additions[bank], tuple(sites)))
+                    grid = Grid(maps.clone(), additions[bank], tuple(sites), stream=bank.stream)
+                    image.append(grid)
         return [tuple(image) for image in images]
 
 

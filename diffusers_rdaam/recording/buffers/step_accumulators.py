@@ -90,7 +90,7 @@ class StepAccumulators:
                     # After the last step the means belong to the reader.
                     del self._means[bank]
                 for details, maps in zip(images, means, strict=True):
-                    details.append(MapStack(maps, added, tuple(sites)))
+                    details.append(MapStack(maps, added, tuple(sites), bank.stream))
         return [
             ImageMaps(
                 merge_details(details), KeptMaps(tuple(axes), tuple(details), tuple(timesteps))

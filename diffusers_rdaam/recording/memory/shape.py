@@ -33,6 +33,7 @@ def shape_for(
         pair=options.precision == "fp16-pair",
         heads=tuple(site.heads for site in sites) if "heads" in options.keep else (),
         layers="layers" in options.keep,
+        streams=tuple(site.stream for site in sites) if any(s.stream for s in sites) else (),
     )
 
 

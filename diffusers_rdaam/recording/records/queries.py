@@ -217,7 +217,7 @@ class QueriesRecord(RunRecord):
         rows: RowsOfBranches,
         progress: Progress,
         *,
-        of_call: int | None = None,
+        call: DenoiserCall | None = None,
         scratch: int | None = None,
     ) -> dict[str, QueryTarget]:
         """Where each chosen site copies its queries during one denoiser call."""

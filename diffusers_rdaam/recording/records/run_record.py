@@ -49,7 +49,7 @@ class RunRecord(Protocol):
         rows: RowsOfBranches,
         progress: Progress,
         *,
-        of_call: int | None = None,
+        call: DenoiserCall | None = None,
         scratch: int | None = None,
     ) -> Mapping[str, Observer]:
         """The observer of each recorded site during one denoiser call, by the site's name.
@@ -57,7 +57,7 @@ class RunRecord(Protocol):
         Args:
             rows: the rows of each branch that is recorded.
             progress: the run's.
-            of_call: how many rows the call has in all.
+            call: the denoiser call; None in tests of the buffers alone.
             scratch: the number of a call that may turn out not to make the image; None for others.
         """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from diffusers_rdaam.attention.map_target import BranchTarget, Target
+from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
@@ -21,6 +21,7 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     HeatMapAccumulator,
 )
 from diffusers_rdaam.recording.installation import replaced
+from diffusers_rdaam.recording.joint_targets import RecordedRows, joint_target
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.progress import Progress
 from diffusers_rdaam.recording.records.run_record import RunRecord
@@ -108,7 +109,7 @@ class SelfAttentionRecord(RunRecord):
         rows: RowsOfBranches,
         progress: Progress,
         *,
-        of_call: int | None = None,
+        call: DenoiserCall | None = None,
         scratch: int | None = None,
     ) -> dict[str, Target]:
         """Where each site of a chosen grid adds its maps during one denoiser call."""
@@ -124,25 +125,30 @@ class SelfAttentionRecord(RunRecord):
         else:
             made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
             buffers = self._scratch.setdefault(scratch, made)
-        key = (tuple(parts), of_call, scratch)
+        rows_of_call = None if call is None else call.rows
+        joint = None if call is None else call.joint
+        key = (tuple(parts), rows_of_call, scratch, joint)
         if key not in self._targets:
-            self._targets[key] = dict(self._make_targets(buffers, tuple(parts), of_call))
+            self._targets[key] = dict(self._make_targets(buffers, tuple(parts), call))
         return self._targets[key]
 
     def _make_targets(
         self,
         buffers: Iterable[HeatMapAccumulator],
         parts: tuple[tuple[int, int], ...],
-        of_call: int | None,
+        call: DenoiserCall | None,
     ) -> Iterable[tuple[str, Target]]:
         for buffer in buffers:
             for name, device in buffer.shape.places().items():
                 choice = choose(self.options.backend, device=device)
                 high, low = buffer.planes(name)
                 count = buffer.count(name)
-                branches = tuple(
-                    BranchTarget(high, low, count, start, stop) for start, stop in parts
-                )
+                planes = [RecordedRows(high, low, count, start, stop) for start, stop in parts]
+                if call is not None and call.joint is not None:
+                    yield name, joint_target(name, planes, choice, call)
+                    continue
+                branches = tuple(rows.as_branch() for rows in planes)
+                of_call = None if call is None else call.rows
                 yield name, Target.of(name, branches, choice, rows=of_call, kind="self")
 
     def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:

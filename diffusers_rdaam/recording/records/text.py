@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from diffusers_rdaam.attention.map_target import BranchTarget, Target
+from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import (
     LayoutUnknownWarning,
     NoAttributionError,
@@ -20,6 +23,13 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     check_single_plane,
 )
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
+from diffusers_rdaam.recording.chosen_columns import (
+    ChosenColumns,
+    ColumnChooser,
+    appended_rest,
+    every_column,
+)
+from diffusers_rdaam.recording.joint_targets import RecordedRows, joint_target
 from diffusers_rdaam.recording.memory.budget import (
     check_budget,
     megabytes,
@@ -51,6 +61,10 @@ class TextRecord(RunRecord):
         self.options = options
         self.buffers = buffers
         self.sites: tuple[Site, ...] = family.sites(family.denoiser(pipe))
+        # Which columns of a joint site's text are recorded, and those of each branch's images.
+        self.chooser: ColumnChooser = every_column
+        self.chosen: dict[Branch, Sequence[ChosenColumns]] = {}
+        self._count = 1
         self.shape: AccumulatorShape | None = None
         self.grid: tuple[int, ...] | None = None
         self._targets: dict[object, dict[str, Target]] = {}
@@ -70,15 +84,7 @@ class TextRecord(RunRecord):
         options = self.options
         choice = choose(options.backend, device=call.device)
         warn_of_another(options.backend, choice)
-        shape = shape_for(
-            options,
-            self.family,
-            self.pipe,
-            call.grid,
-            images,
-            call.columns,
-            device=call.device,
-        )
+        shape = self._shape_for(call, images)
         count = (calls or 1) if "steps" in options.keep else 1
         check_single_plane(shape, -(-(calls or 1) // count))
         check_budget(options, shape, count)
@@ -95,7 +101,7 @@ class TextRecord(RunRecord):
                 self.buffers[branch].zero_()
             else:
                 self.buffers[branch] = StepAccumulators(shape, count)
-        self.shape, self.grid = shape, call.grid
+        self.shape, self.grid, self._count = shape, call.grid, count
         if not (options.axes or options.keep_negative):
             return None
         open_ended = "steps" in options.keep and calls is None
@@ -103,6 +109,39 @@ class TextRecord(RunRecord):
         if proof := proof_bytes(choice):
             text += f" To check the kernels, the first call takes up to {megabytes(proof)} more."
         return text
+
+    def _shape_for(self, call: DenoiserCall, images: int) -> AccumulatorShape:
+        """The shape of the buffers: at joint sites of the columns that are chosen there."""
+        self.chosen = {}
+        tokens = call.columns
+        if call.joint is not None:
+            branch = next(iter(call.branches))
+            tokens = max(len(one.columns) for one in self._chosen_of(call, branch))
+        return shape_for(
+            self.options, self.family, self.pipe, call.grid, images, tokens, device=call.device
+        )
+
+    def _chosen_of(self, call: DenoiserCall, branch: Branch) -> Sequence[ChosenColumns]:
+        """The recorded columns of a branch's images, chosen at its first call."""
+        if branch not in self.chosen:
+            self.chosen[branch] = self.chooser(call, branch)
+        return self.chosen[branch]
+
+    def prompts(self, branch: Branch) -> list[Prompt] | None:
+        """The prompt of each image whose columns were chosen; None where they were not."""
+        chosen = self.chosen.get(branch)
+        if chosen is None or any(one.prompt is None for one in chosen):
+            return None
+        return [one.prompt for one in chosen if one.prompt is not None]
+
+    def _fit_branch(self, call: DenoiserCall, branch: Branch) -> None:
+        """Give a branch whose text has another number of columns buffers of its own shape."""
+        assert self.shape is not None
+        tokens = max(len(one.columns) for one in self._chosen_of(call, branch))
+        steps = self.buffers[branch]
+        if tokens != steps.shape.tokens:
+            shape = replace(self.shape, tokens=tokens)
+            self.buffers[branch] = StepAccumulators(shape, len(steps.accumulators))
 
     @property
     def nbytes(self) -> int:
@@ -121,7 +160,8 @@ class TextRecord(RunRecord):
             InputError: a single plane would stagnate.
         """
         assert self.shape is not None
-        came = (*sorted(images), call.columns, call.grid)
+        columns = call.columns if call.joint is None else self.shape.tokens
+        came = (*sorted(images), columns, call.grid)
         wanted = (self.shape.images, self.shape.tokens, self.grid)
         if came != wanted:
             raise NoAttributionError(
@@ -138,10 +178,13 @@ class TextRecord(RunRecord):
         rows: RowsOfBranches,
         progress: Progress,
         *,
-        of_call: int | None = None,
+        call: DenoiserCall | None = None,
         scratch: int | None = None,
     ) -> dict[str, Target]:
         """Where each site adds its maps during one denoiser call; see :class:`RunRecord`."""
+        if call is not None and call.joint is not None:
+            for branch in rows:
+                self._fit_branch(call, branch)
         steps = "steps" in self.options.keep
         places = tuple(
             (branch, progress.step(branch, rows) if steps and scratch is None else 0, part)
@@ -153,39 +196,42 @@ class TextRecord(RunRecord):
                 self.buffers[branch].accumulators[index].make_room()
         else:
             self._scratch.setdefault(scratch, self._make_scratch())
+        of_call = None if call is None else (call.rows, call.joint)
         key = (places, of_call, scratch)
         if key not in self._targets:
-            self._targets[key] = self._make_targets(places, of_call, scratch)
+            self._targets[key] = self._make_targets(places, call, scratch)
         return self._targets[key]
 
     def _make_scratch(self) -> dict[Branch, HeatMapAccumulator]:
         assert self.shape is not None
-        return {branch: HeatMapAccumulator(self.shape) for branch in self.buffers}
+        return {branch: HeatMapAccumulator(steps.shape) for branch, steps in self.buffers.items()}
 
     def _make_targets(
-        self, places: tuple[Any, ...], of_call: int | None, scratch: int | None
+        self, places: tuple[Any, ...], call: DenoiserCall | None, scratch: int | None
     ) -> dict[str, Target]:
         assert self.shape is not None
-        accumulators = [
-            (
-                self.buffers[branch].accumulators[index]
-                if scratch is None
-                else self._scratch[scratch][branch],
-                start,
-                stop,
-            )
-            for branch, index, (start, stop) in places
-        ]
-        targets = {}
+        targets: dict[str, Target] = {}
         devices = self.shape.places()
+        joint = call is not None and call.joint is not None
         for site in self.sites:
-            branches = tuple(
-                BranchTarget(high, low, buffer.count(site.name), start, stop)
-                for buffer, start, stop in accumulators
-                for high, low in [buffer.planes(site.name)]
-            )
+            recorded = []
+            for branch, index, (start, stop) in places:
+                buffer = (
+                    self.buffers[branch].accumulators[index]
+                    if scratch is None
+                    else self._scratch[scratch][branch]
+                )
+                count = buffer.count(site.name)
+                high, low = buffer.planes(site.name)
+                recorded.append(RecordedRows(high, low, count, start, stop))
             choice = choose(self.options.backend, device=devices[site.name])
-            targets[site.name] = Target.of(site.name, branches, choice, rows=of_call)
+            if call is not None and joint:
+                columns = [self.chosen[branch] for branch, _, _ in places]
+                targets[site.name] = joint_target(site.name, recorded, choice, call, columns)
+            else:
+                branches = tuple(rows.as_branch() for rows in recorded)
+                rows = None if call is None else call.rows
+                targets[site.name] = Target.of(site.name, branches, choice, rows=rows)
         return targets
 
     def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
@@ -240,4 +286,6 @@ class TextRecord(RunRecord):
         """The maps of each image, in order."""
         axes = self.options.axes
         timesteps = progress.timestep_numbers() if "steps" in axes else []
-        return self.buffers[branch].read(axes, timesteps, progress.calls)
+        maps = self.buffers[branch].read(axes, timesteps, progress.calls)
+        chosen = self.chosen.get(branch)
+        return maps if chosen is None else appended_rest(maps, chosen)

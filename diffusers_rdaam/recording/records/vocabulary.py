@@ -188,7 +188,7 @@ class VocabularyRecord(RunRecord):
         rows: RowsOfBranches,
         progress: Progress,
         *,
-        of_call: int | None = None,
+        call: DenoiserCall | None = None,
         scratch: int | None = None,
     ) -> dict[str, ObserverGroup]:
         """Where each site adds the maps of every text during one denoiser call."""
@@ -210,7 +210,8 @@ class VocabularyRecord(RunRecord):
                 choice = choose(self.options.backend, device=devices[site.name])
                 high, low = buffer.planes(site.name)
                 branch = BranchTarget(high, low, buffer.count(site.name), start, stop)
-                target = Target.of(site.name, (branch,), choice, rows=of_call)
+                rows_of_call = None if call is None else call.rows
+                target = Target.of(site.name, (branch,), choice, rows=rows_of_call)
                 targets.append(TextTarget(keys[site.name], target))
             groups[site.name] = ObserverGroup(tuple(targets))
         return groups

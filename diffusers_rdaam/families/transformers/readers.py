@@ -1,0 +1,99 @@
+"""What the arguments of each transformer's call say: the adapters that several models share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from diffusers_rdaam.errors import RecordingError
+from diffusers_rdaam.families.joint_layout import JointLayout
+from diffusers_rdaam.families.transformers.kind import Arguments, Reader, Reading
+
+Grid = tuple[int, ...]
+GridOf = Callable[[Arguments], Grid]
+
+
+def latent_grid(call: Arguments) -> Grid:
+    """The latent ``(rows, channels, height, width)`` in patches; of a video also its frames."""
+    sizes = call["hidden_states"].shape[2:]
+    patch = call.config.patch_size
+    patches = (patch,) * 2 if isinstance(patch, int) else tuple(patch)[-2:]
+    height, width = sizes[-2] // patches[0], sizes[-1] // patches[1]
+    if len(sizes) == 2:
+        return height, width
+    of_time = getattr(call.config, "patch_size_t", None) or 1
+    if not isinstance(patch, int) and len(tuple(patch)) == 3:
+        of_time = patch[0]
+    return -(-sizes[0] // of_time), height, width
+
+
+def position_id_grid(call: Arguments) -> Grid:
+    """From ``img_ids (positions, axes)``: the image's own have 0 in the first axis."""
+    ids: Tensor = call["img_ids"]
+    ids = ids[0] if ids.ndim == 3 else ids
+    own = ids[ids[:, 0] == 0]
+    return int(own[:, 1].max()) + 1, int(own[:, 2].max()) + 1
+
+
+def text_first(grid: GridOf, *, skip: int = 0) -> Reader:
+    """Text before image among queries and keys; what comes behind the image is a reference."""
+
+    def read(call: Arguments) -> Reading:
+        states: Tensor = call["encoder_hidden_states"]
+        rows, columns = states.shape[:2]
+        return reading(call, grid(call), JointLayout.text_first(rows, columns, skip), states)
+
+    return read
+
+
+def image_first(grid: GridOf) -> Reader:
+    """Image before text among queries and keys."""
+
+    def read(call: Arguments) -> Reading:
+        states: Tensor = call["encoder_hidden_states"]
+        size = grid(call)
+        layout = JointLayout.image_first(states.shape[0], positions_of(size))
+        return reading(call, size, layout, states)
+
+    return read
+
+
+def cross(grid: GridOf) -> Reader:
+    """Cross-attention to the text alone."""
+
+    def read(call: Arguments) -> Reading:
+        states: Tensor = call["encoder_hidden_states"]
+        return reading(call, grid(call), JointLayout.cross(states.shape[0]), states)
+
+    return read
+
+
+def reading(call: Arguments, grid: Grid, joint: JointLayout, states: Tensor) -> Reading:
+    """A reading of a call whose rows all have the same number of text columns."""
+    latents: Any = call["hidden_states"]
+    if states.shape[0] != latents.shape[0]:
+        raise RecordingError(
+            f"The {type(call.denoiser).__name__} was called with {latents.shape[0]} rows of "
+            f"latents and {states.shape[0]} of text, which is not known."
+        )
+    columns = (states.shape[1],) * states.shape[0]
+    return Reading(grid, columns, joint, states, latents, call.get("timestep"))
+
+
+def positions_of(grid: Grid) -> int:
+    """Number of positions of a grid."""
+    count = 1
+    for size in grid:
+        count *= size
+    return count
+
+
+def unless(argument: str, read: Reader) -> Reader:
+    """``read``, but a call in which an argument is given belongs to no branch of guidance."""
+
+    def read_others(call: Arguments) -> Reading | None:
+        return None if call.get(argument) is not None else read(call)
+
+    return read_others
