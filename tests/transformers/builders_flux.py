@@ -104,16 +104,15 @@ def flux_case(
 ) -> Case:
     """A case of FLUX or of what is made like it: guided runs call the denoiser twice a step."""
     rows: Callable[[DenoiserCall], list[int]] = even_calls if guided else every_row
+    negative = {"negative_prompt": [NEGATIVES[1], "a box"]} if guided else None
     return Case(
         name=name,
         make=make,
         call=call,
         grid=GRID,
         sites=SITES,
-        rows=rows,
         encoders=encoders,
-        negative={"negative_prompt": [NEGATIVES[1], "a box"]} if guided else None,
-        **(text_first(behind=behind) | more),
+        **({"rows": rows, "negative": negative} | text_first(behind=behind) | more),
     )
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import builders_chroma
 import builders_flux
+import builders_flux2
+import builders_qwen
 import builders_sd3
 from dense_oracle import Case
 
 # By the name of the diffusers class, and what is special after a comma.
-CASES: dict[str, Callable[[], Case]] = {**builders_sd3.CASES, **builders_flux.CASES}
+CASES: dict[str, Callable[[], Case]] = {
+    **builders_sd3.CASES,
+    **builders_flux.CASES,
+    **builders_qwen.CASES,
+    **builders_flux2.CASES,
+    **builders_chroma.CASES,
+}

@@ -109,7 +109,7 @@ def mask_picture(height: int, width: int) -> Image.Image:
 
 def rows_of(call: DenoiserCall) -> int:
     """How many rows a call of the denoiser has."""
-    return len(call.kwargs["hidden_states"])
+    return len(call.kwargs["hidden_states"] if "hidden_states" in call.kwargs else call.args[0])
 
 
 def every_row(call: DenoiserCall) -> list[int]:
