@@ -12,7 +12,7 @@ from diffusers_rdaam.errors import UnsupportedPipelineError
 from diffusers_rdaam.families.family import Family
 from diffusers_rdaam.families.layouts import LAYOUTS, PIPELINES
 from diffusers_rdaam.families.refused import REFUSED
-from diffusers_rdaam.families.rows import SeparateCallsLayout, TwoCallLayout
+from diffusers_rdaam.families.rows import CountedRowsLayout, SeparateCallsLayout, TwoCallLayout
 from diffusers_rdaam.families.transformers.family import TransformerFamily
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.families.unet import UNetFamily
@@ -62,7 +62,7 @@ def _transformer_family(pipe: Any, stock: type) -> TransformerFamily:
 
 
 # Layouts that remember the calls of a run, and are made anew for each.
-_WITH_MEMORY = (TwoCallLayout, SeparateCallsLayout)
+_WITH_MEMORY = (CountedRowsLayout, TwoCallLayout, SeparateCallsLayout)
 
 
 def has_denoiser(pipe: Any) -> bool:

@@ -30,6 +30,12 @@ from diffusers_rdaam.families.transformers.kinds import KINDS
 _KIND_OF = {model: kind for kind in KINDS for model in kind.models}
 # Autoencoders of latent diffusion enlarge 8 times where a pipeline does not say it.
 _VAE_SCALE = 8
+_SCALES = (
+    "vae_scale_factor",
+    "vae_scale_factor_spatial",
+    "vae_spatial_scale_factor",
+    "vae_spatial_compression_ratio",
+)
 _COLUMNS = 512
 
 
@@ -152,9 +158,8 @@ class TransformerFamily:
         if cell is None:
             patch: Any = getattr(denoiser.config, "patch_size", 1)
             cell = patch if isinstance(patch, int) else tuple(patch)[-1]
-        scale = getattr(pipe, "vae_scale_factor", None)
-        scale = scale or getattr(pipe, "vae_scale_factor_spatial", None) or _VAE_SCALE
-        return int(scale) * cell
+        scales = (getattr(pipe, name, None) for name in _SCALES)
+        return int(next(filter(None, scales), _VAE_SCALE)) * cell
 
     def text_columns(self, pipe: Any) -> int:
         """The length that the pipeline pads its prompts to, 512 where nothing says it."""
