@@ -159,7 +159,8 @@ def with_attributions(output: Any, attributions: list[Attribution] | None, why: 
 
     An output of somebody's own class is handed over as it is: ``pipe.attribution`` has its maps.
     """
-    cls = _class_for(type(output))
+    kind: Any = type(output)
+    cls = _class_for(kind)
     if cls is None:
         return output
     stock = {field.name: getattr(output, field.name) for field in fields(output)}
@@ -178,11 +179,11 @@ def _class_for(stock: Any) -> type[AttributedOutput] | None:
     made = _OUTPUTS.get(stock)
     if made is not None or not stock.__module__.startswith("diffusers.pipelines."):
         return made
-    if not is_dataclass(stock) or fields(stock)[0].name not in ("images", "image", "frames"):
+    if not is_dataclass(stock) or not fields(stock) or fields(stock)[0].name not in ("images", "image", "frames"):
         return None
-    made = _attributed(stock, f"The output class {stock.__name__} of diffusers")
-    made.__reduce__ = _reduced  # type: ignore[method-assign]
-    return made
+    attributed: Any = _attributed(stock, f"The output class {stock.__name__} of diffusers")
+    attributed.__reduce__ = _reduced
+    return attributed
 
 
 def _reduced(output: Any) -> tuple[Any, ...]:
