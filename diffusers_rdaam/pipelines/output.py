@@ -179,7 +179,8 @@ def _class_for(stock: Any) -> type[AttributedOutput] | None:
     made = _OUTPUTS.get(stock)
     if made is not None or not stock.__module__.startswith("diffusers.pipelines."):
         return made
-    if not is_dataclass(stock) or not fields(stock) or fields(stock)[0].name not in ("images", "image", "frames"):
+    names = [field.name for field in fields(stock)] if is_dataclass(stock) else []
+    if not {"images", "image", "frames"} & set(names[:1]):
         return None
     attributed: Any = _attributed(stock, f"The output class {stock.__name__} of diffusers")
     attributed.__reduce__ = _reduced
