@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from diffusers_rdaam.errors import UnsupportedPipelineError
+from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES, AddedKeysFamily
 from diffusers_rdaam.families.family import Family
 from diffusers_rdaam.families.layouts import LAYOUTS, PIPELINES
 from diffusers_rdaam.families.refused import REFUSED
@@ -22,7 +23,7 @@ FAMILIES: tuple[type[UNetFamily] | type[TransformerFamily], ...] = (UNetFamily, 
 
 
 # The names of all classes of diffusers that are recorded.
-RECORDED = (*PIPELINES, *TRANSFORMER_PIPELINES)
+RECORDED = (*PIPELINES, *ADDED_KEYS_PIPELINES, *TRANSFORMER_PIPELINES)
 
 
 def family_of(pipe: Any, rows: Any = None) -> Family:
@@ -42,6 +43,9 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
     stock = stock_class(type(pipe))
     if stock is not None and stock.__name__ in TRANSFORMER_PIPELINES:
         return _transformer_family(pipe, stock)
+    if stock is not None and stock.__name__ in ADDED_KEYS_PIPELINES:
+        added = ADDED_KEYS_PIPELINES[stock.__name__]
+        return AddedKeysFamily(added.layout, added.denoiser, added.tokens)
     layout = None if stock is None else LAYOUTS.get(stock.__name__)
     if layout is None:
         raise unsupported(type(pipe).__name__, stock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -300,6 +301,11 @@ def _sees_itself(name: str, modules: dict[str, nn.Module]) -> bool:
     block = modules[".".join(path)]
     others = ("only_cross_attention", "double_self_attention")
     return not any(getattr(block, other, False) for other in others)
+
+
+def levels_of(unet: nn.Module) -> Callable[[str], int]:
+    """From the path of a module in a UNet to how often the latent is halved where it works."""
+    return _Levels(unet).of
 
 
 class _Levels:
