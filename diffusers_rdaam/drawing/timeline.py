@@ -22,7 +22,7 @@ _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 
 def coloured_frames(
-    maps: Sequence[Column], image: Image.Image | None | Sequence[Image.Image]
+    maps: Sequence[Column], image: Image.Image | Sequence[Image.Image] | None
 ) -> tuple[list[Image.Image], tuple[float, float]]:
     """Maps of one size in colours, over the image where there is one, and their common scale.
 
