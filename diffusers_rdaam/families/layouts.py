@@ -30,6 +30,9 @@ _CYCLE = ("source unconditional", Branch.UNCONDITIONAL, "source conditional", Br
 GUIDED = RowLayout(CFG_ROWS, _by_property)
 GUIDED_BY_ARGUMENT = RowLayout(CFG_ROWS, _from_encode_prompt)
 PAG_LAYOUT = RowLayout((*CFG_ROWS, Branch.PERTURBED), _by_property)
+PAG_BY_ARGUMENT = RowLayout((*CFG_ROWS, Branch.PERTURBED), _from_encode_prompt)
+CONDITIONAL_FIRST = RowLayout((Branch.CONDITIONAL, Branch.UNCONDITIONAL), _by_property)
+CONDITIONAL_FIRST_BY_ARGUMENT = RowLayout(CONDITIONAL_FIRST.parts, _from_encode_prompt)
 UNGUIDED = RowLayout((Branch.CONDITIONAL,), lambda pipe: False)
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which

@@ -30,6 +30,12 @@ from diffusers_rdaam.families.transformers.kinds import KINDS
 _KIND_OF = {model: kind for kind in KINDS for model in kind.models}
 # Autoencoders of latent diffusion enlarge 8 times where a pipeline does not say it.
 _VAE_SCALE = 8
+_SCALES = (
+    "vae_scale_factor",
+    "vae_scale_factor_spatial",
+    "vae_spatial_scale_factor",
+    "vae_spatial_compression_ratio",
+)
 _COLUMNS = 512
 
 
@@ -48,6 +54,15 @@ class TransformerFamily:
     tokens: str = ""
 
     denoiser_name: ClassVar[str] = "transformer"
+
+    @property
+    def no_other_texts(self) -> str:
+        """Why maps of texts other than the prompt cannot be computed."""
+        return (
+            "this transformer rewrites its text from layer to layer, together with the image, so "
+            "the keys that another text would have had are not known after the embedding, or "
+            "without a run of its own"
+        )
 
     @staticmethod
     def has(module: Any) -> bool:
@@ -143,9 +158,8 @@ class TransformerFamily:
         if cell is None:
             patch: Any = getattr(denoiser.config, "patch_size", 1)
             cell = patch if isinstance(patch, int) else tuple(patch)[-1]
-        scale = getattr(pipe, "vae_scale_factor", None)
-        scale = scale or getattr(pipe, "vae_scale_factor_spatial", None) or _VAE_SCALE
-        return int(scale) * cell
+        scales = (getattr(pipe, name, None) for name in _SCALES)
+        return int(next(filter(None, scales), _VAE_SCALE)) * cell
 
     def text_columns(self, pipe: Any) -> int:
         """The length that the pipeline pads its prompts to, 512 where nothing says it."""

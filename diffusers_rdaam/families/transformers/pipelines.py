@@ -7,9 +7,25 @@ order, and when?
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from diffusers_rdaam.families.layouts import GUIDED, GUIDED_BY_ARGUMENT
-from diffusers_rdaam.families.rows import RowLayout, SeparateCallsLayout
+from diffusers_rdaam.families.layouts import (
+    CONDITIONAL_FIRST,
+    CONDITIONAL_FIRST_BY_ARGUMENT,
+    GUIDED,
+    GUIDED_BY_ARGUMENT,
+    PAG_BY_ARGUMENT,
+    PAG_LAYOUT,
+    UNGUIDED,
+)
+from diffusers_rdaam.families.rows import (
+    Branch,
+    CountedRowsLayout,
+    CustomLayout,
+    Parts,
+    RowLayout,
+    SeparateCallsLayout,
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +38,26 @@ class TransformerPipeline:
         denoisers: the attributes that are denoisers; of several, each makes a part of the steps.
     """
 
-    layout: RowLayout | SeparateCallsLayout
+    layout: RowLayout | SeparateCallsLayout | CountedRowsLayout | CustomLayout
     tokens: str = ""
     denoisers: tuple[str, ...] = ("transformer",)
 
 
+def _z_image_is_guided(pipe: Any, timestep: Any) -> bool:
+    """Whether Z-Image's first call is guided; ``cfg_truncation`` may say no, then for all calls."""
+    limit = pipe._cfg_truncation
+    cut = limit is not None and float(limit) <= 1 and float(timestep[0]) > limit
+    return bool(pipe.do_classifier_free_guidance) and not cut
+
+
+def _omnigen_parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
+    """OmniGen always guides; with pictures a third part has these alone."""
+    parts = (Branch.CONDITIONAL, Branch.UNCONDITIONAL)
+    return (*parts, "image only") if kwargs.get("input_img_latents") else parts
+
+
 SEPARATE = SeparateCallsLayout()
+_Z_IMAGE = CountedRowsLayout(CONDITIONAL_FIRST.parts, _z_image_is_guided)
 
 # By the exact name of diffusers' class. For each the package has a class: "XPipeline" becomes
 # "XRDAAMPipeline".
@@ -40,4 +70,38 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "StableDiffusion3InpaintPipeline": TransformerPipeline(GUIDED),
     "PixArtAlphaPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
     "PixArtSigmaPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "PixArtSigmaPAGPipeline": TransformerPipeline(PAG_BY_ARGUMENT),
+    "ZImagePipeline": TransformerPipeline(_Z_IMAGE),
+    "ZImageImg2ImgPipeline": TransformerPipeline(_Z_IMAGE),
+    "SanaPipeline": TransformerPipeline(GUIDED),
+    "SanaPAGPipeline": TransformerPipeline(PAG_LAYOUT),
+    "SanaControlNetPipeline": TransformerPipeline(GUIDED),
+    "SanaSprintPipeline": TransformerPipeline(UNGUIDED),
+    "SanaSprintImg2ImgPipeline": TransformerPipeline(UNGUIDED),
+    "Lumina2Pipeline": TransformerPipeline(SEPARATE),
+    "LuminaPipeline": TransformerPipeline(CONDITIONAL_FIRST_BY_ARGUMENT),
+    "HunyuanDiTPipeline": TransformerPipeline(GUIDED),
+    "HunyuanDiTPAGPipeline": TransformerPipeline(PAG_LAYOUT),
+    "HunyuanDiTControlNetPipeline": TransformerPipeline(GUIDED),
+    "WanPipeline": TransformerPipeline(SEPARATE, denoisers=("transformer", "transformer_2")),
+    "WanImageToVideoPipeline": TransformerPipeline(
+        SEPARATE, denoisers=("transformer", "transformer_2")
+    ),
+    "WanVideoToVideoPipeline": TransformerPipeline(SEPARATE),
+    "WanVACEPipeline": TransformerPipeline(SEPARATE, denoisers=("transformer", "transformer_2")),
+    "LTXPipeline": TransformerPipeline(GUIDED),
+    "LTXImageToVideoPipeline": TransformerPipeline(GUIDED),
+    # Dynamic guidance changes the scale that the property goes by, and not the rows.
+    "CogVideoXPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "CogVideoXImageToVideoPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "CogVideoXVideoToVideoPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "HunyuanVideoPipeline": TransformerPipeline(SEPARATE),
+    "MochiPipeline": TransformerPipeline(GUIDED),
+    "AllegroPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "Cosmos2TextToImagePipeline": TransformerPipeline(SEPARATE),
+    "Kandinsky5T2IPipeline": TransformerPipeline(SEPARATE),
+    "OmniGenPipeline": TransformerPipeline(CustomLayout(_omnigen_parts)),
+    "Krea2Pipeline": TransformerPipeline(SEPARATE),
+    "PRXPipeline": TransformerPipeline(GUIDED),
+    "ErnieImagePipeline": TransformerPipeline(GUIDED),
 }
