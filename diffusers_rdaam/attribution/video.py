@@ -18,6 +18,7 @@ from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_n
 from diffusers_rdaam.attribution.frame_mapping import FrameMapping
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.prompt_html import coloured_prompt
+from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.record import RunInfo
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
 from diffusers_rdaam.attribution.stacked_frames import split_frames
@@ -46,6 +47,7 @@ class VideoAttribution(Sequence[Attribution]):
         frame_mapping: which of them each frame is of.
         images: the frames, where they were decoded; else empty.
         numbers: of the frames in the whole video, where these are some of them; all if not given.
+        queries: of all latent frames, one below another, where the run kept them.
 
     Raises:
         InputError: two of the parts do not belong together.
@@ -55,6 +57,7 @@ class VideoAttribution(Sequence[Attribution]):
     frame_mapping: FrameMapping
     images: tuple[Image.Image, ...] = field(default=(), repr=False)
     numbers: tuple[int, ...] = field(default=(), repr=False)
+    queries: Queries | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.numbers:
@@ -83,7 +86,8 @@ class VideoAttribution(Sequence[Attribution]):
             mapping: which latent frame each frame is of; the last frame is of the last one.
             images: the frames, where they were decoded.
         """
-        return cls(split_frames(stacked, max(mapping.latent) + 1), mapping, tuple(images))
+        parts = split_frames(stacked, max(mapping.latent) + 1)
+        return cls(parts, mapping, tuple(images), queries=stacked.queries)
 
     @property
     def prompt(self) -> Prompt:
