@@ -42,7 +42,6 @@ REFUSED: dict[str, str] = {
     "TextToVideoZeroSDXLPipeline": (f"{_OWN_PROCESSORS}, and denoises the first frame separately"),
     "AltDiffusionPipeline": "its text encoder's tokenizer has not been looked at",
     "AltDiffusionImg2ImgPipeline": "its text encoder's tokenizer has not been looked at",
-    "LDMTextToImagePipeline": "its text encoder's tokenizer has not been looked at",
     "UniDiffuserPipeline": "its denoiser is a transformer in which image and text attend as one",
     "VersatileDiffusionPipeline": _DUAL,
     "VersatileDiffusionTextToImagePipeline": _DUAL,
