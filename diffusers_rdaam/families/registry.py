@@ -36,11 +36,13 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
     Raises:
         UnsupportedPipelineError: the class is not known, or known not to be recordable.
     """
+    stock = stock_class(type(pipe))
     if rows is not None:
+        if stock is not None and stock.__name__ in TRANSFORMER_PIPELINES:
+            return _transformer_family(pipe, stock).with_layout(rows)
         for kind in FAMILIES:
             if isinstance(getattr(pipe, kind.denoiser_name, None), nn.Module):
                 return kind(rows)
-    stock = stock_class(type(pipe))
     if stock is not None and stock.__name__ in TRANSFORMER_PIPELINES:
         return _transformer_family(pipe, stock)
     if stock is not None and stock.__name__ in ADDED_KEYS_PIPELINES:
@@ -59,7 +61,10 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
 def _transformer_family(pipe: Any, stock: type) -> TransformerFamily:
     entry = TRANSFORMER_PIPELINES[stock.__name__]
     layout = entry.layout.fresh() if isinstance(entry.layout, _WITH_MEMORY) else entry.layout
-    family = TransformerFamily(layout, entry.denoisers[0], entry.tokens)
+    # Wan 2.2 may be without the first one.
+    found = [name for name in entry.denoisers if getattr(pipe, name, None) is not None]
+    first, *others = found or entry.denoisers[:1]
+    family = TransformerFamily(layout, first, entry.tokens, tuple(others), entry.video)
     if entry.tokens:
         return family
     return replace(family, tokens=family.kind(family.denoiser(pipe)).source)

@@ -61,8 +61,9 @@ _NOTES = {
     "LatentConsistency": "Guidance is embedded, so every row is conditional.",
     "Kolors": "The text encoder is ChatGLM, whose 256 columns are padded on the left.",
     "AnimateDiff": (
-        "Every frame is an image with an attribution of its own:\n"
-        "``attributions[video * frames + frame]``."
+        "``attribution`` is that of the video, a sequence of its frames' attributions. "
+        "``attributions`` has the\nframes of all videos, ``attributions[video * frames + frame]``, "
+        "and ``attributions.videos`` the videos."
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,13 @@ import torch
 from dense_oracle import Case, EncoderIds, Observed, observed_ids
 from torch import Tensor
 
-from diffusers_rdaam import Attribution, RDAAMProcessor, record_attention
+from diffusers_rdaam import (
+    Attribution,
+    Grid,
+    RDAAMProcessor,
+    VideoAttribution,
+    record_attention,
+)
 from diffusers_rdaam.pipelines.classes import recording_class
 
 
@@ -72,7 +79,7 @@ def parts_of(pipe: Any) -> dict[str, Any]:
     return {**pipe.components, **kept}
 
 
-def check_maps(stock: StockRun, attributions: list[Attribution]) -> None:
+def check_maps(stock: StockRun, attributions: list[Attribution] | list[VideoAttribution]) -> None:
     """Every stream of every image: the words' columns, and what is left of the mass."""
     case = stock.case
     assert len(attributions) == len(case.prompts)
@@ -83,8 +90,9 @@ def check_maps(stock: StockRun, attributions: list[Attribution]) -> None:
         own = [token for token in prompt.tokens if token.kind == "text"]
         places = {_place(token): _span(token) for token in own}
         assert places == wanted_columns
-        streams = {grid.stream: grid for grid in attribution.grids}
-        assert len(streams) == len(attribution.grids) == len(case.sites)
+        grids = grids_of(attribution)
+        streams = {grid.stream: grid for grid in grids}
+        assert len(streams) == len(grids) == len(case.sites)
         assert len(streams) == 1 or set(streams) == set(case.sites)
         for stream, grid in streams.items():
             wanted = case.map_of(stock.seen, image, stream=stream or None)
@@ -94,6 +102,17 @@ def check_maps(stock: StockRun, attributions: list[Attribution]) -> None:
 def _span(token: Any) -> tuple[int, int] | None:
     """The characters of a token; None for a token that has no character of its own."""
     return (token.start, token.end) if token.start < token.end else None
+
+
+def grids_of(attribution: Attribution | VideoAttribution) -> list[Grid]:
+    """The maps of an image; of a video those of its latent frames one below another."""
+    if not isinstance(attribution, VideoAttribution):
+        return list(attribution.grids)
+    of_parts = zip(*(part.grids for part in attribution.parts), strict=True)
+    return [
+        replace(grids[0], maps=torch.cat([grid.maps for grid in grids], dim=1))
+        for grids in of_parts
+    ]
 
 
 def _place(token: Any) -> int:

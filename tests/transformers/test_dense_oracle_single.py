@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from builders_single import CASES
 from dense_checks import StockRun, check_grid, check_maps, images_of
-from dense_oracle import Case
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
 from diffusers_rdaam.pipelines.classes import recording_class
@@ -35,9 +33,9 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_a_block_around_the_stock_class(name):
     case = CASES[name]()
-    stock, pipe = _stock(case), case.make()
+    stock, pipe = StockRun(case), case.make()
     with record_attention(pipe) as recording:
-        output = case.run(pipe, **_latents(case))
+        output = case.run(pipe)
     assert np.array_equal(images_of(output), stock.images)
     _check_maps(stock, recording.attributions)
 
@@ -45,24 +43,13 @@ def test_a_block_around_the_stock_class(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_class_of_the_package(name):
     case = CASES[name]()
-    stock, pipe = _stock(case), case.make()
+    stock, pipe = StockRun(case), case.make()
     ours = recording_class(type(pipe).__name__)(**_parts_of(pipe))
     _copy_attributes(pipe, ours)
     ours.set_attn_processor(RDAAMProcessor(columns="all"))
-    output = case.run(ours, **_latents(case))
+    output = case.run(ours)
     assert np.array_equal(images_of(output), stock.images)
     _check_maps(stock, output.attributions)
-
-
-def _latents(case: Case) -> dict[str, Any]:
-    """A video's latents are as good as its frames to see that recording changes no bit."""
-    return {"output_type": "latent"} if len(case.grid) == 3 else {}
-
-
-def _stock(case: Case) -> StockRun:
-    """The stock run, with its latents where it makes a video."""
-    changed = replace(case, call={**case.call, **_latents(case)})
-    return StockRun(changed)
 
 
 def _check_maps(stock: StockRun, attributions: Any) -> None:

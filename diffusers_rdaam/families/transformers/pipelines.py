@@ -7,7 +7,7 @@ order, and when?
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from diffusers_rdaam.families.layouts import (
     CONDITIONAL_FIRST,
@@ -27,6 +27,8 @@ from diffusers_rdaam.families.rows import (
     SeparateCallsLayout,
 )
 
+VideoRule = Literal["", "causal", "even"]
+
 
 @dataclass(frozen=True)
 class TransformerPipeline:
@@ -36,11 +38,15 @@ class TransformerPipeline:
         layout: which rows of a call belong to which branch of guidance.
         tokens: the rule for its tokens, where it is not its denoiser's.
         denoisers: the attributes that are denoisers; of several, each makes a part of the steps.
+        video: how the autoencoder makes frames of latent frames: ``"causal"`` where the first
+            latent frame is one frame and each later one several, ``"even"`` where each is several;
+            empty for pipelines of images.
     """
 
     layout: RowLayout | SeparateCallsLayout | CountedRowsLayout | CustomLayout
     tokens: str = ""
     denoisers: tuple[str, ...] = ("transformer",)
+    video: VideoRule = ""
 
 
 def _z_image_is_guided(pipe: Any, timestep: Any) -> bool:
@@ -57,6 +63,10 @@ def _omnigen_parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
 
 
 SEPARATE = SeparateCallsLayout()
+# Wan 2.2 has a second transformer, for the steps with little noise.
+_WAN = TransformerPipeline(SEPARATE, "", ("transformer", "transformer_2"), "causal")
+# Dynamic guidance changes the scale that the property goes by, and not the rows.
+_COGVIDEOX = TransformerPipeline(GUIDED_BY_ARGUMENT, video="causal")
 _Z_IMAGE = CountedRowsLayout(CONDITIONAL_FIRST.parts, _z_image_is_guided)
 
 # By the exact name of diffusers' class. For each the package has a class: "XPipeline" becomes
@@ -65,9 +75,38 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "FluxPipeline": TransformerPipeline(SEPARATE),
     "FluxImg2ImgPipeline": TransformerPipeline(SEPARATE),
     "FluxInpaintPipeline": TransformerPipeline(SEPARATE),
+    "FluxFillPipeline": TransformerPipeline(SEPARATE),
+    "FluxControlPipeline": TransformerPipeline(SEPARATE),
+    "FluxControlImg2ImgPipeline": TransformerPipeline(SEPARATE),
+    "FluxControlInpaintPipeline": TransformerPipeline(SEPARATE),
+    "FluxControlNetPipeline": TransformerPipeline(SEPARATE),
+    "FluxControlNetImg2ImgPipeline": TransformerPipeline(SEPARATE),
+    "FluxControlNetInpaintPipeline": TransformerPipeline(SEPARATE),
+    "FluxKontextPipeline": TransformerPipeline(SEPARATE),
+    "FluxKontextInpaintPipeline": TransformerPipeline(SEPARATE),
+    "Flux2Pipeline": TransformerPipeline(SEPARATE),
+    "Flux2KleinPipeline": TransformerPipeline(SEPARATE, "flux2_klein"),
+    "Flux2KleinInpaintPipeline": TransformerPipeline(SEPARATE, "flux2_klein"),
+    "ChromaPipeline": TransformerPipeline(SEPARATE),
+    "ChromaImg2ImgPipeline": TransformerPipeline(SEPARATE),
+    "ChromaInpaintPipeline": TransformerPipeline(SEPARATE),
+    "BriaPipeline": TransformerPipeline(GUIDED),
+    "AuraFlowPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "QwenImagePipeline": TransformerPipeline(SEPARATE),
+    "QwenImageImg2ImgPipeline": TransformerPipeline(SEPARATE),
+    "QwenImageInpaintPipeline": TransformerPipeline(SEPARATE),
+    "QwenImageControlNetPipeline": TransformerPipeline(SEPARATE),
+    "QwenImageControlNetInpaintPipeline": TransformerPipeline(SEPARATE),
+    "QwenImageEditPipeline": TransformerPipeline(SEPARATE, "qwen_image_edit"),
+    "QwenImageEditInpaintPipeline": TransformerPipeline(SEPARATE, "qwen_image_edit"),
+    "QwenImageEditPlusPipeline": TransformerPipeline(SEPARATE, "qwen_image_edit_plus"),
     "StableDiffusion3Pipeline": TransformerPipeline(GUIDED),
     "StableDiffusion3Img2ImgPipeline": TransformerPipeline(GUIDED),
     "StableDiffusion3InpaintPipeline": TransformerPipeline(GUIDED),
+    "StableDiffusion3ControlNetPipeline": TransformerPipeline(GUIDED),
+    "StableDiffusion3ControlNetInpaintingPipeline": TransformerPipeline(GUIDED),
+    "StableDiffusion3PAGPipeline": TransformerPipeline(PAG_LAYOUT),
+    "StableDiffusion3PAGImg2ImgPipeline": TransformerPipeline(PAG_LAYOUT),
     "PixArtAlphaPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
     "PixArtSigmaPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
     "PixArtSigmaPAGPipeline": TransformerPipeline(PAG_BY_ARGUMENT),
@@ -83,21 +122,18 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "HunyuanDiTPipeline": TransformerPipeline(GUIDED),
     "HunyuanDiTPAGPipeline": TransformerPipeline(PAG_LAYOUT),
     "HunyuanDiTControlNetPipeline": TransformerPipeline(GUIDED),
-    "WanPipeline": TransformerPipeline(SEPARATE, denoisers=("transformer", "transformer_2")),
-    "WanImageToVideoPipeline": TransformerPipeline(
-        SEPARATE, denoisers=("transformer", "transformer_2")
-    ),
-    "WanVideoToVideoPipeline": TransformerPipeline(SEPARATE),
-    "WanVACEPipeline": TransformerPipeline(SEPARATE, denoisers=("transformer", "transformer_2")),
-    "LTXPipeline": TransformerPipeline(GUIDED),
-    "LTXImageToVideoPipeline": TransformerPipeline(GUIDED),
-    # Dynamic guidance changes the scale that the property goes by, and not the rows.
-    "CogVideoXPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
-    "CogVideoXImageToVideoPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
-    "CogVideoXVideoToVideoPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
-    "HunyuanVideoPipeline": TransformerPipeline(SEPARATE),
-    "MochiPipeline": TransformerPipeline(GUIDED),
-    "AllegroPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "WanPipeline": _WAN,
+    "WanImageToVideoPipeline": _WAN,
+    "WanVideoToVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "WanVACEPipeline": _WAN,
+    "LTXPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "LTXImageToVideoPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "CogVideoXPipeline": _COGVIDEOX,
+    "CogVideoXImageToVideoPipeline": _COGVIDEOX,
+    "CogVideoXVideoToVideoPipeline": _COGVIDEOX,
+    "HunyuanVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "MochiPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "AllegroPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT, video="even"),
     "Cosmos2TextToImagePipeline": TransformerPipeline(SEPARATE),
     "Kandinsky5T2IPipeline": TransformerPipeline(SEPARATE),
     "OmniGenPipeline": TransformerPipeline(CustomLayout(_omnigen_parts)),
