@@ -128,6 +128,12 @@ class RDAAMPipelineMixin:
         return None if self._rdaam_session is None else self._rdaam_session.guided
 
     @property
+    def _rdaam_arguments(self) -> dict[str, Any] | None:
+        """The arguments of the call that runs, by name; None outside of a call."""
+        session = self._rdaam_session
+        return None if session is None or session.run is None else session.run.arguments
+
+    @property
     def _rdaam_next_template(self) -> RDAAMProcessor | None:
         """The template with the options of the next run; None where recording is off."""
         # Made anew: an option that somebody sets on one is no other pipeline's.

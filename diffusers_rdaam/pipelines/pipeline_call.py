@@ -432,7 +432,7 @@ class PipelineCall:
         return {
             "pipeline": type(pipe).__name__,
             "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
-            "scheduler": type(pipe.scheduler).__name__,
+            "scheduler": type(_scheduler_of(pipe)).__name__,
             "num_inference_steps": _number(arguments.get("num_inference_steps")),
             "guidance_scale": _number(arguments.get("guidance_scale")),
             "negative_prompt": negative if isinstance(negative, str) else None,
@@ -444,6 +444,11 @@ class PipelineCall:
             **self._unread_negative(),
             **({"interrupted": True} if getattr(pipe, "_interrupt", False) else {}),
         }
+
+
+def _scheduler_of(pipe: Any) -> Any:
+    """The denoiser's scheduler; UnCLIP has others for its prior and for the last pixels."""
+    return pipe.decoder_scheduler if "decoder_scheduler" in pipe.components else pipe.scheduler
 
 
 def copied_texts(arguments: dict[str, Any]) -> dict[str, Any]:
