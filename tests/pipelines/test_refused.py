@@ -146,7 +146,11 @@ def test_a_class_of_diffusers_between_is_the_one_that_decides():
     assert stock_class(int) is None
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+# Latent diffusion's toy has BERT's tokenizer, and is among the transformers'.
+OF_UNETS = [name for name in PIPELINES if name != "LDMTextToImagePipeline"]
+
+
+@pytest.mark.parametrize("name", OF_UNETS)
 def test_classes_derived_from_supported_ones(name):
     case = ALL_CASES[name.removesuffix("Pipeline")]
     derived = type("Mine", (case.stock,), {})
