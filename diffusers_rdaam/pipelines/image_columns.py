@@ -12,6 +12,7 @@ from diffusers_rdaam.errors import InputError, TextMismatchWarning
 from diffusers_rdaam.families import Branch, DenoiserCall
 from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.chosen_columns import ChosenColumns
+from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE
 from diffusers_rdaam.tokens.prompt_of_columns import REST, prompt_columns, prompt_from
 from diffusers_rdaam.tokens.sources import SOURCES
 
@@ -50,7 +51,7 @@ def image_columns(
         length = call.length_of(start + image)
         key = (tuple(own.items()), length)
         if key not in chosen:
-            one = {**arguments, **own}
+            one = {**arguments, **own, IS_NEGATIVE: branch is Branch.UNCONDITIONAL}
             chosen[key] = _chosen(pipe, source, one, length, columns=columns)
         found.append(chosen[key])
     return found
