@@ -71,7 +71,10 @@ def _byte_level() -> tuple[dict[str, int], list[tuple[str, str]]]:
 def qwen(template: str | None = CHATML) -> Any:
     symbols, merges = _byte_level()
     tokenizer = Qwen2TokenizerFast(vocab=dict(symbols), merges=list(merges))
-    names = "<|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <think> </think>"
+    names = (
+        "<|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|> "
+        "<think> </think>"
+    )
     tokenizer.add_tokens([AddedToken(name, special=True) for name in names.split()])
     tokenizer.chat_template = template
     return tokenizer
@@ -87,6 +90,13 @@ def mistral() -> Any:
     tokenizer.chat_template = MISTRAL
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def glm() -> Any:
+    """As CogView4 has it: two start tokens, and padding on the left."""
+    tokenizer = mistral()
+    tokenizer.add_tokens([AddedToken(name, special=True) for name in ("[gMASK]", "<sop>")])
+    return _with_start(tokenizer, "[gMASK]", "<sop>")
 
 
 def t5(length: int = 512) -> Any:
@@ -117,10 +127,11 @@ def llama(template: str | None = None, **options: Any) -> Any:
     return _with_start(tokenizer, "<s>")
 
 
-def _with_start(tokenizer: Any, name: str) -> Any:
-    """With a start token before each text, as the published tokenizers' files have it."""
+def _with_start(tokenizer: Any, *names: str) -> Any:
+    """With start tokens before each text, as the published tokenizers' files have them."""
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{name} $A", special_tokens=[(name, tokenizer.convert_tokens_to_ids(name))]
+        single=f"{' '.join(names)} $A",
+        special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in names],
     )
     return tokenizer
 

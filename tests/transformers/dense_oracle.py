@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -200,6 +201,9 @@ class Case:
             ids, spans = encoder.tokens(pipe, prompt)
             start = find_ids(given[encoder.model], ids)[2]
             for i, (left, right) in enumerate(spans):
+                if encoder.before and right <= 0:
+                    # Of the template.
+                    continue
                 column = encoder.column(start + i)
                 found.append(TokenColumn(encoder, left, right, start + i, column))
         return found
@@ -236,7 +240,7 @@ def observed_ids(pipe: Any, case: Case) -> Iterator[EncoderIds]:
         def note(module: Any, args: Any, kwargs: Any, calls: list[Tensor] = calls) -> None:
             calls.append(args[0] if args else kwargs["input_ids"])
 
-        encoder = getattr(pipe, name)
+        encoder = attrgetter(name)(pipe)
         handles.append(encoder.register_forward_pre_hook(note, with_kwargs=True))
     try:
         yield given
@@ -300,7 +304,12 @@ def observed_attention(denoiser: Any, sites: str | Mapping[str, str]) -> Iterato
     def begin(module: Any, args: Any, kwargs: Any) -> None:
         numbers.clear()
         number = len(observed.denoiser_calls)
-        observed.denoiser_calls.append(DenoiserCall(number, args, dict(kwargs)))
+        # Lists are copied: a denoiser may take a control network's states from its list.
+        copied = {
+            name: list(value) if isinstance(value, list) else value
+            for name, value in kwargs.items()
+        }
+        observed.denoiser_calls.append(DenoiserCall(number, args, copied))
 
     for one in denoisers:
         handles.append(one.register_forward_pre_hook(begin, with_kwargs=True))
