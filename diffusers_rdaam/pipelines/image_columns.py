@@ -112,7 +112,7 @@ def _unknown(length: int) -> ChosenColumns:
 
 
 def with_rest_token(prompt: Prompt) -> Prompt:
-    """The prompt of all columns of a text, with a last token for everything that is no text."""
+    """The prompt of all columns of a text, with a last token for everything but text."""
     last = Token(len(prompt.tokens), REST, "rest")
     first, *others = (
         replace(text, tokens=(*text.tokens, last), further=()) for text in prompt.texts

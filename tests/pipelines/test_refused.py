@@ -19,7 +19,8 @@ import diffusers_rdaam
 from diffusers_rdaam import RDAAMPipelineMixin, StableDiffusionRDAAMPipeline, record_attention
 from diffusers_rdaam.errors import NotRecordedWarning, RecordingError, UnsupportedPipelineError
 from diffusers_rdaam.families import family_of
-from diffusers_rdaam.families.layouts import LAYOUTS, PIPELINES
+from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES
+from diffusers_rdaam.families.layouts import LAYOUTS, LAYOUTS_OF_OTHERS, PIPELINES
 from diffusers_rdaam.families.refused import REFUSED as REASONS
 from diffusers_rdaam.families.registry import RECORDED, stock_class, unsupported
 from diffusers_rdaam.families.rows import rows_of
@@ -115,7 +116,7 @@ def test_every_pipeline_of_diffusers_with_a_unet_for_text_is_told_of():
     found = {name for name in found if not name.endswith(("Output", "Mixin"))}
     # The base class, and sound without a prompt.
     found -= {"DiffusionPipeline", "AudioDiffusionPipeline"}
-    assert found <= LAYOUTS.keys() | REASONS.keys()
+    assert found <= set(RECORDED) | REASONS.keys()
 
 
 def test_a_class_of_diffusers_between_is_the_one_that_decides():
@@ -200,5 +201,7 @@ def test_the_tables_of_the_documentation_are_those_of_the_code():
             documented[name] = tuple(part.strip() for part in parts)
         elif len(cells) == 2 and cells[0].startswith("`"):
             refused |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells[1])
-    assert documented == {name: layout.parts for name, layout in LAYOUTS.items()}
+    layouts = LAYOUTS | LAYOUTS_OF_OTHERS
+    layouts |= {name: entry.layout for name, entry in ADDED_KEYS_PIPELINES.items()}
+    assert documented == {name: layout.parts for name, layout in layouts.items()}
     assert refused == REASONS
