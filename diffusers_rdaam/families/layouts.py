@@ -89,6 +89,7 @@ LAYOUTS_WITH_CLASS: dict[str, RowLayout | TwoCallLayout] = {
     "KolorsPipeline": GUIDED,
     "KolorsImg2ImgPipeline": GUIDED,
     "KolorsPAGPipeline": PAG_LAYOUT,
+    "LDMTextToImagePipeline": RowLayout(CFG_ROWS, _by_scale_argument),
     "AnimateDiffPipeline": GUIDED,
     "AnimateDiffSDXLPipeline": GUIDED,
     "AnimateDiffControlNetPipeline": GUIDED,
@@ -114,10 +115,6 @@ LAYOUTS_WITHOUT_CLASS: dict[str, RowLayout | TwoCallLayout] = {
     "CycleDiffusionPipeline": RowLayout(_CYCLE, _from_encode_prompt),
     "StableUnCLIPPipeline": GUIDED_BY_ARGUMENT,
     "StableUnCLIPImg2ImgPipeline": GUIDED_BY_ARGUMENT,
-}
-# UNets of other pipelines than Stable Diffusion's; the package has a class for each.
-LAYOUTS_OF_OTHERS: dict[str, RowLayout] = {
-    "LDMTextToImagePipeline": RowLayout(CFG_ROWS, _by_scale_argument),
 }
 LAYOUTS = LAYOUTS_WITH_CLASS | LAYOUTS_WITHOUT_CLASS
 PIPELINES = tuple(LAYOUTS)

@@ -11,7 +11,7 @@ from torch import nn
 from diffusers_rdaam.errors import UnsupportedPipelineError
 from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES, AddedKeysFamily
 from diffusers_rdaam.families.family import Family
-from diffusers_rdaam.families.layouts import LAYOUTS, LAYOUTS_OF_OTHERS, PIPELINES
+from diffusers_rdaam.families.layouts import LAYOUTS, PIPELINES
 from diffusers_rdaam.families.refused import REFUSED
 from diffusers_rdaam.families.rows import CountedRowsLayout, SeparateCallsLayout, TwoCallLayout
 from diffusers_rdaam.families.transformers.family import TransformerFamily
@@ -23,7 +23,7 @@ FAMILIES: tuple[type[UNetFamily] | type[TransformerFamily], ...] = (UNetFamily, 
 
 
 # The names of all classes of diffusers that are recorded.
-RECORDED = (*PIPELINES, *LAYOUTS_OF_OTHERS, *ADDED_KEYS_PIPELINES, *TRANSFORMER_PIPELINES)
+RECORDED = (*PIPELINES, *ADDED_KEYS_PIPELINES, *TRANSFORMER_PIPELINES)
 
 
 def family_of(pipe: Any, rows: Any = None) -> Family:
@@ -48,7 +48,7 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
     if stock is not None and stock.__name__ in ADDED_KEYS_PIPELINES:
         added = ADDED_KEYS_PIPELINES[stock.__name__]
         return AddedKeysFamily(added.layout, added.denoiser, added.tokens)
-    layout = None if stock is None else (LAYOUTS | LAYOUTS_OF_OTHERS).get(stock.__name__)
+    layout = None if stock is None else LAYOUTS.get(stock.__name__)
     if layout is None:
         raise unsupported(type(pipe).__name__, stock)
     # Perturbed-attention guidance adds rows, whichever class it is mixed into.
@@ -93,10 +93,12 @@ def family_of_module(subject: Any, rows: Any = None) -> Family:
         family = kind(rows)
         denoiser = family.denoiser(subject)
         if kind.has(denoiser) and family.sites(denoiser):
+            if isinstance(family, TransformerFamily):
+                return replace(family, tokens=family.kind(denoiser).source)
             return family
     raise UnsupportedPipelineError(
-        f"{type(denoiser).__name__} has no cross-attention to a text that could be recorded. "
-        "UNets of diffusers with spatial transformers have."
+        f"{type(denoiser).__name__} has no attention to a text that could be recorded. UNets of "
+        "diffusers with spatial transformers have, and the transformers of its table."
     )
 
 

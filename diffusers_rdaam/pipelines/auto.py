@@ -13,7 +13,7 @@ from diffusers.pipelines.auto_pipeline import (
 )
 
 from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES
-from diffusers_rdaam.families.layouts import LAYOUTS_OF_OTHERS, LAYOUTS_WITH_CLASS
+from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.registry import stock_class, unsupported
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.pipelines.classes import recording_class
@@ -36,12 +36,7 @@ else:
     RecordingPipeline = RDAAMPipelineMixin
 
 
-_WITH_CLASS = {
-    *LAYOUTS_WITH_CLASS,
-    *LAYOUTS_OF_OTHERS,
-    *ADDED_KEYS_PIPELINES,
-    *TRANSFORMER_PIPELINES,
-}
+_WITH_CLASS = {*LAYOUTS_WITH_CLASS, *ADDED_KEYS_PIPELINES, *TRANSFORMER_PIPELINES}
 
 
 class _Auto:

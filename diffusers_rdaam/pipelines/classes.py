@@ -11,7 +11,7 @@ import importlib
 from typing import Any
 
 from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES
-from diffusers_rdaam.families.layouts import LAYOUTS_OF_OTHERS, LAYOUTS_WITH_CLASS
+from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
@@ -21,7 +21,7 @@ def class_name(stock: str) -> str:
     return f"{stock.removesuffix('Pipeline')}RDAAMPipeline"
 
 
-_TABLES = (LAYOUTS_WITH_CLASS, LAYOUTS_OF_OTHERS, ADDED_KEYS_PIPELINES, TRANSFORMER_PIPELINES)
+_TABLES = (LAYOUTS_WITH_CLASS, ADDED_KEYS_PIPELINES, TRANSFORMER_PIPELINES)
 STOCK_NAMES = {class_name(stock): stock for table in _TABLES for stock in table}
 
 # diffusers' own face hides these where sentencepiece is not installed, which they do not need.
