@@ -8,6 +8,7 @@ from typing import Any
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.tokens.chatglm import align_chatglm, is_chatglm
 from diffusers_rdaam.tokens.column_layouts import TokenizedText, layouts_of, tokenized
+from diffusers_rdaam.tokens.given_text import converted_places
 
 
 def align(tokenizer: Any, text: str, columns: int) -> Prompt:
@@ -92,7 +93,7 @@ def tokenized_as_written(tokenizer: Any, written: str, converted: str) -> Tokeni
         InputError: the tokenizer gives no character offsets.
     """
     text = tokenized(tokenizer, converted)
-    places = None if written == converted else _places(tokenizer, written, converted)
+    places = None if written == converted else converted_places(tokenizer, written, converted)
     if places is None:
         return text
     body = tuple(
@@ -102,31 +103,3 @@ def tokenized_as_written(tokenizer: Any, written: str, converted: str) -> Tokeni
         for piece in text.body
     )
     return replace(text, text=written, body=body)
-
-
-def _places(tokenizer: Any, written: str, converted: str) -> list[tuple[int, int]] | None:
-    """For each character of the converted text the written ones that it stands for."""
-    added = getattr(tokenizer, "added_tokens_encoder", {})
-    places: list[tuple[int, int]] = []
-    index = 0
-    while index < len(written):
-        # The longest first: one token's name may begin with another's.
-        for name in sorted((n for n in added if written.startswith(n, index)), key=len)[::-1]:
-            whole = " ".join([name, *_vectors(added, name)])
-            if converted.startswith(whole, len(places)):
-                places += [(index, index + len(name))] * len(whole)
-                index += len(name)
-                break
-        else:
-            if converted[len(places) : len(places) + 1] != written[index]:
-                return None
-            places.append((index, index + 1))
-            index += 1
-    return places if len(places) == len(converted) else None
-
-
-def _vectors(added: Any, name: str) -> list[str]:
-    count = 1
-    while f"{name}_{count}" in added:
-        count += 1
-    return [f"{name}_{index}" for index in range(1, count)]

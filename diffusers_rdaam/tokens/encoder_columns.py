@@ -8,6 +8,10 @@ from typing import Any
 
 from diffusers_rdaam.tokens.column_layouts import Piece
 
+# The argument by which a source is asked for a negative prompt, with the value True: some pipelines
+# put no template around one.
+IS_NEGATIVE = "is_negative"
+
 
 @dataclass(frozen=True)
 class EncoderColumns:
@@ -37,6 +41,8 @@ class EncoderColumns:
         return self.start + len(self.pieces)
 
 
-# Of a pipeline, the arguments of its call for one image by name, and the length of this image's
-# text embedding as the denoiser is given it. Raises InputError where they do not fit.
+# A source is given the pipeline, the arguments of its call for one image by name, and the length of
+# this image's text embedding as the denoiser is given it. The text is in "prompt", "prompt_2" and
+# so on, that of a negative prompt too, then together with IS_NEGATIVE. It raises InputError where
+# they do not fit.
 Source = Callable[[Any, Mapping[str, Any], int], tuple[EncoderColumns, ...]]

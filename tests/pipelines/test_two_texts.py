@@ -62,7 +62,7 @@ def test_the_second_tokenizer_decides_the_second_words_columns():
     text = "two on two"
     attribution = call(XL, pipe, FIRST, prompt_2=text).attribution
     wanted = align(other, text, len(attribution.prompt.tokens))
-    assert attribution.prompt.second == wanted
+    assert attribution.prompt.further == (wanted,)
     assert wanted != align(parts["tokenizer"], text, len(wanted.tokens))
 
 
@@ -71,12 +71,12 @@ def test_the_negative_prompt_has_two_texts_too():
     pipe.set_attn_processor(RDAAMProcessor(keep_negative=True))
     options = {"negative_prompt": "ugly", "negative_prompt_2": "grey mud"}
     attribution = call(XL, pipe, FIRST, **options).attribution
-    assert attribution.prompt.second is None
+    assert attribution.prompt.further == ()
     negative = attribution.negative
     assert (words(negative, 1), words(negative, 2)) == (["ugly"], ["grey", "mud"])
     assert attribution.region(BOX).negative["mud"] == negative.word("mud").mass(BOX)
     same = call(XL, pipe, FIRST, negative_prompt="ugly", negative_prompt_2="ugly").attribution
-    assert same.negative.prompt.second is None
+    assert same.negative.prompt.further == ()
 
 
 @pytest.mark.parametrize("zeros", [True, False])
@@ -96,8 +96,8 @@ def test_each_of_two_prompts_has_its_own_second_text():
         prompt_2=["a hat", "a hat"],
         num_images_per_prompt=2,
     )
-    found = [(a.prompt.text, a.prompt.second and a.prompt.second.text) for a in output.attributions]
-    assert found == [(FIRST, "a hat")] * 2 + [("a hat", None)] * 2
+    found = [(a.prompt.text, [b.text for b in a.prompt.further]) for a in output.attributions]
+    assert found == [(FIRST, ["a hat"])] * 2 + [("a hat", [])] * 2
 
 
 def test_what_a_rewritten_call_has_encoded_counts():

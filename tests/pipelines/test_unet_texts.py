@@ -29,7 +29,7 @@ def test_one_text_in_both_encoders_is_one_prompt():
     assert "prompt_2" not in plain.run
     twice = call(XL, ours, prompt_2=PROMPT).attribution
     assert twice.prompt == plain.prompt and same_maps(twice, plain)
-    assert twice.prompt.second is None and all(word.encoder is None for word in twice.words)
+    assert twice.prompt.further == () and all(word.encoder is None for word in twice.words)
     other = call(XL, ours, prompt_2="two blue dogs").attribution
     assert other.prompt.texts[0] == plain.prompt and not same_maps(other, plain)
     assert other.run["prompt_2"] == "two blue dogs"

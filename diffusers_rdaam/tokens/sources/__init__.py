@@ -1,0 +1,51 @@
+"""From a pipeline's call to the columns of its text embedding, by the name of a model family.
+
+Adding a family whose text is tokenized as another's takes one line here.
+"""
+
+from __future__ import annotations
+
+from diffusers_rdaam.tokens.encoder_columns import Source
+from diffusers_rdaam.tokens.sources import chats, plain, templates
+from diffusers_rdaam.tokens.sources.columns import Reader
+from diffusers_rdaam.tokens.sources.plain import T5, preprocessed, prompt_cleaned, prx_cleaned
+
+SOURCES: dict[str, Source] = {
+    "allegro": plain.plain(T5, clean=preprocessed),
+    "auraflow": plain.plain(T5),
+    "bria": plain.plain(T5),
+    "chroma": plain.plain(T5),
+    "cogvideox": plain.plain(T5),
+    "cogview3": plain.plain(T5),
+    "cogview4": plain.cogview4,
+    "cosmos2": plain.plain(T5),
+    "deepfloyd": plain.plain(T5, clean=preprocessed),
+    "ernie": plain.ernie,
+    "flux": plain.plain(Reader("t5", "text_encoder_2", "tokenizer_2"), field="prompt_2"),
+    "flux2": chats.flux2,
+    "flux2_klein": chats.flux2_klein,
+    "hidream": plain.hidream,
+    "hunyuan_dit": plain.hunyuan_dit,
+    "hunyuan_image": templates.hunyuan_image,
+    "hunyuan_video": templates.hunyuan_video,
+    "kandinsky5": templates.kandinsky5,
+    "krea2": templates.krea2,
+    "ldm": plain.plain(Reader("bert", "bert")),
+    "longcat": chats.longcat,
+    "ltx": plain.plain(T5),
+    "lumina": plain.lumina,
+    "lumina2": templates.lumina2,
+    "mochi": plain.mochi,
+    "omnigen": chats.omnigen,
+    "ovis": chats.ovis,
+    "pixart": plain.plain(T5, clean=preprocessed),
+    "prx": plain.plain(Reader("gemma"), clean=prx_cleaned),
+    "qwen_image": templates.qwen_image,
+    "qwen_image_edit": templates.qwen_image_edit,
+    "qwen_image_edit_plus": templates.qwen_image_edit_plus,
+    "sana": templates.sana,
+    "sd3": plain.sd3,
+    "unclip": plain.unclip,
+    "wan": plain.plain(Reader("umt5"), clean=prompt_cleaned),
+    "z_image": chats.z_image,
+}

@@ -1,0 +1,128 @@
+"""Sources of texts within the chat template of their tokenizer, or tokenized in parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diffusers_rdaam.tokens.column_layouts import Piece
+from diffusers_rdaam.tokens.encoded_text import encoded, padding_of
+from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, EncoderColumns
+from diffusers_rdaam.tokens.given_text import GivenText
+from diffusers_rdaam.tokens.sources.call_arguments import argument, argument_text
+from diffusers_rdaam.tokens.sources.columns import Reader, fitted, padded, valid
+from diffusers_rdaam.tokens.sources.templates import QWEN
+
+Columns = tuple[EncoderColumns, ...]
+_PICTURE_TAG = re.compile(r"<\|image_(\d+)\|>")
+
+
+def _user_turn(tokenizer: Any, before: str = "", **options: Any) -> Callable[[str], str]:
+    """The chat template's text of one turn of the user."""
+
+    def render(prompt: str) -> str:
+        messages = [{"role": "user", "content": before + prompt}]
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **options
+        )
+
+    return render
+
+
+def z_image(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of the user's turn, without padding."""
+    name, written = argument_text(arguments)
+    render = _user_turn(QWEN.tokenizer_of(pipe), enable_thinking=True)
+    text = GivenText.of(written).rendered(render)
+    length = argument(pipe, arguments, "max_sequence_length")
+    return (valid(pipe, QWEN, text, name, columns, length=length, left=False),)
+
+
+def flux2_klein(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of the user's turn; nothing is dropped."""
+    name, written = argument_text(arguments)
+    render = _user_turn(QWEN.tokenizer_of(pipe), enable_thinking=False)
+    text = GivenText.of(written).rendered(render)
+    return (padded(pipe, QWEN, text, name, columns),)
+
+
+def ovis(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of the user's turn, which begins with a system prompt that is dropped."""
+    name, written = argument_text(arguments)
+    tokenizer = QWEN.tokenizer_of(pipe)
+    render = _user_turn(tokenizer, pipe.system_prompt, enable_thinking=False)
+    text = GivenText.of(written).rendered(render)
+    drop = pipe.user_prompt_begin_id
+    return (padded(pipe, QWEN, text, name, columns, drop=drop, add_special_tokens=False),)
+
+
+def flux2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Mistral's tokens of a system message and the user's turn; nothing is dropped."""
+    from diffusers.pipelines.flux2.pipeline_flux2 import format_input
+
+    name, written = argument_text(arguments)
+
+    def render(prompt: str) -> str:
+        [messages] = format_input([prompt], system_message=pipe.system_message)
+        return pipe.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=False, tokenize=False
+        )
+
+    reader = Reader("mistral")
+    # The pipeline leaves out what would be a picture.
+    text = GivenText.of(written).without("[IMG]").rendered(render)
+    start = reader.tokenizer_of(pipe).bos_token
+    # A processor adds special tokens unless the template begins with one; a tokenizer never does.
+    adds = hasattr(pipe.tokenizer, "tokenizer") and not (start and text.given.startswith(start))
+    return (padded(pipe, reader, text, name, columns, add_special_tokens=adds),)
+
+
+def longcat(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens; what stands in quotes is tokenized letter by letter."""
+    from diffusers.pipelines.longcat_image.pipeline_longcat_image import split_quotation
+
+    name, written = argument_text(arguments)
+    tokenizer = QWEN.tokenizer_of(pipe)
+    parts = split_quotation(written)
+    text = GivenText.of(written).cleaned("".join(part for part, _ in parts))
+    pieces: list[Piece] = []
+    place = 0
+    for part, is_quoted in parts:
+        step = 1 if is_quoted else len(part)
+        for start in range(place, place + len(part), step):
+            pieces += encoded(tokenizer, text[start : start + step], add_special_tokens=False)
+        place += len(part)
+    left = tokenizer.padding_side == "left"
+    kept = fitted(pieces[:columns], columns, padding_of(tokenizer), left=left)
+    return (QWEN.columns(text, name, kept, whole=pieces),)
+
+
+def omnigen(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """The transformer's tokens, padded in front; a picture has one for each of its patches."""
+    name, written = argument_text(arguments)
+    processor = pipe.multimodal_processor
+    before, mark, after = processor.add_prefix_instruction("\ue000").partition("\ue000")
+    assert mark
+    text = GivenText.of(written).framed(before, after)
+    reader = Reader("llama", "transformer")
+    pictures = () if arguments.get(IS_NEGATIVE) else arguments.get("input_images") or ()
+    pieces: list[Piece] = []
+    place = 0
+    tags = list(_PICTURE_TAG.finditer(text.given)) if pictures else []
+    for tag in tags:
+        pieces += _chunk(processor, text[place : tag.start()], is_first=place == 0)
+        pixels = processor.process_image(pictures[int(tag[1]) - 1])
+        count = pixels.size(-2) * pixels.size(-1) // 16 // 16
+        pieces += [Piece(0, tag[0], "template")] * count
+        place = tag.end()
+    pieces += _chunk(processor, text[place:], is_first=place == 0)
+    padding = Piece(processor.collator.pad_token_id, "<pad>", "padding")
+    kept = fitted(pieces, columns, padding, left=True)
+    return (reader.columns(text, name, kept, whole=pieces),)
+
+
+def _chunk(processor: Any, text: GivenText, *, is_first: bool) -> list[Piece]:
+    pieces = list(encoded(processor.text_tokenizer, text))
+    # Each part but the first loses its start token.
+    return pieces[1:] if not is_first and pieces and pieces[0].id == 1 else pieces

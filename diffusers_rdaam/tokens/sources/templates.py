@@ -1,0 +1,217 @@
+"""Sources of texts within a template of the pipeline: a system prompt, an instruction, a suffix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.tokens.column_layouts import Piece
+from diffusers_rdaam.tokens.encoded_text import encoded, padding_of
+from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, EncoderColumns
+from diffusers_rdaam.tokens.given_text import GivenText
+from diffusers_rdaam.tokens.sources.call_arguments import argument, argument_text
+from diffusers_rdaam.tokens.sources.columns import Reader, fitted, padded, valid
+from diffusers_rdaam.tokens.sources.plain import preprocessed, prompt_cleaned
+
+Columns = tuple[EncoderColumns, ...]
+
+QWEN = Reader("qwen")
+_PICTURE = "<|image_pad|>"
+# What stands in quotes, in the order in which HunyuanImage looks for it.
+_QUOTES = (r"'(.*?)'", r'"(.*?)"', r"‘(.*?)’", r"“(.*?)”")
+
+
+def qwen_image(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen-Image: the template's beginning is dropped, its end stays."""
+    name, written = argument_text(arguments)
+    text = GivenText.of(written).formatted(pipe.prompt_template_encode)
+    drop = pipe.prompt_template_encode_start_idx
+    tokenizer = QWEN.tokenizer_of(pipe)
+    pieces = encoded(tokenizer, text, truncation=True, max_length=pipe.tokenizer_max_length + drop)
+    return (_dropped(pipe, text, name, pieces, drop, columns, arguments),)
+
+
+def qwen_image_edit(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen-Image Edit: the tokens of the picture stand before the prompt."""
+    name, written = argument_text(arguments)
+    text = GivenText.of(written).formatted(pipe.prompt_template_encode)
+    return (_with_pictures(pipe, text, name, columns, arguments),)
+
+
+def qwen_image_edit_plus(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen-Image Edit Plus: several pictures, each announced by its number."""
+    name, written = argument_text(arguments)
+    pictures = arguments.get("image")
+    count = len(pictures) if isinstance(pictures, list) else int(pictures is not None)
+    before = "".join(
+        f"Picture {number}: <|vision_start|>{_PICTURE}<|vision_end|>"
+        for number in range(1, count + 1)
+    )
+    text = GivenText.of(written).framed(before).formatted(pipe.prompt_template_encode)
+    return (_with_pictures(pipe, text, name, columns, arguments),)
+
+
+def _with_pictures(
+    pipe: Any, text: GivenText, name: str, columns: int, arguments: Mapping[str, Any]
+) -> EncoderColumns:
+    """As the processor writes it: one token of a picture becomes as many as the picture has.
+
+    How many they are is seen from the embedding's length. They all stand before the prompt, so
+    it does not matter which picture has how many.
+    """
+    drop = pipe.prompt_template_encode_start_idx
+    tokenizer = QWEN.tokenizer_of(pipe)
+    pieces = encoded(tokenizer, text)
+    more = drop + columns - len(pieces)
+    index = tokenizer.convert_tokens_to_ids(_PICTURE)
+    places = [
+        place
+        for place, piece in enumerate(pieces)
+        if piece.id == index and piece.kind == "template"
+    ]
+    if places and more > 0:
+        last = places[-1]
+        pieces = (*pieces[:last], *[pieces[last]] * more, *pieces[last:])
+    return _dropped(pipe, text, name, pieces, drop, columns, arguments)
+
+
+def _dropped(
+    pipe: Any,
+    text: GivenText,
+    name: str,
+    pieces: tuple[Piece, ...],
+    drop: int,
+    columns: int,
+    arguments: Mapping[str, Any],
+) -> EncoderColumns:
+    """Without the tokens before the prompt, cut and padded to the columns."""
+    tokenizer = QWEN.tokenizer_of(pipe)
+    limit = argument(pipe, arguments, "max_sequence_length")
+    kept = pieces[drop:][:limit]
+    filled = fitted(kept, columns, padding_of(tokenizer), left=False)
+    return QWEN.columns(text, name, filled, whole=encoded(tokenizer, text))
+
+
+def hunyuan_image(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """ByT5 of what stands in quotes, and Qwen, in the order of the denoiser's attention.
+
+    The transformer puts the valid columns of both before the invalid ones: ByT5, Qwen, the padding
+    of ByT5, the padding of Qwen.
+    """
+    name, written = argument_text(arguments)
+    # A transformer without a place for ByT5 is given its columns but leaves them out.
+    is_read = getattr(pipe.transformer, "context_embedder_2", True) is not None
+    length = pipe.tokenizer_2_max_length if is_read else 0
+    drop = pipe.prompt_template_encode_start_idx
+    text = GivenText.of(written).formatted(pipe.prompt_template_encode)
+    qwen = padded(pipe, QWEN, text, name, columns - length, drop=drop)
+    byt5 = Reader("byt5", "text_encoder_2", "tokenizer_2")
+    glyphs = _glyph_text(written)
+    if glyphs is None or not is_read:
+        empty = [Piece(0, "<pad>", "padding")] * length
+        of_glyphs = byt5.columns(GivenText.of(written), name, empty, whole=())
+    else:
+        of_glyphs = padded(pipe, byt5, glyphs, name, length)
+    found, start = [], 0
+    for is_padding in (False, True):
+        for one in (of_glyphs, qwen):
+            part = tuple(p for p in one.pieces if (p.kind == "padding") == is_padding)
+            if part:
+                found.append(replace(one, pieces=part, start=start))
+                start += len(part)
+    return tuple(found)
+
+
+def _glyph_text(written: str) -> GivenText | None:
+    """What the prompt says in quotes, as HunyuanImage asks ByT5 for it."""
+    text = GivenText.of(written)
+    found = [match.span(1) for quotes in _QUOTES for match in re.finditer(quotes, written)]
+    if not found:
+        return None
+    parts = [text[slice(*span)].framed('Text "', '". ') for span in found]
+    given = "".join(part.given for part in parts)
+    return GivenText(written, given, tuple(place for part in parts for place in part.places))
+
+
+def hunyuan_video(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Llama within the template of the call, whose beginning is cropped."""
+    name, written = argument_text(arguments)
+    template = argument(pipe, arguments, "prompt_template")
+    reader = Reader("llama")
+    drop = template.get("crop_start")
+    if drop is None:
+        tokenizer = reader.tokenizer_of(pipe)
+        ids = tokenizer(template["template"], padding="max_length").input_ids
+        # Without the end of the turn and the place of the prompt, as the pipeline counts.
+        drop = len(ids) - 2
+    text = GivenText.of(written).formatted(template["template"])
+    return (padded(pipe, reader, text, name, columns, drop=drop),)
+
+
+def kandinsky5(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen within a template; of a prompt that is too long the end goes with the template's."""
+    name, written = argument_text(arguments)
+    cleaned = GivenText.of(written).cleaned(prompt_cleaned(pipe, written, arguments))
+    text = cleaned.formatted(pipe.prompt_template)
+    drop = pipe.prompt_template_encode_start_idx
+    length = argument(pipe, arguments, "max_sequence_length")
+    tokenizer = QWEN.tokenizer_of(pipe)
+    whole = encoded(tokenizer, text)
+    if len(whole) > drop + length:
+        ids = [piece.id for piece in whole][drop:-2]
+        removed = len(tokenizer.decode(ids[length - 2 :]))
+        text = text[: len(text.given) - removed] if removed else text
+    pieces = encoded(tokenizer, text, truncation=True, max_length=drop + length)[drop:]
+    kept = fitted(pieces, columns, padding_of(tokenizer), left=False)
+    return (QWEN.columns(text, name, kept, whole=whole),)
+
+
+def krea2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen between a prefix, which is dropped, and a suffix behind the padding."""
+    name, written = argument_text(arguments)
+    tokenizer = QWEN.tokenizer_of(pipe)
+    text = GivenText.of(written).framed(pipe.prompt_template_encode_prefix)
+    drop = pipe.prompt_template_encode_start_idx
+    room = columns - pipe.prompt_template_encode_num_suffix_tokens
+    found = padded(pipe, QWEN, text, name, room, drop=drop)
+    suffix = encoded(tokenizer, GivenText.of("").framed(pipe.prompt_template_encode_suffix))
+    pieces = fitted((*found.pieces, *suffix), columns, padding_of(tokenizer), left=False)
+    return (replace(found, pieces=tuple(pieces)),)
+
+
+def lumina2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Gemma behind a system prompt, which a negative prompt does not have."""
+    name, written = argument_text(arguments)
+    text = GivenText.of(written)
+    if not arguments.get(IS_NEGATIVE):
+        system = argument(pipe, arguments, "system_prompt")
+        system = pipe.system_prompt if system is None else system
+        text = text.framed(f"{system} <Prompt Start> ")
+    length = argument(pipe, arguments, "max_sequence_length")
+    return (valid(pipe, Reader("gemma"), text, name, columns, length=length, left=False),)
+
+
+def sana(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Gemma behind an instruction: of all tokens the first and the last ones are kept.
+
+    A negative prompt has no instruction.
+    """
+    name, written = argument_text(arguments)
+    reader = Reader("gemma")
+    text = GivenText.of(written).cleaned(preprocessed(pipe, written, arguments))
+    instruction = argument(pipe, arguments, "complex_human_instruction")
+    if arguments.get(IS_NEGATIVE) or not instruction:
+        return (padded(pipe, reader, text, name, columns),)
+    tokenizer = reader.tokenizer_of(pipe)
+    before = "\n".join(instruction)
+    length = len(tokenizer.encode(before)) + columns - 2
+    text = text.framed(before)
+    pieces = encoded(tokenizer, text, truncation=True, max_length=length)
+    filled = fitted(pieces, length, padding_of(tokenizer), left=False)
+    if columns < 2 or len(filled) < columns:
+        raise InputError(f"Sana's text embedding has {columns} columns, fewer than its tokens.")
+    kept = [filled[0], *filled[1 - columns :]]
+    return (reader.columns(text, name, kept, whole=encoded(tokenizer, text)),)
