@@ -1,0 +1,17 @@
+"""The image pipelines whose attention has text and image in one softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import builders_flux
+import builders_qwen
+import builders_sd3
+from dense_oracle import Case
+
+# By the name of the diffusers class, and what is special after a comma.
+CASES: dict[str, Callable[[], Case]] = {
+    **builders_sd3.CASES,
+    **builders_flux.CASES,
+    **builders_qwen.CASES,
+}
