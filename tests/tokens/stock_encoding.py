@@ -325,6 +325,13 @@ def sd3_parts() -> dict[str, Any]:
     return {**parts, **clips, "text_encoder_3": Doubled()}
 
 
+def sd3_without_t5() -> dict[str, Any]:
+    transformer = IdEncoder()
+    transformer.config.joint_attention_dim = 3 * WIDTH
+    transformer.config.sample_size, transformer.config.patch_size = 8, 2
+    return {**sd3_parts(), "text_encoder_3": None, "tokenizer_3": None, "transformer": transformer}
+
+
 def hidream_parts(t5_length: int = 512) -> dict[str, Any]:
     t5, llama = small.t5(t5_length), small.llama
     parts = encoders(_1=small.clip, _2=small.clip, _3=lambda: t5, _4=llama)()
@@ -520,6 +527,7 @@ STOCK: dict[str, list[Stock]] = {
         ),
     ],
     "sd3": [
+        Stock("StableDiffusion3Pipeline", sd3_without_t5, sd3_ids),
         Stock("StableDiffusion3Pipeline", sd3_parts, sd3_ids),
         Stock(
             "StableDiffusion3Pipeline", sd3_parts, sd3_ids,

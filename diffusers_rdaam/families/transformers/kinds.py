@@ -9,9 +9,11 @@ from __future__ import annotations
 from diffusers_rdaam.families.transformers.kind import Sites, TransformerKind
 from diffusers_rdaam.families.transformers.readers import (
     cross,
+    image_before_two_texts,
     image_first,
     image_shapes_grid,
     latent_grid,
+    padded_image_before_three_texts,
     position_id_grid,
     text_first,
     text_first_masked,
@@ -112,6 +114,21 @@ KINDS: tuple[TransformerKind, ...] = (
         _DOUBLE_AND_SINGLE,
         text_first(position_id_grid),
         cell=2,
+    ),
+    TransformerKind(
+        "hunyuan_image",
+        ("HunyuanImageTransformer2DModel",),
+        _DOUBLE_AND_SINGLE,
+        image_before_two_texts,
+    ),
+    TransformerKind(
+        "hidream",
+        ("HiDreamImageTransformer2DModel",),
+        (
+            Sites(r"double_stream_blocks\.\d+\.block\.attn1", stream="double"),
+            Sites(r"single_stream_blocks\.\d+\.block\.attn1", stream="single"),
+        ),
+        padded_image_before_three_texts,
     ),
     TransformerKind(
         "sd3",

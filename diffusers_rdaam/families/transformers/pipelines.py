@@ -95,6 +95,9 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "CogView3PlusPipeline": TransformerPipeline(GUIDED),
     "CogView4Pipeline": TransformerPipeline(SEPARATE),
     "CogView4ControlPipeline": TransformerPipeline(SEPARATE),
+    "HiDreamImagePipeline": TransformerPipeline(GUIDED),
+    # Of its guiders each calls first for the prompt.
+    "HunyuanImagePipeline": TransformerPipeline(SEPARATE),
     "OvisImagePipeline": TransformerPipeline(SEPARATE),
     "LongCatImagePipeline": TransformerPipeline(SEPARATE),
     "QwenImagePipeline": TransformerPipeline(SEPARATE),
