@@ -13,6 +13,7 @@ from PIL import Image
 from single_parts import PROMPTS
 
 from diffusers_rdaam import (
+    InputError,
     NoAttributionError,
     RDAAMProcessor,
     VideoAttribution,
@@ -217,6 +218,19 @@ def test_the_block_gives_both_transformers_their_processors_back():
         after = module.attn_processors.values()
         assert all(one is other for one, other in zip(after, processors, strict=True))
         assert not module._forward_pre_hooks
+
+
+def test_queries_are_of_the_latent_frames_one_below_another():
+    _, recording = recorded("WanPipeline", RDAAMProcessor(keep="queries"))
+    video = recording.attributions[0]
+    assert video.queries.sizes == ((4, 3),) and video[0].grids[0].size == (2, 3)
+    assert video.queries.layers == video.layers and video[0].queries is None
+
+
+def test_queries_of_two_transformers_are_refused():
+    processor = RDAAMProcessor(keep="queries")
+    with pytest.raises(InputError, match="keeps those of one denoiser, and this pipeline has 2, "):
+        recorded("WanPipeline two transformers", processor)
 
 
 def test_in_the_middle_of_a_run():
