@@ -88,3 +88,13 @@ def test_copies_have_their_videos(copied):
     assert after.videos[0][1] is after[1] is not before[1]
     wanted = before.videos[0].region(BOX).scores
     assert torch.equal(after.videos[0].region(BOX).scores, wanted)
+
+
+def test_the_memory_cost_counts_every_frame():
+    _, ours = toy(VIDEO)
+    call(VIDEO, ours)
+    (steps,) = ours._rdaam_buffers.text.values()
+    height, width = VIDEO.size
+    found = ours.recording_bytes(height=height, width=width, frames=3, steps=2)
+    assert found == steps.shape.nbytes
+    assert found == 3 * ours.recording_bytes(height=height, width=width, steps=2)

@@ -20,6 +20,7 @@ from diffusers_rdaam import (
     WanRDAAMPipeline,
     record_attention,
 )
+from diffusers_rdaam.pipelines.classes import recording_class
 
 pytestmark = [
     # Mochi's transformer asks for float32 autocast, which the CPU does not have.
@@ -231,6 +232,24 @@ def test_queries_of_two_transformers_are_refused():
     processor = RDAAMProcessor(keep="queries")
     with pytest.raises(InputError, match="keeps those of one denoiser, and this pipeline has 2, "):
         recorded("WanPipeline two transformers", processor)
+
+
+@pytest.mark.parametrize("name", ["WanPipeline", "AllegroPipeline", "LTXPipeline"])
+def test_the_memory_cost_counts_latent_frames(name):
+    case = CASES[name]()
+    stock = case.make()
+    pipe = recording_class(type(stock).__name__)(**stock.components)
+    pipe.set_progress_bar_config(disable=True)
+    case.run(pipe)
+    (steps,) = pipe._rdaam_buffers.text.values()
+    tokens, sizes = steps.shape.tokens, ("height", "width", "num_frames")
+    height, width, frames = (case.call[size] for size in sizes)
+    found = pipe.recording_bytes(
+        height=height, width=width, frames=frames, steps=2, images=2, columns=tokens
+    )
+    # The planes of two videos: 4 bytes a cell.
+    cells = int(np.prod(case.grid))
+    assert found == steps.shape.nbytes == 2 * tokens * cells * 4
 
 
 def test_in_the_middle_of_a_run():
