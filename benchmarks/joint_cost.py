@@ -116,7 +116,9 @@ def _block_rows(shape: Shape, dtype: torch.dtype, device: str = "cpu") -> list[R
         )
         call = AttentionCall(query, key, value, None, query.shape[-1] ** -0.5, output, lse)
         tiles = call._replace(lse=None)
-        targets = {count: _target(shape, count) for count in (PROMPT_COLUMNS, shape.columns)}
+        targets = {
+            count: _target(shape, count, device) for count in (PROMPT_COLUMNS, shape.columns)
+        }
         candidates = {
             "stock": partial(torch.nn.functional.scaled_dot_product_attention, query, key, value),
             "prompt": partial(targets[PROMPT_COLUMNS].see, call),

@@ -125,8 +125,8 @@ CASES = [
     (1, 24, 4096, 4608, 128, "bfloat16"),
 ]
 
-# Joint attention of FLUX's and Stable Diffusion 3's size: the columns of a prompt, with the log-sum-
-# exp of the attention over all of its keys.
+# Joint attention of FLUX's and Stable Diffusion 3's size: the columns of a prompt, with the
+# log-sum-exp over all keys.
 JOINT = [(1, 24, 4096, 32, 128, "bfloat16"), (1, 24, 4096, 64, 64, "float16")]
 
 
