@@ -1,4 +1,4 @@
-"""Which of the checks of every pipeline class run each time, and how they show what they compared."""
+"""Which checks of every pipeline class run each time, and how they show what they compared."""
 
 from __future__ import annotations
 
