@@ -286,6 +286,10 @@ def longcat_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
     return column_ids(pipe.encode_prompt(arguments["prompt"])[0][0])
 
 
+def longcat_edit_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    return column_ids(pipe.encode_prompt(arguments["prompt"], image=arguments["image"])[0][0])
+
+
 def ernie_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
     return column_ids(pipe.encode_prompt(arguments["prompt"], CPU)[0])
 
@@ -357,6 +361,11 @@ def picture_parts() -> dict[str, Any]:
     return {
         "processor": processor, "tokenizer": processor.tokenizer, "text_encoder": IdEncoder(),
     }  # fmt: skip
+
+
+def longcat_edit_parts() -> dict[str, Any]:
+    parts = picture_parts()
+    return {"text_processor": parts.pop("processor"), **parts}
 
 
 def hunyuan_llama() -> Any:
@@ -476,6 +485,11 @@ STOCK: dict[str, list[Stock]] = {
     "krea2": [Stock("Krea2Pipeline", krea2_parts, alone)],
     "ldm": [Stock("LDMTextToImagePipeline", ldm_parts, ldm_ids, has_negative=False)],
     "longcat": [Stock("LongCatImagePipeline", one_encoder(small.qwen), longcat_ids)],
+    "longcat_edit": [
+        Stock(
+            "LongCatImageEditPipeline", longcat_edit_parts, longcat_edit_ids, {"image": PICTURE}
+        )
+    ],
     "ltx": [Stock("LTXPipeline", one_encoder(small.t5), first())],
     "lumina": [Stock("LuminaPipeline", one_encoder(small.gemma), first())],
     "lumina2": [

@@ -100,6 +100,7 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "HunyuanImagePipeline": TransformerPipeline(SEPARATE),
     "OvisImagePipeline": TransformerPipeline(SEPARATE),
     "LongCatImagePipeline": TransformerPipeline(SEPARATE),
+    "LongCatImageEditPipeline": TransformerPipeline(SEPARATE, "longcat_edit"),
     "QwenImagePipeline": TransformerPipeline(SEPARATE),
     "QwenImageImg2ImgPipeline": TransformerPipeline(SEPARATE),
     "QwenImageInpaintPipeline": TransformerPipeline(SEPARATE),
