@@ -174,7 +174,11 @@ KINDS: tuple[TransformerKind, ...] = (
     ),
     TransformerKind(
         "wan",
-        ("WanTransformer3DModel", "WanVACETransformer3DModel"),
+        (
+            "WanTransformer3DModel",
+            "WanVACETransformer3DModel",
+            "SkyReelsV2Transformer3DModel",
+        ),
         # The first attention call of the code is that of a picture's states.
         (Sites(r"blocks\.\d+\.attn2", kind="cross", attention_call=1),),
         cross(latent_grid),
