@@ -10,7 +10,7 @@ import torch
 import diffusers_rdaam
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.demo.loader import WEIGHTS
-from diffusers_rdaam.families.layouts import PIPELINES
+from diffusers_rdaam.families.registry import RECORDED
 from diffusers_rdaam.kernels.dispatch import choose
 
 _PACKAGES = ("torch", "triton", "diffusers", "transformers", "safetensors", "numpy", "matplotlib")
@@ -32,7 +32,7 @@ def describe(report: Report) -> None:
         "fused kernel": choose("fused", device=device),
     }
     facts |= {name: f"{choice.name} ({choice.reason})" for name, choice in choices.items()}
-    facts["pipelines"] = ", ".join(PIPELINES)
+    facts["pipelines"] = ", ".join(RECORDED)
     size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
     facts["embedded model"] = f"{size / 1e6:.1f} MB of weights" if size else "not installed"
     width = max(map(len, facts))

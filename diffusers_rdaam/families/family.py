@@ -90,6 +90,10 @@ class Family(Protocol):
     def tokens(self) -> str:
         """The name of the rule from a prompt to the columns of its text; empty for UNets."""
 
+    @property
+    def no_other_texts(self) -> str:
+        """Why maps of texts other than the prompt cannot be computed; empty where they can."""
+
     @staticmethod
     def has(module: Any) -> bool:
         """True for a denoiser of this family whose attention can be seen, without wrappers."""

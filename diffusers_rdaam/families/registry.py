@@ -21,6 +21,10 @@ from diffusers_rdaam.families.unet import UNetFamily
 FAMILIES: tuple[type[UNetFamily] | type[TransformerFamily], ...] = (UNetFamily, TransformerFamily)
 
 
+# The names of all classes of diffusers that are recorded.
+RECORDED = (*PIPELINES, *TRANSFORMER_PIPELINES)
+
+
 def family_of(pipe: Any, rows: Any = None) -> Family:
     """The family of a pipeline, by its stock class.
 
@@ -114,11 +118,11 @@ def unsupported(name: str, stock: type | None = None) -> UnsupportedPipelineErro
     reason = REFUSED.get("" if stock is None else stock.__name__)
     if reason is not None:
         return UnsupportedPipelineError(f"{name} cannot be recorded: {reason}.")
-    close = difflib.get_close_matches(name[:200], PIPELINES, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:200], RECORDED, n=3, cutoff=0.5)
     nearest = f" Nearest: {', '.join(close)}." if close else ""
     return UnsupportedPipelineError(
         f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
-        "never guessed. Supported: Stable Diffusion 1, 2 and XL and others whose UNet attends to "
-        f"text, {len(PIPELINES)} classes of diffusers and those derived from them; the command "
+        "never guessed. Supported: Stable Diffusion, FLUX and others whose denoiser attends to "
+        f"text, {len(RECORDED)} classes of diffusers and those derived from them; the command "
         f"rdaam env lists all.{nearest}"
     )

@@ -57,6 +57,11 @@ class UNetFamily:
         """No rule: all columns are recorded, and their words looked up after the run."""
         return ""
 
+    @property
+    def no_other_texts(self) -> str:
+        """Empty: every site projects its keys from the text embedding itself."""
+        return ""
+
     @staticmethod
     def has(module: Any) -> bool:
         """True for a module with down and up blocks that run in Python.

@@ -20,7 +20,7 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.site_queries import SiteQueries
-from diffusers_rdaam.errors import InputError, NoAttributionError
+from diffusers_rdaam.errors import InputError, NoAttributionError, UnsupportedPipelineError
 from diffusers_rdaam.families import family_of, family_of_module
 from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.float32_products import multiply
@@ -76,6 +76,7 @@ def attribute_text(
         InputError: the text or embedding does not fit, or the pipeline is another one.
     """
     recipe = MapRecipe(activation=activation, over_calls=aggregation, over_heads=aggregation)
+    check_other_texts(pipe)
     queries = queries_of(attribution)
     asked = encoded(
         pipe, text, context=context, padding=padding, clip_skip=clip_skip_of(attribution)
@@ -126,6 +127,7 @@ def text_maps(
     Raises:
         NoAttributionError, InputError: as :func:`attribute_text`.
     """
+    check_other_texts(pipe)
     recipe = recipe or MapRecipe()
     queries = queries_of(attribution)
     asked = encoded_as_constant(
@@ -152,6 +154,23 @@ def _maps_of(
     ]
     maps = activate(recipe.map_activation, aggregate(recipe.over_sites, torch.stack(sites)))
     return maps if size is None else resized(maps, size, recipe.enlargement)
+
+
+def check_other_texts(pipe: Any) -> None:
+    """Refuse a pipeline whose keys of another text cannot be projected.
+
+    Raises:
+        UnsupportedPipelineError: its family has none; the text has the reason.
+    """
+    try:
+        why = family_of(pipe).no_other_texts
+    except UnsupportedPipelineError:
+        why = family_of_module(pipe).no_other_texts
+    if why:
+        raise UnsupportedPipelineError(
+            f"Maps of another text cannot be computed for {type(pipe).__name__}: {why}. The "
+            "prompt's own words have maps; put the word into the prompt and generate again."
+        )
 
 
 def queries_of(attribution: Attribution) -> Queries:

@@ -14,6 +14,7 @@ from diffusers.pipelines.auto_pipeline import (
 
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.registry import stock_class, unsupported
+from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.pipelines.classes import recording_class
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 else:
     RecordingPipeline = RDAAMPipelineMixin
+
+
+_WITH_CLASS = {*LAYOUTS_WITH_CLASS, *TRANSFORMER_PIPELINES}
 
 
 class _Auto:
@@ -87,7 +91,7 @@ class _Auto:
         )
         stock = cls._task.get(next(models, ""))
         found = wanted if stock is None else stock.__name__
-        if stock is None or found not in LAYOUTS_WITH_CLASS:
+        if stock is None or found not in _WITH_CLASS:
             raise unsupported(f"{found}, for {cls.__name__},")
         return recording_class(found)
 

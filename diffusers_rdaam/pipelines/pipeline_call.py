@@ -167,7 +167,8 @@ class PipelineCall:
         prompts = {texts[0]: first}
         for text in dict.fromkeys(texts[1:]):
             if text not in prompts:
-                found = self.encodings.of_rows(self.recorder.texts.texts[text])
+                seen = self.recorder.texts.rows_of(text)
+                found = [None] if seen is None else self.encodings.of_rows(seen)
                 rows = [found[i * len(found) // len(first)] for i in range(len(first))]
                 prompts[text] = [
                     self._prompt(None, None, columns)

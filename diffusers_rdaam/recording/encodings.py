@@ -176,13 +176,26 @@ class TextTracker:
     """Follows from call to call whether the prompt's embedding is still the same.
 
     Tensors are compared by identity first, because a pipeline passes one tensor in every step; else
-    by value, which waits for the device.
+    by their sums along both axes, which waits for the device. Nothing is copied: the text of a
+    large encoder takes more memory than an image's maps.
     """
 
     def __init__(self) -> None:
-        self.texts: list[Tensor] = []
+        self._known: list[_KnownText] = []
         self._last: tuple[Any, ...] | None = None
         self._index = 0
+
+    def rows_of(self, index: int) -> Tensor | None:
+        """The embedding of a text, of the prompt's rows.
+
+        None where there is no such text, or where it was changed in place since it was seen.
+        """
+        if not 0 <= index < len(self._known):
+            return None
+        known = self._known[index]
+        if known.version is not None and known.version == _version(known.rows):
+            return known.rows
+        return known.rows if _same_sums(known.sums, _sums(known.rows)) else None
 
     def index_of(self, states: Tensor, rows: Tensor) -> int:
         """The number of the call's text, from 0 in the order of their first call.
@@ -197,13 +210,32 @@ class TextTracker:
         if last is not None and last[0] is states and last[1:] == now[1:] and now[1] is not None:
             return self._index
         self._last = now
-        for index, known in enumerate(self.texts):
-            if known.shape == rows.shape and torch.equal(known, rows):
+        sums = _sums(rows)
+        for index, known in enumerate(self._known):
+            if known.rows.shape == rows.shape and _same_sums(known.sums, sums):
                 self._index = index
                 return index
-        self.texts.append(rows.detach().clone())
-        self._index = len(self.texts) - 1
+        self._known.append(_KnownText(rows.detach(), _version(rows), sums))
+        self._index = len(self._known) - 1
         return self._index
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownText:
+    rows: Tensor
+    version: int | None
+    sums: tuple[Tensor, ...]
+
+
+def _sums(rows: Tensor) -> tuple[Tensor, ...]:
+    """The sums of an embedding's rows along each of its last two axes, in float64."""
+    rows = rows.detach()
+    wide = torch.float32 if rows.device.type == "mps" else torch.float64
+    return rows.sum(dim=-1, dtype=wide), rows.sum(dim=-2, dtype=wide)
+
+
+def _same_sums(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
+    return all(torch.equal(a, b.to(a.device)) for a, b in zip(one, other, strict=True))
 
 
 def _version(tensor: Tensor) -> int | None:

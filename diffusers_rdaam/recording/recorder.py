@@ -341,8 +341,7 @@ class Recorder:
     @property
     def first_text(self) -> torch.Tensor | None:
         """The prompt's embedding, a row for each image; None before the first call."""
-        texts = self.texts.texts
-        return texts[self.progress.texts[0]] if texts and self.progress.texts else None
+        return self.texts.rows_of(self.progress.texts[0]) if self.progress.texts else None
 
     def _text_of(self, call: DenoiserCall) -> int:
         if call.text is None or call.states is None or not call.images:

@@ -159,10 +159,10 @@ def test_a_folder_that_cannot_be_written_is_told_first(tmp_path) -> None:
 
 
 def test_a_model_of_another_family_is_named(tmp_path) -> None:
-    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (tmp_path / "model_index.json").write_text('{"_class_name": "DiTPipeline"}')
     result = rdaam("generate", PROMPT, "--model", tmp_path, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "FluxPipeline, for AutoRDAAMPipelineForText2Image, cannot be recorded" in result.stderr
+    assert "DiTPipeline, for AutoRDAAMPipelineForText2Image, cannot be recorded" in result.stderr
 
 
 @pytest.mark.parametrize("verb", [["region"], ["word"]])

@@ -126,7 +126,7 @@ def test_types_of_shared_and_new_modules_stay(several):
 @pytest.mark.parametrize(
     ("name", "task", "kwargs", "named"),
     [
-        ("FluxPipeline", "Text2Image", {}, "FluxPipeline"),
+        ("DiTPipeline", "Text2Image", {}, "DiTPipeline"),
         (
             "StableDiffusionControlNetPipeline",
             "Image2Image",

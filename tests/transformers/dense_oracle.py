@@ -278,7 +278,12 @@ def observed_attention(denoiser: Any, sites: str | Mapping[str, str]) -> Iterato
     def begin(module: Any, args: Any, kwargs: Any) -> None:
         numbers.clear()
         number = len(observed.denoiser_calls)
-        observed.denoiser_calls.append(DenoiserCall(number, args, dict(kwargs)))
+        # Lists are copied: a denoiser may take a control network's states from its list.
+        copied = {
+            name: list(value) if isinstance(value, list) else value
+            for name, value in kwargs.items()
+        }
+        observed.denoiser_calls.append(DenoiserCall(number, args, copied))
 
     for one in denoisers:
         handles.append(one.register_forward_pre_hook(begin, with_kwargs=True))

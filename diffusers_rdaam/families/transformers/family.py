@@ -49,6 +49,15 @@ class TransformerFamily:
 
     denoiser_name: ClassVar[str] = "transformer"
 
+    @property
+    def no_other_texts(self) -> str:
+        """Why maps of texts other than the prompt cannot be computed."""
+        return (
+            "this transformer rewrites its text from layer to layer, together with the image, so "
+            "the keys that another text would have had are not known after the embedding, or "
+            "without a run of its own"
+        )
+
     @staticmethod
     def has(module: Any) -> bool:
         """True for a transformer of the table."""

@@ -123,7 +123,10 @@ def device_bytes(
 def head_width(site: Site) -> int:
     """The number of channels of one head."""
     module: Any = site.module
-    return int(module.inner_dim) // site.heads
+    width = getattr(module, "inner_dim", None)
+    if width is None:
+        return int(module.head_dim)
+    return int(width) // site.heads
 
 
 def chosen_sizes(sizes: dict[str, Size], grids: tuple[Size, ...] | None) -> dict[str, Size]:

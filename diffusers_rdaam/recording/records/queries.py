@@ -64,6 +64,31 @@ class QueryTarget:
             count.add_(1)
 
 
+@dataclass
+class JointQueryTarget(QueryTarget):
+    """The observer of a transformer's site, whose image is a part of its positions.
+
+    Args:
+        firsts: for each branch the first position of each image.
+    """
+
+    firsts: tuple[tuple[int, ...], ...] = ()
+
+    @torch.no_grad()
+    def see(self, call: AttentionCall) -> None:
+        """Copy the image's queries, scaled as :meth:`QueryTarget.see` does."""
+        usual = call.query.shape[-1] ** -0.5
+        for (buffer, count, start, stop), firsts in zip(self.parts, self.firsts, strict=True):
+            positions = buffer.shape[2]
+            if call.query.shape[0] < stop or call.query.shape[1] != buffer.shape[1]:
+                return
+            for image, first in enumerate(firsts):
+                rows = call.query[start + image, :, first : first + positions]
+                factor = call.scale / usual
+                buffer[image].copy_(rows if factor == 1.0 else rows * factor)
+            count.add_(1)
+
+
 class QueriesRecord(RunRecord):
     """Keeps the queries of the chosen grids and denoiser calls, by default in half precision.
 
@@ -226,20 +251,19 @@ class QueriesRecord(RunRecord):
         self._pending = {branch: progress.step(branch, rows) for branch in rows}
         for branch in rows:
             self._counts[branch].zero_()
-        return {
-            name: QueryTarget(
-                tuple(
-                    (
-                        self._buffers[branch][name],
-                        self._counts[branch][index : index + 1],
-                        start,
-                        stop,
-                    )
-                    for branch, (start, stop) in rows.items()
-                )
+        joint = None if call is None else call.joint
+        targets = {}
+        for index, name in enumerate(self._sizes):
+            parts = tuple(
+                (self._buffers[branch][name], self._counts[branch][index : index + 1], *places)
+                for branch, places in rows.items()
             )
-            for index, name in enumerate(self._sizes)
-        }
+            if joint is None:
+                targets[name] = QueryTarget(parts)
+            else:
+                firsts = tuple(joint.queries[start:stop] for start, stop in rows.values())
+                targets[name] = JointQueryTarget(parts, firsts=firsts)
+        return targets
 
     def after_call(self) -> None:
         """Store what the previous call has copied, and start the copy of the one that just ended.

@@ -44,6 +44,7 @@ def export_flux(checkpoint: Path, out: Path) -> None:
         getattr(pipe, name).half().save_pretrained(out / name)
     for name in ("tokenizer_2", "scheduler"):
         getattr(pipe, name).save_pretrained(out / name)
+    pipe.save_config(out)
     for path in sorted(out.rglob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
