@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -158,10 +159,37 @@ def with_attributions(output: Any, attributions: list[Attribution] | None, why: 
 
     An output of somebody's own class is handed over as it is: ``pipe.attribution`` has its maps.
     """
-    cls = _OUTPUTS.get(type(output))
+    cls = _class_for(type(output))
     if cls is None:
         return output
     stock = {field.name: getattr(output, field.name) for field in fields(output)}
     attributed: Any = cls(**stock, attributions=attributions)  # type: ignore[call-arg]  # a field
     attributed.__dict__["why_no_attribution"] = why
     return attributed
+
+
+@lru_cache(maxsize=128)
+def _class_for(stock: Any) -> type[AttributedOutput] | None:
+    """The class for the outputs of a class of diffusers; None for any other class.
+
+    Those of the transformers' pipelines are made when they are first asked for: to import them all
+    would take seconds. They are not attributes of this module, so they are pickled by their parts.
+    """
+    made = _OUTPUTS.get(stock)
+    if made is not None or not stock.__module__.startswith("diffusers.pipelines."):
+        return made
+    if not is_dataclass(stock) or fields(stock)[0].name not in ("images", "image", "frames"):
+        return None
+    made = _attributed(stock, f"The output class {stock.__name__} of diffusers")
+    made.__reduce__ = _reduced  # type: ignore[method-assign]
+    return made
+
+
+def _reduced(output: Any) -> tuple[Any, ...]:
+    stock = type(output).__mro__[2]
+    values = {field.name: getattr(output, field.name) for field in fields(stock)}
+    return _rebuilt, (stock, values, output.attributions, output.__dict__.get("why_no_attribution"))
+
+
+def _rebuilt(stock: Any, values: dict[str, Any], attributions: Any, why: str | None) -> Any:
+    return with_attributions(stock(**values), attributions, why)

@@ -81,10 +81,7 @@ def check_maps(stock: StockRun, attributions: list[Attribution]) -> None:
         prompt = attribution.prompt
         assert prompt.text == case.prompts[image]
         own = [token for token in prompt.tokens if token.kind == "text"]
-        places = {
-            (token.column if token.position is None else token.position): (token.start, token.end)
-            for token in own
-        }
+        places = {_place(token): (token.start, token.end) for token in own}
         assert places == wanted_columns
         streams = {grid.stream: grid for grid in attribution.grids}
         assert len(streams) == len(attribution.grids) == len(case.sites)
@@ -94,12 +91,17 @@ def check_maps(stock: StockRun, attributions: list[Attribution]) -> None:
             check_grid(grid.maps.double(), wanted, prompt.tokens)
 
 
+def _place(token: Any) -> int:
+    """The column of the text embedding that a token is."""
+    return token.column if token.position is None else token.position
+
+
 def check_grid(got: Tensor, wanted: Tensor, tokens: Any) -> None:
     """Each column within 1e-5 of the largest probability, and the rest with them."""
     wanted = wanted.flatten(1, -2) if wanted.ndim > 3 else wanted
     assert got.shape[1:] == wanted.shape[1:]
     kept = [token for token in tokens if token.kind != "rest"]
-    columns = [token.column if token.position is None else token.position for token in kept]
+    columns = [_place(token) for token in kept]
     largest = wanted[columns].max()
     error = (got[[token.column for token in kept]] - wanted[columns]).abs().max()
     assert error <= 1e-5 * largest, f"{error:.2e} of {largest:.2e}"

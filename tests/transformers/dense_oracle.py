@@ -236,8 +236,15 @@ def token_spans(
     """The ids of a prompt without special tokens, and their characters."""
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     if tokenizer.is_fast:
-        coded = tokenizer(before + prompt, add_special_tokens=False, return_offsets_mapping=True)
-        spans = [(max(0, a - len(before)), b - len(before)) for a, b in coded["offset_mapping"]]
+        text = before + prompt
+        coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        pieces = tokenizer.convert_ids_to_tokens(coded["input_ids"])
+        spans = []
+        for piece, (start, end) in zip(pieces, coded["offset_mapping"], strict=True):
+            # The space before a word is of no word, whether the offsets have it or not.
+            end = start if piece == "▁" else end
+            start += len(text[start:end]) - len(text[start:end].lstrip())
+            spans.append((max(0, start - len(before)), end - len(before)))
         return coded["input_ids"], spans
     raise NotImplementedError(f"{type(tokenizer).__name__} has no offsets")
 
