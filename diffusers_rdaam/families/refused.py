@@ -1,4 +1,4 @@
-"""Pipelines of diffusers whose UNet, or a similar denoiser, reads text and is not recorded."""
+"""Pipelines of diffusers whose denoiser reads text and is not recorded."""
 
 from __future__ import annotations
 
@@ -99,6 +99,10 @@ REFUSED: dict[str, str] = {
             "KandinskyInpaintCombinedPipeline",
         ),
         f"of its two pipelines the second makes the image, and {_TEXT_JOINS}",
+    ),
+    "Flux2KleinKVPipeline": (
+        "it keeps the keys of its references from the first step and attends to them in a function "
+        "outside of its processors; Flux2KleinPipeline takes references too, and is recorded"
     ),
     **dict.fromkeys(("AudioLDMPipeline", "AudioLDM2Pipeline", "MusicLDMPipeline"), _AUDIO),
 }

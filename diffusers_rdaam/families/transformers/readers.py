@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -30,11 +31,20 @@ def latent_grid(call: Arguments) -> Grid:
 
 
 def position_id_grid(call: Arguments) -> Grid:
-    """From ``img_ids (positions, axes)``: the image's own have 0 in the first axis."""
+    """From ``img_ids (positions, axes)``: references have another number in the first axis."""
     ids: Tensor = call["img_ids"]
     ids = ids[0] if ids.ndim == 3 else ids
-    own = ids[ids[:, 0] == 0]
-    return int(own[:, 1].max()) + 1, int(own[:, 2].max()) + 1
+    own = ids[ids[:, 0] == ids[0, 0]][:, 1:3]
+    # LongCat-Image counts on from the text.
+    height, width = (own.amax(dim=0) - own.amin(dim=0) + 1).tolist()
+    return int(height), int(width)
+
+
+def image_shapes_grid(call: Arguments) -> Grid:
+    """From ``img_shapes``: of each row the sizes ``(1, height, width)``, the image's first."""
+    first = call["img_shapes"][0]
+    _, height, width = first[0] if isinstance(first, list) else first
+    return int(height), int(width)
 
 
 def text_first(grid: GridOf, *, skip: int = 0) -> Reader:
@@ -44,6 +54,20 @@ def text_first(grid: GridOf, *, skip: int = 0) -> Reader:
         states: Tensor = call["encoder_hidden_states"]
         rows, columns = states.shape[:2]
         return reading(call, grid(call), JointLayout.text_first(rows, columns, skip), states)
+
+    return read
+
+
+def text_first_masked(grid: GridOf) -> Reader:
+    """As ``text_first``, with a mask where prompts of a batch are of different lengths."""
+    read_all = text_first(grid)
+
+    def read(call: Arguments) -> Reading | None:
+        found = read_all(call)
+        mask = call.get("encoder_hidden_states_mask")
+        if found is None or mask is None:
+            return found
+        return replace(found, columns=tuple(mask.sum(dim=1).tolist()))
 
     return read
 
