@@ -47,6 +47,7 @@ BENCHMARKS = {
     "sdxl": Benchmark("sdxl"),
     "records": Benchmark("records"),
     "queries": Benchmark("queries"),
+    "joint": Benchmark("joint_cost", quick=False),
     "self_attention": Benchmark("self_attention", quick=False),
     "compile": Benchmark("compiled"),
     "latency": Benchmark("latency"),

@@ -5,6 +5,8 @@ from diffusers_rdaam.attention.options import QueryOptions as QueryOptions
 from diffusers_rdaam.attention.options import RecordingOptions as RecordingOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor as RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution as Attribution
+from diffusers_rdaam.attribution.frame_mapping import FrameMapping as FrameMapping
+from diffusers_rdaam.attribution.frame_timeline import FrameTimeline as FrameTimeline
 from diffusers_rdaam.attribution.grid import Grid as Grid
 from diffusers_rdaam.attribution.heat_map import HeatMap as HeatMap
 from diffusers_rdaam.attribution.kept_maps import KeptMaps as KeptMaps
@@ -24,6 +26,8 @@ from diffusers_rdaam.attribution.self_grid import SelfGrid as SelfGrid
 from diffusers_rdaam.attribution.steps import Steps as Steps
 from diffusers_rdaam.attribution.text_vocabulary import Vocabulary as Vocabulary
 from diffusers_rdaam.attribution.timeline import Timeline as Timeline
+from diffusers_rdaam.attribution.video import VideoAttribution as VideoAttribution
+from diffusers_rdaam.attribution.video_heat_map import VideoHeatMap as VideoHeatMap
 from diffusers_rdaam.demo.loader import load_demo_pipeline as load_demo_pipeline
 from diffusers_rdaam.editing.editing import inject_attention as inject_attention
 from diffusers_rdaam.editing.editing import save_attention as save_attention

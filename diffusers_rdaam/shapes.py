@@ -29,6 +29,7 @@ RecordedPlane = Float16[Tensor, "images *per_head tokens pixels"]
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
 DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]
 Column = Float[Tensor, "height width"]
+VideoColumn = Float32[Tensor, "frames height width"]
 BinaryMask = Bool[Tensor, "height width"]
 Interpolation = Float[Tensor, "pixels cells"]
 PixelShares = Float[Tensor, " cells"]  # of one axis

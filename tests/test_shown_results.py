@@ -58,6 +58,8 @@ def _results(make_attribution) -> dict[str, object]:
         prompt, words.region, image, torch.rand(tokens), "grad_x_input", pixels=pixels
     )
     ablation = rdaam.AblationWords(prompt, words.region, image, matches, changes, (image, image))
+    frames = rdaam.FrameMapping.causal(2, 4)
+    video = rdaam.VideoAttribution((attribution, attribution), frames, (image,) * 5)
     made = [
         attribution, attribution["cat"], words, words[0], attribution.inside(BOX),
         attribution.inside(BOX)[0], attribution.self_attention,
@@ -68,7 +70,8 @@ def _results(make_attribution) -> dict[str, object]:
         prompt.tokens[1], prompt.words[0], words.region, rdaam.Mask(torch.eye(64, 96)),
         rdaam.Polygon(((0, 0), (9, 0), (9, 9))), pixels, gradient, gradient[0], ablation,
         ablation[0], rdaam.compare_explanations(gradient=gradient, ablation=ablation),
-        rdaam.DeletionCurve(("cat", "red"), (0.0, 0.1, 0.2)),
+        rdaam.DeletionCurve(("cat", "red"), (0.0, 0.1, 0.2)), video, video.frame_mapping,
+        video["cat"], video["cat"].over_frames(),
     ]  # fmt: skip
     stock = StableDiffusionPipelineOutput(images=[image], nsfw_content_detected=None)
     found: dict[str, object] = {type(one).__name__: one for one in made}
@@ -103,6 +106,8 @@ def test_a_repr_is_a_line_or_two_without_tensors(shown):
         ("AblationWords", "by score: red 0.3, cat 0.2"), ("Timeline", "'cat', 3 steps"),
         ("Steps", "Steps(3 of "), ("Vocabulary", "Vocabulary(1 text: 'a dog')"),
         ("output", "images=1 x image 96x64"), ("Prompt", "'a cat with"),
+        ("VideoAttribution", "5 frames of 96x64 from 2"), ("VideoHeatMap", "'cat', 5 frames"),
+        ("FrameTimeline", "'cat', 5 frames"), ("FrameMapping", "each later one 4 frames"),
     ],
 )  # fmt: skip
 def test_a_repr_says_what_is_inside(shown, name, wanted):
@@ -112,6 +117,7 @@ def test_a_repr_says_what_is_inside(shown, name, wanted):
 PICTURES = {
     "Attribution", "HeatMap", "RegionWords", "WordsInside", "GradientWords", "AblationWords",
     "SelfAttention", "Segments", "Timeline", "InputPixels", "Vocabulary", "output",
+    "VideoAttribution", "VideoHeatMap", "FrameTimeline",
 }  # fmt: skip
 TABLES = {"RegionWords", "WordsInside", "GradientWords", "AblationWords", "Steps", "Comparison"}
 
@@ -125,8 +131,12 @@ def test_a_notebook_shows_it(shown, name):
         assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>"), tag
 
 
-# The scale of a film strip is in its picture; segments have a legend of their colours.
-@pytest.mark.parametrize("name", sorted(PICTURES - {"Timeline", "Segments"}))
+# The scale of a film strip is in its picture.
+IN_THE_PICTURE = {"Timeline", "FrameTimeline", "VideoHeatMap"}
+
+
+# Segments have a legend of their colours.
+@pytest.mark.parametrize("name", sorted(PICTURES - IN_THE_PICTURE - {"Segments"}))
 def test_colours_have_a_scale(shown, name):
     html = shown[name]._repr_html_()
     assert "linear-gradient" in html

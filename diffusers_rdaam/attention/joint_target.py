@@ -58,30 +58,49 @@ class JointTarget(Target):
     Args:
         guided_rows: how many rows of the denoiser call belong to a prompt; a layer that is
             perturbed for guidance sees the others in a call of its own.
+        row_by_row: whether each row of the denoiser call has an attention call of its own, in
+            their order.
     """
 
     guided_rows: int | None = None
+    row_by_row: bool = False
+    _next_row: int = 0
 
     def see(self, call: AttentionCall) -> None:
         """Add the probabilities of the recorded rows, unless the call does not match them."""
         if not self._fits(call):
             return
+        add = self._add_row if self.row_by_row else self._add
         if torch.is_grad_enabled():
             with torch.no_grad():
-                self._add(call)
+                add(call)
         else:
-            self._add(call)
+            add(call)
 
     def _add(self, call: AttentionCall) -> None:
         for one in self.branches:
             branch = cast("JointBranch", one)
             for place in branch.places:
-                self._add_rows(call, branch, place)
+                rows = slice(branch.start + place.start, branch.start + place.stop)
+                self._add_rows(call, branch, place, rows)
 
-    def _add_rows(self, call: AttentionCall, branch: JointBranch, place: ImagePlace) -> None:
-        """Add the maps of images that begin at the same position."""
+    def _add_row(self, call: AttentionCall) -> None:
+        """Add the maps of the row whose turn it is; the call has no other."""
+        assert self.rows is not None
+        row, self._next_row = self._next_row, (self._next_row + 1) % self.rows
+        for one in self.branches:
+            branch = cast("JointBranch", one)
+            image = row - branch.start
+            for place in branch.places:
+                if place.start <= image < place.stop:
+                    own = ImagePlace(place.query, place.key, image, image + 1)
+                    self._add_rows(call, branch, own, slice(0, 1))
+
+    def _add_rows(
+        self, call: AttentionCall, branch: JointBranch, place: ImagePlace, rows: slice
+    ) -> None:
+        """Add the maps of images that begin at the same position, from these rows of the call."""
         images = slice(place.start, place.stop)
-        rows = slice(branch.start + place.start, branch.start + place.stop)
         positions = branch.high.shape[-1]
         queries = slice(place.query, place.query + positions)
         query, key = call.query[rows, :, queries], call.key[rows]
@@ -115,6 +134,8 @@ class JointTarget(Target):
         rows, _, positions, _ = call.query.shape
         wanted = self.branches[0].high.shape[-1]
         right = self.rows is None or rows in (self.rows, self.guided_rows)
+        if self.row_by_row:
+            right = rows == 1
         for one in self.branches:
             for place in cast("JointBranch", one).places:
                 right = right and positions >= place.query + wanted
@@ -123,7 +144,7 @@ class JointTarget(Target):
         return right
 
     def _how_not(self, rows: int, positions: int) -> str:
-        if self.rows is not None and rows != self.rows:
+        if self.rows is not None and rows != (1 if self.row_by_row else self.rows):
             return (
                 f"with {rows} rows, where its denoiser call has {self.rows}: something splits the "
                 "batch inside of the denoiser, or multiplies it"

@@ -22,7 +22,7 @@ from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
 from diffusers_rdaam.geometry.region import Box, Mask, Region
-from diffusers_rdaam.shapes import Column, TokenScores
+from diffusers_rdaam.shapes import Column, Size, TokenScores
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -93,9 +93,14 @@ class Record:
         parts = (*self.grids, *self.self_grids, *others)
         return sum(part.nbytes for part in parts if part is not None)
 
-    def pixels(self, columns: Sequence[int]) -> Column:
-        """The sum of some columns' probabilities at every pixel, ``(height, width)`` float32."""
-        height, width = self.image_size
+    def pixels(self, columns: Sequence[int], *, size: Size | None = None) -> Column:
+        """The sum of some columns' probabilities at every pixel, ``(height, width)`` float32.
+
+        Args:
+            columns: their numbers.
+            size: height and width of the result; the image's if not given.
+        """
+        height, width = self.image_size if size is None else size
         values = torch.zeros(height, width, dtype=torch.float32, device="cpu")
         for grid, share in zip(self.grids, self.grid_shares, strict=True):
             values += enlarge(grid.maps[list(columns)].sum(dim=0) * share, height, width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,10 @@ from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.file_names import FileNames
 from diffusers_rdaam.geometry.region import Box
 
+# The setting of a denoiser that says how wide its latents usually are.
+_SIDE = "sample_size"
+# What weighs a negative prompt that is given without a scale, of pipelines that have no default.
+GUIDANCE = 4.0
 _FILES = (
     "image.png",
     "attribution.safetensors",
@@ -80,7 +85,8 @@ def run(request: Request, report: Report) -> None:
         keep: Any = "steps" if request.timelines else ()
         pipe.set_attn_processor(RDAAMProcessor(keep=keep, keep_negative=negative))
     seed = secrets.randbits(32) if request.seed is None else request.seed
-    output = pipe(request.prompt, generator=_generator(seed), **_call_options(request))
+    options = _call_options(pipe, request, is_embedded=model.name is None)
+    output = pipe(request.prompt, generator=_generator(seed), **options)
     report_removed(folder, report)
     image_path = folder.save("image.png", output.images[0].save)
     report.say(f"image:        {image_path} (seed {seed})")
@@ -130,10 +136,12 @@ def _check_with_pipeline(pipe: Any, request: Request, boxes: list[Box]) -> None:
     """Check what only the tokenizer or the loaded settings know, before an image is made."""
     from diffusers_rdaam.tokens.alignment import align
 
-    prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
-    for word in (*request.words, *request.timelines):
-        prompt.find(word)
-    side = getattr(pipe.unet.config, "sample_size", None)
+    unet = getattr(pipe, "unet", None)
+    if unet is not None:
+        prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
+        for word in (*request.words, *request.timelines):
+            prompt.find(word)
+    side = getattr(getattr(unet or getattr(pipe, "transformer", None), "config", None), _SIDE, None)
     default = None
     if isinstance(side, int):
         default = (side * pipe.vae_scale_factor, side * pipe.vae_scale_factor)
@@ -147,7 +155,8 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 
 
-def _call_options(request: Request) -> dict[str, Any]:
+def _call_options(pipe: Any, request: Request, *, is_embedded: bool) -> dict[str, Any]:
+    """The arguments of the pipeline's call that were given, by their names there."""
     options = {
         "num_inference_steps": request.steps,
         "guidance_scale": request.guidance_scale,
@@ -156,10 +165,13 @@ def _call_options(request: Request) -> dict[str, Any]:
         "negative_prompt": request.negative_prompt,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    if request.model is None:
-        from diffusers_rdaam.demo.loader import GUIDANCE_SCALE, STEPS
-
-        return {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE} | given
+    names = inspect.signature(type(pipe).__call__).parameters
+    if "true_cfg_scale" in names and (is_embedded or request.negative_prompt is not None):
+        # Of FLUX and its like ``guidance_scale`` is a number that the model reads; the scale that
+        # weighs the negative prompt has another name.
+        scale = given.pop("guidance_scale", None)
+        if scale is not None or not is_embedded:
+            given["true_cfg_scale"] = GUIDANCE if scale is None else scale
     return given
 
 

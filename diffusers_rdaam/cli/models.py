@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,6 +22,8 @@ _PATIENCE = 3.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _LARGEST_CONFIG = 1_000_000
 INDEX = "model_index.json"
+# The name of the embedded FLUX; the embedded Stable Diffusion is what runs without a name.
+EMBEDDED_FLUX = "demo-flux"
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,23 @@ class Model:
     """A model that can be loaded.
 
     Args:
-        name: a folder or hub id; None is the embedded model.
+        name: a folder or hub id; None is an embedded model.
         local: True to leave the hub out.
+        embedded: which of the embedded models, where it is one.
     """
 
     name: str | None
     local: bool = True
+    embedded: Literal["stable-diffusion", "flux"] = "stable-diffusion"
 
     def size(self) -> tuple[int, int] | None:
         """Height and width of its images by default, from its settings; None if not known here."""
-        unet, vae = self._settings("unet/config.json"), self._settings("vae/config.json")
+        if self.name is None and self.embedded == "flux":
+            from diffusers_rdaam.demo.loader import FLUX_DEFAULTS
+
+            return FLUX_DEFAULTS["height"], FLUX_DEFAULTS["width"]
+        vae = self._settings("vae/config.json")
+        unet = self._settings("unet/config.json") or self._settings("transformer/config.json")
         sample, blocks = unet.get("sample_size"), vae.get("block_out_channels")
         scale = 2 ** (len(blocks) - 1) if isinstance(blocks, list) and 0 < len(blocks) < 12 else 8
         given = sample if isinstance(sample, list) else [sample, sample]
@@ -62,9 +71,9 @@ class Model:
 
     def _file(self, name: str) -> Path | None:
         if self.name is None:
-            from diffusers_rdaam.demo.loader import WEIGHTS
+            from diffusers_rdaam.demo.loader import FLUX_WEIGHTS, WEIGHTS
 
-            return WEIGHTS / name
+            return (FLUX_WEIGHTS if self.embedded == "flux" else WEIGHTS) / name
         folder = Path(self.name)
         return folder / name if folder.is_dir() else _cached(self.name, name)
 
@@ -78,6 +87,9 @@ def find_model(name: str | None) -> Model:
     """
     if name is None:
         return Model(None)
+    # A folder of that name wins over the name.
+    if name == EMBEDDED_FLUX and not Path(name).exists():
+        return Model(None, embedded="flux")
     start = f"No pipeline could be loaded from --model {name}"
     path = Path(name)
     try:
@@ -203,7 +215,7 @@ def load_pipeline(model: Model, device: str, dtype: str | None) -> Any:
 
         # So small a model is slower on several threads, by far where others use the cores too.
         torch.set_num_threads(1)
-        pipe: Any = load_demo_pipeline(dtype=torch_dtype)
+        pipe: Any = load_demo_pipeline(model.embedded, dtype=torch_dtype)
     else:
         pipe = _load(model.name, torch_dtype, local=model.local)
     try:

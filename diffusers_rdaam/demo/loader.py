@@ -24,7 +24,6 @@ _DEFAULTS: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": GUI
 # The same of the embedded FLUX, whose own defaults (1024 pixels, 512 text positions, no guidance)
 # are those of a model that is ten thousand times as large.
 FLUX_WEIGHTS = Path(__file__).parent / "weights_flux"
-FLUX_NAME = "demo-flux"
 FLUX_DEFAULTS: dict[str, Any] = {
     "height": 256,
     "width": 256,

@@ -149,14 +149,16 @@ def bars_figure(
     return figure
 
 
-def lines_figure(steps: list[int], lines: dict[str, list[float]], title: str) -> Figure:
-    """Scores over the steps, one line a name, from zero up."""
+def lines_figure(
+    steps: list[int], lines: dict[str, list[float]], title: str, *, axis: str = "step"
+) -> Figure:
+    """Scores over the steps, or over what ``axis`` names, one line a name, from zero up."""
     figure = new_figure(figsize=(5.6, 3.4))
     axes = figure.subplots()
     for (name, values), style in zip(lines.items(), ("-", "--"), strict=False):
         axes.plot(steps, values, style, marker="." if len(steps) < 60 else "", label=name)
     axes.set_ylim(bottom=min(0.0, *(min(values) for values in lines.values())))
-    axes.set_xlabel("step")
+    axes.set_xlabel(axis)
     axes.set_ylabel("attention probability")
     axes.set_title(title, parse_math=False)
     axes.legend()

@@ -22,15 +22,24 @@ _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 
 def coloured_frames(
-    maps: Sequence[Column], image: Image.Image | None
+    maps: Sequence[Column], image: Image.Image | Sequence[Image.Image] | None
 ) -> tuple[list[Image.Image], tuple[float, float]]:
-    """Maps of one size in colours, over the image where there is one, and their common scale."""
+    """Maps of one size in colours, over the image where there is one, and their common scale.
+
+    Args:
+        maps: at least one.
+        image: that all of them lie over; or one for each.
+    """
     low = min(float(values.min()) for values in maps)
     high = max(float(values.max()) for values in maps)
     height, width = maps[0].shape
-    base = None if image is None else image.convert("RGB").resize((width, height))
+    if image is None or isinstance(image, Image.Image):
+        base = None if image is None else image.convert("RGB").resize((width, height))
+        bases = [base] * len(maps)
+    else:
+        bases = [one.convert("RGB").resize((width, height)) for one in image]
     frames = []
-    for values in maps:
+    for values, base in zip(maps, bases, strict=True):
         stretched = (values - low) / max(high - low, 1e-12)
         frames.append(colourise(stretched) if base is None else overlay(base, stretched))
     return frames, (low, high)

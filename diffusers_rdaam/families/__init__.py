@@ -1,6 +1,12 @@
 """One small adapter per model family: what differs between architectures, and nothing else."""
 
-from diffusers_rdaam.families.family import DenoiserCall, Family, TextColumns
+from diffusers_rdaam.families.family import (
+    DenoiserCall,
+    Family,
+    TextColumns,
+    self_attention_sites_of,
+    sites_of,
+)
 from diffusers_rdaam.families.outputs import check_arguments, images_of, inpaint_masks
 from diffusers_rdaam.families.registry import family_of, family_of_module
 from diffusers_rdaam.families.rows import Branch, RowsOfBranches
@@ -16,4 +22,6 @@ __all__ = [
     "family_of_module",
     "images_of",
     "inpaint_masks",
+    "self_attention_sites_of",
+    "sites_of",
 ]

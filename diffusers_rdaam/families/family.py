@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.frame_mapping import FrameMapping
 from diffusers_rdaam.families.joint_layout import JointLayout
 from diffusers_rdaam.families.rows import Branch, RowsOfBranches
 
@@ -45,6 +47,7 @@ class DenoiserCall:
         text: the conditional rows of the text embedding, ``(rows, columns, width)``.
         states: the whole text embedding, of all rows.
         latents: the conditional rows of the denoiser's input.
+        is_video: whether the latent has an axis of frames that are rows of the call.
         joint: where image and text lie in the attention calls, of all rows; None where the softmax
             of every site is over the text alone and of all its columns.
         lengths: of each row, how many columns its text has, where rows differ; else empty.
@@ -60,6 +63,7 @@ class DenoiserCall:
     text: torch.Tensor | None = None
     states: torch.Tensor | None = None
     latents: torch.Tensor | None = None
+    is_video: bool = False
     joint: JointLayout | None = None
     lengths: tuple[int, ...] = ()
 
@@ -104,6 +108,12 @@ class Family(Protocol):
     def denoiser(self, pipe: Any) -> nn.Module:
         """The module whose attention is recorded."""
 
+    def denoisers(self, pipe: Any) -> Mapping[str, nn.Module]:
+        """All modules whose attention is recorded, of which each makes a part of the steps.
+
+        By what is put before the names of their sites: nothing for the first one's.
+        """
+
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """The denoiser's text cross-attention modules, in the order of ``named_modules``."""
 
@@ -118,6 +128,17 @@ class Family(Protocol):
     def grid(self, site: Site, grid: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of a site's grid, from the grid of a denoiser call."""
 
+    def frame_mapping(
+        self, pipe: Any, grid: tuple[int, ...], frames: int | None = None
+    ) -> FrameMapping | None:
+        """Which latent frame each of a video's frames is of; None where these are not known.
+
+        Args:
+            pipe: the pipeline.
+            grid: of a denoiser call; its first side is the number of latent frames.
+            frames: of the video, where they are known.
+        """
+
     def image_size(self, pipe: Any, grid: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the image in pixels, from the grid of a denoiser call."""
 
@@ -126,3 +147,21 @@ class Family(Protocol):
 
     def text_columns(self, pipe: Any) -> int:
         """Number of columns that the pipeline's text embedding has without further arguments."""
+
+
+def sites_of(family: Family, pipe: Any) -> tuple[Site, ...]:
+    """The text sites of all denoisers of a pipeline."""
+    return _named(family.denoisers(pipe), family.sites)
+
+
+def self_attention_sites_of(family: Family, pipe: Any) -> tuple[Site, ...]:
+    """The self-attention sites of all denoisers of a pipeline."""
+    return _named(family.denoisers(pipe), family.self_attention_sites)
+
+
+def _named(denoisers: Mapping[str, nn.Module], sites_of_one: Any) -> tuple[Site, ...]:
+    return tuple(
+        replace(site, name=prefix + site.name)
+        for prefix, denoiser in denoisers.items()
+        for site in sites_of_one(denoiser)
+    )

@@ -16,11 +16,13 @@ class JointLayout:
             not among them (cross-attention).
         text: of each row the key column of each column of the text embedding: the number of the
             first, if they follow each other; else all of them.
+        row_by_row: whether the attention is computed in a call of its own for each row.
     """
 
     queries: tuple[int, ...]
     keys: tuple[int, ...]
     text: tuple[int | tuple[int, ...], ...]
+    row_by_row: bool = False
 
     @classmethod
     def text_first(cls, rows: int, columns: int, skip: int = 0) -> JointLayout:
@@ -29,9 +31,9 @@ class JointLayout:
         return cls(image, image, (skip,) * rows)
 
     @classmethod
-    def image_first(cls, rows: int, positions: int) -> JointLayout:
+    def image_first(cls, rows: int, positions: int, *, row_by_row: bool = False) -> JointLayout:
         """Keys and queries are ``[image, text]``; ``positions`` of the image with its padding."""
-        return cls((0,) * rows, (0,) * rows, (positions,) * rows)
+        return cls((0,) * rows, (0,) * rows, (positions,) * rows, row_by_row)
 
     @classmethod
     def cross(cls, rows: int, skip: int = 0) -> JointLayout:
@@ -47,4 +49,5 @@ class JointLayout:
 
     def of_rows(self, start: int, stop: int) -> JointLayout:
         """The layout of some of the rows."""
-        return JointLayout(self.queries[start:stop], self.keys[start:stop], self.text[start:stop])
+        rows = slice(start, stop)
+        return JointLayout(self.queries[rows], self.keys[rows], self.text[rows], self.row_by_row)

@@ -24,12 +24,27 @@ def _from_encode_prompt(pipe: Any) -> bool:
     return bool(guided)
 
 
+def _by_scale_argument(pipe: Any) -> bool:
+    """What a pipeline without the property and without ``encode_prompt`` goes by itself."""
+    scale = (getattr(pipe, "_rdaam_arguments", None) or {}).get("guidance_scale")
+    if scale is None:
+        raise RecordingError(
+            f"{type(pipe).__name__} was not called with a guidance_scale, so its conditional rows "
+            "are not known. Say which rows are the prompt's with record_attention(pipe, rows=…, "
+            "prompt=…)."
+        )
+    return bool(scale != 1.0)
+
+
 CFG_ROWS = (Branch.UNCONDITIONAL, Branch.CONDITIONAL)
 _TRIPLE = (Branch.CONDITIONAL, "image only", Branch.UNCONDITIONAL)
 _CYCLE = ("source unconditional", Branch.UNCONDITIONAL, "source conditional", Branch.CONDITIONAL)
 GUIDED = RowLayout(CFG_ROWS, _by_property)
 GUIDED_BY_ARGUMENT = RowLayout(CFG_ROWS, _from_encode_prompt)
 PAG_LAYOUT = RowLayout((*CFG_ROWS, Branch.PERTURBED), _by_property)
+PAG_BY_ARGUMENT = RowLayout((*CFG_ROWS, Branch.PERTURBED), _from_encode_prompt)
+CONDITIONAL_FIRST = RowLayout((Branch.CONDITIONAL, Branch.UNCONDITIONAL), _by_property)
+CONDITIONAL_FIRST_BY_ARGUMENT = RowLayout(CONDITIONAL_FIRST.parts, _from_encode_prompt)
 UNGUIDED = RowLayout((Branch.CONDITIONAL,), lambda pipe: False)
 
 # By the exact name of diffusers' class. A new line needs a look at the pipeline's source: which
@@ -74,6 +89,7 @@ LAYOUTS_WITH_CLASS: dict[str, RowLayout | TwoCallLayout] = {
     "KolorsPipeline": GUIDED,
     "KolorsImg2ImgPipeline": GUIDED,
     "KolorsPAGPipeline": PAG_LAYOUT,
+    "LDMTextToImagePipeline": RowLayout(CFG_ROWS, _by_scale_argument),
     "AnimateDiffPipeline": GUIDED,
     "AnimateDiffSDXLPipeline": GUIDED,
     "AnimateDiffControlNetPipeline": GUIDED,

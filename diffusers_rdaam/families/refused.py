@@ -12,6 +12,18 @@ _TEXT_JOINS = (
     "its denoiser attends to text and image features in one softmax, or to text under added keys"
 )
 _AUDIO = "it makes sound, which has no regions of pixels"
+_NO_IMAGE = "it makes {}, and no image or video"
+_PRIOR = "it makes an embedding, and another pipeline makes the image of it; record that one"
+_POOLED = "its denoiser is given one pooled vector of the text, which has no words"
+_TWO_MODELS = "it runs two pipelines one after the other; record the one that makes the image"
+_MASKED = (
+    "its denoiser predicts an image's discrete tokens, and the masks of its steps have not been "
+    "looked at"
+)
+_UNREAD = (
+    "the order of text and image among its attention's keys has not been looked at, and it is "
+    "never guessed"
+)
 _DUAL = "its denoiser alternates between text and image contexts in one transformer"
 
 # By the exact name of diffusers' class.
@@ -42,7 +54,6 @@ REFUSED: dict[str, str] = {
     "TextToVideoZeroSDXLPipeline": (f"{_OWN_PROCESSORS}, and denoises the first frame separately"),
     "AltDiffusionPipeline": "its text encoder's tokenizer has not been looked at",
     "AltDiffusionImg2ImgPipeline": "its text encoder's tokenizer has not been looked at",
-    "LDMTextToImagePipeline": "its text encoder's tokenizer has not been looked at",
     "UniDiffuserPipeline": "its denoiser is a transformer in which image and text attend as one",
     "VersatileDiffusionPipeline": _DUAL,
     "VersatileDiffusionTextToImagePipeline": _DUAL,
@@ -68,13 +79,6 @@ REFUSED: dict[str, str] = {
             "KandinskyPipeline",
             "KandinskyImg2ImgPipeline",
             "KandinskyInpaintPipeline",
-            "IFPipeline",
-            "IFImg2ImgPipeline",
-            "IFInpaintingPipeline",
-            "IFSuperResolutionPipeline",
-            "IFImg2ImgSuperResolutionPipeline",
-            "IFInpaintingSuperResolutionPipeline",
-            "UnCLIPPipeline",
             "UnCLIPImageVariationPipeline",
         ),
         _TEXT_JOINS,
@@ -105,4 +109,45 @@ REFUSED: dict[str, str] = {
         "outside of its processors; Flux2KleinPipeline takes references too, and is recorded"
     ),
     **dict.fromkeys(("AudioLDMPipeline", "AudioLDM2Pipeline", "MusicLDMPipeline"), _AUDIO),
+    **dict.fromkeys(
+        (
+            "AceStepPipeline",
+            "LongCatAudioDiTPipeline",
+            "StableAudioPipeline",
+            "StableAudio3Pipeline",
+            "StableAudio3AudioToAudioPipeline",
+            "StableAudio3InpaintPipeline",
+        ),
+        _AUDIO,
+    ),
+    "DiffusionGemmaPipeline": _NO_IMAGE.format("text"),
+    "LLaDA2Pipeline": _NO_IMAGE.format("text"),
+    "RFD4ProteinaPipeline": _NO_IMAGE.format("proteins"),
+    "ShapEPipeline": _NO_IMAGE.format("a body in space"),
+    "ShapEImg2ImgPipeline": _NO_IMAGE.format("a body in space"),
+    **dict.fromkeys(
+        (
+            "FluxPriorReduxPipeline",
+            "KandinskyPriorPipeline",
+            "KandinskyV22PriorPipeline",
+            "KandinskyV22PriorEmb2EmbPipeline",
+            "StableCascadePriorPipeline",
+            "WuerstchenPriorPipeline",
+        ),
+        _PRIOR,
+    ),
+    "StableCascadeDecoderPipeline": _POOLED,
+    "WuerstchenDecoderPipeline": _UNREAD,
+    "StableCascadeCombinedPipeline": _TWO_MODELS,
+    "WuerstchenCombinedPipeline": _TWO_MODELS,
+    "VisualClozePipeline": _TWO_MODELS,
+    **dict.fromkeys(
+        (
+            "AmusedPipeline",
+            "AmusedImg2ImgPipeline",
+            "AmusedInpaintPipeline",
+            "VQDiffusionPipeline",
+        ),
+        _MASKED,
+    ),
 }

@@ -9,10 +9,11 @@ from typing import Any
 from torch import nn
 
 from diffusers_rdaam.errors import UnsupportedPipelineError
+from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES, AddedKeysFamily
 from diffusers_rdaam.families.family import Family
 from diffusers_rdaam.families.layouts import LAYOUTS, PIPELINES
 from diffusers_rdaam.families.refused import REFUSED
-from diffusers_rdaam.families.rows import SeparateCallsLayout, TwoCallLayout
+from diffusers_rdaam.families.rows import CountedRowsLayout, SeparateCallsLayout, TwoCallLayout
 from diffusers_rdaam.families.transformers.family import TransformerFamily
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.families.unet import UNetFamily
@@ -22,7 +23,7 @@ FAMILIES: tuple[type[UNetFamily] | type[TransformerFamily], ...] = (UNetFamily, 
 
 
 # The names of all classes of diffusers that are recorded.
-RECORDED = (*PIPELINES, *TRANSFORMER_PIPELINES)
+RECORDED = (*PIPELINES, *ADDED_KEYS_PIPELINES, *TRANSFORMER_PIPELINES)
 
 
 def family_of(pipe: Any, rows: Any = None) -> Family:
@@ -35,13 +36,18 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
     Raises:
         UnsupportedPipelineError: the class is not known, or known not to be recordable.
     """
+    stock = stock_class(type(pipe))
     if rows is not None:
+        if stock is not None and stock.__name__ in TRANSFORMER_PIPELINES:
+            return _transformer_family(pipe, stock).with_layout(rows)
         for kind in FAMILIES:
             if isinstance(getattr(pipe, kind.denoiser_name, None), nn.Module):
                 return kind(rows)
-    stock = stock_class(type(pipe))
     if stock is not None and stock.__name__ in TRANSFORMER_PIPELINES:
         return _transformer_family(pipe, stock)
+    if stock is not None and stock.__name__ in ADDED_KEYS_PIPELINES:
+        added = ADDED_KEYS_PIPELINES[stock.__name__]
+        return AddedKeysFamily(added.layout, added.denoiser, added.tokens)
     layout = None if stock is None else LAYOUTS.get(stock.__name__)
     if layout is None:
         raise unsupported(type(pipe).__name__, stock)
@@ -55,14 +61,17 @@ def family_of(pipe: Any, rows: Any = None) -> Family:
 def _transformer_family(pipe: Any, stock: type) -> TransformerFamily:
     entry = TRANSFORMER_PIPELINES[stock.__name__]
     layout = entry.layout.fresh() if isinstance(entry.layout, _WITH_MEMORY) else entry.layout
-    family = TransformerFamily(layout, entry.denoisers[0], entry.tokens)
+    # Wan 2.2 may be without the first one.
+    found = [name for name in entry.denoisers if getattr(pipe, name, None) is not None]
+    first, *others = found or entry.denoisers[:1]
+    family = TransformerFamily(layout, first, entry.tokens, tuple(others), entry.video)
     if entry.tokens:
         return family
     return replace(family, tokens=family.kind(family.denoiser(pipe)).source)
 
 
 # Layouts that remember the calls of a run, and are made anew for each.
-_WITH_MEMORY = (TwoCallLayout, SeparateCallsLayout)
+_WITH_MEMORY = (CountedRowsLayout, TwoCallLayout, SeparateCallsLayout)
 
 
 def has_denoiser(pipe: Any) -> bool:

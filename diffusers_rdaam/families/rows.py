@@ -70,6 +70,43 @@ class RowLayout:
 
 
 @dataclass(frozen=True)
+class CountedRowsLayout:
+    """A pipeline that may leave rows out of later calls, and says so only by their number.
+
+    Args:
+        parts: the parts of a call with guidance.
+        guided: whether the first call of a run is guided, from the pipeline and the timestep.
+    """
+
+    parts: Parts
+    guided: Callable[[Any, Any], bool]
+    _images: list[int] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def perturbs(self) -> bool:
+        """True if the layout has rows for perturbed-attention guidance."""
+        return False
+
+    def now(self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
+        """The parts that a call has, by the number of its rows.
+
+        Args:
+            pipe, args: not read but at the first call.
+            kwargs: the call's text embedding as ``states``, and its ``timestep``.
+        """
+        rows = len(kwargs["states"])
+        unguided = tuple(part for part in self.parts if part not in _ONLY_GUIDED)
+        if not self._images:
+            guided = self.guided(pipe, kwargs["timestep"])
+            self._images.append(rows // len(self.parts if guided else unguided))
+        return self.parts if rows == self._images[0] * len(self.parts) else unguided
+
+    def fresh(self) -> CountedRowsLayout:
+        """The same layout for another run."""
+        return CountedRowsLayout(self.parts, self.guided)
+
+
+@dataclass(frozen=True)
 class TwoCallLayout:
     """A pipeline whose every step calls its denoiser twice, the second time for guidance only.
 

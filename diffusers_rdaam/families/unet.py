@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.frame_mapping import FrameMapping
 from diffusers_rdaam.errors import (
     MaskedRowsWarning,
     NoAttributionError,
@@ -93,6 +95,10 @@ class UNetFamily:
         outer = _called(pipe)
         return outer if isinstance(outer, nn.Module) else self.denoiser(pipe)
 
+    def denoisers(self, pipe: Any) -> dict[str, nn.Module]:
+        """The UNet, the only one."""
+        return {"": self.denoiser(pipe)}
+
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Every attention of a spatial transformer that sees text: ``attn2``, and ``attn1`` of
         blocks that have cross-attention only.
@@ -160,6 +166,7 @@ class UNetFamily:
             device=sample.device,
             timestep=_argument(args, kwargs, 1, "timestep"),
             frames=frames,
+            is_video=sample.ndim == 5,
             rows=sample.shape[0] * frames,
             text=text[int(start * times) : int(stop * times)],
             states=text,
@@ -184,6 +191,12 @@ class UNetFamily:
         for _ in range(site.level):
             height, width = -(-height // 2), -(-width // 2)
         return height, width
+
+    def frame_mapping(
+        self, pipe: Any, grid: tuple[int, ...], frames: int | None = None
+    ) -> FrameMapping | None:
+        """None: every frame of a video is a row of the call, and has a latent of its own."""
+        return None
 
     def image_size(self, pipe: Any, grid: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the image in pixels: the latent's, enlarged by the autoencoder.
@@ -300,6 +313,11 @@ def _sees_itself(name: str, modules: dict[str, nn.Module]) -> bool:
     block = modules[".".join(path)]
     others = ("only_cross_attention", "double_self_attention")
     return not any(getattr(block, other, False) for other in others)
+
+
+def levels_of(unet: nn.Module) -> Callable[[str], int]:
+    """From the path of a module in a UNet to how often the latent is halved where it works."""
+    return _Levels(unet).of
 
 
 class _Levels:

@@ -12,6 +12,7 @@ from diffusers.pipelines.auto_pipeline import (
     AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
 )
 
+from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.registry import stock_class, unsupported
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
@@ -35,7 +36,7 @@ else:
     RecordingPipeline = RDAAMPipelineMixin
 
 
-_WITH_CLASS = {*LAYOUTS_WITH_CLASS, *TRANSFORMER_PIPELINES}
+_WITH_CLASS = {*LAYOUTS_WITH_CLASS, *ADDED_KEYS_PIPELINES, *TRANSFORMER_PIPELINES}
 
 
 class _Auto:

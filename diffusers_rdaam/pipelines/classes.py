@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
@@ -20,7 +21,8 @@ def class_name(stock: str) -> str:
     return f"{stock.removesuffix('Pipeline')}RDAAMPipeline"
 
 
-STOCK_NAMES = {class_name(stock): stock for stock in (*LAYOUTS_WITH_CLASS, *TRANSFORMER_PIPELINES)}
+_TABLES = (LAYOUTS_WITH_CLASS, ADDED_KEYS_PIPELINES, TRANSFORMER_PIPELINES)
+STOCK_NAMES = {class_name(stock): stock for table in _TABLES for stock in table}
 
 # diffusers' own face hides these where sentencepiece is not installed, which they do not need.
 _MODULES = {
@@ -59,8 +61,9 @@ _NOTES = {
     "LatentConsistency": "Guidance is embedded, so every row is conditional.",
     "Kolors": "The text encoder is ChatGLM, whose 256 columns are padded on the left.",
     "AnimateDiff": (
-        "Every frame is an image with an attribution of its own:\n"
-        "``attributions[video * frames + frame]``."
+        "``attribution`` is that of the video, a sequence of its frames' attributions. "
+        "``attributions`` has the\nframes of all videos, ``attributions[video * frames + frame]``, "
+        "and ``attributions.videos`` the videos."
     ),
 }
 

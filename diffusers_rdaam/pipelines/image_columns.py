@@ -48,9 +48,10 @@ def image_columns(
     for image in range(images):
         own = {name: _of_image(given, image, images) for name, given in texts.items()}
         length = call.length_of(start + image)
-        key = (tuple(own.items()), length)
+        pictures = _pictures(arguments, image, images)
+        key = (tuple(own.items()), tuple(map(id, pictures or ())), length)
         if key not in chosen:
-            one = {**arguments, **own}
+            one = {**arguments, **own, "input_images": pictures}
             chosen[key] = _chosen(pipe, source, one, length, columns=columns)
         found.append(chosen[key])
     return found
@@ -76,6 +77,13 @@ def _of_image(given: Any, image: int, images: int) -> Any:
     if isinstance(given, (list, tuple)):
         return given[image * len(given) // images] if images % len(given) == 0 else None
     return given
+
+
+def _pictures(arguments: Mapping[str, Any], image: int, images: int) -> Any:
+    """The pictures in the prompt of an image: one list for a single prompt, else one for each."""
+    given = arguments.get("input_images")
+    several = isinstance(given, (list, tuple)) and isinstance(arguments.get("prompt"), list)
+    return _of_image(given, image, images) if several else given
 
 
 def _chosen(

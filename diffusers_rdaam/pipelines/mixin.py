@@ -25,7 +25,7 @@ from diffusers_rdaam.errors import (
     UnreadableDenoiserWarning,
     UnsupportedPipelineError,
 )
-from diffusers_rdaam.families import Family, family_of
+from diffusers_rdaam.families import Family, family_of, self_attention_sites_of, sites_of
 from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
@@ -128,6 +128,12 @@ class RDAAMPipelineMixin:
         return None if self._rdaam_session is None else self._rdaam_session.guided
 
     @property
+    def _rdaam_arguments(self) -> dict[str, Any] | None:
+        """The arguments of the call that runs, by name; None outside of a call."""
+        session = self._rdaam_session
+        return None if session is None or session.run is None else session.run.arguments
+
+    @property
     def _rdaam_next_template(self) -> RDAAMProcessor | None:
         """The template with the options of the next run; None where recording is off."""
         # Made anew: an option that somebody sets on one is no other pipeline's.
@@ -159,8 +165,12 @@ class RDAAMPipelineMixin:
         Those that record are among them while a call runs, and between calls where they were set
         with :meth:`set_attn_processor`.
         """
-        denoiser: Any = family_of(self).denoiser(self)
-        return denoiser.attn_processors
+        denoisers: Any = family_of(self).denoisers(self)
+        return {
+            prefix + name: processor
+            for prefix, denoiser in denoisers.items()
+            for name, processor in denoiser.attn_processors.items()
+        }
 
     def set_attn_processor(
         self, processor: AttentionProcessor | dict[str, AttentionProcessor]
@@ -180,28 +190,26 @@ class RDAAMPipelineMixin:
                 "pipe.set_attn_processor(RDAAMProcessor())."
             )
         family = family_of(self)
-        denoiser: Any = family.denoiser(self)
+        denoiser, denoisers = family.denoiser(self), family.denoisers(self)
         with ExitStack() as undo:
             for name in ("_rdaam_template", "_rdaam_installed"):
                 undo.callback(self.__dict__.__setitem__, name, getattr(self, name))
             if isinstance(processor, RDAAMProcessor):
                 template: RDAAMProcessor | None = processor
-                sites = family.sites(denoiser)
+                sites = sites_of(family, self)
             else:
-                for name, current in _by_module(denoiser):
-                    undo.callback(setattr, name, "processor", current)
-                # diffusers empties a dictionary that it is given.
-                denoiser.set_attn_processor(
-                    dict(processor) if isinstance(processor, dict) else processor
-                )
+                for prefix, one in denoisers.items():
+                    for name, current in _by_module(one):
+                        undo.callback(setattr, name, "processor", current)
+                    _set_processors(one, processor, prefix if len(denoisers) > 1 else None)
                 # Children of their own: these may be another pipeline's, or bound to no site.
                 sites = tuple(
-                    s for s in family.sites(denoiser) if isinstance(s.processor, RecordingProcessor)
+                    s for s in sites_of(family, self) if isinstance(s.processor, RecordingProcessor)
                 )
                 template = self._rdaam_template_of(sites)
             if template is not None:
                 install(sites, template, undo)
-                install_self_attention(family.self_attention_sites(denoiser), template, undo)
+                install_self_attention(self_attention_sites_of(family, self), template, undo)
             self._rdaam_template = template
             self._rdaam_installed = None if template is None else id(denoiser)
             self.__dict__.pop("_rdaam_replacements", None)
@@ -328,7 +336,7 @@ class RDAAMPipelineMixin:
             return NoAttributionError(_SWITCHED_OFF)
         denoiser = family.denoiser(self)
         try:
-            sites = family.sites(denoiser)
+            sites = sites_of(family, self)
         except UnsupportedPipelineError as error:
             if isinstance(denoiser, nn.Module) and hasattr(denoiser, "down_blocks"):
                 raise
@@ -344,11 +352,11 @@ class RDAAMPipelineMixin:
             text = "A processor was replaced: " + foreign_text(foreign)
             return NoAttributionError(text, warning=ProcessorWarning)
         if self._rdaam_installed == id(denoiser):
-            self._rdaam_put_back(missing, family.self_attention_sites(denoiser))
+            self._rdaam_put_back(missing, self_attention_sites_of(family, self))
             return None
         if "_rdaam_replacements" not in self.__dict__:
             self._rdaam_replacements: Replacements = {}
-        self_attention_sites = family.self_attention_sites(denoiser)
+        self_attention_sites = self_attention_sites_of(family, self)
         earlier = self._rdaam_replacements
         install_for_run(sites, self_attention_sites, template, undo, earlier=earlier)
         return None
@@ -432,9 +440,26 @@ class RDAAMPipelineMixin:
         """Go on recording with processors that a method of the pipeline has set."""
         if self._rdaam_installed is not None:
             family = family_of(self)
-            denoiser = family.denoiser(self)
-            missing = [s for s in replaced(family.sites(denoiser)) if is_recordable(s)]
+            missing = [s for s in replaced(sites_of(family, self)) if is_recordable(s)]
             install(missing, self._rdaam_template)
+
+
+def _set_processors(denoiser: Any, processor: Any, prefix: str | None) -> None:
+    """Set a denoiser's processors as diffusers does.
+
+    Args:
+        denoiser, processor: the module, and a processor or a dictionary of them.
+        prefix: what a dictionary has before this denoiser's names, where a pipeline has several.
+    """
+    if isinstance(processor, dict):
+        # A new dictionary: diffusers empties the one that it is given.
+        processor = dict(processor)
+        if prefix is not None:
+            names = denoiser.attn_processors
+            processor = {one: processor[prefix + one] for one in names if prefix + one in processor}
+            if not processor:
+                return
+    denoiser.set_attn_processor(processor)
 
 
 def _by_module(denoiser: Any) -> list[tuple[Any, Any]]:

@@ -18,6 +18,7 @@ from diffusers.pipelines.t2i_adapter.pipeline_stable_diffusion_adapter import (
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import NoAttributionError
+from diffusers_rdaam.pipelines.videos import videos_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,19 +29,21 @@ _SHOWN = 4
 
 
 def only(attributions: list[Attribution] | None, why: str | None, *, owner: str) -> Attribution:
-    """The single attribution of a run.
+    """The single attribution of a run; of a video a :class:`VideoAttribution`.
 
     Raises:
         NoAttributionError: there is none, or there are several.
     """
     if attributions is None:
         raise NoAttributionError(why or "There is no attribution.")
-    if len(attributions) != 1:
+    found = videos_of(attributions)
+    if len(found) != 1:
+        what, where = ("images", "") if found is attributions else ("videos", ".videos")
         raise NoAttributionError(
-            f"The run made {len(attributions)} images, each with an attribution of its own. "
-            f"Use {owner}.attributions[i], i from 0 to {len(attributions) - 1}."
+            f"The run made {len(found)} {what}, each with an attribution of its own. "
+            f"Use {owner}.attributions{where}[i], i from 0 to {len(found) - 1}."
         )
-    return attributions[0]
+    return found[0]
 
 
 class AttributedOutput:
@@ -56,7 +59,7 @@ class AttributedOutput:
 
     @property
     def attribution(self) -> Attribution:
-        """The attribution of the only image.
+        """The attribution of the only image; of a video a :class:`VideoAttribution`.
 
         Raises:
             NoAttributionError: several images; recording was switched off; or it failed. The
@@ -71,7 +74,7 @@ class AttributedOutput:
             for name, value in self.items()  # type: ignore[attr-defined]  # of the stock outputs
             if name != "attributions" and value is not None
         ]
-        found = self.attributions
+        found = None if self.attributions is None else videos_of(self.attributions)
         if found:
             more = "" if len(found) == 1 else f" and {len(found) - 1} more"
             parts.append(f"attributions={found[0]!r}{more}")
@@ -84,8 +87,9 @@ class AttributedOutput:
         if not self.attributions:
             why = self.__dict__.get("why_no_attribution") or "There is no attribution."
             return f"<div><p>{escape(repr(self))}</p><p>{escape(why)}</p></div>"
-        shown = "".join(each._repr_html_() for each in self.attributions[:_SHOWN])
-        more = len(self.attributions) - _SHOWN
+        found = videos_of(self.attributions)
+        shown = "".join(each._repr_html_() for each in found[:_SHOWN])
+        more = len(found) - _SHOWN
         rest = f"<p>and {more} more: output.attributions[{_SHOWN}:]</p>" if more > 0 else ""
         return f"<div>{shown}{rest}</div>"
 
@@ -159,7 +163,8 @@ def with_attributions(output: Any, attributions: list[Attribution] | None, why: 
 
     An output of somebody's own class is handed over as it is: ``pipe.attribution`` has its maps.
     """
-    cls = _class_for(type(output))
+    kind: Any = type(output)
+    cls = _class_for(kind)
     if cls is None:
         return output
     stock = {field.name: getattr(output, field.name) for field in fields(output)}
@@ -178,11 +183,12 @@ def _class_for(stock: Any) -> type[AttributedOutput] | None:
     made = _OUTPUTS.get(stock)
     if made is not None or not stock.__module__.startswith("diffusers.pipelines."):
         return made
-    if not is_dataclass(stock) or fields(stock)[0].name not in ("images", "image", "frames"):
+    names = [field.name for field in fields(stock)] if is_dataclass(stock) else []
+    if not {"images", "image", "frames"} & set(names[:1]):
         return None
-    made = _attributed(stock, f"The output class {stock.__name__} of diffusers")
-    made.__reduce__ = _reduced  # type: ignore[method-assign]
-    return made
+    attributed: Any = _attributed(stock, f"The output class {stock.__name__} of diffusers")
+    attributed.__reduce__ = _reduced
+    return attributed
 
 
 def _reduced(output: Any) -> tuple[Any, ...]:

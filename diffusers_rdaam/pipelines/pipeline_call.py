@@ -34,6 +34,7 @@ from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.attribution_prompt import prompts_for
 from diffusers_rdaam.pipelines.image_columns import PROMPTS, image_columns
+from diffusers_rdaam.pipelines.videos import as_videos, is_stacked
 from diffusers_rdaam.recording.chosen_columns import ChosenColumns
 from diffusers_rdaam.recording.encodings import Encodings, Texts, second_texts
 from diffusers_rdaam.recording.image_record import ImageRecord
@@ -104,7 +105,7 @@ class PipelineCall:
             self._encoded = dict(arguments)
 
     def attributions(self, result: Any = None) -> list[Attribution]:
-        """One attribution an image, in the order of the images.
+        """One attribution an image, in the order of the images; of videos one a video.
 
         Args:
             result: what the pipeline's call returned; None in the middle of a run.
@@ -117,24 +118,26 @@ class PipelineCall:
             self._check_whole()
             self._check_count(len(records), result)
         prompts = self._prompts(len(records))
-        attributions = assemble(records, self._contexts(records, prompts, result))
+        pictures = self._pictures(result, len(records))
+        attributions = assemble(records, self._contexts(records, prompts, pictures))
         texts = self.recorder.progress.texts
-        if len(set(texts)) == 1 or "steps" not in self.recorder.options.keep:
-            return attributions
-        by_text = self._prompts_of_texts(prompts)
-        return [
-            split_by_prompt(one, texts, {text: found[i] for text, found in by_text.items()})
-            for i, one in enumerate(attributions)
-        ]
+        if len(set(texts)) > 1 and "steps" in self.recorder.options.keep:
+            by_text = self._prompts_of_texts(prompts)
+            attributions = [
+                split_by_prompt(one, texts, {text: found[i] for text, found in by_text.items()})
+                for i, one in enumerate(attributions)
+            ]
+        return as_videos(attributions, self.recorder, pictures)
 
     def _contexts(
-        self, records: list[ImageRecord], prompts: list[Prompt], result: Any
+        self, records: list[ImageRecord], prompts: list[Prompt], frames: list[Image.Image] | None
     ) -> list[ImageContext]:
-        """What is known of each image beyond its maps."""
+        """What is known of each image beyond its maps, from the images of the run or its frames."""
         images = len(records)
         against = self._negative_prompts(images) if records[0].negative is not None else None
-        pictures = self._pictures(result, images)
-        size = self._image_size(pictures)
+        size = self._image_size(frames)
+        # A video's frames are put to its maps when these have been divided among them.
+        pictures = None if is_stacked(self.recorder) else frames
         masks = self._masks(images, size)
         return [
             ImageContext(
@@ -204,6 +207,9 @@ class PipelineCall:
 
     def _check_count(self, recorded: int, result: Any) -> None:
         count = count_images(result)
+        if is_stacked(self.recorder):
+            # As many frames as the autoencoder makes of each video.
+            return
         if count not in (None, recorded) and not _repeats(result, recorded):
             raise NoAttributionError(
                 f"The call returned {count} images, and {recorded} were recorded: which maps "
@@ -237,6 +243,8 @@ class PipelineCall:
             return to_pil(images_of(result))
         # A class of its own may return anything, and images of any size.
         pictures = as_pictures(result)
+        if is_stacked(self.recorder):
+            return pictures if pictures and len(pictures) % count == 0 else None
         height, width = self._size_by_grid()
         fits = [picture.width * height == picture.height * width for picture in pictures]
         return pictures if len(pictures) == count and all(fits) else None
@@ -401,7 +409,7 @@ class PipelineCall:
         return {
             "pipeline": type(pipe).__name__,
             "model": None if pipe.name_or_path is None else str(pipe.name_or_path),
-            "scheduler": type(pipe.scheduler).__name__,
+            "scheduler": type(_scheduler_of(pipe)).__name__,
             "num_inference_steps": _number(arguments.get("num_inference_steps")),
             "guidance_scale": _number(arguments.get("guidance_scale")),
             "negative_prompt": negative if isinstance(negative, str) else None,
@@ -413,6 +421,11 @@ class PipelineCall:
             **self._unread_negative(),
             **({"interrupted": True} if getattr(pipe, "_interrupt", False) else {}),
         }
+
+
+def _scheduler_of(pipe: Any) -> Any:
+    """The denoiser's scheduler; UnCLIP has others for its prior and for the last pixels."""
+    return pipe.decoder_scheduler if "decoder_scheduler" in pipe.components else pipe.scheduler
 
 
 def copied_texts(arguments: dict[str, Any]) -> dict[str, Any]:

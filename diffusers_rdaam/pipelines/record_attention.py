@@ -19,7 +19,7 @@ from diffusers_rdaam.errors import (
     NoAttributionError,
     SeveralRunsWarning,
 )
-from diffusers_rdaam.families import family_of
+from diffusers_rdaam.families import family_of, self_attention_sites_of, sites_of
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.pipelines.record_denoiser import (
@@ -194,7 +194,7 @@ def _recorded_block(
     _check_pipeline(pipe, context)
     family = family_of(pipe, context.rows)
     denoiser = family.denoiser(pipe)
-    sites, self_attention_sites = family.sites(denoiser), family.self_attention_sites(denoiser)
+    sites, self_attention_sites = sites_of(family, pipe), self_attention_sites_of(family, pipe)
     template = processor or _template_on(sites) or RDAAMProcessor()
     stock = type(pipe)
     recording = Recording(pipe)

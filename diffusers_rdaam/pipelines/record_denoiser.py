@@ -17,11 +17,12 @@ from diffusers_rdaam.errors import (
     InputError,
     UncheckedTextWarning,
 )
-from diffusers_rdaam.families import family_of_module
+from diffusers_rdaam.families import family_of_module, self_attention_sites_of, sites_of
 from diffusers_rdaam.families.guiders import guider_layout
 from diffusers_rdaam.families.registry import has_denoiser
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.output import only
+from diffusers_rdaam.pipelines.videos import as_videos
 from diffusers_rdaam.recording.announce import print_line, warn
 from diffusers_rdaam.recording.installation import install_for_run
 from diffusers_rdaam.recording.recorder import Recorder
@@ -60,7 +61,7 @@ class DenoiserRecording:
 
     @property
     def attributions(self) -> list[Attribution]:
-        """One an image, without the images: ``attribution.with_image(image)`` adds one.
+        """One an image or a video, without the images: ``attribution.with_image(image)`` adds one.
 
         In the block they are what was recorded so far.
 
@@ -87,7 +88,7 @@ class DenoiserRecording:
             )
             for index in range(len(records))
         ]
-        return assemble(records, contexts)
+        return as_videos(assemble(records, contexts), recorder, None)
 
     @property
     def attributions_of_runs(self) -> list[list[Attribution] | None]:
@@ -190,8 +191,7 @@ def record_denoiser(
             "kwargs that returns them."
         )
     family = family_of_module(subject, rows)
-    denoiser = family.denoiser(subject)
-    sites = family.sites(denoiser)
+    sites = sites_of(family, subject)
     template = processor or RDAAMProcessor()
     recorder = Recorder(
         subject, family, template.options, announce=lambda text: print_line(text, subject)
@@ -202,7 +202,8 @@ def record_denoiser(
         try:
             # Armed first: a denoiser that another run is recording keeps that run's processors.
             recorder.arm(undo)
-            install_for_run(sites, family.self_attention_sites(denoiser), template, undo)
+            itself = self_attention_sites_of(family, subject)
+            install_for_run(sites, itself, template, undo)
             recording = DenoiserRecording(recorder, filled)
             # Not in a ``try`` of its own: no handler covers that line of bytecode.
             undo.callback(recorder.settle)

@@ -23,6 +23,7 @@ from diffusers_rdaam.pipelines.pipeline_call import (
     copied_texts,
     count_images,
 )
+from diffusers_rdaam.pipelines.videos import VideoAttributions
 from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.encodings import Encodings
 from diffusers_rdaam.recording.recorder import Recorder
@@ -216,7 +217,11 @@ class Session:
 def _of_images(attributions: list[Attribution], result: Any) -> Outcome:
     """The attributions of a stock call, where the class's own call returns as many images."""
     count = count_images(result)
-    if count in (None, len(attributions)):
+    if isinstance(attributions, VideoAttributions):
+        frames = sum(len(video) for video in attributions.videos)
+        if count in (None, frames):
+            return Outcome(attributions, None)
+    elif count in (None, len(attributions)):
         return Outcome(_with_pictures(attributions, result), None)
     why = (
         f"The call returned {count} images, and its last stock run made {len(attributions)}: which "

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from diffusers_rdaam.attention.options import RecordingOptions
-from diffusers_rdaam.families import family_of
+from diffusers_rdaam.families import family_of, self_attention_sites_of
 from diffusers_rdaam.kernels.dispatch import choose, proof_bytes
 from diffusers_rdaam.recording.memory.budget import memory_cost
 from diffusers_rdaam.recording.memory.query_cost import device_bytes
@@ -45,7 +45,7 @@ def run_bytes(
     shape = shape_for(options, family, pipe, grid, images, columns, device=sample)
     wanted = memory_cost(options, shape, steps if "steps" in options.keep else 1)
     if options.self_attention:
-        sites = family.self_attention_sites(denoiser)
+        sites = self_attention_sites_of(family, pipe)
         sizes = {site.name: family.grid(site, grid) for site in sites}
         places = devices_of(denoiser, sites, sample)
         shapes = self_attention_shapes(options, sizes, images, steps, wanted, places=places)

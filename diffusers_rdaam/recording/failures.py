@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -55,9 +55,20 @@ def lost_error(sites: Sequence[Site]) -> NoAttributionError | None:
     )
 
 
-def silent_error(text: TextRecord, progress: Progress) -> NoAttributionError | None:
-    """The error if sites have recorded nothing; else None."""
-    silent = text.silent()
+def silent_error(
+    text: TextRecord, progress: Progress, called: Collection[str] = ("",)
+) -> NoAttributionError | None:
+    """The error if sites have recorded nothing; else None.
+
+    Args:
+        text, progress: of the run.
+        called: what is put before the names of the sites of the denoisers that were called; one of
+            several may have no step in a run.
+    """
+    others = tuple(prefix for prefix in text.prefixes if prefix and prefix not in called)
+    silent = [site for site in text.silent() if not site.startswith(others)]
+    if "" not in called:
+        silent = [site for site in silent if site.startswith(tuple(called))]
     if not silent:
         return None
     return NoAttributionError(

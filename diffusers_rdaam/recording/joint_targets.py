@@ -61,7 +61,7 @@ def joint_target(
     # Layers that are perturbed for guidance see the other branches' rows in a call of their own.
     guided = max(stop for _, stop in call.branches.values())
     target = JointTarget.of(site, tuple(branches), choice, rows=call.rows, kind="joint")
-    target.guided_rows = guided
+    target.guided_rows, target.row_by_row = guided, call.joint.row_by_row
     return target
 
 

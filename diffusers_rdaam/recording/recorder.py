@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,8 +85,11 @@ class Recorder:
         self.options = options
         self.announce = announce
         self.denoiser = family.denoiser(pipe)
+        self.denoisers = family.denoisers(pipe)
         # Whether calls are recorded now; a session switches it off outside of the stock call.
         self.is_open = True
+        # What is put before the names of the sites of the denoiser that is called, of several.
+        self.prefix = ""
         self._vocabulary = vocabulary
         self._bound: set[RecordingProcessor] = set()
         self._met: set[RecordingProcessor] = set()
@@ -128,6 +131,10 @@ class Recorder:
         # Calls whose rows no layout described, and whether the denoiser was replaced by another.
         self.unread = 0
         self.was_replaced = False
+        # A video's number of frames that are rows of a call; None for others.
+        self.row_frames: int | None = None
+        # What is put before the names of the sites of each denoiser that had rows of the prompt.
+        self._called: set[str] = set()
         self._waiting = Waiting() if waits else None
 
     @property
@@ -178,14 +185,15 @@ class Recorder:
         Raises:
             AlreadyRecordingError: another run has the denoiser.
         """
-        claim(self.denoiser, self, undo)
+        for denoiser in self.denoisers.values():
+            claim(denoiser, self, undo)
         self._thread = threading.get_ident()
         self._undo = undo
         # Disarmed between calls: gradient checkpointing calls the sites again on the way back.
-        hook = _Hook(self)
-        entry = entry_of(self.family, self.pipe)
-        undo.callback(entry.register_forward_pre_hook(hook.before, with_kwargs=True).remove)
-        undo.callback(entry.register_forward_hook(hook.after, always_call=True).remove)
+        for prefix, entry in entries_of(self.family, self.pipe).items():
+            hook = _Hook(self, prefix, entry)
+            undo.callback(entry.register_forward_pre_hook(hook.before, with_kwargs=True).remove)
+            undo.callback(entry.register_forward_hook(hook.after, always_call=True).remove)
 
     def __enter__(self) -> Recorder:
         stack = ExitStack()
@@ -229,6 +237,8 @@ class Recorder:
                 self.unread += 1
             else:
                 self._record(call)
+                if Branch.CONDITIONAL in call.branches:
+                    self._called.add(self.prefix)
         except NoAttributionError as error:
             self.fail(error)
         except (RDAAMError, Warning) as error:
@@ -430,6 +440,7 @@ class Recorder:
                 f"{type(self.pipe).__name__} has a loop of its own. {_GIVE_ROWS}",
                 warning=LayoutUnknownWarning,
             )
+        self.row_frames = call.frames if call.is_video else None
         calls = expected_calls(self.pipe)
         costs, spent = [], 0
         for record in self._records:
@@ -538,22 +549,25 @@ class Recorder:
             )
         error = error or empty_error(self.progress, self.foreign_calls) or self.text.misfit()
         error = error or (self._lost if self._settled else lost_error(self.sites))
-        error = error or silent_error(self.text, self.progress)
+        error = error or silent_error(self.text, self.progress, self._called or {""})
         if error is not None:
             raise error
 
 
-def entry_of(family: Family, pipe: Any) -> nn.Module:
-    """The module that the pipeline calls: the denoiser, or a wrapper of it."""
-    return getattr(family, "entry", family.denoiser)(pipe)
+def entries_of(family: Family, pipe: Any) -> Mapping[str, nn.Module]:
+    """The modules that the pipeline calls: each denoiser, or a wrapper of it."""
+    if hasattr(family, "entries"):
+        return family.entries(pipe)
+    return {"": getattr(family, "entry", family.denoiser)(pipe)}
 
 
 class _Hook:
     """A denoiser's hooks, with weak references to the run; a copy of the denoiser has none."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, prefix: str, entry: nn.Module) -> None:
         self._recorder = weakref.ref(recorder)
-        self._module = weakref.ref(entry_of(recorder.family, recorder.pipe))
+        self._module = weakref.ref(entry)
+        self._prefix = prefix
 
     def _living(self, module: nn.Module) -> Recorder | None:
         return self._recorder() if self._module() is module else None
@@ -562,6 +576,7 @@ class _Hook:
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         recorder = self._living(module)
         if recorder is not None:
+            recorder.prefix = self._prefix
             recorder._before_call(module, args, kwargs)
 
     @torch.compiler.disable
@@ -578,6 +593,7 @@ class _Hook:
 def _dead_hook() -> _Hook:
     hook = _Hook.__new__(_Hook)
     hook._recorder = hook._module = lambda: None  # type: ignore[assignment]  # a dead reference
+    hook._prefix = ""
     return hook
 
 

@@ -89,6 +89,13 @@ def mistral() -> Any:
     return tokenizer
 
 
+def glm() -> Any:
+    """As CogView4 has it: two start tokens, and padding on the left."""
+    tokenizer = mistral()
+    tokenizer.add_tokens([AddedToken(name, special=True) for name in ("[gMASK]", "<sop>")])
+    return _with_start(tokenizer, "[gMASK]", "<sop>")
+
+
 def t5(length: int = 512) -> Any:
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     vocab += [(letter, -6.0) for letter in LETTERS]
@@ -117,10 +124,11 @@ def llama(template: str | None = None, **options: Any) -> Any:
     return _with_start(tokenizer, "<s>")
 
 
-def _with_start(tokenizer: Any, name: str) -> Any:
-    """With a start token before each text, as the published tokenizers' files have it."""
+def _with_start(tokenizer: Any, *names: str) -> Any:
+    """With start tokens before each text, as the published tokenizers' files have them."""
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{name} $A", special_tokens=[(name, tokenizer.convert_tokens_to_ids(name))]
+        single=f"{' '.join(names)} $A",
+        special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in names],
     )
     return tokenizer
 

@@ -97,12 +97,10 @@ def _case(name: str, call: dict[str, Any], **fields: Any) -> Case:
         | call,
         GRID,
         {"single": rf"{blocks}\.attentions\.\d+"},
-        text_keys=columns_from(EXTRA, 77),
-        disturb=_disturb,
+        text_keys=columns_from(0, EXTRA + 77),
         denoisers=("decoder",),
-        encoders=(Encoder("clip", "text_encoder", "tokenizer", lambda place: place),),
+        encoders=(Encoder("clip", "text_encoder", "tokenizer", lambda place: EXTRA + place),),
         project=_project,
-        states=lambda kwargs, row: kwargs["encoder_hidden_states"][row, EXTRA:],
         **fields,
     )
 
@@ -112,12 +110,6 @@ def _project(pipe: Any, states: torch.Tensor) -> torch.Tensor:
     projection = pipe.text_proj
     projected = projection.encoder_hidden_states_proj(states)
     return projection.text_encoder_hidden_states_norm(projected)
-
-
-def _disturb(kwargs: dict[str, Any], row: int, column: int) -> dict[str, Any]:
-    states = kwargs["encoder_hidden_states"].clone()
-    states[row, EXTRA + column] += torch.linspace(-3, 3, states.shape[-1])
-    return kwargs | {"encoder_hidden_states": states}
 
 
 def unclip() -> Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,13 @@ import torch
 from dense_oracle import Case, EncoderIds, Observed, observed_ids
 from torch import Tensor
 
-from diffusers_rdaam import Attribution, RDAAMProcessor, record_attention
+from diffusers_rdaam import (
+    Attribution,
+    Grid,
+    RDAAMProcessor,
+    VideoAttribution,
+    record_attention,
+)
 from diffusers_rdaam.pipelines.classes import recording_class
 
 
@@ -33,7 +40,7 @@ class StockRun:
         """The characters of each text column that a token of an image's prompt has."""
         prompt = self.case.prompts[image]
         tokens = self.case.token_columns(self.pipe, prompt, self.given)
-        return {token.column: (token.start, token.end) for token in tokens}
+        return {token.column: _span(token) for token in tokens}
 
 
 def images_of(output: Any) -> np.ndarray:
@@ -73,7 +80,10 @@ def parts_of(pipe: Any) -> dict[str, Any]:
 
 
 def check_maps(
-    stock: StockRun, attributions: list[Attribution], *, tolerance: float = 1e-5
+    stock: StockRun,
+    attributions: list[Attribution] | list[VideoAttribution],
+    *,
+    tolerance: float = 1e-5,
 ) -> None:
     """Every stream of every image: the words' columns, and what is left of the mass.
 
@@ -87,14 +97,31 @@ def check_maps(
         prompt = attribution.prompt
         assert prompt.text == case.prompts[image]
         own = [token for token in prompt.tokens if token.kind == "text"]
-        places = {_place(token): (token.start, token.end) for token in own}
+        places = {_place(token): _span(token) for token in own}
         assert places == wanted_columns
-        streams = {grid.stream: grid for grid in attribution.grids}
-        assert len(streams) == len(attribution.grids) == len(case.sites)
+        grids = grids_of(attribution)
+        streams = {grid.stream: grid for grid in grids}
+        assert len(streams) == len(grids) == len(case.sites)
         assert len(streams) == 1 or set(streams) == set(case.sites)
         for stream, grid in streams.items():
             wanted = case.map_of(stock.seen, image, stream=stream or None)
             check_grid(grid.maps.double(), wanted, prompt.tokens, tolerance)
+
+
+def _span(token: Any) -> tuple[int, int] | None:
+    """The characters of a token; None for a token that has no character of its own."""
+    return (token.start, token.end) if token.start < token.end else None
+
+
+def grids_of(attribution: Attribution | VideoAttribution) -> list[Grid]:
+    """The maps of an image; of a video those of its latent frames one below another."""
+    if not isinstance(attribution, VideoAttribution):
+        return list(attribution.grids)
+    of_parts = zip(*(part.grids for part in attribution.parts), strict=True)
+    return [
+        replace(grids[0], maps=torch.cat([grid.maps for grid in grids], dim=1))
+        for grids in of_parts
+    ]
 
 
 def _place(token: Any) -> int:
@@ -112,7 +139,10 @@ def check_grid(got: Tensor, wanted: Tensor, tokens: Any, tolerance: float = 1e-5
     error = (got[[token.column for token in kept]] - wanted[columns]).abs().max()
     assert error <= tolerance * largest, f"{error:.2e} of {largest:.2e}"
     rest = [token.column for token in tokens if token.kind == "rest"]
-    assert len(rest) == 1
-    error = (got[rest[0]] - (1 - wanted[columns].sum(dim=0))).abs().max()
-    assert error <= tolerance, f"rest: {error:.2e}"
+    if rest:
+        error = (got[rest[0]] - (1 - wanted[columns].sum(dim=0))).abs().max()
+        assert len(rest) == 1 and error <= tolerance, f"rest: {error:.2e}"
+    else:
+        # A UNet's maps have all columns of the text.
+        assert len(columns) == len(wanted) == len(got)
     torch.testing.assert_close(got.sum(dim=0), torch.ones_like(got[0]), rtol=0, atol=tolerance)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -188,6 +189,9 @@ class Case:
             ids, spans = token_spans(getattr(pipe, encoder.tokenizer), prompt, encoder.before)
             start = find_ids(given[encoder.model], ids)[2]
             for i, (left, right) in enumerate(spans):
+                if encoder.before and right <= 0:
+                    # Of the template.
+                    continue
                 column = encoder.column(start + i)
                 found.append(TokenColumn(encoder, left, right, start + i, column))
         return found
@@ -224,7 +228,7 @@ def observed_ids(pipe: Any, case: Case) -> Iterator[EncoderIds]:
         def note(module: Any, args: Any, kwargs: Any, calls: list[Tensor] = calls) -> None:
             calls.append(args[0] if args else kwargs["input_ids"])
 
-        encoder = getattr(pipe, name)
+        encoder = attrgetter(name)(pipe)
         handles.append(encoder.register_forward_pre_hook(note, with_kwargs=True))
     try:
         yield given

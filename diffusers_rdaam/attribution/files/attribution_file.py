@@ -54,8 +54,8 @@ def save_record(attribution: Record, path: Path, *, kept: bool = True) -> Path:
     """
     check_suffix(path, KIND.noun)
     check = Check(path, KIND.noun, writing=True)
-    attribution = attribution if kept else _without_kept(attribution)
-    header, tensors = _content(attribution, check)
+    attribution = attribution if kept else without_kept(attribution)
+    header, tensors = content(attribution, check)
     large = ("detail.", "self.")
     cells = sum(m.numel() for name, m in tensors.items() if any(part in name for part in large))
     if cells > MAX_KEPT_CELLS:
@@ -71,7 +71,7 @@ def save_record(attribution: Record, path: Path, *, kept: bool = True) -> Path:
     return write_tensors(path, tensors, KIND.metadata(text), noun=KIND.noun)
 
 
-def _content(attribution: Record, check: Check) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def content(attribution: Record, check: Check) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header and the tensors of a file."""
     header, tensors = _part(attribution, "", check)
     header["image_size"] = list(attribution.image_size)
@@ -120,7 +120,8 @@ def _is_part(other: Record, whole: Record) -> bool:
     return not (other.vocabulary or other.self_grids or masked)
 
 
-def _without_kept(attribution: AnyRecord) -> AnyRecord:
+def without_kept(attribution: AnyRecord) -> AnyRecord:
+    """The attribution without single steps, layers and heads, and without self-attention."""
     negative = attribution.negative_attribution
     if negative is not None:
         negative = replace(negative, kept=None)
@@ -196,16 +197,17 @@ def load_record(path: Path, cls: type[AnyRecord]) -> AnyRecord:
         names = tensor_names(header) + [name for name in ("image", "mask") if name in file.specs]
         tensors = {name: file.finite(name, check) for name in names}
     try:
-        return _build(header, tensors, cls)
+        return build_record(header, tensors, cls)
     except AttributionFileError:
         raise
     except RDAAMError as error:
         raise AttributionFileError(f"{path} is not a valid attribution: {error}") from error
 
 
-def _build(
+def build_record(
     header: Mapping[str, Any], tensors: Mapping[str, Tensor], cls: type[AnyRecord]
 ) -> AnyRecord:
+    """The record of a header and tensors that have been checked."""
     height, width = header["image_size"]
 
     def part(fields: Mapping[str, Any], prefix: str) -> AnyRecord:

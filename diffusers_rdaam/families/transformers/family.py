@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.frame_mapping import FrameMapping
 from diffusers_rdaam.errors import UnsupportedPipelineError
 from diffusers_rdaam.families.family import DenoiserCall, TextColumns
 from diffusers_rdaam.families.rows import (
@@ -26,10 +27,22 @@ from diffusers_rdaam.families.transformers.kind import (
     TransformerKind,
 )
 from diffusers_rdaam.families.transformers.kinds import KINDS
+from diffusers_rdaam.families.transformers.pipelines import VideoRule
 
 _KIND_OF = {model: kind for kind in KINDS for model in kind.models}
 # Autoencoders of latent diffusion enlarge 8 times where a pipeline does not say it.
 _VAE_SCALE = 8
+_SCALES = (
+    "vae_scale_factor",
+    "vae_scale_factor_spatial",
+    "vae_spatial_scale_factor",
+    "vae_spatial_compression_ratio",
+)
+_TEMPORAL_SCALES = (
+    "vae_scale_factor_temporal",
+    "vae_temporal_scale_factor",
+    "vae_temporal_compression_ratio",
+)
 _COLUMNS = 512
 
 
@@ -41,11 +54,15 @@ class TransformerFamily:
         layout: the layout of the rows of its calls, or what :func:`as_layout` makes one from.
         attribute: the pipeline's attribute that is the denoiser.
         tokens: the rule from a prompt to the columns of the text; empty for the denoiser's.
+        others: the attributes of further denoisers, which make a part of the steps.
+        video: how the autoencoder makes frames of latent frames; see :class:`TransformerPipeline`.
     """
 
     layout: LayoutLike | RowsByText = None
     attribute: str = "transformer"
     tokens: str = ""
+    others: tuple[str, ...] = ()
+    video: VideoRule = ""
 
     denoiser_name: ClassVar[str] = "transformer"
 
@@ -76,6 +93,22 @@ class TransformerFamily:
             inside = [module for module in outer.modules() if kind_of(module) is not None]
             return inside[0] if len(inside) == 1 else outer
         return outer
+
+    def denoisers(self, pipe: Any) -> dict[str, nn.Module]:
+        """The transformer, and the others of the pipeline by their attributes."""
+        found = {"": self.denoiser(pipe)}
+        for name in self.others:
+            one = replace(self, attribute=name, others=())
+            if getattr(pipe, name, None) is not None:
+                found[f"{name}."] = one.denoiser(pipe)
+        return found
+
+    def entries(self, pipe: Any) -> dict[str, nn.Module]:
+        """The modules that the pipeline calls, as :meth:`denoisers` has those that are recorded."""
+        others = {f"{name}.": replace(self, attribute=name, others=()) for name in self.others}
+        known = self.denoisers(pipe)
+        entries = {name: one.entry(pipe) for name, one in others.items() if name in known}
+        return {"": self.entry(pipe), **entries}
 
     def entry(self, pipe: Any) -> nn.Module:
         """The module that the pipeline calls: the transformer, or a wrapper around it."""
@@ -135,6 +168,25 @@ class TransformerFamily:
         *frames, height, width = grid
         return (frames[0] * height if frames else height), width
 
+    def frame_mapping(
+        self, pipe: Any, grid: tuple[int, ...], frames: int | None = None
+    ) -> FrameMapping | None:
+        """Which latent frame each of a video's frames is of, by the pipeline's autoencoder.
+
+        Where the pipeline is not known, the frames are divided evenly.
+        """
+        if len(grid) < 3:
+            return None
+        latent, together = grid[0], _together(self.denoiser(pipe))
+        scale = _first_of(pipe, _TEMPORAL_SCALES, 1)
+        if self.video == "causal":
+            if frames is None:
+                return FrameMapping.causal(latent, scale, together=together)
+            return FrameMapping.causal_of(latent, scale, frames, together=together)
+        if frames is None:
+            frames = latent * together * scale if self.video == "even" else latent
+        return FrameMapping.even(latent, frames)
+
     def image_size(self, pipe: Any, grid: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the image in pixels."""
         factor = self._pixels(pipe)
@@ -152,9 +204,7 @@ class TransformerFamily:
         if cell is None:
             patch: Any = getattr(denoiser.config, "patch_size", 1)
             cell = patch if isinstance(patch, int) else tuple(patch)[-1]
-        scale = getattr(pipe, "vae_scale_factor", None)
-        scale = scale or getattr(pipe, "vae_scale_factor_spatial", None) or _VAE_SCALE
-        return int(scale) * cell
+        return _first_of(pipe, _SCALES, _VAE_SCALE) * cell
 
     def text_columns(self, pipe: Any) -> int:
         """The length that the pipeline pads its prompts to, 512 where nothing says it."""
@@ -168,6 +218,20 @@ def kind_of(module: Any) -> TransformerKind | None:
         if base.__module__.startswith("diffusers.") and base.__name__ in _KIND_OF:
             return _KIND_OF[base.__name__]
     return None
+
+
+def _first_of(pipe: Any, names: tuple[str, ...], default: int) -> int:
+    """The first of some attributes that a pipeline has."""
+    return int(next(filter(None, (getattr(pipe, name, None) for name in names)), default))
+
+
+def _together(denoiser: Any) -> int:
+    """How many latent frames of the autoencoder are one of the denoiser's."""
+    patch: Any = getattr(denoiser.config, "patch_size", 1)
+    of_time = getattr(denoiser.config, "patch_size_t", None) or 1
+    if not isinstance(patch, int) and len(tuple(patch)) == 3:
+        of_time = patch[0]
+    return int(of_time)
 
 
 def _sites(denoiser: nn.Module, groups: tuple[Sites, ...]) -> tuple[Site, ...]:

@@ -7,9 +7,27 @@ order, and when?
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from diffusers_rdaam.families.layouts import GUIDED, GUIDED_BY_ARGUMENT, PAG_LAYOUT
-from diffusers_rdaam.families.rows import RowLayout, SeparateCallsLayout
+from diffusers_rdaam.families.layouts import (
+    CONDITIONAL_FIRST,
+    CONDITIONAL_FIRST_BY_ARGUMENT,
+    GUIDED,
+    GUIDED_BY_ARGUMENT,
+    PAG_BY_ARGUMENT,
+    PAG_LAYOUT,
+    UNGUIDED,
+)
+from diffusers_rdaam.families.rows import (
+    Branch,
+    CountedRowsLayout,
+    CustomLayout,
+    Parts,
+    RowLayout,
+    SeparateCallsLayout,
+)
+
+VideoRule = Literal["", "causal", "even"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +38,36 @@ class TransformerPipeline:
         layout: which rows of a call belong to which branch of guidance.
         tokens: the rule for its tokens, where it is not its denoiser's.
         denoisers: the attributes that are denoisers; of several, each makes a part of the steps.
+        video: how the autoencoder makes frames of latent frames: ``"causal"`` where the first
+            latent frame is one frame and each later one several, ``"even"`` where each is several;
+            empty for pipelines of images.
     """
 
-    layout: RowLayout | SeparateCallsLayout
+    layout: RowLayout | SeparateCallsLayout | CountedRowsLayout | CustomLayout
     tokens: str = ""
     denoisers: tuple[str, ...] = ("transformer",)
+    video: VideoRule = ""
+
+
+def _z_image_is_guided(pipe: Any, timestep: Any) -> bool:
+    """Whether Z-Image's first call is guided; ``cfg_truncation`` may say no, then for all calls."""
+    limit = pipe._cfg_truncation
+    cut = limit is not None and float(limit) <= 1 and float(timestep[0]) > limit
+    return bool(pipe.do_classifier_free_guidance) and not cut
+
+
+def _omnigen_parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
+    """OmniGen always guides; with pictures a third part has these alone."""
+    parts = (Branch.CONDITIONAL, Branch.UNCONDITIONAL)
+    return (*parts, "image only") if kwargs.get("input_img_latents") else parts
 
 
 SEPARATE = SeparateCallsLayout()
+# Wan 2.2 has a second transformer, for the steps with little noise.
+_WAN = TransformerPipeline(SEPARATE, "", ("transformer", "transformer_2"), "causal")
+# Dynamic guidance changes the scale that the property goes by, and not the rows.
+_COGVIDEOX = TransformerPipeline(GUIDED_BY_ARGUMENT, video="causal")
+_Z_IMAGE = CountedRowsLayout(CONDITIONAL_FIRST.parts, _z_image_is_guided)
 
 # By the exact name of diffusers' class. For each the package has a class: "XPipeline" becomes
 # "XRDAAMPipeline".
@@ -69,4 +109,35 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "StableDiffusion3PAGImg2ImgPipeline": TransformerPipeline(PAG_LAYOUT),
     "PixArtAlphaPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
     "PixArtSigmaPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT),
+    "PixArtSigmaPAGPipeline": TransformerPipeline(PAG_BY_ARGUMENT),
+    "ZImagePipeline": TransformerPipeline(_Z_IMAGE),
+    "ZImageImg2ImgPipeline": TransformerPipeline(_Z_IMAGE),
+    "SanaPipeline": TransformerPipeline(GUIDED),
+    "SanaPAGPipeline": TransformerPipeline(PAG_LAYOUT),
+    "SanaControlNetPipeline": TransformerPipeline(GUIDED),
+    "SanaSprintPipeline": TransformerPipeline(UNGUIDED),
+    "SanaSprintImg2ImgPipeline": TransformerPipeline(UNGUIDED),
+    "Lumina2Pipeline": TransformerPipeline(SEPARATE),
+    "LuminaPipeline": TransformerPipeline(CONDITIONAL_FIRST_BY_ARGUMENT),
+    "HunyuanDiTPipeline": TransformerPipeline(GUIDED),
+    "HunyuanDiTPAGPipeline": TransformerPipeline(PAG_LAYOUT),
+    "HunyuanDiTControlNetPipeline": TransformerPipeline(GUIDED),
+    "WanPipeline": _WAN,
+    "WanImageToVideoPipeline": _WAN,
+    "WanVideoToVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "WanVACEPipeline": _WAN,
+    "LTXPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "LTXImageToVideoPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "CogVideoXPipeline": _COGVIDEOX,
+    "CogVideoXImageToVideoPipeline": _COGVIDEOX,
+    "CogVideoXVideoToVideoPipeline": _COGVIDEOX,
+    "HunyuanVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "MochiPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "AllegroPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT, video="even"),
+    "Cosmos2TextToImagePipeline": TransformerPipeline(SEPARATE),
+    "Kandinsky5T2IPipeline": TransformerPipeline(SEPARATE),
+    "OmniGenPipeline": TransformerPipeline(CustomLayout(_omnigen_parts)),
+    "Krea2Pipeline": TransformerPipeline(SEPARATE),
+    "PRXPipeline": TransformerPipeline(GUIDED),
+    "ErnieImagePipeline": TransformerPipeline(GUIDED),
 }

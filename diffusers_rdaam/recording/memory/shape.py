@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from diffusers_rdaam.attention.options import RecordingOptions
-from diffusers_rdaam.families import Family
+from diffusers_rdaam.families import Family, sites_of
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape
 from diffusers_rdaam.recording.site_devices import devices_of
 
@@ -24,7 +24,7 @@ def shape_for(
 ) -> AccumulatorShape:
     """The shape of the accumulators for a pipeline's denoiser and the options of a run."""
     denoiser = family.denoiser(pipe)
-    sites = family.sites(denoiser)
+    sites = sites_of(family, pipe)
     return AccumulatorShape.spread(
         devices_of(denoiser, sites, torch.device(device)),
         images=images,

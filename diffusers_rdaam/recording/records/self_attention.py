@@ -13,7 +13,13 @@ from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
+from diffusers_rdaam.families import (
+    Branch,
+    DenoiserCall,
+    Family,
+    RowsOfBranches,
+    self_attention_sites_of,
+)
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.recording.buffers.accumulator import (
     SINGLE_PLANE_ADDITIONS,
@@ -50,7 +56,7 @@ class SelfAttentionRecord(RunRecord):
         self.options = options
         self.buffers = list(buffers)
         self.denoiser = family.denoiser(pipe)
-        self.sites: tuple[Site, ...] = family.self_attention_sites(self.denoiser)
+        self.sites: tuple[Site, ...] = self_attention_sites_of(family, pipe)
         self._targets: dict[object, dict[str, Target]] = {}
         self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 

@@ -15,7 +15,7 @@ from diffusers_rdaam.errors import (
     NoAttributionError,
     SiteMisfitWarning,
 )
-from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
+from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches, sites_of
 from diffusers_rdaam.kernels.dispatch import choose, proof_bytes, warn_of_another
 from diffusers_rdaam.recording.buffers.accumulator import (
     AccumulatorShape,
@@ -60,7 +60,9 @@ class TextRecord(RunRecord):
         self.family = family
         self.options = options
         self.buffers = buffers
-        self.sites: tuple[Site, ...] = family.sites(family.denoiser(pipe))
+        self.sites: tuple[Site, ...] = sites_of(family, pipe)
+        # What is put before the names of the sites of each denoiser.
+        self.prefixes = tuple(family.denoisers(pipe))
         # Which columns of a joint site's text are recorded, and those of each branch's images.
         self.chooser: ColumnChooser = every_column
         self.chosen: dict[Branch, Sequence[ChosenColumns]] = {}

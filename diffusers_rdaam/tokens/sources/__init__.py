@@ -13,7 +13,7 @@ from diffusers_rdaam.tokens.sources.plain import T5, preprocessed, prompt_cleane
 SOURCES: dict[str, Source] = {
     "allegro": plain.plain(T5, clean=preprocessed),
     "auraflow": plain.plain(T5),
-    "bria": plain.plain(T5),
+    "bria": plain.bria,
     "chroma": plain.plain(T5),
     "cogvideox": plain.plain(T5),
     "cogview3": plain.plain(T5),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.tokens.column_layouts import Piece
+from diffusers_rdaam.tokens.encoded_text import padding_of
 from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, EncoderColumns, Source
 from diffusers_rdaam.tokens.given_text import GivenText
 from diffusers_rdaam.tokens.sources.call_arguments import argument, argument_text
@@ -109,16 +112,21 @@ def hunyuan_dit(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Column
     )
 
 
+def bria(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """T5; an empty negative prompt is not encoded, its columns are zeros."""
+    (found,) = plain(T5)(pipe, arguments, columns)
+    if found.text or not arguments.get(IS_NEGATIVE):
+        return (found,)
+    return (replace(found, pieces=(padding_of(T5.tokenizer_of(pipe)),) * columns),)
+
+
 def mochi(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """T5; of an empty prompt no column is attended to where the pipeline is set so."""
     (found,) = plain(T5)(pipe, arguments, columns)
     if found.text or not pipe.config.force_zeros_for_empty_prompt:
         return (found,)
-    from dataclasses import replace
-
-    tokenizer = T5.tokenizer_of(pipe)
-    zero = replace(found.pieces[0], id=0, text=tokenizer.convert_ids_to_tokens(0), kind="padding")
-    return (replace(found, pieces=(zero,) * len(found.pieces)),)
+    zero = Piece(0, T5.tokenizer_of(pipe).convert_ids_to_tokens(0), "padding")
+    return (replace(found, pieces=(zero,) * columns),)
 
 
 def unclip(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
@@ -162,8 +170,6 @@ def lumina(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
 
 def ernie(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Mistral's tokens; of an empty text one start token."""
-    from diffusers_rdaam.tokens.column_layouts import Piece
-
     name, written = argument_text(arguments)
     reader, text = Reader("mistral"), GivenText.of(written)
     tokenizer = reader.tokenizer_of(pipe)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+from PIL.Image import Image
 
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.tokens.column_layouts import Piece
@@ -29,68 +31,86 @@ def qwen_image(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns
     name, written = argument_text(arguments)
     text = GivenText.of(written).formatted(pipe.prompt_template_encode)
     drop = pipe.prompt_template_encode_start_idx
-    tokenizer = QWEN.tokenizer_of(pipe)
-    pieces = encoded(tokenizer, text, truncation=True, max_length=pipe.tokenizer_max_length + drop)
-    return (_dropped(pipe, text, name, pieces, drop, columns, arguments),)
+    limit = argument(pipe, arguments, "max_sequence_length")
+    # The tokenizer cuts, and what comes out is cut again.
+    length = min(pipe.tokenizer_max_length, limit) + drop
+    pieces = encoded(QWEN.tokenizer_of(pipe), text, truncation=True, max_length=length)
+    return (_dropped(pipe, text, name, pieces, columns),)
 
 
 def qwen_image_edit(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Qwen-Image Edit: the tokens of the picture stand before the prompt."""
     name, written = argument_text(arguments)
     text = GivenText.of(written).formatted(pipe.prompt_template_encode)
-    return (_with_pictures(pipe, text, name, columns, arguments),)
+    return (_with_pictures(pipe, text, name, columns, None),)
 
 
 def qwen_image_edit_plus(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Qwen-Image Edit Plus: several pictures, each announced by its number."""
     name, written = argument_text(arguments)
-    pictures = arguments.get("image")
-    count = len(pictures) if isinstance(pictures, list) else int(pictures is not None)
+    given = arguments.get("image")
+    pictures = given if isinstance(given, list) else [given] * (given is not None)
     before = "".join(
         f"Picture {number}: <|vision_start|>{_PICTURE}<|vision_end|>"
-        for number in range(1, count + 1)
+        for number in range(1, len(pictures) + 1)
     )
     text = GivenText.of(written).framed(before).formatted(pipe.prompt_template_encode)
-    return (_with_pictures(pipe, text, name, columns, arguments),)
+    counts = _picture_counts(pipe, pictures)
+    return (_with_pictures(pipe, text, name, columns, counts),)
+
+
+def _picture_counts(pipe: Any, pictures: Sequence[Any]) -> list[int] | None:
+    """The tokens of each picture, which depend on its shape; None if that is not known."""
+    from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
+        CONDITION_IMAGE_SIZE,
+        calculate_dimensions,
+    )
+
+    processor = pipe.processor.image_processor
+    counts = []
+    for picture in pictures:
+        if not isinstance(picture, Image):
+            return None
+        ratio = picture.width / picture.height
+        width, height = calculate_dimensions(CONDITION_IMAGE_SIZE, ratio)[:2]
+        patches = processor.get_number_of_image_patches(height, width)
+        counts.append(patches // processor.merge_size**2)
+    return counts
 
 
 def _with_pictures(
-    pipe: Any, text: GivenText, name: str, columns: int, arguments: Mapping[str, Any]
+    pipe: Any,
+    text: GivenText,
+    name: str,
+    columns: int,
+    counts: list[int] | None,
 ) -> EncoderColumns:
     """As the processor writes it: one token of a picture becomes as many as the picture has.
 
-    How many they are is seen from the embedding's length. They all stand before the prompt, so
-    it does not matter which picture has how many.
+    How many there are in all is seen from the embedding's length. They stand before the prompt, so
+    that its columns do not depend on which picture has how many.
     """
     drop = pipe.prompt_template_encode_start_idx
     tokenizer = QWEN.tokenizer_of(pipe)
     pieces = encoded(tokenizer, text)
-    more = drop + columns - len(pieces)
     index = tokenizer.convert_tokens_to_ids(_PICTURE)
-    places = [
-        place
-        for place, piece in enumerate(pieces)
-        if piece.id == index and piece.kind == "template"
-    ]
-    if places and more > 0:
-        last = places[-1]
-        pieces = (*pieces[:last], *[pieces[last]] * more, *pieces[last:])
-    return _dropped(pipe, text, name, pieces, drop, columns, arguments)
+    places = [at for at, p in enumerate(pieces) if p.id == index and p.kind == "template"]
+    more = drop + columns - len(pieces)
+    if counts is None or len(counts) != len(places) or sum(counts) > more + len(places):
+        counts = [1] * len(places)
+        if places and more > 0:
+            counts[-1] += more
+    for at, count in reversed(list(zip(places, counts, strict=True))):
+        pieces = (*pieces[:at], *[pieces[at]] * count, *pieces[at + 1 :])
+    return _dropped(pipe, text, name, pieces, columns)
 
 
 def _dropped(
-    pipe: Any,
-    text: GivenText,
-    name: str,
-    pieces: tuple[Piece, ...],
-    drop: int,
-    columns: int,
-    arguments: Mapping[str, Any],
+    pipe: Any, text: GivenText, name: str, pieces: Sequence[Piece], columns: int
 ) -> EncoderColumns:
-    """Without the tokens before the prompt, cut and padded to the columns."""
+    """Without the tokens before the prompt, padded to the columns."""
     tokenizer = QWEN.tokenizer_of(pipe)
-    limit = argument(pipe, arguments, "max_sequence_length")
-    kept = pieces[drop:][:limit]
+    kept = pieces[pipe.prompt_template_encode_start_idx :]
     filled = fitted(kept, columns, padding_of(tokenizer), left=False)
     return QWEN.columns(text, name, filled, whole=encoded(tokenizer, text))
 
@@ -175,9 +195,8 @@ def krea2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     tokenizer = QWEN.tokenizer_of(pipe)
     text = GivenText.of(written).framed(pipe.prompt_template_encode_prefix)
     drop = pipe.prompt_template_encode_start_idx
-    room = columns - pipe.prompt_template_encode_num_suffix_tokens
-    found = padded(pipe, QWEN, text, name, room, drop=drop)
     suffix = encoded(tokenizer, GivenText.of("").framed(pipe.prompt_template_encode_suffix))
+    found = padded(pipe, QWEN, text, name, columns - len(suffix), drop=drop)
     pieces = fitted((*found.pieces, *suffix), columns, padding_of(tokenizer), left=False)
     return (replace(found, pieces=tuple(pieces)),)
 

@@ -1,0 +1,147 @@
+"""What the calls of transformers say whose arguments are their own: lists, packed videos, ids.
+
+Each reader is of one or two models; those that many share are in :mod:`readers`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from diffusers_rdaam.errors import RecordingError
+from diffusers_rdaam.families.joint_layout import JointLayout
+from diffusers_rdaam.families.transformers.kind import Arguments, Reading
+from diffusers_rdaam.families.transformers.readers import (
+    Grid,
+    latent_grid,
+    positions_of,
+    reading,
+)
+
+# Z-Image pads the image and the text to a multiple of this.
+_Z_MULTIPLE = 32
+
+
+def z_image(call: Arguments) -> Reading:
+    """``[image, padding, text, padding]``, each row with the length of its own text."""
+    latents, texts = call["x"], call["cap_feats"]
+    if isinstance(latents[0], (list, tuple)):
+        raise RecordingError(
+            "The ZImageTransformer2DModel was called with several pictures a row, whose places "
+            "among its positions are not known. Record without reference pictures."
+        )
+    patch = call.get("patch_size") or 2
+    height, width = latents[0].shape[-2] // patch, latents[0].shape[-1] // patch
+    padded = -(-height * width // _Z_MULTIPLE) * _Z_MULTIPLE
+    return Reading(
+        grid=(height, width),
+        columns=tuple(len(text) for text in texts),
+        joint=JointLayout.image_first(len(latents), padded),
+        states=pad_sequence(list(texts), batch_first=True),
+        latents=pad_sequence([one.flatten() for one in latents], batch_first=True),
+        timestep=call.get("t"),
+    )
+
+
+def lumina2(call: Arguments) -> Reading:
+    """``[text, image, padding]``, each row with its text's own length and no padding in it."""
+    states, mask = call["encoder_hidden_states"], call["encoder_attention_mask"]
+    lengths = tuple(int(length) for length in mask.sum(dim=1).tolist())
+    layout = JointLayout(lengths, lengths, (0,) * len(lengths))
+    latents: Tensor = call["hidden_states"]
+    return Reading(latent_grid(call), lengths, layout, states, latents, call.get("timestep"))
+
+
+def mochi(call: Arguments) -> Reading:
+    """``[video, text]`` without the text's padding, and an attention call for each row."""
+    states, mask = call["encoder_hidden_states"], call["encoder_attention_mask"]
+    lengths = tuple(int(length) for length in mask.bool().sum(dim=1).tolist())
+    grid = latent_grid(call)
+    layout = JointLayout.image_first(len(lengths), positions_of(grid), row_by_row=True)
+    latents: Tensor = call["hidden_states"]
+    return Reading(grid, lengths, layout, states, latents, call.get("timestep"))
+
+
+def hunyuan_dit(call: Arguments) -> Reading:
+    """Cross-attention to BERT's columns and those of T5 behind them."""
+    states, others = call["encoder_hidden_states"], call["encoder_hidden_states_t5"]
+    rows, columns = states.shape[0], states.shape[1] + others.shape[1]
+    return Reading(
+        grid=latent_grid(call),
+        columns=(columns,) * rows,
+        joint=JointLayout.cross(rows),
+        states=states,
+        latents=call["hidden_states"],
+        timestep=call.get("timestep"),
+    )
+
+
+def allegro(call: Arguments) -> Reading:
+    """Cross-attention to a text ``(rows, 1, columns, width)``."""
+    states: Tensor = call["encoder_hidden_states"]
+    if states.ndim == 4:
+        states = states[:, 0]
+    return reading(call, latent_grid(call), JointLayout.cross(states.shape[0]), states)
+
+
+def prx(call: Arguments) -> Reading:
+    """Queries are the image's, keys ``[text, image]``."""
+    states: Tensor = call["encoder_hidden_states"]
+    rows, columns = states.shape[:2]
+    layout = JointLayout((0,) * rows, (columns,) * rows, (0,) * rows)
+    return reading(call, latent_grid(call), layout, states)
+
+
+def ernie(call: Arguments) -> Reading:
+    """``[image, text]``, each row with its text's own length."""
+    states: Tensor = call["text_bth"]
+    lengths = tuple(int(length) for length in call["text_lens"].tolist())
+    grid = latent_grid(call)
+    layout = JointLayout.image_first(states.shape[0], positions_of(grid))
+    latents: Tensor = call["hidden_states"]
+    return Reading(grid, lengths, layout, states, latents, call.get("timestep"))
+
+
+def omnigen(call: Arguments) -> Reading:
+    """``[text, time, image]``; the text is ids, which the model embeds itself."""
+    ids: Tensor = call["input_ids"]
+    rows, columns = ids.shape
+    grid = latent_grid(call)
+    image = (columns + 1,) * rows
+    layout = JointLayout(image, image, (0,) * rows)
+    return reading(call, grid, layout, ids)
+
+
+def ltx_grid(call: Arguments) -> Grid:
+    """The sizes that a packed video's call names; the model has no patches of its own."""
+    return int(call["num_frames"]), int(call["height"]), int(call["width"])
+
+
+def frames_first_grid(call: Arguments) -> Grid:
+    """The latent ``(rows, frames, channels, height, width)`` in patches."""
+    sizes = call["hidden_states"].shape
+    patch, of_time = call.config.patch_size, call.config.patch_size_t or 1
+    return -(-sizes[1] // of_time), sizes[3] // patch, sizes[4] // patch
+
+
+def channels_last_grid(call: Arguments) -> Grid:
+    """The latent ``(rows, frames, height, width, channels)`` in patches; of a picture no frames."""
+    frames, height, width = call["hidden_states"].shape[1:4]
+    of_time, high, wide = call.config.patch_size
+    size = (height // high, width // wide)
+    return size if frames == 1 else (-(-frames // of_time), *size)
+
+
+def picture_grid(call: Arguments) -> Grid:
+    """:func:`latent_grid`, without the frames of a video of one."""
+    frames, *size = (1, *latent_grid(call))[-3:]
+    return tuple(size) if frames == 1 else (frames, *size)
+
+
+def position_axes_grid(call: Arguments) -> Grid:
+    """From ``position_ids (positions, 3)`` of text and image: those of the image are behind."""
+    columns = call["encoder_hidden_states"].shape[1]
+    ids: Any = call["position_ids"][columns:]
+    return int(ids[:, 1].max()) + 1, int(ids[:, 2].max()) + 1
