@@ -61,7 +61,7 @@ def _mistral(side: str) -> tuple[Any, Any]:
     """The processor and the language model of FLUX.2."""
     tokenizer = byte_level_tokenizer(
         (SYSTEM_MESSAGE,),
-        start="<s>",
+        start=("<s>",),
         specials=MISTRAL_SPECIALS,
         template=MISTRAL3_TEMPLATE,
         eos_token="</s>",

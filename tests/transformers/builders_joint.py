@@ -9,6 +9,7 @@ import builders_flux
 import builders_flux2
 import builders_qwen
 import builders_sd3
+import builders_templates
 from dense_oracle import Case
 
 # By the name of the diffusers class, and what is special after a comma.
@@ -18,4 +19,5 @@ CASES: dict[str, Callable[[], Case]] = {
     **builders_qwen.CASES,
     **builders_flux2.CASES,
     **builders_chroma.CASES,
+    **builders_templates.CASES,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -36,6 +36,7 @@ class ObservedCall:
         number: how many kernel calls this site made before in the same call of the denoiser.
         denoiser_call: the number of that call, from 0.
         scale: what the kernel was given; None stands for ``dim ** -0.5``.
+        kwargs: the keyword arguments of the denoiser's call.
     """
 
     site: str
@@ -47,6 +48,7 @@ class ObservedCall:
     mask: Tensor | None
     scale: float | None
     is_gqa: bool
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Observed(list[ObservedCall]):
@@ -72,6 +74,8 @@ class Encoder:
         column: from the position of a token in the encoder's ids to its text column.
         before: what a template has directly in front of the prompt, where it is one token with
             the prompt's first letters.
+        spans: the ids of a prompt's tokens and their characters, where the encoder is not given
+            the whole prompt; else they are the tokenizer's.
     """
 
     name: str
@@ -79,6 +83,14 @@ class Encoder:
     tokenizer: str
     column: Callable[[int], int]
     before: str = ""
+    spans: Callable[[Any, str], tuple[list[int], list[tuple[int, int]]]] | None = None
+
+    def tokens(self, pipe: Any, prompt: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a prompt's tokens and their characters."""
+        tokenizer = getattr(pipe, self.tokenizer)
+        if self.spans is not None:
+            return self.spans(tokenizer, prompt)
+        return token_spans(tokenizer, prompt, self.before)
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,7 @@ class Case:
         """
         found = []
         for encoder in self.encoders:
-            ids, spans = token_spans(getattr(pipe, encoder.tokenizer), prompt, encoder.before)
+            ids, spans = encoder.tokens(pipe, prompt)
             start = find_ids(given[encoder.model], ids)[2]
             for i, (left, right) in enumerate(spans):
                 if encoder.before and right <= 0:
@@ -322,6 +334,7 @@ def observed_attention(denoiser: Any, sites: str | Mapping[str, str]) -> Iterato
                     None if attn_mask is None else attn_mask.detach().clone(),
                     kwargs.get("scale"),
                     kwargs.get("enable_gqa", False),
+                    observed.denoiser_calls[-1].kwargs,
                 )
             )
             numbers[site] = numbers.get(site, 0) + 1
@@ -349,9 +362,14 @@ def _site_hooks(module: Any, site: tuple[str, str], running: list[tuple[str, str
     ]
 
 
-def probabilities(call: ObservedCall) -> Tensor:
-    """Softmax in float64 over all keys of a kernel call: ``(rows, heads, queries, keys)``."""
-    query, key = call.query.double(), call.key.double()
+def probabilities(call: ObservedCall, row: int | None = None) -> Tensor:
+    """Softmax in float64 over all keys of a kernel call: ``(rows, heads, queries, keys)``.
+
+    Args:
+        row: the only one to compute, if not all.
+    """
+    rows = slice(None) if row is None else slice(row, row + 1)
+    query, key = call.query[rows].double(), call.key[rows].double()
     if query.shape[1] != key.shape[1]:
         # As the kernel repeats them: the heads of a group are neighbours.
         group = query.shape[1] // key.shape[1]
@@ -359,7 +377,7 @@ def probabilities(call: ObservedCall) -> Tensor:
     scale = query.shape[-1] ** -0.5 if call.scale is None else call.scale
     logits = query @ key.mT * scale
     if call.mask is not None:
-        mask = call.mask
+        mask = call.mask if len(call.mask) == 1 else call.mask[rows]
         if mask.dtype == torch.bool:
             logits = logits.masked_fill(~mask, -torch.inf)
         else:
@@ -388,7 +406,7 @@ def expected_maps(
     tokens = int(torch.tensor(grid).prod())
     total, count = torch.zeros(()), 0
     for call, row, start, keys in zip(calls, rows, image_positions, text_keys, strict=True):
-        of_row = probabilities(call)[row].mean(dim=0)
+        of_row = probabilities(call, row)[0].mean(dim=0)
         image = of_row[start : start + tokens]
         assert len(image) == tokens, f"{call.site}: {len(image)} image queries, grid {grid}"
         total, count = total + image[:, list(keys)].T, count + 1

@@ -126,7 +126,7 @@ def _qwen2_tokenizer(texts: tuple[str, ...], template: str) -> Qwen2Tokenizer:
 def byte_level_tokenizer(
     texts: tuple[str, ...] = (),
     *,
-    start: str | None = None,
+    start: tuple[str, ...] = (),
     specials: tuple[str, ...] = (),
     template: str | None = None,
     **options: Any,
@@ -134,22 +134,22 @@ def byte_level_tokenizer(
     """The class of tokenizers that have a file and no class of their own: Llama 3, GLM, Tekken.
 
     Args:
-        start: the token that is put in front of every text.
+        start: the tokens that are put in front of every text.
     """
     split = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
     vocabulary, merges = byte_level_vocabulary(split, texts)
     named = [value for key, value in options.items() if key.endswith("_token")]
-    every = [*([start] if start else []), *specials, *named]
+    every = [*start, *specials, *named]
     for special in dict.fromkeys(every):
         vocabulary.setdefault(special, len(vocabulary))
     backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
     backend.pre_tokenizer = split
     backend.decoder = decoders.ByteLevel()
-    if start is not None:
+    if start:
         backend.post_processor = TemplateProcessing(
-            single=f"{start} $A", special_tokens=[(start, vocabulary[start])]
+            single=f"{' '.join(start)} $A", special_tokens=[(one, vocabulary[one]) for one in start]
         )
-        options |= {"bos_token": start}
+        options |= {"bos_token": start[0]}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, extra_special_tokens=list(specials), **options
     )

@@ -88,6 +88,32 @@ KINDS: tuple[TransformerKind, ...] = (
         text_first(latent_grid, skip=8),
     ),
     TransformerKind(
+        "cogview3",
+        ("CogView3PlusTransformer2DModel",),
+        (Sites(r"transformer_blocks\.\d+\.attn1"),),
+        text_first(latent_grid),
+    ),
+    TransformerKind(
+        "cogview4",
+        ("CogView4Transformer2DModel",),
+        (Sites(r"transformer_blocks\.\d+\.attn1"),),
+        text_first(latent_grid),
+    ),
+    TransformerKind(
+        "ovis",
+        ("OvisImageTransformer2DModel",),
+        _DOUBLE_AND_SINGLE,
+        text_first(position_id_grid),
+        cell=2,
+    ),
+    TransformerKind(
+        "longcat",
+        ("LongCatImageTransformer2DModel",),
+        _DOUBLE_AND_SINGLE,
+        text_first(position_id_grid),
+        cell=2,
+    ),
+    TransformerKind(
         "sd3",
         ("SD3Transformer2DModel",),
         (Sites(r"transformer_blocks\.\d+\.attn"),),
