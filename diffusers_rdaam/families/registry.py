@@ -93,10 +93,12 @@ def family_of_module(subject: Any, rows: Any = None) -> Family:
         family = kind(rows)
         denoiser = family.denoiser(subject)
         if kind.has(denoiser) and family.sites(denoiser):
+            if isinstance(family, TransformerFamily):
+                return replace(family, tokens=family.kind(denoiser).source)
             return family
     raise UnsupportedPipelineError(
-        f"{type(denoiser).__name__} has no cross-attention to a text that could be recorded. "
-        "UNets of diffusers with spatial transformers have."
+        f"{type(denoiser).__name__} has no attention to a text that could be recorded. UNets of "
+        "diffusers with spatial transformers have, and the transformers of its table."
     )
 
 

@@ -12,6 +12,7 @@ from diffusers_rdaam.errors import InputError, TextMismatchWarning
 from diffusers_rdaam.families import Branch, DenoiserCall
 from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.chosen_columns import ChosenColumns
+from diffusers_rdaam.tokens.encoder_columns import Source
 from diffusers_rdaam.tokens.prompt_of_columns import REST, prompt_columns, prompt_from
 from diffusers_rdaam.tokens.sources import SOURCES
 
@@ -21,7 +22,7 @@ PROMPTS = ("prompt", "prompt_2", "prompt_3", "prompt_4")
 
 def image_columns(
     pipe: Any,
-    source: str,
+    source: str | Source,
     arguments: Mapping[str, Any],
     call: DenoiserCall,
     branch: Branch,
@@ -33,7 +34,7 @@ def image_columns(
 
     Args:
         pipe: the pipeline.
-        source: the name of the rule from its prompts to columns.
+        source: the rule from its prompts to columns, or its name.
         arguments: of its call, by name; texts as they were encoded.
         call: the denoiser call.
         branch: that has rows in it.
@@ -87,12 +88,13 @@ def _pictures(arguments: Mapping[str, Any], image: int, images: int) -> Any:
 
 
 def _chosen(
-    pipe: Any, source: str, arguments: Mapping[str, Any], length: int, *, columns: Columns
+    pipe: Any, source: str | Source, arguments: Mapping[str, Any], length: int, *, columns: Columns
 ) -> ChosenColumns:
     if arguments["prompt"] is None:
-        return _unknown(length)
+        return unknown_columns(length)
     try:
-        encoders = SOURCES[source](pipe, arguments, length)
+        rule = SOURCES[source] if isinstance(source, str) else source
+        encoders = rule(pipe, arguments, length)
     except (InputError, KeyError) as error:
         why = f"no rule is known for {source!r}." if isinstance(error, KeyError) else error
         warn(
@@ -100,14 +102,15 @@ def _chosen(
             "with attribution.column(index).",
             TextMismatchWarning,
         )
-        return _unknown(length)
+        return unknown_columns(length)
     places = prompt_columns(encoders)
     if columns == "all" or not places:
         return ChosenColumns(tuple(range(length)), with_rest_token(prompt_from(encoders)))
     return ChosenColumns(places, prompt_from(encoders, columns=places))
 
 
-def _unknown(length: int) -> ChosenColumns:
+def unknown_columns(length: int) -> ChosenColumns:
+    """All columns of a text that is not known, and the rest."""
     return ChosenColumns(tuple(range(length)), with_rest_token(Prompt.without_text(length)))
 
 

@@ -33,7 +33,8 @@ from diffusers_rdaam.families import (
 from diffusers_rdaam.geometry.region import Mask
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.attribution_prompt import prompts_for
-from diffusers_rdaam.pipelines.image_columns import PROMPTS, image_columns
+from diffusers_rdaam.pipelines.given_prompt import agrees
+from diffusers_rdaam.pipelines.image_columns import PROMPTS, image_columns, unknown_columns
 from diffusers_rdaam.pipelines.videos import as_videos, is_stacked
 from diffusers_rdaam.recording.chosen_columns import ChosenColumns
 from diffusers_rdaam.recording.encodings import Encodings, Texts, second_texts
@@ -89,7 +90,7 @@ class PipelineCall:
 
     def _choose_columns(self, call: DenoiserCall, branch: Branch) -> list[ChosenColumns]:
         """The columns of each image of a branch, where a transformer's columns are chosen."""
-        return image_columns(
+        chosen = image_columns(
             self.pipe,
             self.recorder.family.tokens,
             self._as_encoded(),
@@ -98,6 +99,28 @@ class PipelineCall:
             columns=self.recorder.options.columns,
             attribution_prompt=self.attribution_prompt,
         )
+        encoded = self._as_encoded().get("prompt")
+        given = self.attribution_prompt
+        if given is None or given == encoded or branch is Branch.UNCONDITIONAL:
+            return chosen
+        return self._checked_columns(chosen, call)
+
+    def _checked_columns(
+        self, chosen: list[ChosenColumns], call: DenoiserCall
+    ) -> list[ChosenColumns]:
+        """The columns of texts that a user gives, without words where the embedding differs."""
+        known: dict[str | None, bool] = {}
+        found = []
+        for image, one in enumerate(chosen):
+            text = None if one.prompt is None else one.prompt.text
+            if text is None:
+                found.append(one)
+                continue
+            if text not in known:
+                row = None if call.text is None or call.text.ndim != 3 else call.text[image]
+                known[text] = agrees(self.pipe, text, row, one.columns, self.arguments)
+            found.append(one if known[text] else unknown_columns(call.length_of(image)))
+        return found
 
     def note_encoding(self, arguments: dict[str, Any], *, is_certain: bool) -> None:
         """Note what ``encode_prompt`` is given during the run: it may have rewritten the prompt."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -17,18 +18,29 @@ from diffusers_rdaam.errors import (
     InputError,
     UncheckedTextWarning,
 )
-from diffusers_rdaam.families import family_of_module, self_attention_sites_of, sites_of
+from diffusers_rdaam.families import (
+    Branch,
+    DenoiserCall,
+    family_of_module,
+    self_attention_sites_of,
+    sites_of,
+)
 from diffusers_rdaam.families.guiders import guider_layout
 from diffusers_rdaam.families.registry import has_denoiser
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
+from diffusers_rdaam.pipelines.image_columns import image_columns, unknown_columns
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.pipelines.videos import as_videos
 from diffusers_rdaam.recording.announce import print_line, warn
+from diffusers_rdaam.recording.chosen_columns import ChosenColumns
 from diffusers_rdaam.recording.installation import install_for_run
 from diffusers_rdaam.recording.recorder import Recorder
 from diffusers_rdaam.tokens.alignment import align
 from diffusers_rdaam.tokens.chatglm import is_chatglm
 from diffusers_rdaam.tokens.column_layouts import is_ambiguous, tokenized
+from diffusers_rdaam.tokens.encoder_columns import Source
+from diffusers_rdaam.tokens.sources.columns import Reader
+from diffusers_rdaam.tokens.sources.plain import plain
 
 Texts = str | Sequence[str] | None
 
@@ -58,6 +70,25 @@ class DenoiserRecording:
         self._recorder = recorder
         self._context = context
         self._warned = False
+        recorder.text.chooser = self._choose_columns
+
+    def _choose_columns(self, call: DenoiserCall, branch: Branch) -> list[ChosenColumns]:
+        """The columns of each image of a branch, where a transformer's columns are chosen."""
+        recorder, context = self._recorder, self._context
+        arguments = {"prompt": context.prompt, "negative_prompt": context.negative_prompt}
+        pipe: Any = recorder.pipe
+        source: str | Source = recorder.family.tokens
+        if isinstance(pipe, nn.Module):
+            # No pipeline says which template the text was put in: it is read as it is.
+            pipe, source = SimpleNamespace(tokenizer=context.tokenizer), plain(Reader("text"))
+        unknown = context.tokenizer is None or (
+            branch is Branch.UNCONDITIONAL and context.negative_prompt is None
+        )
+        if unknown:
+            start, stop = call.branches[branch]
+            return [unknown_columns(call.length_of(row)) for row in range(start, stop)]
+        columns = recorder.options.columns
+        return image_columns(pipe, source, arguments, call, branch, columns=columns)
 
     @property
     def attributions(self) -> list[Attribution]:
@@ -73,8 +104,12 @@ class DenoiserRecording:
         recorder = self._recorder
         assert recorder.grid is not None
         size = self._context.image_size or recorder.family.image_size(recorder.pipe, recorder.grid)
-        prompts = self._prompts(self._context.prompt, len(records))
-        against = self._prompts(self._context.negative_prompt, len(records))
+        prompts = recorder.text.prompts(Branch.CONDITIONAL)
+        if prompts is None:
+            prompts = self._prompts(self._context.prompt, len(records))
+        against = recorder.text.prompts(Branch.UNCONDITIONAL)
+        if against is None:
+            against = self._prompts(self._context.negative_prompt, len(records))
         contexts = [
             ImageContext(
                 prompt=prompts[index],

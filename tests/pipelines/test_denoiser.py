@@ -160,8 +160,8 @@ def test_what_cannot_be_recorded_is_refused(unet):
         with pytest.raises(UnsupportedPipelineError) as error, recorded:
             pass
         assert str(error.value) == (
-            f"{type(subject).__name__} has no cross-attention to a text that could be recorded. "
-            "UNets of diffusers with spatial transformers have."
+            f"{type(subject).__name__} has no attention to a text that could be recorded. "
+            "UNets of diffusers with spatial transformers have, and the transformers of its table."
         )
     assert isinstance(subject, ControlNetModel)
     recorded = record_attention(unet, rows=("unconditional", "image", "conditional"))

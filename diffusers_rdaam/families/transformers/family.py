@@ -71,8 +71,7 @@ class TransformerFamily:
         """Why maps of texts other than the prompt cannot be computed."""
         return (
             "this transformer rewrites its text from layer to layer, together with the image, so "
-            "the keys that another text would have had are not known after the embedding, or "
-            "without a run of its own"
+            "the keys of another text would be known only from a run with it"
         )
 
     @staticmethod
