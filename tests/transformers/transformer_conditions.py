@@ -27,6 +27,8 @@ from transformer_switches import (
     checkpoint,
     deterministic,
     first_block_cache,
+    fuse_lora,
+    load_ip_adapter,
     lora_in_mid_run,
     offload_each_module,
     offload_groups,
@@ -39,6 +41,7 @@ from transformer_switches import (
     taylor_seer,
     tile,
 )
+
 
 def first_half(call: DenoiserCall) -> list[int]:
     """Rows ``[conditional, unconditional]``, as lists."""
@@ -131,16 +134,20 @@ MEMORY = [
     Condition("`vae.enable_tiling()`", tile, lambda pipe: pipe.vae.disable_tiling(), often=()),
     Condition("gradient checkpointing", checkpoint, stop_checkpointing, often=()),
 ]
+FLEX_WARNING = "flex attention is not computed by the kernel whose calls are observed"
 BACKENDS = [
     Condition(
         "`set_attention_backend`",
         set_backend(name),
         reset_backend,
-        variant=name,
+        variant=f"`{name}`",
         only=DISPATCHED,
         why_not=NOT_DISPATCHED,
+        unseen=FLEX_WARNING if name == "flex" else "",
+        tolerance=1e-4 if name == "flex" else 1e-5,
+        often=("FluxPipeline",) if name in ("_native_math", "flex") else (),
     )
-    for name in ("native", "_native_math")
+    for name in ("native", "_native_math", "_native_flash", "flex")
 ]
 SPEED = [
     Condition(
@@ -171,7 +178,30 @@ CACHES = [
     Condition("a hook that skips layers", skip_sites, call=fixed(num_inference_steps=6), often=()),
 ]
 WEIGHTS = [
+    Condition(
+        "IP-Adapter",
+        load_ip_adapter,
+        lambda pipe: pipe.unload_ip_adapter(),
+        call=fixed(**builders_flux.IMAGE_PROMPT),
+        only=("FluxPipeline",),
+        why_not="not tried",
+    ),
     Condition("LoRA", add_lora, lambda pipe: pipe.transformer.delete_adapters("default")),
+    Condition(
+        "LoRA, fused",
+        fuse_lora,
+        only=("FluxPipeline", "StableDiffusion3Pipeline"),
+        why_not="not tried",
+        often=(),
+    ),
+    Condition(
+        "LoRA with a scale",
+        add_lora,
+        call=fixed(joint_attention_kwargs={"scale": 0.5}),
+        only=("FluxPipeline", "StableDiffusion3Pipeline"),
+        why_not="not tried",
+        often=(),
+    ),
     Condition(
         "LoRA from the second step on",
         call=lora_in_mid_run,
@@ -203,6 +233,8 @@ CALLS = [
     Condition(
         "`num_images_per_prompt=2`",
         call=fixed(num_images_per_prompt=2),
+        only=tuple(name for name in FAMILIES if name != "ZImagePipeline"),
+        why_not="not tried",
         often=("StableDiffusion3Pipeline",),
     ),
     Condition('`output_type="latent"`', call=fixed(output_type="latent"), often=()),

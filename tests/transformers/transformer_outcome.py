@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from dense_checks import StockRun, check_maps, images_of, parts_of
 from dense_oracle import Case, observed_ids
+from diffusers.models.attention_dispatch import AttentionBackendName
 from transformer_conditions import FAMILIES, Condition, nothing
 from transformer_switches import own_backend
 
@@ -88,7 +89,7 @@ def _outcome(condition: Condition, case: Case, order: str) -> str:
         with own_backend():
             try:
                 stock = ConditionedRun(case, condition)
-            except (AttributeError, ValueError) as error:
+            except (AttributeError, KeyError, RuntimeError, ValueError) as error:
                 return f"{type(error).__name__} in diffusers itself"
         ours = ours_of(case)
         if order == AFTER:
@@ -106,6 +107,9 @@ def _outcome(condition: Condition, case: Case, order: str) -> str:
         told = [w.message for w in caught if issubclass(w.category, NotRecordedWarning)]
         if told:
             return f"image only, with warning: {_first(told[0])}"
+        if condition.unseen:
+            with own_backend(AttentionBackendName.NATIVE):
+                stock = ConditionedRun(case, PLAIN)
         check_maps(stock, ours.attributions, tolerance=condition.tolerance)
         if order == AFTER and condition.undo is not None:
             condition.undo(ours)

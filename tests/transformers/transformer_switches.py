@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import accelerate
+import builders_flux
 import torch
 from diffusers import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from diffusers.hooks import (
@@ -72,6 +73,16 @@ def add_lora(pipe: Any) -> None:
         target_modules=["to_q", "to_k", "to_v", "to_out.0"],
     )
     pipe.transformer.add_adapter(config)
+
+
+def fuse_lora(pipe: Any) -> None:
+    add_lora(pipe)
+    pipe.transformer.fuse_lora()
+
+
+def load_ip_adapter(pipe: Any) -> None:
+    """Keys and values of an image prompt in the blocks of two streams."""
+    builders_flux.load_ip_adapter(pipe.transformer)
 
 
 def lora_in_mid_run(pipe: Any) -> dict[str, Any]:
@@ -190,9 +201,11 @@ def reset_backend(pipe: Any) -> None:
 
 
 @contextmanager
-def own_backend() -> Iterator[None]:
-    """The active backend of the process is as before at the end."""
+def own_backend(backend: AttentionBackendName | None = None) -> Iterator[None]:
+    """The active backend of the process is as before at the end; meanwhile the one given."""
     before = _AttentionBackendRegistry.get_active_backend()[0]
+    if backend is not None:
+        _AttentionBackendRegistry.set_active_backend(backend)
     try:
         yield
     finally:
