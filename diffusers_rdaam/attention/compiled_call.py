@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.observer import Observer, observe
+from diffusers_rdaam.errors import RecordingError
 from diffusers_rdaam.kernels.sdpa import attention_with_lse
 
 
@@ -84,6 +85,11 @@ def show(
     _show(query, key, mask, scale, handle)
 
 
+def refuse(why: str, handle: Tensor) -> None:
+    """Note in compiled code, for the observer of the handle, why its call cannot be recorded."""
+    _refuse(why, handle)
+
+
 def _run_attend(
     query: Tensor,
     key: Tensor,
@@ -121,6 +127,12 @@ def _run_show(
         observe(observer, AttentionCall(query, key, None, mask, factor))
 
 
+def _run_refuse(why: str, handle: Tensor) -> None:
+    observer = _observer_of(handle)
+    if observer is not None:
+        observer.failure = RecordingError(why)
+
+
 # What the operators record is not in a captured graph of kernels.
 _TAGS = [tag] if (tag := getattr(torch.Tag, "cudagraph_unsafe", None)) is not None else []
 _attend = torch.library.custom_op(
@@ -138,6 +150,13 @@ _show = torch.library.custom_op(
     _run_show,
     mutates_args=("handle",),
     schema="(Tensor query, Tensor key, Tensor? mask, float? scale, Tensor(a!) handle) -> ()",
+    tags=_TAGS,
+)
+_refuse = torch.library.custom_op(
+    "diffusers_rdaam::refuse_attention",
+    _run_refuse,
+    mutates_args=("handle",),
+    schema="(str why, Tensor(a!) handle) -> ()",
     tags=_TAGS,
 )
 

@@ -177,7 +177,9 @@ def _dispatched(
         _refuse(observer, why)
         return dispatch_attention_fn(query, key, value, *args, **kwargs)
     if isinstance(mask, Tensor) and mask.ndim == 2:
-        mask = mask[:, None, None, :]
+        # ``(rows, keys)``; the flex backend reads ``(rows, queries)``.
+        is_flex = _backend_of(options) == AttentionBackendName.FLEX
+        mask = mask[:, None, :, None] if is_flex else mask[:, None, None, :]
     heads_first = query.permute(0, 2, 1, 3), key.permute(0, 2, 1, 3), value.permute(0, 2, 1, 3)
     if _backend_of(options) == AttentionBackendName.NATIVE and _is_plain(options):
         gqa = bool(options.get("enable_gqa"))
@@ -228,11 +230,14 @@ def _unreadable(options: dict[str, Any], mask: Any) -> str | None:
 
 def _refuse(observer: Seen, why: str) -> None:
     """Note that a call cannot be recorded; the image is made all the same."""
-    if not isinstance(observer, Tensor):
-        observer.failure = RecordingError(
-            f"The denoiser computes its attention {why}, so that its queries and keys do not tell "
-            "its probabilities. Switch that off to record."
-        )
+    text = (
+        f"The denoiser computes its attention {why}, so that its queries and keys do not tell "
+        "its probabilities. Switch that off to record."
+    )
+    if isinstance(observer, Tensor):
+        compiled_call.refuse(text, observer)
+    else:
+        observer.failure = RecordingError(text)
 
 
 def is_observable(processor: Any) -> bool:

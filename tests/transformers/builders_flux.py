@@ -68,12 +68,12 @@ def _make(name: str, *, control: bool = False, ip_adapter: bool = False, **confi
         parts["controlnet"] = flux_transformer(FluxControlNetModel)
     pipe = getattr(diffusers, name)(**parts)
     if ip_adapter:
-        _load_ip_adapter(pipe.transformer)
+        load_ip_adapter(pipe.transformer)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def _load_ip_adapter(transformer: Any) -> None:
+def load_ip_adapter(transformer: Any) -> None:
     """An image prompt's keys and values in the blocks of two streams."""
     torch.manual_seed(9)
     weights = {}
