@@ -19,6 +19,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks import joint_cost
 from benchmarks.gpu_rows import (
     GOALS,
     Use,
@@ -54,7 +55,16 @@ ROUNDS, FULL_ROUNDS = 9, 25
 def run(*, full: bool = False, device: str = "cpu") -> list[Row]:
     """SD1.5 at 512x512 and SDXL at 1024x1024, guidance, random weights."""
     rounds = FULL_ROUNDS if full else ROUNDS
-    return [row for model in (SD15, SDXL) for row in _model(model, device, rounds)]
+    rows = [row for model in (SD15, SDXL) for row in _model(model, device, rounds)]
+    return rows + _joint(device)
+
+
+def _joint(device: str) -> list[Row]:
+    """Joint attention of FLUX's and Stable Diffusion 3's size, or why it is not measured."""
+    if torch.device(device).type == "cuda":
+        return joint_cost.rows_on(device)
+    what = "FLUX's and Stable Diffusion 3's blocks, recording the prompt's columns"
+    return [Row("gpu", what, f"not on a {device}", status="SKIP")]
 
 
 def _model(model: Model, device: str, rounds: int) -> list[Row]:

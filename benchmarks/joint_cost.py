@@ -8,7 +8,6 @@ kernel gives, or without.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.report import Row, equality, judged
 from benchmarks.sizes import fill_with_noise
-from benchmarks.timing import Sample, interleaved
+from benchmarks.timing import Sample, clock_for, interleaved
 from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.prompt import Prompt, Token
@@ -90,36 +89,43 @@ def run(*, full: bool = False) -> list[Row]:
     return [*rows, *_kept_rows(), *_answer_rows(), _peer_row()]
 
 
-def _block_rows(shape: Shape, dtype: torch.dtype) -> list[Row]:
+def rows_on(device: str, dtype: torch.dtype = torch.bfloat16) -> list[Row]:
+    """The rows of each block on a device, with the kernel that is chosen there."""
+    return [row for shape in SHAPES for row in _block_rows(shape, dtype, device)]
+
+
+def _block_rows(shape: Shape, dtype: torch.dtype, device: str = "cpu") -> list[Row]:
     """Extra time of a recorded call over the stock one."""
+    clock = clock_for(device)
     name = f"{shape.name}, {shape.width} wide, {SIDE**2}+{shape.columns} tokens, {_short(dtype)}"
     with torch.device("meta"):
         block = shape.block()
-    block = fill_with_noise(block).to(dtype)
+    block = fill_with_noise(block, device).to(dtype)
     generator = torch.Generator().manual_seed(0)
     image, text, temb = (
-        torch.randn(1, count, shape.width, generator=generator).to(dtype)
+        torch.randn(1, count, shape.width, generator=generator).to(device, dtype)
         for count in (SIDE**2, shape.columns, 1)
     )
     with torch.no_grad():
-        start = time.thread_time()
-        shape.call(block, image, text, temb[:, 0])
-        whole = time.thread_time() - start
-        query, key, value = _attention_inputs(shape, dtype, generator)
+        whole = clock.seconds(partial(shape.call, block, image, text, temb[:, 0]))
+        inputs = _attention_inputs(shape, dtype, generator)
+        query, key, value = (one.to(device) for one in inputs)
         output, lse = attention_with_lse(query, key, value)
         same = torch.equal(
             output, torch.nn.functional.scaled_dot_product_attention(query, key, value)
         )
         call = AttentionCall(query, key, value, None, query.shape[-1] ** -0.5, output, lse)
         tiles = call._replace(lse=None)
-        targets = {count: _target(shape, count) for count in (PROMPT_COLUMNS, shape.columns)}
+        targets = {
+            count: _target(shape, count, device) for count in (PROMPT_COLUMNS, shape.columns)
+        }
         candidates = {
             "stock": partial(torch.nn.functional.scaled_dot_product_attention, query, key, value),
             "prompt": partial(targets[PROMPT_COLUMNS].see, call),
             "all": partial(targets[shape.columns].see, call),
             "tiles": partial(targets[PROMPT_COLUMNS].see, tiles),
         }
-        taken = interleaved(candidates, rounds=ROUNDS)
+        taken = interleaved(candidates, rounds=ROUNDS, clock=clock)
     return [
         equality("joint", f"{name}: output with the kernel's log-sum-exp, and stock", same),
         Row("joint", f"{name}: the block, one call", f"{whole:.3g} s"),
@@ -158,9 +164,9 @@ def _attention_inputs(
     return query, key, value
 
 
-def _target(shape: Shape, count: int, buffers: HeatMapAccumulator | None = None) -> Any:
+def _target(shape: Shape, count: int, device: str) -> Any:
     """The target of one site that records ``count`` columns."""
-    buffers = buffers or HeatMapAccumulator(_planes(count, ("double",)))
+    buffers = HeatMapAccumulator(_planes(count, ("double",), device))
     layout = (
         JointLayout.image_first(1, SIDE**2)
         if shape.image_first
@@ -170,7 +176,7 @@ def _target(shape: Shape, count: int, buffers: HeatMapAccumulator | None = None)
         grid=(SIDE, SIDE),
         texts=(TextColumns("text_encoder", 0, shape.columns),),
         branches={Branch.CONDITIONAL: (0, 1)},
-        device=torch.device("cpu"),
+        device=torch.device(device),
         rows=1,
         joint=layout,
     )
@@ -178,16 +184,16 @@ def _target(shape: Shape, count: int, buffers: HeatMapAccumulator | None = None)
     high, low = buffers.planes(site)
     rows = RecordedRows(high, low, buffers.count(site), 0, 1)
     chosen = [[ChosenColumns(tuple(range(count)))]]
-    return joint_target(site, [rows], choose("portable"), call, chosen)
+    return joint_target(site, [rows], choose("auto", device=torch.device(device)), call, chosen)
 
 
-def _planes(count: int, streams: tuple[str, ...]) -> AccumulatorShape:
+def _planes(count: int, streams: tuple[str, ...], device: str = "cpu") -> AccumulatorShape:
     return AccumulatorShape(
         images=1,
         tokens=count,
         grids=tuple((f"{stream}.0.attn", (SIDE, SIDE)) for stream in streams),
         pair=True,
-        device=torch.device("cpu"),
+        device=torch.device(device),
         streams=streams,
     )
 

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from diffusers_rdaam.attention import compiled_call
 from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.compiled_call import arm_handle, disarm_handle, new_handle
+from diffusers_rdaam.attention.hidden_columns import HiddenColumns, check_backend
 from diffusers_rdaam.attention.observer import Observer, observe
 from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
@@ -47,7 +48,16 @@ _CALLED = (
     "torch.nn.functional.scaled_dot_product_attention",
     "dispatch_attention_fn",
 )
-_ADDED_ATTRIBUTES = ("site", "kind", "target", "thread", "used", "observed_call", "handle")
+_ADDED_ATTRIBUTES = (
+    "site",
+    "kind",
+    "target",
+    "thread",
+    "used",
+    "observed_call",
+    "handle",
+    "hidden",
+)
 
 
 class ObservedProcessor(RecordingProcessor):
@@ -57,11 +67,13 @@ class ObservedProcessor(RecordingProcessor):
         stock: the class of diffusers.
         observed_call: which of the attention calls in its code is observed, from 0.
         handle: the number of the observer, for compiled code.
+        hidden: the columns that the call is not to attend to; None but for an ablation.
     """
 
     stock: type
     observed_call: int = 0
     handle: Tensor
+    hidden: HiddenColumns | None = None
 
     def attention_of_call(self, number: int, function: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The result of an attention function that the processor's code calls.
@@ -72,6 +84,9 @@ class ObservedProcessor(RecordingProcessor):
         """
         if number != self.observed_call:
             return function(*args, **kwargs)
+        hidden = self.hidden
+        if hidden is not None and hidden.concerns():
+            args, kwargs = (), hidden.arguments(function, args, kwargs)
         if torch.compiler.is_compiling():
             # The same code whether the call is recorded or not.
             call = _dispatched if function is dispatch_attention_fn else _attended
@@ -91,13 +106,24 @@ class ObservedProcessor(RecordingProcessor):
         super().arm(target, thread)
         arm_handle(self.handle, target, thread)
 
+    def check_backend(self) -> None:
+        """Refuse an attention backend in which no column can be hidden.
+
+        Raises:
+            InputError: it takes no mask.
+        """
+        if not hasattr(self, "_attention_backend"):
+            # A processor that calls torch's attention itself.
+            return
+        check_backend(_name_of(_backend_of({"backend": self._attention_backend})))
+
     def disarm(self) -> Observer | None:
         """Show calls to nobody; returns who saw them."""
         disarm_handle(self.handle)
         return super().disarm()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"handle": new_handle()}
+        return super().__getstate__() | {"handle": new_handle(), "hidden": None}
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Pickled by the name of the stock class: this one is not an attribute of a module.
@@ -177,6 +203,10 @@ def _backend_of(options: dict[str, Any]) -> Any:
     return _AttentionBackendRegistry._active_backend if asked is None else asked
 
 
+def _name_of(backend: Any) -> str:
+    return str(getattr(backend, "value", backend))
+
+
 def _is_plain(options: dict[str, Any]) -> bool:
     """Whether the native backend does nothing but call torch's attention."""
     return not options.get("attention_kwargs") and not _AttentionBackendRegistry._checks_enabled
@@ -184,7 +214,7 @@ def _is_plain(options: dict[str, Any]) -> bool:
 
 def _unreadable(options: dict[str, Any], mask: Any) -> str | None:
     """Why queries and keys do not tell the probabilities of a call; None where they do."""
-    backend = str(getattr(_backend_of(options), "value", _backend_of(options)))
+    backend = _name_of(_backend_of(options))
     if options.get("parallel_config") is not None:
         return "divided among several devices (context parallelism)"
     if "sage" in backend:

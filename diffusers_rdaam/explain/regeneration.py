@@ -17,20 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
-from diffusers_rdaam.families.registry import family_of, stock_class
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.explain.explained import EncodedPrompt, check_pipeline
+from diffusers_rdaam.families import Branch, DenoiserCall
+from diffusers_rdaam.families.registry import family_of
 from diffusers_rdaam.geometry.region import Region, RegionLike, as_region
-
-# By the exact name of diffusers' class. A new line needs a look at the pipeline's source: does its
-# call encode in self.encode_prompt, read images with self.image_processor and count _num_timesteps?
-EXPLAINED = (
-    "StableDiffusionPipeline",
-    "StableDiffusionImg2ImgPipeline",
-    "StableDiffusionInpaintPipeline",
-    "StableDiffusionXLPipeline",
-    "StableDiffusionXLImg2ImgPipeline",
-    "StableDiffusionXLInpaintPipeline",
-)
 
 
 class ModuleProxy:
@@ -62,24 +53,52 @@ class Regeneration:
     Args:
         pipe: a pipeline of a class in ``EXPLAINED``; it is left as it is.
 
+    Attributes:
+        places: where the prompt's embeddings are among what ``encode_prompt`` returns.
+        encodings: how often it was called; FLUX encodes a negative prompt in a second call.
+        calls, steps: how many calls of the denoiser have begun, and how many steps of the loop,
+            in which FLUX with true guidance calls it twice.
+        call: what the present call's arguments say; None for a call with layers left out.
+
     Raises:
         UnsupportedPipelineError: another class.
     """
 
     def __init__(self, pipe: Any) -> None:
-        check_pipeline(pipe)
+        self.places: EncodedPrompt = check_pipeline(pipe)
         self.pipe = pipe
         self.clone: Any = None
         self.family = family_of(pipe)
         self.denoiser: nn.Module = self.family.denoiser(pipe)
+        self.encodings = self.calls = self.steps = 0
+        self.call: DenoiserCall | None = None
 
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
-        """The pipeline's ``encode_prompt``."""
+        """The pipeline's ``encode_prompt`` of the prompt."""
         return stock(*args, **kwargs)
 
     def denoise(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's call of its denoiser."""
         return self.denoiser(*args, **kwargs)
+
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels, from the present call."""
+        assert self.call is not None
+        return self.family.image_size(self.pipe, self.call.grid)
+
+    def _encode_prompt(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
+        self.encodings += 1
+        if self.encodings == 1:
+            return self.encode(stock, *args, **kwargs)
+        with torch.no_grad():
+            return stock(*args, **kwargs)
+
+    def _call_denoiser(self, *args: Any, **kwargs: Any) -> Any:
+        self.call = self.family.read_call(self.clone, args, kwargs)
+        self.calls += 1
+        if self.call is not None and Branch.CONDITIONAL in self.call.branches:
+            self.steps += 1
+        return self.denoise(*args, **kwargs)
 
     def autoencoder(self) -> Any:
         """The autoencoder, or a proxy in its place."""
@@ -100,13 +119,13 @@ class Regeneration:
         # Past __setattr__, which would write the configuration that the copy shares.
         parts: dict[str, Any] = {
             "scheduler": copy.deepcopy(pipe.scheduler),
-            self.family.denoiser_name: ModuleProxy(self.denoiser, __call__=self.denoise),
+            self.family.denoiser_name: ModuleProxy(self.denoiser, __call__=self._call_denoiser),
             "vae": self.autoencoder(),
             "image_processor": ModuleProxy(
                 pipe.image_processor,
                 preprocess=partial(self.read_image, pipe.image_processor.preprocess),
             ),
-            "encode_prompt": partial(self.encode, pipe.encode_prompt),
+            "encode_prompt": partial(self._encode_prompt, pipe.encode_prompt),
             # Both turn images into arrays, which ends every gradient.
             "safety_checker": None,
             "watermark": None,
@@ -134,22 +153,6 @@ def to_picture(pipe: Any, pixels: Tensor) -> Image.Image:
     return processor.numpy_to_pil(processor.pt_to_numpy(pixels.detach().clamp(0.0, 1.0)))[0]
 
 
-def check_pipeline(pipe: Any) -> None:
-    """Refuse a pipeline whose loop has not been looked at.
-
-    Raises:
-        UnsupportedPipelineError: its class is not in ``EXPLAINED``.
-    """
-    stock = stock_class(type(pipe))
-    perturbs = any(base.__name__ == "PAGMixin" for base in type(pipe).__mro__)
-    if stock is None or stock.__name__ not in EXPLAINED or perturbs:
-        raise UnsupportedPipelineError(
-            f"{type(pipe).__name__} cannot be explained by generating again: its loop has not been "
-            f"looked at. Supported: {', '.join(EXPLAINED)} and classes derived from them. What a "
-            "recorded run says (output.attribution.region) needs none of this."
-        )
-
-
 def check_arguments(pipe: Any, prompt: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the pipeline's call for one image of one prompt.
 
@@ -175,12 +178,14 @@ def check_arguments(pipe: Any, prompt: Any, arguments: dict[str, Any]) -> dict[s
             "With padding_mask_crop the denoiser works on a crop that is pasted into the image "
             "afterwards. Leave it out, or crop the image yourself."
         )
-    second = arguments.get("prompt_2")
-    if second is not None and second != prompt:
-        raise InputError(
-            f"With prompt_2={second!r} a column stands for a word of each of two texts. Leave "
-            "prompt_2= out, so that both text encoders see the prompt."
-        )
+    for name in ("prompt_2", "prompt_3"):
+        other = arguments.get(name)
+        if other is not None and other != prompt:
+            raise InputError(
+                f"With {name}={other!r} the text encoders see different texts, and a score would "
+                f"belong to words of two of them. Leave {name}= out, so that all text encoders see "
+                "the prompt."
+            )
     arguments = arguments | {"num_images_per_prompt": 1}
     # With embeddings the text is what they were made from.
     return arguments if "prompt_embeds" in arguments else arguments | {"prompt": prompt}
@@ -235,15 +240,6 @@ def default_generator(device: torch.device) -> torch.Generator:
             "generations would not be the same. Give generator=torch.Generator().manual_seed(0)."
         )
     return every[index]
-
-
-def without_words(encode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What ``encode_prompt`` gives for an empty prompt, all else as it was called."""
-    bound = inspect.signature(encode).bind(*args, **kwargs)
-    for name in ("prompt", "prompt_2", "prompt_embeds", "pooled_prompt_embeds"):
-        if name in bound.arguments:
-            bound.arguments[name] = "" if name == "prompt" else None
-    return encode(*bound.args, **bound.kwargs)
 
 
 def as_regions(

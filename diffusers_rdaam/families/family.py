@@ -145,6 +145,17 @@ class Family(Protocol):
     def grid_of_image(self, pipe: Any, size: tuple[int, int]) -> tuple[int, ...]:
         """The grid of a denoiser call, from the image's height and width in pixels."""
 
+    def rows_of_video(
+        self, pipe: Any, grid: tuple[int, ...], frames: int
+    ) -> tuple[int, tuple[int, ...]]:
+        """How many rows of a denoiser call a video of so many frames takes, and the call's grid.
+
+        Args:
+            pipe: the pipeline.
+            grid: that of a frame.
+            frames: of the video.
+        """
+
     def text_columns(self, pipe: Any) -> int:
         """Number of columns that the pipeline's text embedding has without further arguments."""
 

@@ -104,6 +104,14 @@ REFUSED: dict[str, str] = {
         ),
         f"of its two pipelines the second makes the image, and {_TEXT_JOINS}",
     ),
+    "QwenImageLayeredPipeline": (
+        "it makes several layers of an image of one prompt, and each of them would need maps of "
+        "its own"
+    ),
+    "HunyuanImageRefinerPipeline": (
+        "it works on an image that is there already; HunyuanImagePipeline, which makes it from "
+        "the prompt, is recorded"
+    ),
     "Flux2KleinKVPipeline": (
         "it keeps the keys of its references from the first step and attends to them in a function "
         "outside of its processors; Flux2KleinPipeline takes references too, and is recorded"
@@ -159,7 +167,6 @@ REFUSED: dict[str, str] = {
             "BriaFiboPipeline",
             "BriaFibo2Pipeline",
             "ChronoEditPipeline",
-            "CogVideoXFunControlPipeline",
             "ConsisIDPipeline",
             "CosmosVideoToWorldPipeline",
             "Cosmos2_5_TransferPipeline",
@@ -210,11 +217,9 @@ REFUSED: dict[str, str] = {
             "SkyReelsV2DiffusionForcingImageToVideoPipeline",
             "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
             "SkyReelsV2DiffusionForcingPipeline",
-            "SkyReelsV2Pipeline",
             "VisualClozeGenerationPipeline",
             "WanAnimatePipeline",
             "ZImageControlNetPipeline",
-            "ZImageInpaintPipeline",
             "ZImageControlNetInpaintPipeline",
             "ZImageOmniPipeline",
         ),

@@ -214,6 +214,12 @@ class UNetFamily:
         factor = _enlargement(pipe)
         return size[0] // factor, size[1] // factor
 
+    def rows_of_video(
+        self, pipe: Any, grid: tuple[int, ...], frames: int
+    ) -> tuple[int, tuple[int, ...]]:
+        """A row for each frame."""
+        return frames, grid
+
     def text_columns(self, pipe: Any) -> int:
         """The length that the pipeline pads its prompts to, 77 where nothing says it.
 

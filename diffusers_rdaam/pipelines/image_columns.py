@@ -12,7 +12,7 @@ from diffusers_rdaam.errors import InputError, TextMismatchWarning
 from diffusers_rdaam.families import Branch, DenoiserCall
 from diffusers_rdaam.recording.announce import warn
 from diffusers_rdaam.recording.chosen_columns import ChosenColumns
-from diffusers_rdaam.tokens.encoder_columns import Source
+from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, Source
 from diffusers_rdaam.tokens.prompt_of_columns import REST, prompt_columns, prompt_from
 from diffusers_rdaam.tokens.sources import SOURCES
 
@@ -52,7 +52,12 @@ def image_columns(
         pictures = _pictures(arguments, image, images)
         key = (tuple(own.items()), tuple(map(id, pictures or ())), length)
         if key not in chosen:
-            one = {**arguments, **own, "input_images": pictures}
+            one = {
+                **arguments,
+                **own,
+                "input_images": pictures,
+                IS_NEGATIVE: branch is Branch.UNCONDITIONAL,
+            }
             chosen[key] = _chosen(pipe, source, one, length, columns=columns)
         found.append(chosen[key])
     return found
@@ -115,7 +120,7 @@ def unknown_columns(length: int) -> ChosenColumns:
 
 
 def with_rest_token(prompt: Prompt) -> Prompt:
-    """The prompt of all columns of a text, with a last token for everything that is no text."""
+    """The prompt of all columns of a text, with a last token for everything but the text."""
     last = Token(len(prompt.tokens), REST, "rest")
     first, *others = (
         replace(text, tokens=(*text.tokens, last), further=()) for text in prompt.texts

@@ -304,7 +304,14 @@ class RDAAMPipelineMixin:
         )
 
     def recording_bytes(
-        self, *, height: int, width: int, steps: int, images: int = 1, columns: int | None = None
+        self,
+        *,
+        height: int,
+        width: int,
+        steps: int,
+        images: int = 1,
+        columns: int | None = None,
+        frames: int = 1,
     ) -> int:
         """Bytes that a run's maps and queries will take on the denoiser's device, with the options
         set. Queries that are kept elsewhere take those of one step there. Where Triton's kernels
@@ -316,14 +323,17 @@ class RDAAMPipelineMixin:
                 self-attention.
             images: prompts times images a prompt.
             columns: length of the text embedding; the pipeline's usual length if not given.
+            frames: of each video.
         """
         template = self._rdaam_next_template
         if template is None:
             return 0
         family = family_of(self)
         columns = family.text_columns(self) if columns is None else columns
-        grid = family.grid_of_image(self, (height, width))
-        return run_bytes(self, template.options, grid, steps=steps, images=images, columns=columns)
+        rows, grid = family.rows_of_video(self, family.grid_of_image(self, (height, width)), frames)
+        return run_bytes(
+            self, template.options, grid, steps=steps, images=images * rows, columns=columns
+        )
 
     def _rdaam_prepare(self, family: Family, undo: ExitStack) -> NoAttributionError | None:
         """See that processors that record are in place; the reason why not, if they cannot be.

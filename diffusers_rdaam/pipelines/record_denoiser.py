@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
+from diffusers import DiffusionPipeline
 from torch import nn
 
 from diffusers_rdaam.attention.processor import RDAAMProcessor
@@ -195,7 +196,9 @@ class DenoiserRecording:
 
 def is_denoiser(subject: Any) -> bool:
     """True for a module, and for a modular pipeline with a denoiser and a guider."""
-    return isinstance(subject, nn.Module) or (hasattr(subject, "guider") and has_denoiser(subject))
+    # Pipelines of a class of their own, such as HunyuanImagePipeline, may have a guider too.
+    is_modular = hasattr(subject, "guider") and not isinstance(subject, DiffusionPipeline)
+    return isinstance(subject, nn.Module) or (is_modular and has_denoiser(subject))
 
 
 @contextmanager

@@ -108,7 +108,8 @@ def _character_spans(text: str, names: Sequence[str], offsets: Sequence[Place]) 
     spans = [(start, end) for start, end in offsets]
     for index, name in enumerate(names):
         start, end = spans[index]
-        if name == _SPACE and not text[start:end].isspace():
+        part = text[start:end]
+        if name == _SPACE and _SPACE not in part and not part.isspace():
             spans[index] = (start, start)
     return spans
 

@@ -108,3 +108,29 @@ def test_a_call_that_does_not_match_is_noted_and_adds_nothing(rows, positions, s
     observer, branch = target(COLUMNS, ONE_PLACE, tokens=3)
     observer.see(AttentionCall(query, key, value, None, 0.4))
     assert said in observer.misfit and branch.count.item() == 0 and not branch.high.any()
+
+
+def test_rows_with_attention_calls_of_their_own_follow_each_other():
+    query, key, value = drawn()
+    observer, branch = target(COLUMNS, ONE_PLACE, tokens=3)
+    observer.row_by_row = True
+    # Two denoiser calls; the text of the last row is shorter.
+    for length in (KEYS, KEYS, KEYS, KEYS - 2) * 2:
+        row = observer._next_row
+        parts = query[row : row + 1], key[row : row + 1, :, :length], value[row : row + 1]
+        observer.see(AttentionCall(*parts, None, 0.4))
+    assert observer.misfit is None and branch.count.item() == 2
+    for image, length in enumerate((KEYS, KEYS - 2)):
+        row = slice(2 + image, 3 + image)
+        dense = probabilities(query[row], key[row, :, :length], None, 0.4)[0]
+        wanted = dense[:, 7 : 7 + PIXELS][..., COLUMNS[image]].mT.mean(dim=0)
+        # The planes hold the sum of both calls.
+        torch.testing.assert_close(read(branch)[image], 2 * wanted, rtol=0, atol=2e-6)
+
+
+def test_rows_together_where_each_was_to_have_its_own_call_are_noted():
+    query, key, value = drawn()
+    observer, branch = target(COLUMNS, ONE_PLACE, tokens=3)
+    observer.row_by_row = True
+    observer.see(AttentionCall(query, key, value, None, 0.4))
+    assert "with 4 rows" in observer.misfit and branch.count.item() == 0

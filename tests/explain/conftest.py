@@ -1,4 +1,4 @@
-"""Toy pipelines for explanations, those of tests/pipelines."""
+"""Toy pipelines for explanations, those of tests/pipelines and tests/transformers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "transformers"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -167,7 +167,7 @@ def test_clamped_pixels_do_not_count(make, settings, prompt):
             "is not a pixel_method. Choices: 'grad_x_input'",
         ),
         ({"last_steps": 0}, r"last_steps= is a whole number from 1; got 0"),
-        ({"last_steps": 3}, r"last_steps=3, but the run has 2 denoiser calls. Give at most that"),
+        ({"last_steps": 3}, r"last_steps=3, but the run has 2 steps. Give at most that"),
         ({"budget": 1.5}, r"budget= is a whole number from 1; got 1.5"),
         ({"path_steps": None}, r"path_steps= is a whole number from 1; got None"),
         ({"method": "integrated_gradients", "last_steps": 1}, "goes with the other methods"),
@@ -176,7 +176,7 @@ def test_clamped_pixels_do_not_count(make, settings, prompt):
         ({"output_type": "np"}, "output_type= is not an argument here"),
         ({"num_images_per_prompt": 2}, "One image at a time is explained"),
         ({"padding_mask_crop": 8}, "works on a crop that is pasted"),
-        ({"prompt_2": "a dog"}, "With prompt_2='a dog' a column stands for a word of each"),
+        ({"prompt_2": "a dog"}, "With prompt_2='a dog' the text encoders see different texts"),
     ],
 )
 def test_bad_arguments(more, text, make, settings, prompt):

@@ -12,8 +12,8 @@ import diffusers_rdaam
 
 PACKAGE = Path(diffusers_rdaam.__file__).parent
 # Other folders that are about one model: the predecessors' code, the embedded model, its command.
-# Kernels count tiles of threads, and know no image.
-ABOUT_A_MODEL = ("families", "compat", "demo", "cli", "kernels")
+# Kernels count tiles of threads, and know no image. Sources know what a pipeline asks its encoders.
+ABOUT_A_MODEL = ("families", "compat", "demo", "cli", "kernels", "tokens/sources")
 NAMES = ("latent_size", "vae_scale_factor", "unet", "UNetFamily")
 # The header of saved attention keeps its key, so that files of version 1 load.
 ALLOWED = {("editing/saved_attention.py", "latent_size")}

@@ -70,7 +70,7 @@ def test_the_family_of_a_denoiser_that_no_class_describes(make_unet: Any) -> Non
     assert family_of_module(unet, "conditional") == UNetFamily("conditional")
     assert family_of_module(SimpleNamespace(unet=unet)) == UNetFamily(None)
     assert has_denoiser(SimpleNamespace(unet=unet)) and not has_denoiser(SimpleNamespace(unet=3))
-    with pytest.raises(UnsupportedPipelineError, match=r"^Linear has no cross-attention to a text"):
+    with pytest.raises(UnsupportedPipelineError, match=r"^Linear has no attention to a text"):
         family_of_module(torch.nn.Linear(2, 3))
 
 

@@ -9,7 +9,14 @@ import torch
 
 from diffusers_rdaam.errors import InputError, RecordingError
 from diffusers_rdaam.families.family import TextColumns
-from diffusers_rdaam.families.rows import Branch, RowLayout, TwoCallLayout, as_layout, rows_of
+from diffusers_rdaam.families.rows import (
+    Branch,
+    CountedRowsLayout,
+    RowLayout,
+    TwoCallLayout,
+    as_layout,
+    rows_of,
+)
 from diffusers_rdaam.families.unet import UNetFamily
 
 C, N = Branch.CONDITIONAL, Branch.UNCONDITIONAL
@@ -45,6 +52,34 @@ def test_parts_with_every_guidance_on_and_off(guided, perturbed):
     layout = RowLayout((*PAIR, "perturbed"), lambda pipe: guided)
     wanted = (*(("unconditional",) if guided else ()), "conditional")
     assert layout.now(pipe) == (*wanted, *(("perturbed",) if perturbed else ()))
+
+
+def test_guidance_that_stops_is_known_by_the_number_of_rows():
+    asked = []
+
+    def guided(pipe, timestep):
+        asked.append(timestep)
+        return pipe.guides
+
+    both = ("conditional", "unconditional")
+    layout = CountedRowsLayout(both, guided)
+
+    def parts_of(layout, rows, guides=True):
+        facts = {"states": torch.zeros(rows, 3, 2), "timestep": rows}
+        return layout.now(SimpleNamespace(guides=guides), (), facts)
+
+    assert [parts_of(layout, rows) for rows in (4, 4, 2, 2, 4)] == [
+        both,
+        both,
+        both[:1],
+        both[:1],
+        both,
+    ]
+    # A pipeline is asked at the first call only, because that may wait for the device.
+    assert asked == [4] and not layout.perturbs
+    fresh = layout.fresh()
+    assert fresh == layout and parts_of(fresh, 2, guides=False) == both[:1]
+    assert parts_of(fresh, 2) == both[:1] and asked == [4, 2]
 
 
 def test_the_second_call_of_a_step_is_known_by_its_timestep():

@@ -125,6 +125,10 @@ CASES = [
     (1, 24, 4096, 4608, 128, "bfloat16"),
 ]
 
+# Joint attention of FLUX's and Stable Diffusion 3's size: the columns of a prompt, with the
+# log-sum-exp over all keys.
+JOINT = [(1, 24, 4096, 32, 128, "bfloat16"), (1, 24, 4096, 64, 64, "float16")]
+
 
 def _vectors(rows: int, heads: int, count: int, channels: int, dtype: str) -> torch.Tensor:
     shape = (rows, count, heads, channels)
@@ -159,6 +163,9 @@ def compile_case(case: tuple[Any, ...], way: str) -> None:
         fused.attend(query, key, key, high, low, first=0, scale=0.1, count=count)
     elif way == "maps_only":
         fused.accumulate(query, key, high, low, scale=0.1, count=count)
+    elif way == "columns":
+        lse = torch.empty(rows, heads, positions, dtype=torch.float32, device="meta")
+        fused.accumulate(query, key, high, low, scale=0.1, lse=lse, count=count)
     elif way == "per_head":
         planes = _planes(rows, heads, columns, positions)
         fused.accumulate(query, key, *planes, scale=0.1, count=count)
@@ -180,6 +187,7 @@ def main(arguments: list[str]) -> None:
         chosen = [
             (case, way) for case in CASES for way in (WAYS if case in CASES[:2] else WAYS[:2])
         ]
+        chosen += [(case, "columns") for case in JOINT]
     capabilities = [int(number) for number in arguments if number != "--one-row"]
     for capability, (case, way) in itertools.product(capabilities or [80, 90], chosen):
         # What it shows is the same everywhere, and each takes seconds.

@@ -25,7 +25,9 @@ def same_images(one: Any, other: Any) -> bool:
 
 
 def test_every_supported_class_has_a_case():
-    assert {case.stock.__name__ for case in ALL_CASES.values()} == set(PIPELINES)
+    # Latent diffusion's toy has BERT's tokenizer, and is among the transformers'.
+    wanted = set(PIPELINES) - {"LDMTextToImagePipeline"}
+    assert {case.stock.__name__ for case in ALL_CASES.values()} == wanted
 
 
 @pytest.mark.parametrize("case", ALL)

@@ -71,7 +71,10 @@ def _byte_level() -> tuple[dict[str, int], list[tuple[str, str]]]:
 def qwen(template: str | None = CHATML) -> Any:
     symbols, merges = _byte_level()
     tokenizer = Qwen2TokenizerFast(vocab=dict(symbols), merges=list(merges))
-    names = "<|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <think> </think>"
+    names = (
+        "<|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|> "
+        "<think> </think>"
+    )
     tokenizer.add_tokens([AddedToken(name, special=True) for name in names.split()])
     tokenizer.chat_template = template
     return tokenizer

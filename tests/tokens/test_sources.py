@@ -87,6 +87,9 @@ def assert_spans_are_the_texts(found: tuple[EncoderColumns, ...], text: str) -> 
         parts = [one for one in found if one.name == name]
         for written in {one.text for one in parts}:
             same = [one for one in parts if one.text == written]
+            if all(piece.kind == "padding" for one in same for piece in one.pieces):
+                # An encoder that is not loaded, or is not given a text.
+                continue
             spans = [(p.start, p.end) for one in same for p in one.pieces if p.kind == "text"]
             for start, end in spans:
                 assert 0 <= start <= end <= len(written)

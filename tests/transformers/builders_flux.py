@@ -100,19 +100,21 @@ def flux_case(
     guided: bool = False,
     behind: int = 0,
     encoders: tuple[Encoder, ...] = T5,
+    grid: tuple[int, int] = GRID,
     **more: Any,
 ) -> Case:
     """A case of FLUX or of what is made like it: guided runs call the denoiser twice a step."""
     rows: Callable[[DenoiserCall], list[int]] = even_calls if guided else every_row
     negative = {"negative_prompt": [NEGATIVES[1], "a box"]} if guided else None
+    places = text_first(behind=behind, tokens=grid[0] * grid[1])
     return Case(
         name=name,
         make=make,
         call=call,
-        grid=GRID,
+        grid=grid,
         sites=SITES,
         encoders=encoders,
-        **({"rows": rows, "negative": negative} | text_first(behind=behind) | more),
+        **({"rows": rows, "negative": negative} | places | more),
     )
 
 

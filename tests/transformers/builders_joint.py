@@ -7,6 +7,8 @@ from collections.abc import Callable
 import builders_chroma
 import builders_flux
 import builders_flux2
+import builders_hidream
+import builders_hunyuan_image
 import builders_qwen
 import builders_sd3
 import builders_templates
@@ -20,4 +22,6 @@ CASES: dict[str, Callable[[], Case]] = {
     **builders_flux2.CASES,
     **builders_chroma.CASES,
     **builders_templates.CASES,
+    **builders_hunyuan_image.CASES,
+    **builders_hidream.CASES,
 }

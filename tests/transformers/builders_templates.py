@@ -47,6 +47,19 @@ OTHER_NEGATIVES = [NEGATIVES[1], "a box"]
 GLM_START = ("[gMASK]", "<sop>")
 
 
+LONGCAT_PREFIX = (
+    "As an image captioning expert, generate a descriptive text prompt based on an image content, "
+    "suitable for input to a text-to-image model."
+)
+EDIT_PREFIX = (
+    "<|im_start|>system\nAs an image editing expert, first analyze the content and attributes of "
+    "the input image(s). Then, based on the user's editing instructions, clearly and precisely "
+    "determine how to modify the given image(s), ensuring that only the specified parts are "
+    "altered and all other aspects remain consistent with the original(s).<|im_end|>\n"
+    "<|im_start|>user\n"
+)
+
+
 def _quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -212,9 +225,7 @@ def _ovis_case(*, guided: bool = True) -> Case:
 
 
 def _longcat(name: str) -> Any:
-    prefix = "As an image captioning expert, generate a descriptive text prompt based on an image "
-    prefix += "content, suitable for input to a text-to-image model."
-    tokenizer = qwen2_tokenizer(prefix)
+    tokenizer = qwen2_tokenizer(LONGCAT_PREFIX)
     transformer = seeded(
         LongCatImageTransformer2DModel,
         patch_size=1,
@@ -232,7 +243,8 @@ def _longcat(name: str) -> Any:
         getattr(diffusers, name)(
             transformer=sharpened(transformer),
             scheduler=flow_scheduler(),
-            vae=tiny_vae(16, levels=2),
+            # Editing makes a million pixels of every picture: 6 by 9 tokens of this one.
+            vae=tiny_vae(16, levels=7 if "Edit" in name else 2),
             text_encoder=qwen_encoder(tokenizer),
             tokenizer=tokenizer,
             text_processor=qwen_processor(tokenizer),
@@ -249,6 +261,31 @@ def _longcat_case(name: str, *, guided: bool = True, call: dict[str, Any] | None
         call=arguments | (call or {}),
         guided=guided,
         encoders=(encoder,),
+    )
+
+
+def _edit_case() -> Case:
+    arguments = {
+        "image": picture(24, 36),
+        "prompt": PROMPTS[1],
+        "negative_prompt": NEGATIVES[0],
+        "num_inference_steps": STEPS,
+        "guidance_scale": 4.0,
+        "output_type": "np",
+    }
+    name = "LongCatImageEditPipeline"
+    # Everything before the picture is dropped; the picture is a start, two tokens and an end.
+    system = len(qwen2_tokenizer(LONGCAT_PREFIX)(EDIT_PREFIX)["input_ids"])
+    encoder = Encoder("qwen", "text_encoder", "tokenizer", lambda position: position - system)
+    return flux_case(
+        name,
+        partial(_longcat, name),
+        call=arguments,
+        guided=True,
+        behind=54,
+        encoders=(encoder,),
+        negative={"negative_prompt": "a box"},
+        grid=(6, 9),
     )
 
 
@@ -274,4 +311,5 @@ CASES: dict[str, Callable[[], Case]] = {
     "OvisImagePipeline": _ovis_case,
     "OvisImagePipeline, no guidance": partial(_ovis_case, guided=False),
     "LongCatImagePipeline": partial(_longcat_case, "LongCatImagePipeline"),
+    "LongCatImageEditPipeline": _edit_case,
 }

@@ -10,6 +10,7 @@ from dense_oracle import Case, Encoder
 from diffusers import (
     AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
+    CogVideoXFunControlPipeline,
     CogVideoXImageToVideoPipeline,
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
@@ -156,9 +157,28 @@ def cogvideox_v2v() -> Case:
     return case
 
 
+def cogvideox_control() -> Case:
+    case = _case(
+        "CogVideoXFunControlPipeline",
+        CogVideoXFunControlPipeline,
+        {
+            "negative_prompt": NEGATIVES[0],
+            "guidance_scale": 4.0,
+            "control_video": [picture(48, 32)] * 5,
+        },
+        {"in_channels": 8, "use_rotary_positional_embeddings": True},
+        rows=rows_after(1),
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+    # The video has them.
+    del case.call["num_frames"]
+    return case
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "CogVideoXPipeline": cogvideox,
     "CogVideoXPipeline without guidance": cogvideox_without_guidance,
     "CogVideoXImageToVideoPipeline": cogvideox_i2v,
     "CogVideoXVideoToVideoPipeline": cogvideox_v2v,
+    "CogVideoXFunControlPipeline": cogvideox_control,
 }

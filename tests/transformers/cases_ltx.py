@@ -29,7 +29,7 @@ from single_parts import (
 from tokenizers_single import t5_tokenizer
 
 # 4 x 4 pixels are one token, and 4 frames; the first frame is one of its own.
-GRID = (2, 8, 16)
+GRID = (3, 8, 16)
 
 
 def _vae() -> Any:
@@ -89,7 +89,7 @@ def _case(name: str, cls: type, call: dict[str, Any], **fields: Any) -> Case:
             "num_inference_steps": 2,
             "height": 32,
             "width": 64,
-            "num_frames": 5,
+            "num_frames": 9,
             "output_type": "np",
             "max_sequence_length": COLUMNS,
         }

@@ -117,9 +117,21 @@ def pixart_sigma_pag() -> Case:
     )
 
 
+def pixart_sigma_two_images() -> Case:
+    """The images of one prompt are adjacent."""
+    return _pixart_case(
+        "PixArtSigmaPipeline two images",
+        PixArtSigmaPipeline,
+        {"negative_prompt": NEGATIVES, "guidance_scale": 4.0, "num_images_per_prompt": 2},
+        rows=rows_after(4),
+        negative={"negative_prompt": OTHER_NEGATIVES},
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "PixArtAlphaPipeline": pixart_alpha,
     "PixArtAlphaPipeline without guidance": pixart_alpha_without_guidance,
     "PixArtSigmaPipeline": pixart_sigma,
+    "PixArtSigmaPipeline two images": pixart_sigma_two_images,
     "PixArtSigmaPAGPipeline": pixart_sigma_pag,
 }

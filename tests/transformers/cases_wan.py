@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from dense_oracle import Case, Encoder
 from diffusers import (
+    SkyReelsV2Pipeline,
+    SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
@@ -16,6 +18,7 @@ from diffusers import (
     WanVACETransformer3DModel,
     WanVideoToVideoPipeline,
 )
+from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2
 from diffusers.pipelines.wan import pipeline_wan_i2v, pipeline_wan_vace, pipeline_wan_video2video
 from single_parts import (
     COLUMNS,
@@ -264,6 +267,30 @@ def wan_vace() -> Case:
     )
 
 
+def _skyreels() -> Any:
+    clean_without_ftfy(pipeline_skyreels_v2)
+    torch.manual_seed(0)
+    model = SkyReelsV2Transformer3DModel(**SIZES)
+    parts = _parts() | {
+        "scheduler": UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0
+        )
+    }
+    sharp = ("attn2.norm_q.weight", "attn2.norm_k.weight")
+    return SkyReelsV2Pipeline(**parts, transformer=wake(model, sharp=sharp))
+
+
+def skyreels() -> Case:
+    """SkyReels 2 has Wan's blocks."""
+    return _case(
+        "SkyReelsV2Pipeline",
+        _skyreels,
+        {"prompt": PROMPTS, "negative_prompt": NEGATIVES, "guidance_scale": 4.0},
+        rows=alternate_calls(2),
+        negative={"negative_prompt": OTHER_NEGATIVES},
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "WanPipeline": wan,
     "WanPipeline without guidance": wan_without_guidance,
@@ -272,4 +299,5 @@ CASES: dict[str, Callable[[], Case]] = {
     "WanImageToVideoPipeline two transformers": wan_22_i2v,
     "WanVideoToVideoPipeline": wan_v2v,
     "WanVACEPipeline": wan_vace,
+    "SkyReelsV2Pipeline": skyreels,
 }

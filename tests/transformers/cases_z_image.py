@@ -9,6 +9,7 @@ import torch
 from dense_oracle import Case, Encoder, ObservedCall
 from diffusers import (
     ZImageImg2ImgPipeline,
+    ZImageInpaintPipeline,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -111,6 +112,24 @@ def z_image() -> Case:
     )
 
 
+def z_image_two_images() -> Case:
+    """The images of one prompt are adjacent."""
+    texts = [text for text in PROMPTS + NEGATIVES for _ in range(2)]
+    return _z_case(
+        "ZImagePipeline two images",
+        ZImagePipeline,
+        texts,
+        {
+            "prompt": PROMPTS,
+            "negative_prompt": NEGATIVES,
+            "guidance_scale": 4.0,
+            "num_images_per_prompt": 2,
+        },
+        rows=rows_before(4),
+        negative={"negative_prompt": OTHER_NEGATIVES},
+    )
+
+
 def z_image_turbo() -> Case:
     """Without guidance every row is conditional; the two prompts differ in length."""
     return _z_case(
@@ -151,9 +170,29 @@ def z_image_img2img() -> Case:
     )
 
 
+def z_image_inpaint() -> Case:
+    return _z_case(
+        "ZImageInpaintPipeline",
+        ZImageInpaintPipeline,
+        [PROMPTS[0], NEGATIVES[0]],
+        {
+            "negative_prompt": NEGATIVES[0],
+            "guidance_scale": 4.0,
+            "image": picture(20, 12),
+            "mask_image": picture(20, 12).convert("L"),
+            "num_inference_steps": 4,
+            "strength": 0.5,
+        },
+        rows=rows_before(1),
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "ZImagePipeline": z_image,
+    "ZImagePipeline two images": z_image_two_images,
     "ZImagePipeline turbo": z_image_turbo,
     "ZImagePipeline truncated": z_image_truncated,
     "ZImageImg2ImgPipeline": z_image_img2img,
+    "ZImageInpaintPipeline": z_image_inpaint,
 }

@@ -21,9 +21,9 @@ from diffusers_rdaam.compat.diffusers_interpret.data import (
 from diffusers_rdaam.compat.diffusers_interpret.images import GeneratedImages
 from diffusers_rdaam.compat.diffusers_interpret.saliency import PixelAttributions
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.explain.explained import check_pipeline
 from diffusers_rdaam.explain.gradients.gradient import explain_gradient
 from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
-from diffusers_rdaam.explain.regeneration import check_pipeline
 from diffusers_rdaam.geometry.region import Box
 from diffusers_rdaam.pipelines.decode import decode_latents
 

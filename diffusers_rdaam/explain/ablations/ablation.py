@@ -14,16 +14,16 @@ from diffusers_rdaam.attribution.prompt import Match, Prompt, WordQuery
 from diffusers_rdaam.attribution.ranked_words import grouped, name_of_region
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.explain.ablations.regeneration import AblationRegeneration, Mode
+from diffusers_rdaam.explain.explained import check_pipeline
+from diffusers_rdaam.explain.prompt_columns import prompt_of_columns
 from diffusers_rdaam.explain.regeneration import (
     ReplayedNoise,
     as_regions,
     check_arguments,
-    check_pipeline,
 )
 from diffusers_rdaam.explain.words import RankedWords
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Region, RegionLike
-from diffusers_rdaam.tokens.alignment import prompt_of
 
 
 @dataclass(frozen=True)
@@ -167,9 +167,10 @@ def explain_ablation(
         words: words, phrases, indices or spans; every word of the prompt if not given, all its
             occurrences together.
         mode: ``"mask"`` hides the word's columns from the text attention of the conditional rows,
-            so that the others share what it had. ``"padding"`` puts the embedding of an empty
-            prompt in their place. What the text encoder let later columns know of the word stays
-            in both.
+            so that the others share what it had; in a transformer from the image's positions, while
+            the text's go on seeing them. ``"padding"`` puts the embedding of an empty prompt in
+            their place. What the text encoder let later columns know of the word, or a pooled
+            embedding, stays in both.
         arguments: of the pipeline's own call.
 
     Returns:
@@ -191,11 +192,11 @@ def explain_ablation(
     noise = ReplayedNoise(pipe, arguments)
     plain = AblationRegeneration(pipe, regions=asked)
     before = plain.run(noise.again(arguments))
-    text = prompt_of(pipe, prompt, plain.tokens)
+    text = prompt_of_columns(pipe, prompt, plain.tokens, arguments)
     matches = find_words(text, words)
     images, changes = [], []
     for match in matches:
-        regeneration = AblationRegeneration(pipe, match.columns, mode)
+        regeneration = plain.without(match.columns, mode)
         after = regeneration.run(noise.again(arguments))
         images.append(regeneration.picture(after))
         change = (after - before).abs().mean(dim=0).cpu().double()

@@ -11,14 +11,14 @@ from torch import Tensor
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.explain.ablations.ablation import measure
 from diffusers_rdaam.explain.ablations.regeneration import AblationRegeneration, Mode
+from diffusers_rdaam.explain.explained import check_pipeline
+from diffusers_rdaam.explain.prompt_columns import prompt_of_columns
 from diffusers_rdaam.explain.regeneration import (
     ReplayedNoise,
     check_arguments,
-    check_pipeline,
 )
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import RegionLike, as_region
-from diffusers_rdaam.tokens.alignment import prompt_of
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class Deletion:
 
     def __init__(self, pipe: Any, prompt: str, *, mode: Mode = "mask", **arguments: Any) -> None:
         check_pipeline(pipe)
-        self._pipe = pipe
         self._mode = mode
         self._arguments = check_arguments(pipe, prompt, arguments)
         check_call_keywords(pipe, arguments, Deletion)
         self._noise = ReplayedNoise(pipe, self._arguments)
-        plain = AblationRegeneration(pipe)
-        self._plain = plain.run(self._noise.again(self._arguments))
+        self._generation = AblationRegeneration(pipe)
+        self._plain = self._generation.run(self._noise.again(self._arguments))
         self._changes: dict[frozenset[int], Tensor] = {}
-        self.prompt = prompt_of(pipe, prompt, plain.tokens)
+        columns = self._generation.tokens
+        self.prompt = prompt_of_columns(pipe, prompt, columns, self._arguments)
 
     def without(self, words: Sequence[str]) -> Tensor:
         """The mean absolute change of each pixel, ``(height, width)``, without some words.
@@ -81,7 +81,7 @@ class Deletion:
         """
         columns = frozenset(c for word in words for c in self.prompt.find(word).columns)
         if columns not in self._changes:
-            regeneration = AblationRegeneration(self._pipe, tuple(sorted(columns)), self._mode)
+            regeneration = self._generation.without(tuple(sorted(columns)), self._mode)
             image = regeneration.run(self._noise.again(self._arguments))
             self._changes[columns] = (image - self._plain).abs().mean(dim=0).cpu().double()
         return self._changes[columns]

@@ -9,6 +9,7 @@ from typing import Any, overload
 import torch
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.explain.explained import check_pipeline
 from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
 from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
 from diffusers_rdaam.explain.gradients.integrated_gradients import integrate
@@ -25,18 +26,17 @@ from diffusers_rdaam.explain.gradients.regeneration import (
     entries_last,
 )
 from diffusers_rdaam.explain.gradients.requirements import check_requirements, hold_still
+from diffusers_rdaam.explain.prompt_columns import prompt_of_columns
 from diffusers_rdaam.explain.regeneration import (
     ReplayedNoise,
     as_regions,
     check_arguments,
-    check_pipeline,
     to_picture,
 )
 from diffusers_rdaam.families import family_of, inpaint_masks
 from diffusers_rdaam.families.call_keywords import check_call_keywords
 from diffusers_rdaam.geometry.region import Region, RegionLike
 from diffusers_rdaam.recording.announce import print_line
-from diffusers_rdaam.tokens.alignment import prompt_of
 
 PATH_STEPS = 16
 
@@ -72,8 +72,8 @@ def explain_gradient(
     the random state are left as they were.
 
     Args:
-        pipe: Stable Diffusion 1, 2 or XL: text to image, image to image or inpainting; a stock
-            pipeline or one of ours.
+        pipe: Stable Diffusion 1, 2, XL, 3 or 3.5, or FLUX.1: text to image, image to image or
+            inpainting; a stock pipeline or one of ours.
         prompt: one text; with ``prompt_embeds=`` the text that these were made from.
         region: as for ``attribution.region``; the whole image if not given.
         regions: several, all from one generation.
@@ -81,8 +81,8 @@ def explain_gradient(
             sign) or ``"integrated_gradients"`` (Sundararajan et al., 2017), whose scores have a
             sign and sum to the difference to an empty prompt's image.
         pixel_method: the same for the pixels of an input image.
-        last_steps: only the last denoiser calls are differentiated; what the earlier ones made
-            counts as given, and there are no scores for the pixels of an input image.
+        last_steps: only the last steps are differentiated; what the earlier ones made counts as
+            given, and there are no scores for the pixels of an input image.
         checkpointing: compute a call's activations again on the way back, in place of keeping all.
         path_steps: of integrated gradients, each a generation.
         clamp: whether pixels that are fully dark or bright count as not changing.
@@ -132,7 +132,7 @@ def explain_gradient(
     columns = found[0].columns.shape[0]
     words = [
         GradientWords(
-            prompt_of(pipe, prompt, columns),
+            prompt_of_columns(pipe, prompt, columns, arguments),
             one,
             part.image,
             part.columns,

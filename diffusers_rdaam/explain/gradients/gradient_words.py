@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from diffusers_rdaam.attribution.prompt import Word, WordQuery
+from diffusers_rdaam.attribution.prompt import EncoderQuery, Word, WordQuery
 from diffusers_rdaam.attribution.ranked_words import WordOfPrompt, grouped, name_of_region
 from diffusers_rdaam.explain.gradients.input_pixels import InputPixels
 from diffusers_rdaam.explain.gradients.memory import GradientMemory
@@ -94,19 +94,25 @@ class GradientWords(RankedWords):
     def special(self) -> dict[str, float]:
         """Scores of the columns that belong to no word, by kind, and of the pooled embedding.
 
-        Kinds are ``start``, ``end``, ``padding``, ``punctuation``, ``unknown`` and ``pooled``.
+        Kinds are ``start``, ``end``, ``padding``, ``punctuation``, ``unknown`` and ``pooled``; of
+        several text encoders one behind the other each kind is that of all of them together.
         """
         kinds = self.prompt.columns_of_kind().items()
         found = {kind: self._combined(list(columns)) for kind, columns in kinds}
         return found if self.pooled is None else found | {"pooled": self.pooled}
 
-    def score_of(self, query: WordQuery) -> float:
-        """The score of a word, phrase, index or span.
+    def score_of(self, query: WordQuery, *, encoder: EncoderQuery | None = None) -> float:
+        """The score of a word, phrase, index or span, over the tokens of every text encoder.
+
+        Args:
+            query: what is asked.
+            encoder: the name of a text encoder (``"t5"``), for its tokens alone where a model has
+                several one behind the other: ``prompt.encoders``.
 
         Raises:
-            WordError: the prompt does not have it.
+            WordError: the prompt does not have it, or no such text encoder.
         """
-        return self._combined(list(self.prompt.find(query).columns))
+        return self._combined(list(self.prompt.find(query, encoder=encoder).columns))
 
     def notes(self) -> list[str]:
         """Lines below the table."""

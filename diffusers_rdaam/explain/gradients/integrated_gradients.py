@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.explain.explained import Embeddings, without_words
 from diffusers_rdaam.explain.gradients.reductions import reduce_entries
 from diffusers_rdaam.explain.gradients.regeneration import (
     GradientOptions,
@@ -20,11 +21,9 @@ from diffusers_rdaam.explain.gradients.regeneration import (
     RegionGradient,
     entries_last,
 )
-from diffusers_rdaam.explain.regeneration import ReplayedNoise, without_words
+from diffusers_rdaam.explain.regeneration import ReplayedNoise
 from diffusers_rdaam.geometry.region import Region
 from diffusers_rdaam.recording.announce import print_line
-
-Embeddings = tuple[Tensor, Tensor | None]
 
 
 class _EndRegeneration(GradientRegeneration):
@@ -35,8 +34,8 @@ class _EndRegeneration(GradientRegeneration):
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             self.ends = (
-                _embeddings(without_words(stock, args, kwargs)),
-                _embeddings(stock(*args, **kwargs)),
+                self.places.embeddings(without_words(stock, args, kwargs)),
+                self.places.embeddings(stock(*args, **kwargs)),
             )
         return super().encode(stock, *args, **kwargs)
 
@@ -95,10 +94,6 @@ def integrate(
             more["pooled"] = float(scores["pooled"])
         found.append(RegionGradient(scores["text"], image, more))
     return found
-
-
-def _embeddings(encoded: Any) -> Embeddings:
-    return encoded[0].detach(), encoded[2].detach() if len(encoded) > 2 else None
 
 
 def _between(baseline: Embeddings, prompt: Embeddings, place: float) -> Embeddings:

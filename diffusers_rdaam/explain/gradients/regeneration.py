@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from diffusers_rdaam.errors import GradientError, InputError
+from diffusers_rdaam.explain.explained import Embeddings
 from diffusers_rdaam.explain.gradients.backward import Watch, differentiate, is_finite
 from diffusers_rdaam.explain.gradients.memory import GradientMemory, saved_bytes, tensor_bytes
 from diffusers_rdaam.explain.regeneration import ModuleProxy, Regeneration
@@ -27,7 +28,7 @@ class GradientOptions:
 
     Args:
         method: for error texts.
-        last_steps: how many denoiser calls, from the end; all if None.
+        last_steps: how many steps, from the end; all if None.
         checkpointing: compute each call's activations again on the way back.
         pixels: whether an input image is differentiated too.
         clamp: whether pixels at 0 and 1 have no gradient, as the image that is shown.
@@ -76,7 +77,7 @@ class GradientRegeneration(Regeneration):
         settings: GradientOptions,
         regions: Sequence[Region | None],
         *,
-        embeddings: tuple[Tensor, Tensor | None] | None = None,
+        embeddings: Embeddings | None = None,
         announce: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(pipe)
@@ -85,23 +86,26 @@ class GradientRegeneration(Regeneration):
         self.embeddings = embeddings
         self.announce = announce
         self.leaves: dict[str, Tensor] = {}
-        self.calls = self.total = self.first = 0
+        # Of all steps, and of those before the first that is differentiated.
+        self.total = self.first = 0
+        # The number of denoiser calls before the first that is differentiated.
+        self.calls_before = 0
         self.memory: GradientMemory | None = None
         self._weights: list[Tensor] = []
         self._image: Tensor | None = None
         self._outputs: list[Tensor] = []
         self._watch = Watch()
+        self._skips_layers = False
         self._vae = _decoder(pipe)
 
     def encode(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
-            encoded = list(stock(*args, **kwargs))
-        pooled = encoded[2] if len(encoded) > 2 else None
-        text, pooled = self.embeddings or (encoded[0], pooled)
-        encoded[0] = self._leaf("text", text)
+            encoded = stock(*args, **kwargs)
+        text, pooled = self.embeddings or self.places.embeddings(encoded)
+        text = self._leaf("text", text)
         if pooled is not None:
-            encoded[2] = self._leaf("pooled", pooled)
-        return tuple(encoded)
+            pooled = self._leaf("pooled", pooled)
+        return self.places.with_embeddings(encoded, text, pooled)
 
     def read_image(self, stock: Any, *args: Any, **kwargs: Any) -> Any:
         image = stock(*args, **kwargs)
@@ -110,20 +114,25 @@ class GradientRegeneration(Regeneration):
         return self._leaf("pixels", image)
 
     def denoise(self, *args: Any, **kwargs: Any) -> Any:
-        index, self.calls = self.calls, self.calls + 1
-        if index == 0:
-            self._begin(args[0])
-        if index < self.first:
+        if self.calls == 1:
+            self._begin()
+        if self.steps <= self.first:
+            self.calls_before = self.calls
             with torch.no_grad():
                 return self.denoiser(*args, **kwargs)
-        if index == self.first and self.announce is not None:
+        # Pipelines change a dictionary between calls, and what is computed again reads it anew.
+        kwargs = {
+            name: dict(value) if isinstance(value, dict) else value
+            for name, value in kwargs.items()
+        }
+        if self.memory is None and self.announce is not None:
             self._memory_cost(args, kwargs)
         result = self._through(self.denoiser, *args, **kwargs)
         self._outputs.append(result[0].detach())
         if result[0].requires_grad:
             # Of the watch alone: autograd holds its hooks where Python finds no cycle, and this
             # object holds the end of the graph.
-            result[0].register_hook(partial(self._watch.see, index))
+            result[0].register_hook(partial(self._watch.see, self.calls - 1))
         return result
 
     def autoencoder(self) -> Any:
@@ -150,18 +159,19 @@ class GradientRegeneration(Regeneration):
         Raises:
             RegionError: a region is not valid for this image.
             InputError: the memory cost is over the budget, or ``last_steps`` over the number of
-                calls.
+                steps.
             GradientError: no gradient gets to the image, or a call's output is not finite.
         """
         graph = not self.settings.values_only
+        self._skips_layers = arguments.get("skip_guidance_layers") is not None
         with torch.set_grad_enabled(graph):
             image = super().run(arguments)
         for index, output in enumerate(self._outputs):
             if not is_finite(output):
                 raise GradientError(
                     f"{self.settings.method}: the denoiser's output is not finite in call "
-                    f"{self.first + index + 1} of {self.total}, so there is nothing to explain. "
-                    "Try dtype=torch.bfloat16 or float32."
+                    f"{self.calls_before + index + 1} of {self.calls}, so there is nothing to "
+                    "explain. Try dtype=torch.bfloat16 or float32."
                 )
         assert self._image is not None
         # The pipeline's own image is cut at 0 and 1.
@@ -193,9 +203,9 @@ class GradientRegeneration(Regeneration):
         self.leaves[name] = value.detach().clone().requires_grad_(True)
         return self.leaves[name]
 
-    def _begin(self, sample: Tensor) -> None:
-        """What the first call tells: the size of the image, and how many calls there are."""
-        height, width = self.family.image_size(self.pipe, tuple(sample.shape[-2:]))
+    def _begin(self) -> None:
+        """What the first call tells: the size of the image, and how many steps there are."""
+        height, width = self.image_size()
         self._weights = [
             # A copy: a mask that was made in inference mode could not be saved for the way back.
             torch.ones(height, width, dtype=torch.float32, device="cpu")
@@ -207,21 +217,24 @@ class GradientRegeneration(Regeneration):
         steps = self.settings.last_steps
         if steps is not None and steps > self.total:
             raise InputError(
-                f"last_steps={steps}, but the run has {self.total} denoiser calls. Give at most "
-                "that, or leave it out for all of them."
+                f"last_steps={steps}, but the run has {self.total} steps. Give at most that, or "
+                "leave it out for all of them."
             )
         self.first = 0 if steps is None else self.total - steps
 
     def _memory_cost(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        latents = torch.zeros_like(args[0][:1, :1], dtype=self._vae.dtype)
-        channels = self._vae.config.latent_channels
-        latents = latents.repeat(1, channels, 1, 1).requires_grad_(True)
+        height, width = (side // self.pipe.vae_scale_factor for side in self.image_size())
+        shape = (1, self._vae.config.latent_channels, height, width)
+        kind = {"dtype": self._vae.dtype, "device": self._vae.device}
+        latents = torch.zeros(shape, **kind, requires_grad=True)
+        # A negative prompt that was encoded separately has calls of its own.
+        each = self.encodings + self._skips_layers
         given = tensor_bytes((args, kwargs))
         self.memory = GradientMemory(
             call=saved_bytes(lambda: self.denoiser(*args, **kwargs), self.denoiser.parameters()),
             inputs=given,
             decoder=saved_bytes(lambda: self._vae.decode(latents), self._vae.parameters()),
-            calls=self.total - self.first,
+            calls=(self.total - self.first) * each,
             checkpointing=self.settings.checkpointing,
         )
         self.memory.check(self.settings.budget)
@@ -236,12 +249,12 @@ class GradientRegeneration(Regeneration):
     def _not_finite(self, smallest: float) -> str:
         bad = self._watch.bad
         if not bad:
-            place = f"denoiser call {self.first + 1} of {self.total}"
-        elif max(bad) + 1 == self.total:
+            place = f"denoiser call {self.calls_before + 1} of {self.calls}"
+        elif max(bad) + 1 == self.calls:
             place = "the decoder"
         else:
             # What came out of this call's successor was finite still.
-            place = f"denoiser call {max(bad) + 2} of {self.total}"
+            place = f"denoiser call {max(bad) + 2} of {self.calls}"
         tried = f", also from a loss scaled down to {smallest:g}" if smallest < 1.0 else ""
         return (
             f"{self.settings.method}: the gradient is not finite on the way back through {place}"

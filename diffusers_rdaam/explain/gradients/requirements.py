@@ -37,7 +37,8 @@ def _offloaded(module: nn.Module) -> str | None:
                 "pipeline without offloading; checkpointing=True and last_steps= save memory "
                 "instead."
             )
-        if getattr(part, "_diffusers_hook", None) is not None:
+        # A transformer has an empty registry of hooks once its call was in a cache context.
+        if getattr(getattr(part, "_diffusers_hook", None), "hooks", None):
             return (
                 "diffusers' hooks change it between calls (group offloading, layerwise casting or "
                 "a cache), so what it computes again on the way back is something else. Load the "

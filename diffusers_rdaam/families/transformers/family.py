@@ -205,6 +205,16 @@ class TransformerFamily:
             cell = patch if isinstance(patch, int) else tuple(patch)[-1]
         return _first_of(pipe, _SCALES, _VAE_SCALE) * cell
 
+    def rows_of_video(
+        self, pipe: Any, grid: tuple[int, ...], frames: int
+    ) -> tuple[int, tuple[int, ...]]:
+        """One row, with the latent frames in front of the grid."""
+        if not self.video:
+            return 1, grid
+        scale = _first_of(pipe, _TEMPORAL_SCALES, 1)
+        latent = -(-(frames - 1) // scale) + 1 if self.video == "causal" else -(-frames // scale)
+        return 1, (-(-latent // _together(self.denoiser(pipe))), *grid)
+
     def text_columns(self, pipe: Any) -> int:
         """The length that the pipeline pads its prompts to, 512 where nothing says it."""
         length = getattr(pipe, "tokenizer_max_length", None)

@@ -21,7 +21,7 @@ class Sites:
     Args:
         pattern: a regular expression that the whole path of each of them matches.
         stream: ``"double"`` or ``"single"`` where a model has both kinds of blocks.
-        kind: ``"joint"`` or ``"cross"``; ``"self"`` for image to image attention beside a cross
+        kind: ``"joint"`` or ``"cross"``; ``"self"`` for image to image attention next to a cross
             site.
         attention_call: which attention call in the processor's code sees the text.
     """

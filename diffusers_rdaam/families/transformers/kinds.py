@@ -9,9 +9,11 @@ from __future__ import annotations
 from diffusers_rdaam.families.transformers.kind import Sites, TransformerKind
 from diffusers_rdaam.families.transformers.readers import (
     cross,
+    image_before_two_texts,
     image_first,
     image_shapes_grid,
     latent_grid,
+    padded_image_before_three_texts,
     position_id_grid,
     text_first,
     text_first_masked,
@@ -114,6 +116,21 @@ KINDS: tuple[TransformerKind, ...] = (
         cell=2,
     ),
     TransformerKind(
+        "hunyuan_image",
+        ("HunyuanImageTransformer2DModel",),
+        _DOUBLE_AND_SINGLE,
+        image_before_two_texts,
+    ),
+    TransformerKind(
+        "hidream",
+        ("HiDreamImageTransformer2DModel",),
+        (
+            Sites(r"double_stream_blocks\.\d+\.block\.attn1", stream="double"),
+            Sites(r"single_stream_blocks\.\d+\.block\.attn1", stream="single"),
+        ),
+        padded_image_before_three_texts,
+    ),
+    TransformerKind(
         "sd3",
         ("SD3Transformer2DModel",),
         (Sites(r"transformer_blocks\.\d+\.attn"),),
@@ -157,7 +174,11 @@ KINDS: tuple[TransformerKind, ...] = (
     ),
     TransformerKind(
         "wan",
-        ("WanTransformer3DModel", "WanVACETransformer3DModel"),
+        (
+            "WanTransformer3DModel",
+            "WanVACETransformer3DModel",
+            "SkyReelsV2Transformer3DModel",
+        ),
         # The first attention call of the code is that of a picture's states.
         (Sites(r"blocks\.\d+\.attn2", kind="cross", attention_call=1),),
         cross(latent_grid),

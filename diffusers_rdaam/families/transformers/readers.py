@@ -84,6 +84,37 @@ def image_first(grid: GridOf) -> Reader:
     return read
 
 
+def image_before_two_texts(call: Arguments) -> Reading:
+    """HunyuanImage: image, then the columns of ByT5 and of Qwen, the valid ones of both first.
+
+    The columns are numbered in the order in which the blocks are given them.
+    """
+    states: Tensor = call["encoder_hidden_states"]
+    second = call.get("encoder_hidden_states_2")
+    is_read = second is not None and getattr(call.denoiser, "context_embedder_2", None) is not None
+    size = latent_grid(call)
+    layout = JointLayout.image_first(states.shape[0], positions_of(size))
+    found = reading(call, size, layout, states)
+    columns = states.shape[1] + (second.shape[1] if is_read else 0)
+    return replace(found, columns=(columns,) * found.rows)
+
+
+def padded_image_before_three_texts(call: Arguments) -> Reading:
+    """HiDream: image, padded unless it is square, then T5, Llama's last states, and a block's."""
+    t5: Tensor = call["encoder_hidden_states_t5"]
+    llama: Tensor = call["encoder_hidden_states_llama3"]
+    if call.get("img_sizes") is not None:
+        raise RecordingError(
+            "The HiDreamImageTransformer2DModel was called with pictures cut in patches, whose "
+            "grid is not known. Give it the latents as (rows, channels, height, width)."
+        )
+    size = latent_grid(call)
+    positions = positions_of(size) if size[0] == size[1] else int(call.denoiser.max_seq)
+    found = reading(call, size, JointLayout.image_first(t5.shape[0], positions), t5)
+    columns = t5.shape[1] + 2 * llama.shape[2]
+    return replace(found, columns=(columns,) * found.rows, timestep=call.get("timesteps"))
+
+
 def cross(grid: GridOf) -> Reader:
     """Cross-attention to the text alone."""
 

@@ -107,6 +107,7 @@ class QueriesRecord(RunRecord):
         self.query_options: QueryOptions = options.queries
         self.denoiser = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
+        self._denoisers = tuple(family.denoisers(pipe))
         self._sizes: dict[str, Size] = {}
         # The sites' buffers by branch, each a part of one buffer.
         self._buffers: dict[Branch, dict[str, Tensor]] = {}
@@ -130,8 +131,14 @@ class QueriesRecord(RunRecord):
 
         Raises:
             InputError: the memory cost is over the budget; or a grid, step or folder does not
-                exist.
+                exist; or several denoisers each make a part of the steps.
         """
+        if len(self._denoisers) > 1:
+            raise InputError(
+                "keep='queries' keeps those of one denoiser, and this pipeline has "
+                f"{len(self._denoisers)}, of which each makes a part of the steps. Leave 'queries' "
+                "out of keep=."
+            )
         sizes = {site.name: self.family.grid(site, call.grid) for site in self.sites}
         self._sizes = chosen_sizes(sizes, self.query_options.sizes)
         count = None if calls is None else len(self.query_options.numbers(calls))

@@ -32,6 +32,7 @@ SOURCES: dict[str, Source] = {
     "krea2": templates.krea2,
     "ldm": plain.plain(Reader("bert", "bert")),
     "longcat": chats.longcat,
+    "longcat_edit": chats.longcat_edit,
     "ltx": plain.plain(T5),
     "lumina": plain.lumina,
     "lumina2": templates.lumina2,

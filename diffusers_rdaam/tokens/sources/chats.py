@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.tokens.column_layouts import Piece
 from diffusers_rdaam.tokens.encoded_text import encoded, padding_of
 from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, EncoderColumns
@@ -96,6 +98,22 @@ def longcat(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     left = tokenizer.padding_side == "left"
     kept = fitted(pieces[:columns], columns, padding_of(tokenizer), left=left)
     return (QWEN.columns(text, name, kept, whole=pieces),)
+
+
+def longcat_edit(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """As for an image of the text alone, behind the tokens of the picture."""
+    tokenizer = QWEN.tokenizer_of(pipe)
+    length = pipe.tokenizer_max_length
+    pictures = columns - length - 2
+    if pictures < 1:
+        raise InputError(
+            f"LongCat-Image Edit's text embedding has {length} columns of the text and some of a "
+            f"picture; {columns} are not that."
+        )
+    (found,) = longcat(pipe, arguments, length)
+    names = ("<|vision_start|>", *[pipe.image_token] * pictures, "<|vision_end|>")
+    before = [Piece(tokenizer.convert_tokens_to_ids(name), name, "template") for name in names]
+    return (replace(found, pieces=(*before, *found.pieces)),)
 
 
 def omnigen(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:

@@ -72,10 +72,14 @@ def sd3(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
         name, written = argument_text(arguments, f"prompt{suffix}")
         text = GivenText.of(written).converted(pipe, reader.tokenizer_of(pipe))
         found.append(padded(pipe, reader, text, name, length))
-    if pipe.text_encoder_3 is not None:
-        reader = Reader("t5", "text_encoder_3", "tokenizer_3")
-        name, written = argument_text(arguments, "prompt_3")
-        text = GivenText.of(written).converted(pipe, reader.tokenizer_of(pipe))
+    reader = Reader("t5", "text_encoder_3", "tokenizer_3")
+    name, written = argument_text(arguments, "prompt_3")
+    text = GivenText.of(written)
+    if pipe.text_encoder_3 is None:
+        zeros = [Piece(0, "", "padding")] * (columns - length)
+        found.append(reader.columns(text, name, zeros, whole=(), start=length))
+    else:
+        text = text.converted(pipe, reader.tokenizer_of(pipe))
         found.append(padded(pipe, reader, text, name, columns - length, start=length))
     return tuple(found)
 
