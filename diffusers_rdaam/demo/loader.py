@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffusers_rdaam.argument_checks import check_choice
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.pipelines.classes import FluxRDAAMPipeline, StableDiffusionRDAAMPipeline
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -90,11 +91,11 @@ def load_demo_pipeline(model: DemoModel = "stable-diffusion", **kwargs: Any) -> 
         model: ``"stable-diffusion"``, 128x128 pixels, whose call makes 20 steps with a guidance
             scale of 4 unless these are given, as the command ``rdaam generate`` does; or
             ``"flux"``, a FLUX.1 with 3 double and 3 single blocks, 256x256 pixels, 16 steps with
-            true guidance 4 and 32 text positions unless given.
+            true guidance 4 and 32 text positions unless given; its weights do not ship yet.
         kwargs: as for ``from_pretrained``, e.g. ``dtype=torch.float16``.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or its weights do not ship yet.
     """
     check_choice(model, DemoModel, "an embedded model")
     if model == "flux":
@@ -107,6 +108,12 @@ def load_demo_pipeline(model: DemoModel = "stable-diffusion", **kwargs: Any) -> 
 
 def _load_flux(**kwargs: Any) -> DemoFluxRDAAMPipeline:
     """The embedded FLUX; its CLIP and autoencoder are the embedded Stable Diffusion's."""
+    if not (FLUX_WEIGHTS / "model_index.json").is_file():
+        raise InputError(
+            "The embedded FLUX has not been trained yet, so its weights are not in this package. "
+            "Train it with python -m diffusers_rdaam.demo.train flux FOLDER encode, coarse and "
+            "fine; or load the embedded Stable Diffusion with load_demo_pipeline()."
+        )
     dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
     parts: dict[str, Any] = {
         # FluxPipeline subtracts the shift, which the embedded autoencoder's configuration lacks.
