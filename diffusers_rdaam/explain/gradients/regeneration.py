@@ -223,7 +223,9 @@ class GradientRegeneration(Regeneration):
         self.first = 0 if steps is None else self.total - steps
 
     def _memory_cost(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        height, width = (side // self.pipe.vae_scale_factor for side in self.image_size())
+        # Each block of the decoder but the last doubles height and width.
+        factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
+        height, width = (side // factor for side in self.image_size())
         shape = (1, self._vae.config.latent_channels, height, width)
         kind = {"dtype": self._vae.dtype, "device": self._vae.device}
         latents = torch.zeros(shape, **kind, requires_grad=True)
