@@ -64,7 +64,7 @@ def _joint(device: str) -> list[Row]:
     if torch.device(device).type == "cuda":
         return joint_cost.rows_on(device)
     what = "FLUX's and Stable Diffusion 3's blocks, recording the prompt's columns"
-    return [Row("gpu", what, f"not on a {device}", status="SKIP")]
+    return [Row("gpu", what, NO_DEVICE, status="SKIP")]
 
 
 def _model(model: Model, device: str, rounds: int) -> list[Row]:

@@ -77,6 +77,16 @@ class OneGrid:
 
     denoiser_name: ClassVar[str] = "denoiser"
 
+    @property
+    def tokens(self) -> str:
+        """No rule: all columns are recorded."""
+        return ""
+
+    @property
+    def no_other_texts(self) -> str:
+        """Empty, as of a UNet."""
+        return ""
+
     @staticmethod
     def has(module: Any) -> bool:
         """Its only class."""
@@ -89,6 +99,19 @@ class OneGrid:
     def denoiser(self, pipe: Any) -> nn.Module:
         """``pipe.denoiser``."""
         return pipe.denoiser
+
+    def denoisers(self, pipe: Any) -> dict[str, nn.Module]:
+        """The only one."""
+        return {"": pipe.denoiser}
+
+    def frame_mapping(self, pipe: Any, grid: tuple[int, ...], frames: int | None = None) -> None:
+        """None: it makes no videos."""
+
+    def rows_of_video(
+        self, pipe: Any, grid: tuple[int, ...], frames: int
+    ) -> tuple[int, tuple[int, ...]]:
+        """A row for each frame."""
+        return frames, grid
 
     def sites(self, denoiser: nn.Module) -> tuple[Site, ...]:
         """Every module."""

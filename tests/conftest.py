@@ -15,6 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
+# Checks of transformers, which several folders import: they show what they compared.
+pytest.register_assert_rewrite("case_checks", "dense_checks", "dense_oracle")
 # Before the first import of a library that reads it.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Triton's kernels run as numpy, on tensors of the processor, with a GPU or without. Triton compiles

@@ -24,7 +24,7 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import family_of
-from diffusers_rdaam.tokens.alignment import _places
+from diffusers_rdaam.tokens.given_text import converted_places
 
 SD, XL = CASES["StableDiffusion"], CASES["StableDiffusionXL"]
 PAIR = [pytest.param(SD, id="SD"), pytest.param(XL, id="XL")]
@@ -262,6 +262,6 @@ def test_rows_that_come_in_parts_are_refused():
 
 def test_a_token_whose_name_begins_with_another():
     tokenizer = SimpleNamespace(added_tokens_encoder={"sk": 1, "sks": 2, "sks_1": 3})
-    places = _places(tokenizer, "a sks b", "a sks sks_1 b")
+    places = converted_places(tokenizer, "a sks b", "a sks sks_1 b")
     assert places == [(0, 1), (1, 2), *[(2, 5)] * 9, (5, 6), (6, 7)]
-    assert _places(tokenizer, "a sks b", "a painting") is None
+    assert converted_places(tokenizer, "a sks b", "a painting") is None

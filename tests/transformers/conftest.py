@@ -1,10 +1,8 @@
-"""Which checks of every pipeline class run each time, and how they show what they compared."""
+"""Which checks of every pipeline class run each time."""
 
 from __future__ import annotations
 
 import pytest
-
-pytest.register_assert_rewrite("case_checks", "dense_checks", "dense_oracle")
 
 # Every class is compared with the dense attention in every run of the tests. What its stock run
 # shows of itself, and the same comparison by the package's own class, are slow for all but these.
