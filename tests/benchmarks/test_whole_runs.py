@@ -90,7 +90,8 @@ def test_every_goal_of_a_gpu_is_a_row_without_one() -> None:
         "at most 8 MB beside the planes": 4,
         "at most 0.0001": 6,
         # The portable kernel's first run, and the eager runs of "maps_only".
-        "": 4,
+        # One of them is that of joint attention's blocks.
+        "": 5,
     }
     times = [row.what for row in rows if "run time" in row.what]
     assert all("host included" in what or "under CUDA graphs" in what for what in times)

@@ -16,7 +16,7 @@ def test_a_name_that_is_not_a_model():
 
 def test_without_weights_the_error_says_how_to_make_them(monkeypatch, tmp_path):
     monkeypatch.setattr(loader, "FLUX_WEIGHTS", tmp_path)
-    with pytest.raises(InputError, match=r"has not been trained yet.* demo\.train flux FOLDER"):
+    with pytest.raises(InputError, match=r"has not been trained yet.*demo\.train flux FOLDER"):
         loader.load_demo_pipeline("flux")
 
 

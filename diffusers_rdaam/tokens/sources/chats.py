@@ -102,6 +102,7 @@ def longcat(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
 
 def longcat_edit(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """As for an image of the text alone, behind the tokens of the picture."""
+    argument_text(arguments)  # refused before anything is counted
     tokenizer = QWEN.tokenizer_of(pipe)
     length = pipe.tokenizer_max_length
     pictures = columns - length - 2
