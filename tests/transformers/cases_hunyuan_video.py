@@ -46,15 +46,12 @@ def _vae() -> Any:
 
 
 def _tokenizer() -> Any:
-    tokenizer = byte_level_tokenizer(
+    return byte_level_tokenizer(
         (TEMPLATE,),
-        start="<|begin_of_text|>",
+        start=("<|begin_of_text|>",),
         specials=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
         pad_token="<|end_of_text|>",
     )
-    # As Llama 3's: a word that is in the vocabulary is one token, whatever the merges make of it.
-    tokenizer.backend_tokenizer.model.ignore_merges = True
-    return tokenizer
 
 
 def _pipeline() -> Any:
