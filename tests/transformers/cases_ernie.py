@@ -39,7 +39,7 @@ def _vae() -> Any:
 
 
 def _tokenizer() -> Any:
-    return byte_level_tokenizer((), start="<s>", pad_token="<pad>", model_max_length=512)
+    return byte_level_tokenizer((), start=("<s>",), pad_token="<pad>", model_max_length=512)
 
 
 def _pipeline() -> Any:

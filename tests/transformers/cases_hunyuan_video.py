@@ -48,7 +48,7 @@ def _vae() -> Any:
 def _tokenizer() -> Any:
     return byte_level_tokenizer(
         (TEMPLATE,),
-        start="<|begin_of_text|>",
+        start=("<|begin_of_text|>",),
         specials=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
         pad_token="<|end_of_text|>",
     )
@@ -56,6 +56,7 @@ def _tokenizer() -> Any:
 
 def _pipeline() -> Any:
     tokenizer = _tokenizer()
+    assert len(tokenizer(TEMPLATE.partition("{}")[0]).input_ids) == DROPPED
     torch.manual_seed(0)
     transformer = HunyuanVideoTransformer3DModel(
         in_channels=4,
