@@ -99,7 +99,7 @@ from diffusers_rdaam.pipelines.auto import (
 )
 from diffusers_rdaam.pipelines.callbacks import IntermediateImages as IntermediateImages
 from diffusers_rdaam.pipelines.callbacks import LivePreview as LivePreview
-from diffusers_rdaam.pipelines.classes import *  # noqa: F403  # 44 names, from the table
+from diffusers_rdaam.pipelines.classes import *  # noqa: F403  # the names of the tables
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin as RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.output import AttributedOutput as AttributedOutput
 from diffusers_rdaam.pipelines.record_attention import Recording as Recording

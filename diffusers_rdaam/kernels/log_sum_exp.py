@@ -6,11 +6,10 @@ Only one tile of logits exists at a time: never a matrix of all positions and al
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from diffusers_rdaam import float32_products
 from diffusers_rdaam.kernels.logits import Logits
-from diffusers_rdaam.kernels.portable import tile_positions
+from diffusers_rdaam.kernels.portable import added_mask, tile_positions
 from diffusers_rdaam.shapes import AttentionMask, Key, LogSums, Query
 
 
@@ -33,7 +32,7 @@ def log_sum_exp(
     sums = query.new_empty((rows, heads, positions), dtype=torch.float32)
     tile = tile_positions(heads * key.shape[2], query.device)
     if mask is not None:
-        mask = _added(mask, rows)
+        mask = added_mask(mask, rows).float()
     kind = float32_products.device_type(query.device)
     with torch.no_grad(), torch.autocast(kind, enabled=False):
         logits = Logits.of(query, key, scale)
@@ -47,10 +46,3 @@ def log_sum_exp(
                     products = products + cut.transpose(-1, -2)
                 sums[part, :, some] = products.logsumexp(dim=-2)
     return sums
-
-
-def _added(mask: AttentionMask, rows: int) -> Tensor:
-    """The mask as what is added to float32 logits, expanded to all rows."""
-    if mask.dtype == torch.bool:
-        mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
-    return mask.float().expand(rows, -1, -1, -1)

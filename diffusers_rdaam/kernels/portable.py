@@ -74,7 +74,7 @@ def accumulate(
     step = max(1, positions // pixels)
     per_head = high.ndim == 4
     if mask is not None:
-        mask = _added(mask, rows)
+        mask = added_mask(mask, rows)
     if lse is not None:
         lse = _shift(lse, heads=1 if per_head else heads, masked=mask is not None)
     # Where each operator is a launch, one operator computes the softmax. On the CPU, and with a
@@ -164,7 +164,7 @@ def _exponentials(powers: Tensor, mask: AttentionMask | None, *, per_head: bool)
     return powers if per_head else powers.sum(dim=1)
 
 
-def _added(mask: AttentionMask, rows: int) -> Tensor:
+def added_mask(mask: AttentionMask, rows: int) -> Tensor:
     """The mask as what is added to the logits, expanded to all rows."""
     if mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, -torch.inf)
