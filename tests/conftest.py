@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,6 +78,21 @@ def types_unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def own_attention_backend() -> Iterator[None]:
+    """The attention backend of the process is each test's own.
+
+    Diffusers' ``set_attention_backend`` sets it beside the model's, and ``reset_attention_backend``
+    leaves it: the next model of the process, another test's, would be computed by it.
+    """
+    yield
+    # No import of our own: it takes seconds, and most tests need no model.
+    dispatch = sys.modules.get("diffusers.models.attention_dispatch")
+    if dispatch is not None:
+        name = dispatch.AttentionBackendName(dispatch.DIFFUSERS_ATTN_BACKEND)
+        dispatch._AttentionBackendRegistry.set_active_backend(name)
 
 
 def _toy_prompt(text: str | None, padding: int = 2) -> Prompt:
