@@ -241,6 +241,13 @@ CALLS = [
         why_not="not tried",
         often=("StableDiffusion3Pipeline",),
     ),
+    Condition(
+        "one negative prompt for several prompts",
+        call=fixed(negative_prompt="an ugly picture"),
+        only=tuple(name for name in FAMILIES if name != "ZImagePipeline"),
+        why_not="diffusers: as many as prompts",
+        often=("FluxPipeline",),
+    ),
     Condition('`output_type="latent"`', call=fixed(output_type="latent"), often=()),
 ]
 CONDITIONS = [
