@@ -28,8 +28,9 @@ PACKAGE = Path(__file__).parents[1] / "diffusers_rdaam"
 TINY = Path(__file__).parent / "data" / "tiny_sd"
 # All that computes with tensors beside the kernels.
 ROOMS = ("geometry", "attribution", "families", "tokens", "recording")
-# Options take what a user gives, of other types than they are stored as.
-UNCHECKED = ("__init__", "options")
+# Options take what a user gives, of other types than they are stored as; the calls of an observed
+# processor are compiled with it, and torch.compile cannot look through a check.
+UNCHECKED = ("__init__", "options", "observed_processor")
 
 
 def _checked() -> list[str]:

@@ -54,6 +54,10 @@ def _with_defaults(call: Any, defaults: dict[str, Any]) -> Any:
         if {"negative_prompt_embeds", "prompt_embeds"} & kwargs.keys():
             # A negative text beside negative embeddings is an error of the stock call.
             missing.pop("negative_prompt", None)
+        prompt = {**given, **kwargs}.get("prompt")
+        if "negative_prompt" in missing and isinstance(prompt, list):
+            # One for each: with several images of each prompt diffusers needs as many.
+            missing["negative_prompt"] = [missing["negative_prompt"]] * len(prompt)
         return call(self, *args, **{**missing, **kwargs})
 
     # A method that only fills in arguments: what it calls records, under the mark that
@@ -91,11 +95,11 @@ def load_demo_pipeline(model: DemoModel = "stable-diffusion", **kwargs: Any) -> 
         model: ``"stable-diffusion"``, 128x128 pixels, whose call makes 20 steps with a guidance
             scale of 4 unless these are given, as the command ``rdaam generate`` does; or
             ``"flux"``, a FLUX.1 with 3 double and 3 single blocks, 256x256 pixels, 16 steps with
-            true guidance 4 and 32 text positions unless given; its weights do not ship yet.
+            true guidance 4 and 32 text positions unless given.
         kwargs: as for ``from_pretrained``, e.g. ``dtype=torch.float16``.
 
     Raises:
-        InputError: there is no such model, or its weights do not ship yet.
+        InputError: there is no such model, or this installation lacks its weights.
     """
     check_choice(model, DemoModel, "an embedded model")
     if model == "flux":
@@ -110,14 +114,14 @@ def _load_flux(**kwargs: Any) -> DemoFluxRDAAMPipeline:
     """The embedded FLUX; its CLIP and autoencoder are the embedded Stable Diffusion's."""
     if not (FLUX_WEIGHTS / "model_index.json").is_file():
         raise InputError(
-            "The embedded FLUX has not been trained yet, so its weights are not in this package. "
-            "Train it with python -m diffusers_rdaam.demo.train flux FOLDER encode, coarse and "
-            "fine; or load the embedded Stable Diffusion with load_demo_pipeline()."
+            f"The weights of the embedded FLUX are not in {FLUX_WEIGHTS}: the installation is not "
+            "whole. Install the package again; or load the embedded Stable Diffusion with "
+            "load_demo_pipeline()."
         )
     dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", torch.float32))
     parts: dict[str, Any] = {
         # FluxPipeline subtracts the shift, which the embedded autoencoder's configuration lacks.
-        "vae": AutoencoderKL.from_pretrained(WEIGHTS / "vae", shift_factor=0.0, torch_dtype=dtype),
+        "vae": AutoencoderKL.from_pretrained(WEIGHTS / "vae", shift_factor=0.0, dtype=dtype),
         "text_encoder": CLIPTextModel.from_pretrained(WEIGHTS / "text_encoder", dtype=dtype),
         "tokenizer": CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer"),
     }
