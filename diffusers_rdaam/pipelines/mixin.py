@@ -26,8 +26,9 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import Family, family_of, self_attention_sites_of, sites_of
-from diffusers_rdaam.families.call_keywords import known_keywords
+from diffusers_rdaam.families.call_keywords import check_call_keywords, known_keywords
 from diffusers_rdaam.families.registry import stock_class
+from diffusers_rdaam.images.attribute import attribute_given_image
 from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.recipe import Activation, Aggregation, MapRecipe
@@ -303,6 +304,16 @@ class RDAAMPipelineMixin:
             self, attribution, text, context=context, padding=padding, recipe=recipe, size=size
         )
 
+    def attribute_image(
+        self, image: Any, prompt: Any = None, **options: Any
+    ) -> Attribution | list[Attribution]:
+        """The attribution of an image that exists, as :func:`attribute_image`.
+
+        The options of recording are those that the pipeline has; its last run stays what it was.
+        """
+        check_call_keywords(self, options, attribute_given_image)
+        return attribute_given_image(self, image, prompt, record=_recorded, plain=_plain, **options)
+
     def recording_bytes(
         self,
         *,
@@ -452,6 +463,17 @@ class RDAAMPipelineMixin:
             family = family_of(self)
             missing = [s for s in replaced(sites_of(family, self)) if is_recordable(s)]
             install(missing, self._rdaam_template)
+
+
+def _recorded(pipe: Any, arguments: dict[str, Any]) -> list[Attribution]:
+    pipe(**arguments)
+    return pipe.attributions
+
+
+def _plain(pipe: Any, arguments: dict[str, Any]) -> Any:
+    # Its own: the pipeline that it is a copy of goes on recording.
+    pipe._rdaam_template = None
+    return pipe(**arguments)
 
 
 def _set_processors(denoiser: Any, processor: Any, prefix: str | None) -> None:
