@@ -88,38 +88,6 @@ def _level(value: Any, name: str) -> float:
     return number
 
 
-def attribute_given_image(
-    pipe: Any,
-    image: Any,
-    prompt: Any = None,
-    *,
-    record: Record,
-    plain: Run,
-    method: Method = "forward",
-    noise: Any = NOISE,
-    draws: int = 2,
-    steps: int = 20,
-    solver: Solver = "fireflow",
-    until: float = 0.7,
-    size: Any = None,
-    generator: Any = None,
-    pipeline_image: Any = None,
-    **call: Any,
-) -> Attribution | list[Attribution]:
-    """The attribution of an image, by a pipeline that is run as somebody says.
-
-    Args:
-        record: runs a pipeline recorded, and returns one attribution an image.
-        plain: runs it unrecorded, and returns its output.
-        pipe, image, prompt, method, noise, draws, steps, solver, until, size, generator,
-            pipeline_image, call: as of :func:`diffusers_rdaam.attribute_image`.
-    """
-    request = ImageRequest(
-        method, noise, draws, steps, solver, until, size, generator, pipeline_image, call
-    )
-    return ImageRun(pipe, request, record=record, plain=plain).attribute(image, prompt)
-
-
 @dataclass(frozen=True)
 class Images:
     """The images of a request, ready to be noised.
@@ -210,7 +178,7 @@ class ImageRun:
         # The loop is handed the image's own latents at its end, so that what it decodes is what
         # the autoencoder makes of the image.
         outward = Drive(out(images.latents, knots), self.levels, handed_back=images.latents)
-        clone = self._clone(outward)
+        clone = self._clone(outward, images.pictures[0].size)
         plain = self._plain(clone, self._arguments(images, outward, output_type="pt"))
         self._check_end(outward)
         assert outward.end is not None
@@ -238,12 +206,17 @@ class ImageRun:
         self, images: Images, drive: Drive, *, output_type: str = "latent"
     ) -> Sequence[Attribution]:
         arguments = self._arguments(images, drive, output_type=output_type)
-        attributions = self._record(self._clone(drive), arguments)
+        attributions = self._record(self._clone(drive, images.pictures[0].size), arguments)
         self._check_end(drive)
         return attributions
 
-    def _clone(self, drive: Drive) -> Any:
-        """The pipeline with the driven scheduler, and with the trajectory's latents in its loop."""
+    def _clone(self, drive: Drive, size: tuple[int, int]) -> Any:
+        """The pipeline with the driven scheduler, and with the trajectory's latents in its loop.
+
+        Args:
+            drive: the trajectory.
+            size: width and height of the images.
+        """
         clone = object.__new__(type(self.pipe))
         left_out = ("_rdaam_session", "_rdaam_buffers", "_rdaam_replacements", "_rdaam_runs")
         parts = {name: part for name, part in vars(self.pipe).items() if name not in left_out}
@@ -254,6 +227,12 @@ class ImageRun:
             safety_checker=None,
             watermark=None,
         )
+        if self.name.startswith("HiDream"):
+            # It scales every size to this number of pixels: that of the image, and a little over
+            # it, since sides are rounded down.
+            width, height = size
+            pixels = 1.000001 * math.sqrt(height * width)
+            clone.__dict__["default_sample_size"] = pixels / self.pipe.vae_scale_factor
         if hasattr(type(self.pipe), "prepare_latents"):
             clone.__dict__["prepare_latents"] = _Prepared(clone, drive)
         return clone

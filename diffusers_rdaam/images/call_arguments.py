@@ -83,9 +83,9 @@ def _images(
     name: str, names: Mapping[str, Any], images: list[Image.Image], pipeline_image: Any
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    noises = any(part in name for part in _NOISES_ITS_IMAGE) and "Edit" not in name
+    noises = "image" in names and any(part in name for part in _NOISES_ITS_IMAGE)
     if pipeline_image is not None:
-        if "image" not in names or (noises and "Kontext" not in name):
+        if noises or "image" not in names:
             raise InputError(
                 f"pipeline_image= is for pipelines whose call reads another image as well; "
                 f"{name}'s does not. Leave it out."

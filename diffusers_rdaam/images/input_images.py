@@ -104,7 +104,11 @@ def _rounded(pipe: Any, image: Image.Image, unit: int) -> tuple[int, int]:
     usual = _usual_pixels(pipe)
     pixels = image.width * image.height
     scale = 1.0
-    if usual is not None and not _AS_IT_IS[0] * usual <= pixels <= _AS_IT_IS[1] * usual:
+    least, most = _AS_IT_IS
+    if type(pipe).__name__.startswith("HiDream"):
+        # The sequence of its image has room for no more.
+        most = 1.0
+    if usual is not None and not least * usual <= pixels <= most * usual:
         scale = math.sqrt(usual / pixels)
     height, width = (
         max(1, round(side * scale / unit)) * unit for side in (image.height, image.width)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from diffusers_rdaam.errors import UnsupportedPipelineError
 from diffusers_rdaam.families.layouts import LAYOUTS
-from diffusers_rdaam.families.registry import RECORDED, stock_class
+from diffusers_rdaam.families.registry import RECORDED, stock_class, unsupported
 
 Layout = Callable[[Any, Tensor], Tensor]
 
@@ -111,6 +111,7 @@ NOT_ATTRIBUTED: dict[str, str] = {
     "CycleDiffusionPipeline": _DEPRECATED,
     "StableUnCLIPPipeline": _DEPRECATED,
     "StableUnCLIPImg2ImgPipeline": _DEPRECATED,
+    "LongCatImageEditPipeline": "its image has the size that it works out from the one it edits",
     "Kandinsky5T2IPipeline": _FRAMES,
     "Cosmos2TextToImagePipeline": _FRAMES,
     "SanaSprintPipeline": _CONSISTENCY,
@@ -158,7 +159,9 @@ def check_attributed(pipe: Any) -> str:
     name = type(pipe).__name__ if stock is None else stock.__name__
     if name in LATENT_LAYOUTS:
         return name
-    reason = NOT_ATTRIBUTED.get(name, "how its loop has the latents of an image is not known")
+    if name not in RECORDED:
+        raise unsupported(type(pipe).__name__, stock)
+    reason = NOT_ATTRIBUTED[name]
     raise UnsupportedPipelineError(
         f"{type(pipe).__name__} cannot attribute an image that exists: {reason}. Use a "
         "text-to-image pipeline of the same model where there is one."

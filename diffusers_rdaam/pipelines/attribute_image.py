@@ -11,7 +11,7 @@ from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families.call_keywords import check_call_keywords
-from diffusers_rdaam.images.attribute import NOISE, Method, attribute_given_image
+from diffusers_rdaam.images.attribute import NOISE, ImageRequest, ImageRun, Method
 from diffusers_rdaam.images.solvers import Solver
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.record_attention import record_attention
@@ -87,33 +87,35 @@ def attribute_image(
         raise InputError(
             f"attribute_image takes a pipeline of diffusers; got a {type(pipe).__name__}."
         )
-    check_call_keywords(pipe, call, attribute_image)
-    recording = isinstance(pipe, RDAAMPipelineMixin)
-    if recording and processor is not None:
-        raise InputError(
-            "processor= is for a stock pipeline; this one has options of its own. Set them with "
-            "pipe.set_attn_processor(RDAAMProcessor(…))."
+    if isinstance(pipe, RDAAMPipelineMixin):
+        if processor is not None:
+            raise InputError(
+                "processor= is for a stock pipeline; this one has options of its own. Set them "
+                "with pipe.set_attn_processor(RDAAMProcessor(…))."
+            )
+        return pipe.attribute_image(
+            image,
+            prompt,
+            method=method,
+            noise=noise,
+            draws=draws,
+            steps=steps,
+            solver=solver,
+            until=until,
+            size=size,
+            generator=generator,
+            pipeline_image=pipeline_image,
+            **call,
         )
-    options: dict[str, Any] = {
-        "method": method,
-        "noise": noise,
-        "draws": draws,
-        "steps": steps,
-        "solver": solver,
-        "until": until,
-        "size": size,
-        "generator": generator,
-        "pipeline_image": pipeline_image,
-        **call,
-    }
-    if recording:
-        return pipe.attribute_image(image, prompt, **options)
+    check_call_keywords(pipe, call, attribute_image)
 
     def record(clone: Any, arguments: dict[str, Any]) -> Sequence[Attribution]:
         with record_attention(clone, processor) as recorded:
             clone(**arguments)
         return recorded.attributions
 
-    return attribute_given_image(
-        pipe, image, prompt, record=record, plain=lambda clone, named: clone(**named), **options
+    request = ImageRequest(
+        method, noise, draws, steps, solver, until, size, generator, pipeline_image, call
     )
+    run = ImageRun(pipe, request, record=record, plain=lambda clone, named: clone(**named))
+    return run.attribute(image, prompt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ from diffusers_rdaam.errors import (
 from diffusers_rdaam.families import Family, family_of, self_attention_sites_of, sites_of
 from diffusers_rdaam.families.call_keywords import check_call_keywords, known_keywords
 from diffusers_rdaam.families.registry import stock_class
-from diffusers_rdaam.images.attribute import attribute_given_image
+from diffusers_rdaam.images.attribute import NOISE, ImageRequest, ImageRun, Method
+from diffusers_rdaam.images.solvers import Solver
 from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.recipe import Activation, Aggregation, MapRecipe
@@ -305,14 +306,31 @@ class RDAAMPipelineMixin:
         )
 
     def attribute_image(
-        self, image: Any, prompt: Any = None, **options: Any
+        self,
+        image: Any,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        method: Method = "forward",
+        noise: float | Sequence[float] = NOISE,
+        draws: int = 2,
+        steps: int = 20,
+        solver: Solver = "fireflow",
+        until: float = 0.7,
+        size: tuple[int, int] | None = None,
+        generator: Any = None,
+        pipeline_image: Any = None,
+        **call: Any,
     ) -> Attribution | list[Attribution]:
         """The attribution of an image that exists, as :func:`attribute_image`.
 
         The options of recording are those that the pipeline has; its last run stays what it was.
         """
-        check_call_keywords(self, options, attribute_given_image)
-        return attribute_given_image(self, image, prompt, record=_recorded, plain=_plain, **options)
+        check_call_keywords(self, call, RDAAMPipelineMixin.attribute_image, records=True)
+        request = ImageRequest(
+            method, noise, draws, steps, solver, until, size, generator, pipeline_image, call
+        )
+        run = ImageRun(self, request, record=_recorded, plain=_plain)
+        return run.attribute(image, prompt)
 
     def recording_bytes(
         self,

@@ -1,25 +1,19 @@
-"""Every pipeline class whose images are attributed, at toy size, with two images and two prompts."""
+"""Every pipeline class whose images are attributed, at toy size: two images and two prompts."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from builders_joint import CASES as JOINT
+from builders_single import CASES as SINGLE
 from PIL import Image
+from toy_models import picture
+from toys import ALL_CASES, NINE, PROMPT, build, parts_of
 
-for folder in ("transformers", "pipelines"):
-    sys.path.append(str(Path(__file__).parents[1] / folder))
-
-from builders_joint import CASES as JOINT  # noqa: E402  # after the path
-from builders_single import CASES as SINGLE  # noqa: E402
-from toy_models import picture  # noqa: E402
-from toys import ALL_CASES, NINE, PROMPT, build, parts_of  # noqa: E402
-
-from diffusers_rdaam.images.latent_layouts import LATENT_LAYOUTS  # noqa: E402
+from diffusers_rdaam.images.latent_layouts import LATENT_LAYOUTS
 
 # What attribute_image decides, or leaves out.
 _LEFT_OUT = (
@@ -46,14 +40,14 @@ class ImageCase:
     name: str
     make: Callable[[], Any]
     size: tuple[int, int]
-    prompts: tuple[str, str]
+    prompts: tuple[str, ...]
     call: dict[str, Any]
     pipeline_image: Any = None
 
     @property
     def images(self) -> list[Image.Image]:
-        """Two images of noise."""
-        return [picture(*self.size), picture(*self.size, seed=8)]
+        """Images of noise, one a prompt."""
+        return [picture(*self.size, seed=7 + number) for number in range(len(self.prompts))]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -62,8 +56,7 @@ class ImageCase:
 
 
 def _reads_another(cls: str) -> bool:
-    own = any(part in cls for part in _NOISES_ITS_IMAGE)
-    return not own or "Edit" in cls or "Kontext" in cls
+    return not any(part in cls for part in _NOISES_ITS_IMAGE)
 
 
 def _of_transformer(name: str, make: Callable[[], Any]) -> ImageCase:
@@ -75,7 +68,10 @@ def _of_transformer(name: str, make: Callable[[], Any]) -> ImageCase:
     if size[0] is None:
         size = (image.height, image.width) if isinstance(image, Image.Image) else (32, 48)
     prompt = case.call["prompt"]
-    prompts = (prompt, prompt) if isinstance(prompt, str) else (prompt[0], prompt[-1])
+    prompts: tuple[str, ...] = tuple(prompt[:2]) if isinstance(prompt, list) else (prompt, prompt)
+    if cls == "QwenImageEditPlusPipeline":
+        # It takes one prompt at a time.
+        prompts = prompts[:1]
     other = image if _reads_another(cls) else None
     return ImageCase(name, case.make, size, prompts, call, other)
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from dense_checks import StockRun, check_maps
+from dense_oracle import Case, observed_attention, observed_ids
 from image_cases import JOINT, SINGLE, picture
 from torch import Tensor
+from toy_models import every_row
 
 from diffusers_rdaam import attribute_image
-
-from dense_checks import StockRun, check_maps  # isort: skip  # of a folder that image_cases adds
-from dense_oracle import Case, observed_attention, observed_ids  # isort: skip
-from toy_models import every_row  # isort: skip
 
 LEVELS = (0.26, 0.46)
 DRAWS = 2

@@ -102,7 +102,7 @@ def test_a_timestep_may_lie_between_two():
 
 def test_a_model_that_predicts_the_image_is_not_inverted_from_it():
     levels = DiffusionLevels(torch.tensor([0.9, 0.5]), "sample")
-    with pytest.raises(InputError, match="cannot be inverted. Use method='forward'"):
+    with pytest.raises(InputError, match=r"cannot be inverted\. Use method='forward'"):
         levels.velocity(torch.ones(1), torch.ones(1), 0.0)
 
 
