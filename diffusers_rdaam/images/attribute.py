@@ -218,7 +218,7 @@ class ImageRun:
             size: width and height of the images.
         """
         clone = object.__new__(type(self.pipe))
-        left_out = ("_rdaam_session", "_rdaam_buffers", "_rdaam_replacements", "_rdaam_runs")
+        left_out = ("_rdaam_session", "_rdaam_buffers", "_rdaam_runs")
         parts = {name: part for name, part in vars(self.pipe).items() if name not in left_out}
         # Past __setattr__, which would write the configuration that the clone shares.
         clone.__dict__.update(
@@ -368,7 +368,12 @@ def _relative_errors(found: Tensor, wanted: Tensor) -> list[float]:
 def _pixels(output: Any) -> Tensor:
     """The images of a pipeline's output as ``(images, 3, height, width)`` from 0 to 1."""
     images = output[0] if isinstance(output, tuple) else next(iter(output.values()))
-    return images.detach().float().cpu()
+    if isinstance(images, Tensor):
+        return images.detach().float().cpu()
+    if isinstance(images, list):
+        return (as_pixels(images) + 1.0) / 2.0
+    # Latent diffusion's first pipeline has arrays alone.
+    return torch.from_numpy(images).movedim(-1, 1).float()
 
 
 def _psnr(picture: Image.Image | None, decoded: Tensor, index: int) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from typing import Any
 
@@ -32,11 +33,11 @@ def as_rgb(image: Any) -> Image.Image:
     Raises:
         InputError: it is not an image, or has a number that is not finite.
     """
-    if isinstance(image, (np.ndarray, Tensor)):
-        values = torch.as_tensor(image)
-        if values.is_floating_point() and not bool(values.isfinite().all()):
-            raise InputError("The image has NaN or infinity among its pixels.")
-        image = values.detach().cpu().numpy() if values.dtype != torch.bfloat16 else values.float()
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        image = (image.float() if image.is_floating_point() else image).numpy()
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise InputError("The image has NaN or infinity among its pixels.")
     picture = ImageOps.exif_transpose(as_picture(image))
     if picture.mode.startswith("I") or picture.mode == "F":
         levels = np.asarray(picture, dtype=np.float64)
@@ -110,10 +111,30 @@ def _rounded(pipe: Any, image: Image.Image, unit: int) -> tuple[int, int]:
         most = 1.0
     if usual is not None and not least * usual <= pixels <= most * usual:
         scale = math.sqrt(usual / pixels)
-    height, width = (
-        max(1, round(side * scale / unit)) * unit for side in (image.height, image.width)
+    ratio = math.log(image.width / image.height)
+    limit = math.inf if usual is None else most * usual
+    sides = list(
+        itertools.product(
+            _multiples(image.height * scale, unit), _multiples(image.width * scale, unit)
+        )
     )
-    return height, width
+    # A ribbon is over the limit with the least of sides.
+    small = [one for one in sides if one[0] * one[1] <= limit] or [min(sides)]
+    # Of the sides above and below those of least stretch, and of these the nearest in size.
+    return min(
+        small,
+        key=lambda one: (
+            round(abs(math.log(one[1] / one[0]) - ratio), 6),
+            abs(one[0] * one[1] - pixels * scale**2),
+        ),
+    )
+
+
+def _multiples(side: float, unit: int) -> list[int]:
+    """The multiples of a unit next to a length, at least one unit."""
+    below = max(1, math.floor(side / unit + 1e-9))
+    above = max(1, math.ceil(side / unit - 1e-9))
+    return sorted({below * unit, above * unit})
 
 
 def _usual_pixels(pipe: Any) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from dense_checks import StockRun, check_maps
@@ -86,8 +87,7 @@ def images(case: Case) -> list[Any]:
 
 
 def _pixels(image: Any) -> Tensor:
-    channels = torch.tensor(list(image.getdata()), dtype=torch.float32)
-    return channels.view(image.height, image.width, 3).permute(2, 0, 1) / 127.5 - 1.0
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1.0
 
 
 @pytest.mark.parametrize("name", UNGUIDED)

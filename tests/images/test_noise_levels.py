@@ -28,15 +28,21 @@ def noisy(level: float, scale: float) -> tuple[torch.Tensor, torch.Tensor, torch
     return image, noise, scale * ((1.0 - level) * image + level * noise)
 
 
-@pytest.mark.filterwarnings("ignore:.*scipy")
+# Some of them form their betas as numpy does no longer want it.
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
 @pytest.mark.parametrize("name", DIFFUSION)
 def test_every_diffusion_scheduler_has_the_levels_of_the_definition(name):
     levels = levels_of(getattr(diffusers, name)(**BETAS))
-    for timestep, level in KNOWN.items():
-        assert levels.timestep(level) == pytest.approx(timestep, abs=1.0)
-        nearest = levels.nearest(level)
-        assert nearest == pytest.approx(level, abs=6e-4)
-        assert levels.timestep(nearest) == timestep
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alphas = torch.cumprod(1 - betas, dim=0)
+    for timestep, known in KNOWN.items():
+        signal, noise = float(alphas[timestep].sqrt()), float((1 - alphas[timestep]).sqrt())
+        level = noise / (signal + noise)
+        assert level == pytest.approx(known, abs=6e-4)
+        assert levels.timestep(level) == pytest.approx(timestep, abs=1e-2)
+        assert levels.nearest(level) == pytest.approx(level, abs=1e-6)
+        # As whole as the schedulers have it, from halfway to the next one.
+        assert levels.timestep(levels.nearest(level + 3e-4)) == timestep
 
 
 @pytest.mark.parametrize("timestep", [0, 1, 200, 999])
