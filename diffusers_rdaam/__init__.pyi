@@ -40,6 +40,7 @@ from diffusers_rdaam.errors import ForeignThreadWarning as ForeignThreadWarning
 from diffusers_rdaam.errors import GradientError as GradientError
 from diffusers_rdaam.errors import ImageCountWarning as ImageCountWarning
 from diffusers_rdaam.errors import ImageMismatchWarning as ImageMismatchWarning
+from diffusers_rdaam.errors import ImageResizedWarning as ImageResizedWarning
 from diffusers_rdaam.errors import InputError as InputError
 from diffusers_rdaam.errors import LayoutUnknownWarning as LayoutUnknownWarning
 from diffusers_rdaam.errors import MaskedRowsWarning as MaskedRowsWarning
@@ -55,6 +56,7 @@ from diffusers_rdaam.errors import PromptSwitchedWarning as PromptSwitchedWarnin
 from diffusers_rdaam.errors import PromptTruncatedWarning as PromptTruncatedWarning
 from diffusers_rdaam.errors import RDAAMError as RDAAMError
 from diffusers_rdaam.errors import RDAAMWarning as RDAAMWarning
+from diffusers_rdaam.errors import ReconstructionWarning as ReconstructionWarning
 from diffusers_rdaam.errors import RecordingError as RecordingError
 from diffusers_rdaam.errors import RecordingFailedWarning as RecordingFailedWarning
 from diffusers_rdaam.errors import RegionError as RegionError
@@ -88,6 +90,7 @@ from diffusers_rdaam.open_vocabulary.optimize import Schedule as Schedule
 from diffusers_rdaam.open_vocabulary.optimize import optimize_token as optimize_token
 from diffusers_rdaam.open_vocabulary.optimized_token import OptimizedToken as OptimizedToken
 from diffusers_rdaam.open_vocabulary.recipe import MapRecipe as MapRecipe
+from diffusers_rdaam.pipelines.attribute_image import attribute_image as attribute_image
 from diffusers_rdaam.pipelines.auto import (
     AutoRDAAMPipelineForImage2Image as AutoRDAAMPipelineForImage2Image,
 )

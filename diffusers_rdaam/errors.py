@@ -21,6 +21,8 @@
     |-- UncheckedTextWarning               attribution_prompt= could not be compared with anything
     |-- SeveralRunsWarning                 a block has several runs; the last one is answered
     |-- BackendWarning                     the kernel that was asked for cannot run here
+    |-- ImageResizedWarning                an image was stretched to a size that a pipeline takes
+    |-- ReconstructionWarning              an inverted image does not come back from its noise
     `-- NotRecordedWarning                 the image is made, but not (all of) its attribution
         |-- LayoutUnknownWarning           which calls or rows carry the prompt is not known
         |-- ImageCountWarning              the run made another number of images than it recorded
@@ -129,6 +131,20 @@ class BackendWarning(RDAAMWarning):
     """The kernel that was asked for cannot run here; the text says why, and which takes its place.
 
     What is recorded is the same.
+    """
+
+
+class ImageResizedWarning(RDAAMWarning):
+    """An image was stretched to a size that the pipeline takes; regions are in that size's pixels.
+
+    Nothing is said of an image that was only scaled.
+    """
+
+
+class ReconstructionWarning(RDAAMWarning):
+    """An image does not come back from the noise that its inversion led to.
+
+    Its attribution is that of the image that came back, which may lack parts of the one given.
     """
 
 

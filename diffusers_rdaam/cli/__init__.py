@@ -140,6 +140,86 @@ def generate(
 
 
 @app.command()
+def image(
+    file: Annotated[Path, typer.Argument(help="The image, such as photo.png.")],
+    prompt: Annotated[str, typer.Argument(help="A text that describes it.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
+    ] = None,
+    box: BoxOption = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="forward (noise the image) or invert (to noise and back).")
+    ] = "forward",
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--noise", help="A level of noise over 0 and under 1; may be given again. [forward]"
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Of noise at each level. [forward]")] = 2,
+    steps: Annotated[int, typer.Option(help="To the noise, and as many back. [invert]")] = 20,
+    solver: Annotated[
+        str, typer.Option(help="fireflow, fixed_point or euler. [invert]")
+    ] = "fireflow",
+    until: Annotated[float, typer.Option(help="The level of noise to go to. [invert]")] = 0.7,
+    height: Annotated[int | None, typer.Option(help="In pixels; the image's own.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels; the image's own.")] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, metavar="0..2**64-1", help="Of the noise.")
+    ] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for the files; those of an earlier run in it are removed."
+        ),
+    ] = Path("rdaam-out"),
+    ranking: RankingOption = Ranking.lift,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Rank the words of boxes of an image that exists, and draw where words are in it.
+
+    Boxes are in pixels of the file.
+    """
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.image import ImageFileRequest, attribute_file
+
+        request = ImageFileRequest(
+            file=file,
+            prompt=prompt,
+            model=model,
+            boxes=box or [],
+            words=word or [],
+            options={
+                "method": method,
+                "draws": draws,
+                "steps": steps,
+                "solver": solver,
+                "until": until,
+                **({"noise": tuple(noise)} if noise else {}),
+            },
+            height=height,
+            width=width,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            out=out,
+            ranking=ranking.value,
+        )
+        attribute_file(request, report)
+
+
+@app.command()
 def region(
     file: FileArgument,
     box: BoxOption = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def run(request: Request, report: Report) -> None:
     path = folder.save("attribution.safetensors", attribution.save)
     report.say(f"attribution:  {path}")
     report.add(attribution=str(path))
-    _draw_words(attribution, request, folder, report)
+    draw_words(attribution, request.words, folder, report)
     _draw_timelines(attribution, request, folder, report)
     report_regions(attribution, boxes, request.ranking, report)
 
@@ -175,15 +176,15 @@ def _call_options(pipe: Any, request: Request, *, is_embedded: bool) -> dict[str
     return given
 
 
-def _draw_words(
-    attribution: Attribution, request: Request, folder: OutputFolder, report: Report
+def draw_words(
+    attribution: Attribution, asked: Sequence[str], folder: OutputFolder, report: Report
 ) -> None:
-    """One overlay a word; several occurrences of a word are one picture."""
+    """One overlay a word, of every word if none is asked; several occurrences are one picture."""
     seen: dict[str, str] = {}
     for found in attribution.words:
         if found.columns:
             seen.setdefault(found.text.casefold(), found.text)
-    words = list(dict.fromkeys(request.words)) or list(seen.values())
+    words = list(dict.fromkeys(asked)) or list(seen.values())
     written: dict[str, str] = {}
     names = FileNames()
     for index, word in enumerate(words):

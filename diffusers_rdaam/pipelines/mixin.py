@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,10 @@ from diffusers_rdaam.errors import (
     UnsupportedPipelineError,
 )
 from diffusers_rdaam.families import Family, family_of, self_attention_sites_of, sites_of
-from diffusers_rdaam.families.call_keywords import known_keywords
+from diffusers_rdaam.families.call_keywords import check_call_keywords, known_keywords
 from diffusers_rdaam.families.registry import stock_class
+from diffusers_rdaam.images.attribute import NOISE, ImageRequest, ImageRun, Method
+from diffusers_rdaam.images.solvers import Solver
 from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text, text_maps
 from diffusers_rdaam.open_vocabulary.encode import TextLike
 from diffusers_rdaam.open_vocabulary.recipe import Activation, Aggregation, MapRecipe
@@ -303,6 +305,33 @@ class RDAAMPipelineMixin:
             self, attribution, text, context=context, padding=padding, recipe=recipe, size=size
         )
 
+    def attribute_image(
+        self,
+        image: Any,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        method: Method = "forward",
+        noise: float | Sequence[float] = NOISE,
+        draws: int = 2,
+        steps: int = 20,
+        solver: Solver = "fireflow",
+        until: float = 0.7,
+        size: tuple[int, int] | None = None,
+        generator: Any = None,
+        pipeline_image: Any = None,
+        **call: Any,
+    ) -> Attribution | list[Attribution]:
+        """The attribution of an image that exists, as :func:`attribute_image`.
+
+        The options of recording are those that the pipeline has; its last run stays what it was.
+        """
+        check_call_keywords(self, call, RDAAMPipelineMixin.attribute_image, records=True)
+        request = ImageRequest(
+            method, noise, draws, steps, solver, until, size, generator, pipeline_image, call
+        )
+        run = ImageRun(self, request, record=_recorded, plain=_plain)
+        return run.attribute(image, prompt)
+
     def recording_bytes(
         self,
         *,
@@ -452,6 +481,17 @@ class RDAAMPipelineMixin:
             family = family_of(self)
             missing = [s for s in replaced(sites_of(family, self)) if is_recordable(s)]
             install(missing, self._rdaam_template)
+
+
+def _recorded(pipe: Any, arguments: dict[str, Any]) -> list[Attribution]:
+    pipe(**arguments)
+    return pipe.attributions
+
+
+def _plain(pipe: Any, arguments: dict[str, Any]) -> Any:
+    # Its own: the pipeline that it is a copy of goes on recording.
+    pipe._rdaam_template = None
+    return pipe(**arguments)
 
 
 def _set_processors(denoiser: Any, processor: Any, prefix: str | None) -> None:

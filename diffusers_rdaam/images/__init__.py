@@ -1,0 +1,1 @@
+"""Attribution of images that exist: their latents, noise levels, solvers, and the run."""
