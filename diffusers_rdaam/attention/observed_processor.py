@@ -293,7 +293,7 @@ def with_inserted_keys(processor: ObservedProcessor, inserted: InsertedKeys) -> 
     twin: Any = object.__new__(type(processor))
     twin.__dict__.update(processor.__dict__)
     twin.__dict__.update(target=None, hidden=None, inserted=inserted)
-    return twin  # type: ignore[no-any-return]  # of the processor's class
+    return twin
 
 
 def undo_observation(processor: nn.Module, undo: ExitStack) -> None:

@@ -22,7 +22,12 @@ _OF_ENCODING = ("max_sequence_length", "text_encoder_out_layers", "clip_skip")
 
 def has_concepts(pipe: Any) -> bool:
     """Whether the texts of a vocabulary are concepts, which compete in one softmax."""
-    concepts = getattr(family_of(pipe), "concepts", None)
+    try:
+        family = family_of(pipe)
+    except UnsupportedPipelineError:
+        # A denoiser, which encodes no text.
+        return False
+    concepts = getattr(family, "concepts", None)
     return concepts is not None and concepts(pipe) is not None
 
 
@@ -39,8 +44,8 @@ def encoded_concepts(
         softmax: whether the maps are a softmax, for which there must be two concepts.
 
     Raises:
-        InputError: it is no list of texts, or has one text for a softmax; or a text is empty or too
-            long.
+        InputError: it is not a list of texts, or has one text for a softmax; or a text is empty or
+            too long.
         UnsupportedPipelineError: the pipeline encodes no text without a picture.
     """
     texts = list(dict.fromkeys(_texts(given)))

@@ -253,7 +253,10 @@ class ConceptOracle:
         step = 0
         for call in self.calls.denoiser_calls:
             rows = self.case.rows(call)
-            of_call = [one for one in self.calls if one.denoiser_call == call.number]
+            # A further kernel call of a site is that of an image prompt.
+            of_call = [
+                one for one in self.calls if one.denoiser_call == call.number and one.number == 0
+            ]
             for image, row in enumerate(rows):
                 yield from self._scores_of_row(call, of_call, image, row, step)
             step += bool(rows)

@@ -113,5 +113,6 @@ def _position_ids(call: Values, concepts: Tensor) -> dict[str, Tensor]:
 def _of_rows(call: Values, name: str, rows: slice) -> Any:
     """Some rows of an argument that has one number, or vector, for each row of the call."""
     value = call.get(name)
-    has_rows = isinstance(value, Tensor) and value.ndim and len(value) == len(call["hidden_states"])
-    return value[rows] if has_rows else value
+    if isinstance(value, Tensor) and value.ndim and len(value) == len(call["hidden_states"]):
+        return value[rows]
+    return value

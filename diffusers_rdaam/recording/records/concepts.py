@@ -1,4 +1,4 @@
-"""ConceptRecord: maps of concepts over a transformer's image, recorded beside the prompt's.
+"""ConceptRecord: maps of concepts over a transformer's image, recorded with the prompt's.
 
 ConceptAttention (Helbling et al., 2025): at each block the attention output of a concept is
 compared with that of every position of the image,
