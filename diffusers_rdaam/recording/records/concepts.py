@@ -65,7 +65,9 @@ def concept_scores(image: Tensor, concepts: Tensor, owners: Sequence[slice]) -> 
     means = torch.stack([concepts[:, :, own].to(dtype).mean(dim=2) for own in owners], dim=2)
     left = rearrange(means, "rows heads concepts dim -> rows concepts (heads dim)")
     right = rearrange(image.to(dtype), "rows heads positions dim -> rows (heads dim) positions")
-    return multiply(left, right)
+    # Scores are large numbers, and their softmax is of differences.
+    with torch.autocast(device_type=image.device.type, enabled=False):
+        return multiply(left, right)
 
 
 @dataclass
@@ -138,6 +140,7 @@ class ConceptRecord(RunRecord):
         self._progress: Progress | None = None
         self._scratch: dict[int, ConceptSums] = {}
         self._bytes = 0
+        self._images = 0
 
     @property
     def embedding(self) -> Tensor:
@@ -165,7 +168,7 @@ class ConceptRecord(RunRecord):
                 "attend twice. Set pag_scale=0, or leave out attribution_vocabulary=."
             )
         height, width = self.family.grid(self.sites[0], call.grid)
-        self.sums = self._new_sums((height, width))
+        self.sums, self._images = self._new_sums((height, width)), images
         steps = (calls or 1) if "steps" in self.axes else 1
         cells = images * len(self.concepts) * height * width
         self._bytes = 4 * cells * self.sums.places * steps
@@ -201,42 +204,46 @@ class ConceptRecord(RunRecord):
         """The observer of each block during one denoiser call; see :class:`RunRecord`."""
         if Branch.CONDITIONAL not in rows:
             return {}
-        assert call is not None and call.joint is not None and self.sums is not None
+        assert call is not None and self.sums is not None
         self._progress = progress
-        start, stop = rows[Branch.CONDITIONAL]
-        layout = call.joint.of_rows(start, stop)
+        sums, step = self.sums, progress.step(Branch.CONDITIONAL, rows)
+        if scratch is not None:
+            sums, step = self._scratch.setdefault(scratch, self._new_sums(sums.size)), 0
+        part = slice(*rows[Branch.CONDITIONAL])
+        queries, keys = self._image_positions(call, part)
+        stream = ConceptStream(
+            self.denoiser,
+            self.family.concepts(self.pipe),
+            self.sites,
+            call.arguments,
+            rows=part,
+            embedding=self.embedding,
+            text_first=keys.start > 0,
+        )
+        softmax = self.options.concepts == "softmax"
+        return {
+            site.name: ConceptTarget(
+                site, stream, sums, step, part, queries, keys, self.owners, softmax
+            )
+            for site in self.sites
+        }
+
+    def _image_positions(self, call: DenoiserCall, rows: slice) -> tuple[slice, slice]:
+        """The image's positions among the queries and among the keys of the prompt's rows.
+
+        Raises:
+            RecordingError: they differ from row to row.
+        """
+        assert call.joint is not None and self.sums is not None
+        layout = call.joint.of_rows(rows.start, rows.stop)
         if len(set(layout.queries)) > 1 or len(set(layout.keys)) > 1:
             raise RecordingError(
                 "The image begins at another position in each row of the denoiser call, which is "
                 "not known of a model with concepts."
             )
-        sums = self.sums
-        if scratch is not None:
-            sums = self._scratch.setdefault(scratch, self._new_sums(sums.size))
         query, key = layout.queries[0], layout.keys[0]
-        positions = sums.size[0] * sums.size[1]
-        rule = self.family.concepts(self.pipe)
-        stream = ConceptStream(
-            self.denoiser,
-            rule,
-            self.sites,
-            call.arguments,
-            rows=slice(start, stop),
-            embedding=self.embedding,
-            text_first=key > 0,
-        )
-        shared = ConceptTarget(
-            self.sites[0],
-            stream,
-            sums,
-            progress.step(Branch.CONDITIONAL, rows) if scratch is None else 0,
-            slice(start, stop),
-            slice(query, query + positions),
-            slice(key, key + positions),
-            self.owners,
-            self.options.concepts == "softmax",
-        )
-        return {site.name: replace(shared, site=site) for site in self.sites}
+        positions = self.sums.size[0] * self.sums.size[1]
+        return slice(query, query + positions), slice(key, key + positions)
 
     def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
         """Add a call to the run that was recorded into scratch buffers."""
@@ -266,6 +273,9 @@ class ConceptRecord(RunRecord):
             return []
         timesteps = self._progress.timestep_numbers() if "steps" in self.axes else []
         images = self.sums.read(timesteps, self._progress.calls)
+        if not images:
+            # No block was called.
+            return [[] for _ in range(self._images)]
         return [[self._entry(maps, i) for i in range(len(self.concepts))] for maps in images]
 
     def _entry(self, maps: ImageMaps, index: int) -> VocabularyEntry:
