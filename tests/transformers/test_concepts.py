@@ -275,7 +275,8 @@ _TRIED = [
         marks=() if "FluxPipeline" in condition.often else pytest.mark.slow,
     )
     for condition in CONDITIONS
-    if condition.tried("FluxPipeline") and condition.name != "LoRA from the second step on"
+    # FLUX takes no scheduler of two calls a step.
+    if condition.tried("FluxPipeline") and condition.name != "a scheduler with two calls a step"
 ]
 
 
