@@ -56,6 +56,7 @@ BENCHMARKS = {
     "embedded": Benchmark("embedded_model", quick=False),
     "faithfulness": Benchmark("faithfulness", quick=False),
     "refinement": Benchmark("refinement", quick=False),
+    "blocks": Benchmark("blocks", quick=False),
     "recipes": Benchmark("recipes", quick=False),
     "concepts": Benchmark("concepts", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),

@@ -76,7 +76,11 @@ _WITH_MEMORY = (CountedRowsLayout, TwoCallLayout, SeparateCallsLayout)
 
 def has_denoiser(pipe: Any) -> bool:
     """True if a pipeline has a denoiser of some family, whatever its class is."""
-    return any(isinstance(getattr(pipe, kind.denoiser_name, None), nn.Module) for kind in FAMILIES)
+    return any(_has_denoiser_of(pipe, kind.denoiser_name) for kind in FAMILIES)
+
+
+def _has_denoiser_of(pipe: Any, name: str) -> bool:
+    return isinstance(getattr(pipe, name, None), nn.Module)
 
 
 def family_of_module(subject: Any, rows: Any = None) -> Family:
@@ -90,6 +94,8 @@ def family_of_module(subject: Any, rows: Any = None) -> Family:
         UnsupportedPipelineError: the denoiser is of no family, or has no site with text.
     """
     for kind in FAMILIES:
+        if not isinstance(subject, nn.Module) and not _has_denoiser_of(subject, kind.denoiser_name):
+            continue
         family = kind(rows)
         denoiser = family.denoiser(subject)
         if kind.has(denoiser) and family.sites(denoiser):

@@ -159,7 +159,7 @@ def record_attention(
 
     Args:
         pipe: a diffusers pipeline of a supported class, or of a class derived from one; a modular
-            pipeline with a UNet and a guider; or a UNet.
+            pipeline; or a denoiser, a UNet or a transformer.
         processor: a template with options; the default one if not given.
         rows: which rows of a denoiser's calls carry the prompt: ``"conditional"`` (all of them);
             the names of the equal parts of the batch, such as ``("unconditional",
@@ -230,7 +230,7 @@ def _check_pipeline(pipe: Any, context: CallContext) -> None:
     """
     if not isinstance(pipe, DiffusionPipeline):
         raise InputError(
-            "record_attention takes a pipeline of diffusers, a modular pipeline or a UNet; got "
+            "record_attention takes a pipeline of diffusers, a modular one or a denoiser; got "
             f"{reprlib.repr(pipe)} of type {type(pipe).__name__}."
         )
     if context != CallContext(rows=context.rows, prompt=context.prompt):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from diffusers import DiffusionPipeline
 from torch import nn
 
 from diffusers_rdaam.attention.processor import RDAAMProcessor
@@ -26,10 +25,10 @@ from diffusers_rdaam.families import (
     self_attention_sites_of,
     sites_of,
 )
-from diffusers_rdaam.families.guiders import guider_layout
 from diffusers_rdaam.families.registry import has_denoiser
 from diffusers_rdaam.pipelines.assemble import ImageContext, assemble
 from diffusers_rdaam.pipelines.image_columns import image_columns, unknown_columns
+from diffusers_rdaam.pipelines.modular import ModularParts, is_modular, modular_layout
 from diffusers_rdaam.pipelines.output import only
 from diffusers_rdaam.pipelines.videos import as_videos
 from diffusers_rdaam.recording.announce import print_line, warn
@@ -82,6 +81,9 @@ class DenoiserRecording:
         if isinstance(pipe, nn.Module):
             # No pipeline says which template the text was put in: it is read as it is.
             pipe, source = SimpleNamespace(tokenizer=context.tokenizer), plain(Reader("text"))
+        elif is_modular(pipe):
+            arguments = {**pipe.default_call_parameters, **arguments}
+            pipe = ModularParts(pipe)
         unknown = context.tokenizer is None or (
             branch is Branch.UNCONDITIONAL and context.negative_prompt is None
         )
@@ -195,10 +197,8 @@ class DenoiserRecording:
 
 
 def is_denoiser(subject: Any) -> bool:
-    """True for a module, and for a modular pipeline with a denoiser and a guider."""
-    # Pipelines of a class of their own, such as HunyuanImagePipeline, may have a guider too.
-    is_modular = hasattr(subject, "guider") and not isinstance(subject, DiffusionPipeline)
-    return isinstance(subject, nn.Module) or (is_modular and has_denoiser(subject))
+    """True for a module, and for a modular pipeline with a denoiser."""
+    return isinstance(subject, nn.Module) or (is_modular(subject) and has_denoiser(subject))
 
 
 @contextmanager
@@ -208,18 +208,18 @@ def record_denoiser(
     """Record all calls of a denoiser within the block as one run.
 
     Args:
-        subject: a UNet, or a modular pipeline, whose guider says the layout.
+        subject: a denoiser, or a modular pipeline, whose guider says the layout.
         processor: a template with options.
         context: what the calls do not say.
 
     Raises:
-        InputError: the rows of a UNet's calls were not given.
+        InputError: the rows of a denoiser's calls were not given.
         UnsupportedPipelineError: a module without text cross-attention sites; a guider that is not
             known.
     """
     rows, tokenizer = context.rows, context.tokenizer
     if not isinstance(subject, nn.Module):
-        rows = guider_layout(lambda: subject.guider) if rows is None else rows
+        rows = modular_layout(subject) if rows is None else rows
         tokenizer = getattr(subject, "tokenizer", None) if tokenizer is None else tokenizer
     if rows is None:
         raise InputError(

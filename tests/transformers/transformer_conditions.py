@@ -32,6 +32,8 @@ from transformer_switches import (
     lora_in_mid_run,
     offload_each_module,
     offload_groups,
+    quantise_to_int8,
+    read_as_gguf,
     reset_backend,
     set_backend,
     skip_sites,
@@ -131,6 +133,8 @@ MEMORY = [
     Condition("group offload, each layer", offload_groups("leaf_level")),
     Condition("group offload, block by block", offload_groups("block_level")),
     Condition("layerwise casting, weights stored in 8 bits", store_in_eight_bits),
+    Condition("weights quantised to int8 (quanto)", quantise_to_int8, often=("FluxPipeline",)),
+    Condition("weights of a GGUF file (Q8_0)", read_as_gguf, often=("FluxPipeline",)),
     Condition("`vae.enable_tiling()`", tile, lambda pipe: pipe.vae.disable_tiling(), often=()),
     Condition("gradient checkpointing", checkpoint, stop_checkpointing, often=()),
 ]
@@ -236,6 +240,13 @@ CALLS = [
         only=tuple(name for name in FAMILIES if name != "ZImagePipeline"),
         why_not="not tried",
         often=("StableDiffusion3Pipeline",),
+    ),
+    Condition(
+        "one negative prompt for several prompts",
+        call=fixed(negative_prompt="an ugly picture"),
+        only=tuple(name for name in FAMILIES if name != "ZImagePipeline"),
+        why_not="diffusers: as many as prompts",
+        often=("FluxPipeline",),
     ),
     Condition('`output_type="latent"`', call=fixed(output_type="latent"), often=()),
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import accelerate
 import builders_flux
+import gguf
 import torch
 from diffusers import PyramidAttentionBroadcastConfig, TaylorSeerCacheConfig
 from diffusers.hooks import (
@@ -19,9 +20,12 @@ from diffusers.hooks import (
     apply_taylorseer_cache,
 )
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter, _replace_with_gguf_linear
+from optimum.quanto import freeze, qint8, quantize
 from peft import LoraConfig
 
 CPU = torch.device("cpu")
+Q8_0, BF16 = gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.BF16
 
 
 def offload_each_module(pipe: Any) -> None:
@@ -46,6 +50,32 @@ def store_in_eight_bits(pipe: Any) -> None:
     pipe.transformer.enable_layerwise_casting(
         storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
     )
+
+
+def quantise_to_int8(pipe: Any) -> None:
+    """Weights of the linear layers in 8 bits and a scale for each row; products in float32."""
+    quantize(pipe.transformer, weights=qint8)
+    freeze(pipe.transformer)
+
+
+def read_as_gguf(pipe: Any) -> None:
+    """Linear layers as diffusers has them of a GGUF file: blocks of 32 weights share a scale.
+
+    A toy's layers of 16 have no such block; theirs are stored as the file's bfloat16.
+    """
+    state = dict(pipe.transformer.state_dict())
+    for name, module in pipe.transformer.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            kind = Q8_0 if module.in_features % 32 == 0 else BF16
+            weight = gguf.quants.quantize(module.weight.detach().numpy(), kind)
+            state[f"{name}.weight"] = GGUFParameter(torch.from_numpy(weight), quant_type=kind)
+    _replace_with_gguf_linear(pipe.transformer, torch.float32, state)
+    for name, module in pipe.transformer.named_modules():
+        if isinstance(module, GGUFLinear):
+            module.weight = state[f"{name}.weight"]
+            module.bias = (
+                torch.nn.Parameter(state[f"{name}.bias"]) if module.bias is not None else None
+            )
 
 
 def checkpoint(pipe: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
@@ -52,8 +51,8 @@ def text_first(grid: GridOf, *, skip: int = 0) -> Reader:
 
     def read(call: Arguments) -> Reading:
         states: Tensor = call["encoder_hidden_states"]
-        rows, columns = states.shape[:2]
-        return reading(call, grid(call), JointLayout.text_first(rows, columns, skip), states)
+        layout = JointLayout.text_first(rows_of(call, states), states.shape[1], skip)
+        return reading(call, grid(call), layout, states)
 
     return read
 
@@ -78,7 +77,7 @@ def image_first(grid: GridOf) -> Reader:
     def read(call: Arguments) -> Reading:
         states: Tensor = call["encoder_hidden_states"]
         size = grid(call)
-        layout = JointLayout.image_first(states.shape[0], positions_of(size))
+        layout = JointLayout.image_first(rows_of(call, states), positions_of(size))
         return reading(call, size, layout, states)
 
     return read
@@ -120,21 +119,30 @@ def cross(grid: GridOf) -> Reader:
 
     def read(call: Arguments) -> Reading:
         states: Tensor = call["encoder_hidden_states"]
-        return reading(call, grid(call), JointLayout.cross(states.shape[0]), states)
+        layout = JointLayout.cross(rows_of(call, states))
+        return reading(call, grid(call), layout, states)
 
     return read
 
 
 def reading(call: Arguments, grid: Grid, joint: JointLayout, states: Tensor) -> Reading:
     """A reading of a call whose rows all have the same number of text columns."""
-    latents: Any = call["hidden_states"]
-    if states.shape[0] != latents.shape[0]:
+    columns = (states.shape[1],) * rows_of(call, states)
+    return Reading(grid, columns, joint, states, call["hidden_states"], call.get("timestep"))
+
+
+def rows_of(call: Arguments, states: Tensor) -> int:
+    """Rows of latents, each of which has a row of text, or all have the one.
+
+    One negative prompt for several prompts is such a text: the first modulation gives it the rows.
+    """
+    rows = int(call["hidden_states"].shape[0])
+    if states.shape[0] not in (1, rows):
         raise RecordingError(
-            f"The {type(call.denoiser).__name__} was called with {latents.shape[0]} rows of "
+            f"The {type(call.denoiser).__name__} was called with {rows} rows of "
             f"latents and {states.shape[0]} of text, which is not known."
         )
-    columns = (states.shape[1],) * states.shape[0]
-    return Reading(grid, columns, joint, states, latents, call.get("timestep"))
+    return rows
 
 
 def positions_of(grid: Grid) -> int:
