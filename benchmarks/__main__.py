@@ -58,6 +58,7 @@ BENCHMARKS = {
     "refinement": Benchmark("refinement", quick=False),
     "blocks": Benchmark("blocks", quick=False),
     "recipes": Benchmark("recipes", quick=False),
+    "concepts": Benchmark("concepts", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),
     "leaks": Benchmark("leaks", quick=False, command=True),

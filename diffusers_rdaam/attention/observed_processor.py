@@ -35,6 +35,7 @@ from diffusers_rdaam.attention import compiled_call
 from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.compiled_call import arm_handle, disarm_handle, new_handle
 from diffusers_rdaam.attention.hidden_columns import HiddenColumns, check_backend
+from diffusers_rdaam.attention.inserted_keys import InsertedKeys
 from diffusers_rdaam.attention.observer import Observer, observe
 from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import Site
@@ -57,6 +58,7 @@ _ADDED_ATTRIBUTES = (
     "observed_call",
     "handle",
     "hidden",
+    "inserted",
 )
 
 
@@ -68,12 +70,15 @@ class ObservedProcessor(RecordingProcessor):
         observed_call: which of the attention calls in its code is observed, from 0.
         handle: the number of the observer, for compiled code.
         hidden: the columns that the call is not to attend to; None but for an ablation.
+        inserted: the image that the text of a call attends to in place of the call's own; None but
+            in the twin of a processor that concepts are sent through.
     """
 
     stock: type
     observed_call: int = 0
     handle: Tensor
     hidden: HiddenColumns | None = None
+    inserted: InsertedKeys | None = None
 
     def attention_of_call(self, number: int, function: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The result of an attention function that the processor's code calls.
@@ -84,6 +89,10 @@ class ObservedProcessor(RecordingProcessor):
         """
         if number != self.observed_call:
             return function(*args, **kwargs)
+        if self.inserted is not None:
+            is_dispatched = function is dispatch_attention_fn
+            scale = kwargs.get("scale")
+            return self.inserted.attend(*args[:3], scale=scale, heads_first=not is_dispatched)
         hidden = self.hidden
         if hidden is not None and hidden.concerns():
             args, kwargs = (), hidden.arguments(function, args, kwargs)
@@ -274,6 +283,17 @@ def unobserved(processor: Any) -> Any:
     for name in _ADDED_ATTRIBUTES:
         processor.__dict__.pop(name, None)
     return processor
+
+
+def with_inserted_keys(processor: ObservedProcessor, inserted: InsertedKeys) -> ObservedProcessor:
+    """A twin of an observed processor with the same weights, whose calls nobody sees.
+
+    The processor itself stays as it is, for another thread may use it at the same time.
+    """
+    twin: Any = object.__new__(type(processor))
+    twin.__dict__.update(processor.__dict__)
+    twin.__dict__.update(target=None, hidden=None, inserted=inserted)
+    return twin
 
 
 def undo_observation(processor: nn.Module, undo: ExitStack) -> None:

@@ -20,6 +20,7 @@ from diffusers_rdaam.shapes import Size
 Kept = Literal["steps", "layers", "heads", "queries"]
 Precision = Literal["fp16-pair", "fp16"]
 Columns = Literal["prompt", "all"]
+ConceptMaps = Literal["softmax", "scores"]
 QueryLocation = str | os.PathLike[str]
 QueryPrecision = Literal["fp16", "fp32"]
 SizesLike = int | Size | Iterable[int | Size]
@@ -152,6 +153,7 @@ class RecordingOptions:
         budget: bytes.
         backend: the kernel.
         columns: ``"prompt"`` or ``"all"``, of a transformer.
+        concepts: ``"softmax"`` or ``"scores"``, of a transformer's vocabulary.
         _all_rows_of_self_attention: whether the self-attention of the unconditional rows is added
             to that of the conditional ones, as DAAM-I2I does. For compat only.
 
@@ -167,6 +169,7 @@ class RecordingOptions:
     budget: int = DEFAULT_BUDGET
     backend: Backend = "auto"
     columns: Columns = "prompt"
+    concepts: ConceptMaps = "softmax"
     _all_rows_of_self_attention: bool = False
 
     def __post_init__(self) -> None:
@@ -178,6 +181,7 @@ class RecordingOptions:
         if not isinstance(self.keep_negative, bool):
             raise InputError(f"keep_negative= is True or False; got {self.keep_negative!r}.")
         check_choice(self.columns, Columns, "a choice of columns", plural="Choices of columns")
+        check_choice(self.concepts, ConceptMaps, "a map of concepts", plural="Maps of concepts")
         choose(self.backend)
         keep = _kept(self.keep)
         object.__setattr__(self, "keep", keep)
@@ -205,6 +209,8 @@ class RecordingOptions:
             shown.append(f"self_attention={self.self_attention!r}")
         if self.columns != "prompt":
             shown.append(f"columns={self.columns!r}")
+        if self.concepts != "softmax":
+            shown.append(f"concepts={self.concepts!r}")
         return ", ".join([*shown, f"precision={self.precision!r}", f"backend={self.backend!r}"])
 
 

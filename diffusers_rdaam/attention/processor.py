@@ -17,6 +17,7 @@ from diffusers_rdaam.attention.observer import Observer
 from diffusers_rdaam.attention.options import (
     DEFAULT_BUDGET,
     Columns,
+    ConceptMaps,
     Kept,
     Precision,
     QueryOptions,
@@ -40,6 +41,7 @@ _OPTIONS = (
     "budget",
     "backend",
     "columns",
+    "concepts",
 )
 # Earlier names, and the present ones.
 _RENAMED = {
@@ -87,6 +89,9 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
             columns are recorded: ``"prompt"``, the prompt's tokens, and what remains as one special
             ``(rest)``; or ``"all"`` columns of the text, with the image as ``(rest)``. A UNet's
             columns are always all recorded.
+        concepts: what a transformer's maps of an ``attribution_vocabulary=`` are: ``"softmax"``
+            over the texts given, or ``"scores"``, the inner products that it is made of, of any
+            sign and size.
 
     Attributes:
         options: the arguments as one frozen :class:`RecordingOptions`.
@@ -110,6 +115,7 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
         budget: int = DEFAULT_BUDGET,
         backend: Backend = "auto",
         columns: Columns = "prompt",
+        concepts: ConceptMaps = "softmax",
         **unknown: Any,
     ) -> None:
         super().__init__()
@@ -123,6 +129,7 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
             budget=budget,
             backend=backend,
             columns=columns,
+            concepts=concepts,
             **several,
         )
 

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 else:
     AttributionLike = Record
 
+# What the values are of a text that was given as a concept, by the fact of its run.
+_QUANTITIES = {"softmax": "share among the concepts", "scores": "score of the concept"}
 # Between DAAM's 0.4 and what is best on the embedded model, 0.55 (IoU 0.67 at 0.5, 0.69 at 0.55).
 DEFAULT_THRESHOLD = 0.5
 
@@ -108,6 +110,7 @@ class HeatMap:
             attribution.image,
             cast("AttributionLike", attribution),
             match.encoders,
+            _QUANTITIES.get(str(attribution.run.get("concept_maps")), cls.quantity),
         )
         # Not a field: a map that replace() makes of this one has values of its own.
         object.__setattr__(heat_map, "_read", _version(values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -51,6 +51,7 @@ class DenoiserCall:
         joint: where image and text lie in the attention calls, of all rows; None where the softmax
             of every site is over the text alone and of all its columns.
         lengths: of each row, how many columns its text has, where rows differ; else empty.
+        arguments: those of the call by name, of a transformer; else empty.
     """
 
     grid: tuple[int, ...]
@@ -66,6 +67,7 @@ class DenoiserCall:
     is_video: bool = False
     joint: JointLayout | None = None
     lengths: tuple[int, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def length_of(self, row: int) -> int:
         """Number of columns of the text of a row."""

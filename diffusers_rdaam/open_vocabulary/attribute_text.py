@@ -24,6 +24,7 @@ from diffusers_rdaam.errors import InputError, NoAttributionError, UnsupportedPi
 from diffusers_rdaam.families import family_of, family_of_module
 from diffusers_rdaam.families.call_keywords import known_keywords
 from diffusers_rdaam.float32_products import multiply
+from diffusers_rdaam.open_vocabulary.concepts import has_concepts
 from diffusers_rdaam.open_vocabulary.encode import TextLike, encoded, encoded_as_constant
 from diffusers_rdaam.open_vocabulary.recipe import (
     Activation,
@@ -167,9 +168,15 @@ def check_other_texts(pipe: Any) -> None:
     except UnsupportedPipelineError:
         why = family_of_module(pipe).no_other_texts
     if why:
+        cure = (
+            "Name the texts before the run, with pipe(…, attribution_vocabulary=[…])."
+            if has_concepts(pipe)
+            else "The prompt's own words have maps; put the word into the prompt and generate "
+            "again. FLUX.1, FLUX.2, Stable Diffusion 3 and Qwen-Image take other texts before the "
+            "run, with attribution_vocabulary=[…]."
+        )
         raise UnsupportedPipelineError(
-            f"Maps of another text cannot be computed for {type(pipe).__name__}: {why}. The "
-            "prompt's own words have maps; put the word into the prompt and generate again."
+            f"Maps of another text cannot be computed for {type(pipe).__name__}: {why}. {cure}"
         )
 
 

@@ -63,7 +63,8 @@ def _attribution(record: ImageRecord, context: ImageContext) -> Attribution:
                 grids=entry.grids,
                 image_size=context.size,
                 image=context.picture,
-                run=context.run,
+                run=context.run | (entry.facts or {}),
+                kept=entry.kept,
             )
             for entry in record.vocabulary
         },

@@ -13,8 +13,7 @@ from diffusers_rdaam.errors import (
     NotRecordedWarning,
 )
 from diffusers_rdaam.families import Family, family_of
-from diffusers_rdaam.open_vocabulary.attribute_text import check_other_texts
-from diffusers_rdaam.open_vocabulary.encode import encoded_vocabulary
+from diffusers_rdaam.open_vocabulary.vocabulary import texts_of_vocabulary
 from diffusers_rdaam.pipelines.output import with_attributions
 from diffusers_rdaam.pipelines.paused_callbacks import unrecorded
 from diffusers_rdaam.pipelines.pipeline_call import (
@@ -122,9 +121,7 @@ class Session:
             is_stock: whether the outermost call is the stock one, so that no loop comes before it.
         """
         pipe = self.pipe
-        if vocabulary is not None:
-            check_other_texts(pipe)
-        texts = encoded_vocabulary(pipe, vocabulary, clip_skip=arguments.get("clip_skip"))
+        texts = texts_of_vocabulary(pipe, vocabulary, arguments)
         self.recorder = recorder = Recorder(
             pipe,
             self.family,

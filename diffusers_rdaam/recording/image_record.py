@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps
-from diffusers_rdaam.recording.records.vocabulary import VocabularyEntry
+from diffusers_rdaam.recording.records.run_record import VocabularyEntry
 
 
 @dataclass(frozen=True, eq=False)

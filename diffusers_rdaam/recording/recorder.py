@@ -35,6 +35,7 @@ from diffusers_rdaam.recording.image_record import ImageRecord
 from diffusers_rdaam.recording.installation import observed_now
 from diffusers_rdaam.recording.memory.shape import expected_calls
 from diffusers_rdaam.recording.progress import Progress
+from diffusers_rdaam.recording.records.concepts import Concept, ConceptRecord
 from diffusers_rdaam.recording.records.queries import QueriesRecord
 from diffusers_rdaam.recording.records.run_record import RunRecord
 from diffusers_rdaam.recording.records.self_attention import SelfAttentionRecord
@@ -69,7 +70,7 @@ class Recorder:
         options: the run's; processors that record must be installed.
         buffers: an earlier run's; reused where they have the same shape.
         announce: a function that reports the memory cost before the first step.
-        vocabulary: other texts whose maps are recorded with the prompt's.
+        vocabulary: other texts whose maps are recorded with the prompt's, or concepts.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Recorder:
         options: RecordingOptions,
         buffers: Buffers | None = None,
         announce: Callable[[str], None] | None = None,
-        vocabulary: Sequence[EncodedText] = (),
+        vocabulary: Sequence[EncodedText] | Sequence[Concept] = (),
     ) -> None:
         self.pipe = pipe
         self.options = options
@@ -104,9 +105,7 @@ class Recorder:
         pipe, options = self.pipe, self.options
         self.family = family
         self.text = TextRecord(pipe, family, options, buffers.text)
-        self.vocabulary = (
-            VocabularyRecord(pipe, family, options, self._vocabulary) if self._vocabulary else None
-        )
+        self.vocabulary = _vocabulary_record(pipe, family, options, self._vocabulary)
         self.self_attention = (
             SelfAttentionRecord(pipe, family, options, buffers.self_attention)
             if options.self_attention
@@ -552,6 +551,20 @@ class Recorder:
         error = error or silent_error(self.text, self.progress, self._called or {""})
         if error is not None:
             raise error
+
+
+def _vocabulary_record(
+    pipe: Any,
+    family: Family,
+    options: RecordingOptions,
+    texts: Sequence[EncodedText] | Sequence[Concept],
+) -> VocabularyRecord | ConceptRecord | None:
+    """The record of the texts that are not the prompt; None without any."""
+    concepts = [one for one in texts if isinstance(one, Concept)]
+    if concepts:
+        return ConceptRecord(pipe, family, options, concepts)
+    others = [one for one in texts if isinstance(one, EncodedText)]
+    return VocabularyRecord(pipe, family, options, others) if others else None
 
 
 def entries_of(family: Family, pipe: Any) -> Mapping[str, nn.Module]:

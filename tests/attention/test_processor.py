@@ -273,7 +273,8 @@ def test_unknown_options():
         RDAAMProcessor(presicion="fp16")
     assert str(error.value) == (
         "presicion= is not an option of RDAAMProcessor. Options: keep, keep_negative, "
-        "self_attention, queries, precision, budget, backend, columns. Did you mean precision=?"
+        "self_attention, queries, precision, budget, backend, columns, concepts. Did you mean "
+        "precision=?"
     )
 
 

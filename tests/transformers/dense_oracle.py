@@ -37,6 +37,7 @@ class ObservedCall:
         denoiser_call: the number of that call, from 0.
         scale: what the kernel was given; None stands for ``dim ** -0.5``.
         kwargs: the keyword arguments of the denoiser's call.
+        value: the values, as keys.
     """
 
     site: str
@@ -49,6 +50,7 @@ class ObservedCall:
     scale: float | None
     is_gqa: bool
     kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    value: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
 
 
 class Observed(list[ObservedCall]):
@@ -335,6 +337,7 @@ def observed_attention(denoiser: Any, sites: str | Mapping[str, str]) -> Iterato
                     kwargs.get("scale"),
                     kwargs.get("enable_gqa", False),
                     observed.denoiser_calls[-1].kwargs,
+                    value.detach().clone(),
                 )
             )
             numbers[site] = numbers.get(site, 0) + 1

@@ -20,6 +20,7 @@ from diffusers_rdaam.families.rows import (
     as_layout,
     rows_of,
 )
+from diffusers_rdaam.families.transformers.concepts import ConceptRule
 from diffusers_rdaam.families.transformers.kind import (
     Arguments,
     Reading,
@@ -73,6 +74,11 @@ class TransformerFamily:
             "this transformer rewrites its text from layer to layer, together with the image, so "
             "the keys of another text would be known only from a run with it"
         )
+
+    def concepts(self, pipe: Any) -> ConceptRule | None:
+        """How the transformer's blocks are called with concepts; None where that is not known."""
+        kind = kind_of(self.denoiser(pipe))
+        return None if kind is None else kind.concepts
 
     @staticmethod
     def has(module: Any) -> bool:
@@ -152,7 +158,7 @@ class TransformerFamily:
         if reading is None:
             return None
         rows = self._rows(pipe, args, kwargs, reading)
-        return None if rows is None else _denoiser_call(reading, rows)
+        return None if rows is None else _denoiser_call(reading, rows, call)
 
     def _rows(
         self, pipe: Any, args: tuple[Any, ...], kwargs: dict[str, Any], reading: Reading
@@ -254,7 +260,7 @@ def _sites(denoiser: nn.Module, groups: tuple[Sites, ...]) -> tuple[Site, ...]:
     return tuple(found)
 
 
-def _denoiser_call(reading: Reading, rows: RowsOfBranches) -> DenoiserCall:
+def _denoiser_call(reading: Reading, rows: RowsOfBranches, call: Arguments) -> DenoiserCall:
     start, stop = rows.get(Branch.CONDITIONAL, (0, 0))
     longest = max(reading.columns)
     same = len(set(reading.columns)) == 1
@@ -270,4 +276,5 @@ def _denoiser_call(reading: Reading, rows: RowsOfBranches) -> DenoiserCall:
         latents=reading.latents[start:stop],
         joint=reading.joint,
         lengths=() if same else reading.columns,
+        arguments=call.values,
     )

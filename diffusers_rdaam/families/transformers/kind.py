@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.errors import RecordingError
 from diffusers_rdaam.families.joint_layout import JointLayout
+from diffusers_rdaam.families.transformers.concepts import ConceptRule
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class TransformerKind:
         self_attention: the modules in which the image attends to itself, where these are not the
             sites with text.
         cell: height and width of a position in cells of the latent.
+        concepts: how its blocks are called with concepts; None where that is not known.
     """
 
     name: str
@@ -131,6 +133,7 @@ class TransformerKind:
     tokens: str = ""
     self_attention: tuple[Sites, ...] = ()
     cell: int | None = None
+    concepts: ConceptRule | None = None
 
     @property
     def source(self) -> str:

@@ -6,6 +6,7 @@ image lie among their keys, and from which argument the image's grid is known.
 
 from __future__ import annotations
 
+from diffusers_rdaam.families.transformers.concepts import FLUX, FLUX2, QWEN_IMAGE, SD3
 from diffusers_rdaam.families.transformers.kind import Sites, TransformerKind
 from diffusers_rdaam.families.transformers.readers import (
     cross,
@@ -49,6 +50,7 @@ KINDS: tuple[TransformerKind, ...] = (
         _DOUBLE_AND_SINGLE,
         text_first(position_id_grid),
         cell=2,
+        concepts=FLUX,
     ),
     TransformerKind(
         "flux2",
@@ -56,6 +58,7 @@ KINDS: tuple[TransformerKind, ...] = (
         _DOUBLE_AND_SINGLE,
         text_first(position_id_grid),
         cell=2,
+        concepts=FLUX2,
     ),
     TransformerKind(
         "chroma",
@@ -78,6 +81,7 @@ KINDS: tuple[TransformerKind, ...] = (
         (Sites(r"transformer_blocks\.\d+\.attn"),),
         text_first_masked(image_shapes_grid),
         cell=2,
+        concepts=QWEN_IMAGE,
     ),
     TransformerKind(
         "auraflow",
@@ -136,6 +140,7 @@ KINDS: tuple[TransformerKind, ...] = (
         (Sites(r"transformer_blocks\.\d+\.attn"),),
         # Skip-layer guidance calls once more with layers left out, for no prompt.
         unless("skip_layers", image_first(latent_grid)),
+        concepts=SD3,
     ),
     TransformerKind(
         "pixart",

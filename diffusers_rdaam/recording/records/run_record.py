@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from diffusers_rdaam.attention.observer import Observer
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.kept_maps import KeptMaps
+from diffusers_rdaam.attribution.prompt import Prompt
+from diffusers_rdaam.attribution.record import RunInfo
 from diffusers_rdaam.families import DenoiserCall, RowsOfBranches
 from diffusers_rdaam.recording.progress import Progress
+
+
+class VocabularyEntry(NamedTuple):
+    """The record of a text that is not the prompt: its tokens, and its maps.
+
+    Args:
+        prompt: the text.
+        grids: its maps on each grid, largest grid first.
+        kept: what was kept separately by step and layer; None where nothing was.
+        facts: what its attribution's ``run`` says beyond what that of the prompt does.
+    """
+
+    prompt: Prompt
+    grids: tuple[Grid, ...]
+    kept: KeptMaps | None = None
+    facts: RunInfo | None = None
 
 
 class RunRecord(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from diffusers_rdaam.attention.observer import ObserverGroup
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import project_key
-from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
@@ -28,7 +27,7 @@ from diffusers_rdaam.recording.buffers.accumulator import (
 )
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.progress import Progress
-from diffusers_rdaam.recording.records.run_record import RunRecord
+from diffusers_rdaam.recording.records.run_record import RunRecord, VocabularyEntry
 from diffusers_rdaam.recording.site_devices import device_of, devices_of
 
 
@@ -43,13 +42,6 @@ class EncodedText:
 
     prompt: Prompt
     embedding: Tensor = field(repr=False)
-
-
-class VocabularyEntry(NamedTuple):
-    """The record of a text: its tokens, and its maps on each grid, largest grid first."""
-
-    prompt: Prompt
-    grids: tuple[Grid, ...]
 
 
 @dataclass
