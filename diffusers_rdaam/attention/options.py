@@ -17,7 +17,7 @@ from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
 from diffusers_rdaam.shapes import Size
 
-Kept = Literal["steps", "layers", "heads", "queries"]
+Kept = Literal["steps", "layers", "heads", "squares", "queries"]
 Precision = Literal["fp16-pair", "fp16"]
 Columns = Literal["prompt", "all"]
 QueryLocation = str | os.PathLike[str]
@@ -146,8 +146,8 @@ class RecordingOptions:
     one or several there is stored as a tuple here.
 
     Args:
-        keep: any of ``"steps"``, ``"layers"``, ``"heads"`` and ``"queries"``; stored in this
-            order, each once.
+        keep: any of ``"steps"``, ``"layers"``, ``"heads"``, ``"squares"`` and ``"queries"``; stored
+            in this order, each once.
         keep_negative: whether the negative prompt's maps are recorded as well.
         self_attention: which self-attention is recorded: a choice (``"last"``, ``"all"``,
             ``"each"``; True is ``"last"``), or grids and layers, stored as ``(height, width)`` and

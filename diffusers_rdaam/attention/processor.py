@@ -62,6 +62,8 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
     Args:
         keep: ``"steps"``, ``"layers"``, ``"heads"``, or several of them, for
             ``attribution.select``: maps are stored for each of these, and not only their mean.
+            ``"squares"`` stores the mean squares of the probabilities, 4 bytes a cell more, for
+            ``attribution.aggregated("rms")``.
             ``"queries"``, alone or with them, stores what ``pipe.query`` makes the attribution of
             any other text from. The memory cost is reported before the first step.
         keep_negative: whether the negative prompt's maps are recorded as well, for

@@ -28,7 +28,7 @@ import torch
 from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.record import AnyRecord, Record
-from diffusers_rdaam.attribution.self_grid import SelfGrid, finest, kept_self_grids
+from diffusers_rdaam.attribution.self_grid import SelfGrid, kept_self_grids, largest_size
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import resampled
 from diffusers_rdaam.shapes import Column, GridMaps, Size, Weights
@@ -105,7 +105,7 @@ def refining_grid(attribution: Record) -> SelfGrid:
         NoAttributionError: the run did not keep its self-attention.
     """
     grids = kept_self_grids(attribution.self_grids)
-    size = finest(grids).size
+    size = largest_size(grids)
     candidates = [grid for grid in grids if grid.size == size]
     if len(candidates) == 1:
         return candidates[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
 
 import torch
@@ -198,8 +198,18 @@ class SelfAttention:
 
     @property
     def finest(self) -> SelfGrid:
-        """The grid with the most positions."""
+        """The grid with the most positions; of layers that were kept separately, their mean."""
         return finest(self.grids)
+
+    def saliency(self) -> HeatMap:
+        """The attention that each pixel gets from the whole image, as one map without words.
+
+        ``s_j = sum over i of A[i, j]``, the mean over the positions ``i`` times their number: 1
+        where a pixel gets as much as it would of a uniform distribution, and 1 in the mean. OVAM's
+        scalar self-attention map sums over the other axis, which is 1 everywhere.
+        """
+        height, width = self.image_size
+        return replace(self.box((0, 0, width, height), direction="from"), text="saliency")
 
     @property
     def nbytes(self) -> int:
@@ -228,8 +238,7 @@ class SelfAttention:
         """The attention that each pixel gets from the whole image, with its scale."""
         from html import escape
 
-        height, width = self.image_size
-        shown = self.box((0, 0, width, height), direction="from")._repr_html_()
+        shown = self.saliency()._repr_html_()
         return f"<div><p>{escape(repr(self))}</p>{shown}</div>"
 
     def __repr__(self) -> str:
