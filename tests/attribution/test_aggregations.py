@@ -313,6 +313,23 @@ def test_goca_needs_each_layers_self_attention(attribution):
         without.aggregated("goca")
 
 
+def test_gramcol(attribution):
+    grid = self_grid(sharpness=3.0)
+    whole = dataclasses.replace(attribution, self_grids=(grid,))
+    attention = grid.sums.double().T
+    match = whole.prompt.find("blue eyes")
+    word = sum(
+        F.interpolate(one.maps[None, list(match.columns)].double(), (8, 12), mode="bicubic")[0]
+        .sum(dim=0)
+        .mul(share)
+        for one, share in zip(whole.grids, whole.grid_shares, strict=True)
+    )
+    strongest = int(word.flatten().argmax())
+    wanted = torch.tensor([float(attention[strongest] @ row) for row in attention])
+    wanted = wanted.double() / wanted[strongest]
+    agrees(whole.word("blue eyes", aggregation="gramcol"), enlarged(wanted.view(8, 12)))
+
+
 def test_what_must_be_kept(make_kept, make_attribution):
     plain = make_attribution()
     with pytest.raises(NoAttributionError) as error:
@@ -377,7 +394,7 @@ def test_one_of_the_users(attribution):
 def test_the_table():
     table = aggregations()
     assert set(table) >= {"mean", "refined", "rms", "late_half", "information"}
-    assert set(table) >= {"daam", "ovam", "rdaam", "expert_layer", "goca", "hrv"}
+    assert set(table) >= {"daam", "ovam", "rdaam", "expert_layer", "goca", "hrv", "gramcol"}
     for name, one in table.items():
         assert one.name == name and len(table) == len(set(table))
         assert one.formula and one.memory and one.reference and one.measured and one.sums_to
