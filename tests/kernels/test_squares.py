@@ -40,7 +40,7 @@ def test_agrees_with_the_definition(heads, tile):
 
 def test_probabilities_of_1e_minus_5_after_a_thousand_calls():
     """Their squares are 1e-10, of which half precision holds nothing."""
-    query, key = inputs(rows=1, pixels=8, strength=1.5)
+    query, key = inputs(rows=1, heads=1, pixels=8, strength=2.0)
     wanted = mean_squares(query, key)
     tiny = (wanted.sqrt() > 3e-6) & (wanted.sqrt() < 3e-5)
     assert int(tiny.sum()) > 20 and wanted.half()[tiny].eq(0).float().mean() > 0.9

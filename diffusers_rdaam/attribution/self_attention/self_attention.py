@@ -208,8 +208,8 @@ class SelfAttention:
         where a pixel gets as much as it would of a uniform distribution, and 1 in the mean. OVAM's
         scalar self-attention map sums over the other axis, which is 1 everywhere.
         """
-        height, width = self.image_size
-        return replace(self.box((0, 0, width, height), direction="from"), text="saliency")
+        even = [_even(grid) for grid in self.grids]
+        return replace(self._answer(even, "from", "the whole image"), text="saliency")
 
     @property
     def nbytes(self) -> int:
@@ -293,3 +293,8 @@ def _point_weights(pixels: list[tuple[int, int]], size: tuple[int, int]) -> Colu
 
 def _pull_back(weights: Column, grid: SelfGrid) -> CellWeights:
     return pull_back(weights, *grid.size)
+
+
+def _even(grid: SelfGrid) -> CellWeights:
+    """Weights of a grid's cells that are all the same, and sum to 1."""
+    return torch.full(grid.size, 1.0 / grid.positions, dtype=torch.float32, device="cpu")

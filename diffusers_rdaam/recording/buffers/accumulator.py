@@ -210,6 +210,9 @@ class HeatMapAccumulator:
         """Add the sums and counts of another accumulator of the same shape, and empty that one."""
         self.make_room()
         for place, high in self._high.items():
+            if self.shape.full:
+                high.add_(other._high[place])
+                continue
             addend = read_planes(other._high[place], other._low.get(place))
             add_to_planes(addend, high, self._low.get(place))
         for device, counts in self._counts.items():
@@ -250,9 +253,10 @@ class HeatMapAccumulator:
         return sums if moved is None else sums.add_(moved)
 
     def _sums_on(self, bank: Bank, device: torch.device) -> Tensor:
-        # A float32 plane is its sums itself, and the reader's must be others.
-        high = self._high[bank, device].to("cpu", copy=self.shape.full)
-        low = self._low.get((bank, device))
+        if self.shape.full:
+            # The plane is its sums itself; the reader gets a copy.
+            return self._high[bank, device].to("cpu", copy=True)
+        high, low = self._high[bank, device].cpu(), self._low.get((bank, device))
         return read_planes(high, None if low is None else low.cpu())
 
     def stored(self) -> list[Tensor]:
