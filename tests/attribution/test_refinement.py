@@ -119,6 +119,23 @@ def test_a_map_of_another_size_and_a_part(attribution):
     assert not torch.equal(part.word("cat").refined().values, attribution["cat"].refined().values)
 
 
+def test_rows_that_do_not_sum_to_1(attribution):
+    """At a joint site they sum to what is not text; those of ``S`` sum to 1 all the same."""
+    grid = attribution.self_grids[1]
+    shares = torch.linspace(0.1, 0.9, grid.positions)
+    joint = dataclasses.replace(grid, sums=grid.sums.float() * shares)
+    part = dataclasses.replace(attribution, self_grids=(attribution.self_grids[0], joint))
+    columns = list(part.word("blue eyes").columns)
+    whole = by_formula(part, brought(part), "product").clamp(min=0.0)
+    wanted = (whole[columns].sum(dim=0) / whole.sum(dim=0)).float().view(SIZE)
+    torch.testing.assert_close(
+        part.word("blue eyes").refined().values,
+        enlarge(wanted, *part.image_size),
+        rtol=2e-3,
+        atol=2e-4,
+    )
+
+
 def test_flat_maps_stay(attribution):
     columns = len(attribution.prompt.tokens)
     flat = [

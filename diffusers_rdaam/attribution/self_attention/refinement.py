@@ -131,7 +131,8 @@ def mutual_attention(grid: SelfGrid, maps: Weights) -> Weights:
     """``S m`` of each map, with ``S`` the rows of ``A + A.T`` over their sums."""
     ones = maps.new_ones(1, grid.positions)
     mutual = grid.attention_to(maps) + grid.attention_from(maps)
-    return mutual / (1.0 + grid.attention_from(ones))
+    # A joint site's rows sum to what is not text, and not to 1.
+    return mutual / (grid.attention_to(ones) + grid.attention_from(ones)).clamp(min=1e-30)
 
 
 def _stretched(maps: Weights) -> Weights:
