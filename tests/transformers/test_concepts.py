@@ -266,9 +266,16 @@ def test_nothing_of_the_run_is_held_afterwards():
     assert seen and all(one() is None for one in seen[:-1])
 
 
-# What the conditions change is the image, and not only how it is computed.
-_OTHER_WEIGHTS = ("LoRA", "weights quantised", "weights of a GGUF file")
-_OTHER_NUMBERS = ("`bfloat16`", "`float16`", "`torch.autocast`", "layerwise casting")
+# Conditions that change how the denoiser is computed, and not what.
+_SAME_NUMBERS = (
+    "nothing special",
+    "`enable_",
+    "group offload",
+    "gradient checkpointing",
+    "`fuse_qkv",
+    "`set_attention_backend`",
+    "`torch.inference_mode`",
+)
 _TRIED = [
     pytest.param(
         condition,
@@ -300,10 +307,8 @@ def test_under_conditions_the_image_is_that_without_concepts(condition: Conditio
     assert np.array_equal(images(plain), images(found))
     maps = maps_of(found.attributions[0])
     assert (maps.sum(dim=0) - 1).abs().max() < 1e-6 and maps.std() > 1e-4
-    if condition.call(pipe) == {} and not condition.name.startswith(_OTHER_NUMBERS):
-        fresh = recorded(case).attributions[0]
-        other_weights = condition.name.startswith(_OTHER_WEIGHTS)
-        assert other_weights or (maps - maps_of(fresh)).abs().max() < 1e-4
+    if condition.name.startswith(_SAME_NUMBERS):
+        assert (maps - maps_of(recorded(case).attributions[0])).abs().max() < 1e-5
 
 
 @pytest.mark.slow
