@@ -76,7 +76,7 @@ def call_arguments(
     }
     arguments = {key: value for key, value in wanted.items() if key in names}
     arguments |= _images(name, names, images, pipeline_image)
-    return arguments | given
+    return {**arguments, **given}
 
 
 def _images(
@@ -117,7 +117,7 @@ def _without_guidance(pipe: Any, name: str, names: Mapping[str, Any]) -> dict[st
     found = {}
     if "true_cfg_scale" in names:
         found["true_cfg_scale"] = 1.0
-    config = family_of(pipe).denoiser(pipe).config
+    config: Any = family_of(pipe).denoiser(pipe).config
     is_input = config.get("guidance_embeds") or config.get("time_cond_proj_dim") is not None
     if not is_input:
         found["guidance_scale"] = 0.0 if name.startswith(_OFF_AT_ZERO) else 1.0

@@ -153,7 +153,7 @@ class _Driven:
 
 def driven(scheduler: Any, drive: Drive) -> Any:
     """A scheduler of the same class and configuration that follows a trajectory."""
-    cls: Any = _driven_class(type(scheduler))
+    cls: Any = _driven_class(type(scheduler))  # type: ignore[arg-type]  # classes hash
     found = cls.__new__(cls)
     found.__dict__.update(scheduler.__dict__, _rdaam_drive=drive)
     return found

@@ -94,6 +94,7 @@ _VIDEO = "it makes videos, and only single images are attributed so far"
 _PIXELS = "its denoiser works on pixels, and it has no autoencoder"
 _SMALLER = "it makes an image out of a smaller one, and reads that in every step"
 _FRAMES = "its latents have an axis of frames, which has not been looked at"
+_COMPUTED_SIZE = "it works out the size of its image from the one that it edits"
 _CONSISTENCY = "its timesteps are angles of a schedule of its own, which has not been looked at"
 _DEPRECATED = "diffusers has deprecated it, and its loop does more with an image than denoise it"
 _VIDEO_NAMES = (
@@ -111,7 +112,8 @@ NOT_ATTRIBUTED: dict[str, str] = {
     "CycleDiffusionPipeline": _DEPRECATED,
     "StableUnCLIPPipeline": _DEPRECATED,
     "StableUnCLIPImg2ImgPipeline": _DEPRECATED,
-    "LongCatImageEditPipeline": "its image has the size that it works out from the one it edits",
+    "LongCatImageEditPipeline": _COMPUTED_SIZE,
+    "QwenImageEditInpaintPipeline": _COMPUTED_SIZE,
     "Kandinsky5T2IPipeline": _FRAMES,
     "Cosmos2TextToImagePipeline": _FRAMES,
     "SanaSprintPipeline": _CONSISTENCY,

@@ -79,6 +79,8 @@ def _of_transformer(name: str, make: Callable[[], Any]) -> ImageCase:
 def _of_unet(name: str, case: Any) -> ImageCase:
     call = {key: value for key, value in case.call.items() if key not in _LEFT_OUT}
     other = case.call.get("image") if _reads_another(f"{case.name}Pipeline") else None
+    # It wants one for each prompt.
+    other = [other] * 2 if "Pix2Pix" in name else other
     make = partial(_built, case)
     return ImageCase(name, make, (64, 96), (PROMPT, "a dog"), call, other)
 

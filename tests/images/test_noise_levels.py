@@ -29,7 +29,7 @@ def noisy(level: float, scale: float) -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 # Some of them form their betas as numpy does no longer want it.
-@pytest.mark.filterwarnings("ignore:__array__ implementation")
+@pytest.mark.filterwarnings("ignore:__array_")
 @pytest.mark.parametrize("name", DIFFUSION)
 def test_every_diffusion_scheduler_has_the_levels_of_the_definition(name):
     levels = levels_of(getattr(diffusers, name)(**BETAS))
