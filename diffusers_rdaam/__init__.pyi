@@ -4,6 +4,9 @@
 from diffusers_rdaam.attention.options import QueryOptions as QueryOptions
 from diffusers_rdaam.attention.options import RecordingOptions as RecordingOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor as RDAAMProcessor
+from diffusers_rdaam.attribution.aggregated import AggregatedAttribution as AggregatedAttribution
+from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation as Aggregation
+from diffusers_rdaam.attribution.aggregations.table import aggregations as aggregations
 from diffusers_rdaam.attribution.attribution import Attribution as Attribution
 from diffusers_rdaam.attribution.frame_mapping import FrameMapping as FrameMapping
 from diffusers_rdaam.attribution.frame_timeline import FrameTimeline as FrameTimeline

@@ -27,6 +27,7 @@ Plane = Float16[Tensor, "rows *per_head tokens pixels"]
 RecordedPlane = Float16[Tensor, "images *per_head tokens pixels"]
 
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
+SizedMaps = Float32[Tensor, "maps _ _"]  # on one of several grids, each of its own size
 DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]
 Column = Float[Tensor, "height width"]
 VideoColumn = Float32[Tensor, "frames height width"]

@@ -13,6 +13,8 @@ from PIL import Image
 
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution import display
+from diffusers_rdaam.attribution.aggregated import AggregatedAttribution
+from diffusers_rdaam.attribution.aggregations.table import AggregationLike, recipe_of
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Word, WordQuery
@@ -124,12 +126,34 @@ class Attribution(Record):
             self, layers=layers, heads=heads, resolutions=resolutions, steps=steps, stream=stream
         )
 
+    def aggregated(
+        self, aggregation: AggregationLike = "mean", **options: Any
+    ) -> AggregatedAttribution:
+        """The words with their maps by a named aggregation: ``aggregated("rms").word("cat")``.
+
+        :func:`aggregations` lists all of them. Regions are asked of the attribution itself, whose
+        base quantity stays the mean.
+
+        Args:
+            aggregation: its name, or an :class:`Aggregation`.
+            options: of the aggregation, such as ``layer=`` of ``"expert_layer"``.
+
+        Raises:
+            InputError: there is no such aggregation, or it does not have one of the options.
+            NoAttributionError: the run did not keep what it needs; with how to keep it.
+        """
+        recipe = recipe_of(aggregation, options)
+        if recipe is not None:
+            recipe.check(self)
+        return AggregatedAttribution(self, recipe)
+
     def word(
         self,
         query: WordQuery,
         *,
         occurrence: int | None = None,
         encoder: EncoderQuery | None = None,
+        aggregation: AggregationLike = "mean",
     ) -> HeatMap:
         """The heat map of a word or phrase, at the image's size.
 
@@ -142,20 +166,30 @@ class Attribution(Record):
                 several. Where ``prompt_2`` is another text, also 1 for a word of ``prompt``, 2 for
                 one of ``prompt_2``. Without it a word or phrase has the columns of all of them, and
                 a span is one of ``prompt``.
+            aggregation: how sites, heads and calls become one map: one of :func:`aggregations`,
+                with its defaults; :meth:`aggregated` takes options.
 
         Raises:
             WordError: the prompt does not have it.
+            InputError: there is no such aggregation.
+            NoAttributionError: the run did not keep what the aggregation needs.
         """
-        return self._word(query, occurrence, encoder)
+        return self._word(query, occurrence, encoder, aggregation)
 
     def _word(
-        self, query: WordQuery, occurrence: int | None, encoder: EncoderQuery | None = None
+        self,
+        query: WordQuery,
+        occurrence: int | None,
+        encoder: EncoderQuery | None = None,
+        aggregation: AggregationLike = "mean",
     ) -> HeatMap:
         match = self.prompt.find(query, occurrence=occurrence, encoder=encoder)
         if display.is_sum(self.prompt, match):
             # The caller of word() or of the brackets, both one call above.
             warnings.warn(display.repeat_text(match), RepeatedWordWarning, stacklevel=3)
-        return self.match(match)
+        if aggregation == "mean":
+            return self.match(match)
+        return self.aggregated(aggregation).match(match)
 
     def match(self, match: Match) -> HeatMap:
         """The heat map of what ``attribution.prompt.find`` found."""

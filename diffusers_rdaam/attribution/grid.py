@@ -20,6 +20,8 @@ class Grid:
             the sum of all grids.
         stream: ``"double"`` or ``"single"``, the blocks of a transformer whose maps these are;
             empty where a denoiser has one kind of block.
+        squares: the mean of the probabilities' squares over the same heads, sites and calls, in the
+            shape of the maps; None where the run did not keep it.
     """
 
     maps: GridMaps = field(repr=False)
@@ -27,6 +29,7 @@ class Grid:
     sites: tuple[str, ...] = ()
     weight: float = 1.0
     stream: str = ""
+    squares: GridMaps | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.maps.ndim != 3 or self.additions < 1:
@@ -36,6 +39,11 @@ class Grid:
             )
         if not is_weight(self.weight):
             raise InputError(f"A grid's weight lies between 1e-9 and 1e9; got {self.weight}.")
+        if self.squares is not None and self.squares.shape != self.maps.shape:
+            raise InputError(
+                f"The mean squares of a grid have the shape of its maps, {tuple(self.maps.shape)}; "
+                f"got {tuple(self.squares.shape)}."
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,8 +52,9 @@ class Grid:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the maps."""
-        return self.maps.numel() * self.maps.element_size()
+        """Bytes of the maps and their mean squares."""
+        planes = [self.maps] if self.squares is None else [self.maps, self.squares]
+        return sum(plane.numel() * plane.element_size() for plane in planes)
 
 
 def is_weight(value: int | float) -> bool:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diffusers_rdaam.argument_checks import check_threshold, real_number
+from diffusers_rdaam.attribution.aggregations.aggregation import Recipe
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, WordQuery
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import sum_columns
@@ -22,7 +23,7 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
     check_refinement,
     refined_pixels,
 )
-from diffusers_rdaam.attribution.self_grid import finest, kept_self_grids
+from diffusers_rdaam.attribution.self_grid import kept_self_grids
 from diffusers_rdaam.attribution.timeline import Timeline, timeline_of
 from diffusers_rdaam.drawing.overlay import OPACITY, check_opacity, colourise, overlay
 from diffusers_rdaam.errors import InputError, RegionError
@@ -80,6 +81,7 @@ class HeatMap:
         encoders: for each span the number of the text that it is a span of, from 1; empty where
             the prompt has one text.
         quantity: what the values are, for scales.
+        recipe: the aggregation that made the map; None for the mean, which is the base quantity.
     """
 
     values: Column = field(repr=False)
@@ -90,11 +92,32 @@ class HeatMap:
     attribution: AttributionLike | None = field(default=None, repr=False)
     encoders: tuple[int, ...] = field(default=(), repr=False)
     quantity: str = field(default="attention probability", repr=False)
+    recipe: Recipe | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.numel() == 0:
             shape = tuple(self.values.shape)
             raise InputError(f"A heat map's values are (height, width), these are {shape}.")
+
+    @classmethod
+    def aggregated(cls, attribution: Record, match: Match, recipe: Recipe) -> HeatMap:
+        """The map of some columns of an attribution by a recipe.
+
+        Raises:
+            NoAttributionError: the run did not keep what the recipe needs.
+            InputError: an option of the recipe has an invalid value.
+        """
+        return cls(
+            recipe.pixels(attribution, match, attribution.image_size),
+            match.text,
+            match.spans,
+            match.columns,
+            attribution.image,
+            cast("AttributionLike", attribution),
+            match.encoders,
+            recipe.aggregation.quantity,
+            recipe,
+        )
 
     @classmethod
     def read_from(cls, attribution: Record, match: Match) -> HeatMap:
@@ -206,6 +229,9 @@ class HeatMap:
     def refined(self, method: Refinement = DEFAULT_REFINEMENT) -> HeatMap:
         """The same word, its map corrected by the image's self-attention.
 
+        The map is that of ``attribution.refined(method).word(…)``, in which all columns sum to 1 at
+        every pixel. The map of an aggregation is refined as a whole and not divided by others.
+
         Args:
             method: ``"product"`` (the default; what helps most on the embedded model),
                 ``"guided"``, ``"power"``, ``"ovam"`` or ``"none"``: see
@@ -217,10 +243,15 @@ class HeatMap:
         """
         check_refinement(method)
         record = self._record("there is nothing to refine it with", "refined")
-        grid = finest(kept_self_grids(record.self_grids))
+        kept_self_grids(record.self_grids)
         if method == "none":
             return self
-        return replace(self, values=refined_pixels(record, grid, self.columns, self.size, method))
+        if self.recipe is None:
+            values = refined_pixels(record, self.columns, self.size, method)
+        else:
+            match = Match(self.text, self.spans, self.columns, self.encoders)
+            values = self.recipe.refined_pixels(record, match, self.size, method)
+        return replace(self, values=values)
 
     def over_time(self) -> Timeline[HeatMap]:
         """The same word at each step of the run: a film strip, an animation, scores over steps.
@@ -230,6 +261,12 @@ class HeatMap:
             InputError: the map was made by hand and is of no attribution.
         """
         record = self._record("it has no steps", "over_time")
+        if self.recipe is not None:
+            raise InputError(
+                f"The heat map of {self.text!r} is an aggregation of the whole run, "
+                f"{self.recipe}, and has no steps. Ask attribution.word({self.text!r})"
+                ".over_time(), or aggregate a part: attribution.select(steps=…).aggregated(…)."
+            )
         match = Match(self.text, self.spans, self.columns, self.encoders)
         return timeline_of(record, match, HeatMap)
 

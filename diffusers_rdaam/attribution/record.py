@@ -126,6 +126,11 @@ class Record:
         return self.scores(Box(0, 0, width, height))
 
     @cached_property
+    def refined_records(self) -> dict[str, Record]:
+        """The refined records that words were read from, by method, kept for the next word."""
+        return {}
+
+    @cached_property
     def grid_shares(self) -> list[float]:
         """Each grid's share: its number of (site, call) pairs times its weight, over the sum."""
         weights = [grid.weight * grid.additions for grid in self.grids]
@@ -159,10 +164,19 @@ def _check(record: Record) -> None:
         _check_kept(record.kept, record)
     if record.mask is not None:
         record.mask.coverage(size)
-    sizes = [grid.size for grid in record.self_grids]
-    if len(set(sizes)) != len(sizes):
-        raise InputError(f"Self-attention has each grid once; got {sizes} (height, width).")
+    _check_self_grids(record.self_grids)
     _check_records_within(record)
+
+
+def _check_self_grids(grids: tuple[SelfGrid, ...]) -> None:
+    """Several entries of one grid size are of sites that were kept separately."""
+    sites = [(grid.size, site) for grid in grids for site in grid.sites or ("",)]
+    if len(set(sites)) != len(sites):
+        sizes = [grid.size for grid in grids]
+        raise InputError(
+            "Self-attention has each grid once, or each site of a grid once; got the grids "
+            f"{sizes} (height, width) with a site that repeats."
+        )
 
 
 def _check_records_within(record: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps
 from diffusers_rdaam.attribution.record import AnyRecord
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -32,10 +33,7 @@ def _frame(record: AnyRecord, index: int, frames: int) -> AnyRecord:
     kept, negative = record.kept, record.negative_attribution
     return replace(
         record,
-        grids=tuple(
-            replace(grid, maps=grid.maps[:, _rows(grid.maps.shape[1], index, frames)])
-            for grid in record.grids
-        ),
+        grids=tuple(_grid(grid, _rows(grid.maps.shape[1], index, frames)) for grid in record.grids),
         kept=None if kept is None else _kept(kept, index, frames),
         negative_attribution=None if negative is None else _frame(negative, index, frames),
         vocabulary={text: _frame(one, index, frames) for text, one in record.vocabulary.items()},
@@ -43,6 +41,11 @@ def _frame(record: AnyRecord, index: int, frames: int) -> AnyRecord:
         self_grids=tuple(_self_grids(record.self_grids, index, frames)),
         queries=None,
     )
+
+
+def _grid(grid: Grid, rows: slice) -> Grid:
+    squares = None if grid.squares is None else grid.squares[:, rows]
+    return replace(grid, maps=grid.maps[:, rows], squares=squares)
 
 
 def _kept(kept: KeptMaps, index: int, frames: int) -> KeptMaps:

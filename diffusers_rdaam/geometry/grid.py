@@ -15,7 +15,15 @@ from torch import Tensor
 
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
-from diffusers_rdaam.shapes import CellWeights, Column, GridWeights, Interpolation, PixelShares
+from diffusers_rdaam.shapes import (
+    CellWeights,
+    Column,
+    GridWeights,
+    Interpolation,
+    PixelShares,
+    Size,
+    SizedMaps,
+)
 
 # Signals that are one at every so many cells: each cell has a neighbourhood to itself.
 COMBS = 8
@@ -69,6 +77,18 @@ def enlarge(grid: GridWeights, height: int, width: int) -> Column:
     rows = interpolation_matrix(grid.shape[0], height)
     columns = interpolation_matrix(grid.shape[1], width)
     return multiply(multiply(rows, grid), columns.T)
+
+
+@in_full_precision
+def resampled(maps: SizedMaps, size: Size) -> SizedMaps:
+    """Maps ``(maps, height, width)`` on a grid of another size: bicubic, filtered if they shrink.
+
+    Without its filter a map that shrinks would be read at points between which it is lost.
+    """
+    if tuple(maps.shape[1:]) == size:
+        return maps
+    shrinks = maps.shape[1] > size[0] or maps.shape[2] > size[1]
+    return F.interpolate(maps[None], size, mode="bicubic", antialias=shrinks)[0]
 
 
 def pull_back(weights: Column, grid_height: int, grid_width: int) -> GridWeights:

@@ -10,22 +10,27 @@ grid:
 * ``product``: ``m`` times ``S m`` stretched to 0 to 1, where ``S`` is ``A + A.T`` with rows that
   sum to 1: what the word has, as far as those positions have it that attend to this one or that it
   attends to.
+
+Each column's map is refined, cut at 0, and divided by the sum over all columns at its position:
+with ``R_k`` the refined map of column ``k``, a word has ``sum over its columns of R_k`` over ``sum
+over all columns of R_k``. That is the refined map wherever it is asked: of a heat map, or of a
+refined attribution.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
 from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.record import AnyRecord, Record
 from diffusers_rdaam.attribution.self_grid import SelfGrid, finest, kept_self_grids
 from diffusers_rdaam.geometry.exact import in_full_precision
-from diffusers_rdaam.geometry.grid import enlarge
+from diffusers_rdaam.geometry.grid import resampled
 from diffusers_rdaam.shapes import Column, GridMaps, Size, Weights
 
 Refinement = Literal["product", "guided", "power", "ovam", "none"]
@@ -36,24 +41,25 @@ OVAM_FLOOR = 0.85
 
 
 def refined_pixels(
-    attribution: Record,
-    grid: SelfGrid,
-    columns: tuple[int, ...],
-    size: Size,
-    method: Refinement,
+    attribution: Record, columns: Sequence[int], size: Size, method: Refinement
 ) -> Column:
-    """The sum of some columns' maps, refined, at ``size`` (height, width) in pixels."""
-    maps = maps_on(attribution, columns, grid.size).sum(dim=0)
-    cells = refine(grid, maps.flatten()[None], method)
-    return enlarge(cells.view(grid.size), *size)
+    """The sum of some columns' refined maps, at ``size`` (height, width) in pixels.
+
+    The refined maps of all columns are kept with the attribution for the next word.
+    """
+    refined = attribution.refined_records
+    if method not in refined:
+        refined[method] = refine_record(attribution, method)
+    return refined[method].pixels(columns, size=size)
 
 
 def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
     """The refined record that :meth:`Attribution.refined` returns."""
     check_refinement(method)
-    grid = finest(kept_self_grids(attribution.self_grids))
+    kept_self_grids(attribution.self_grids)
     if method == "none":
         return attribution
+    grid = refining_grid(attribution)
     columns = tuple(range(len(attribution.prompt.tokens)))
     maps = maps_on(attribution, columns, grid.size).flatten(1)
     cells = refine(grid, maps, method).clamp(min=0.0)
@@ -75,9 +81,7 @@ def refine(grid: SelfGrid, maps: Weights, method: Refinement) -> Weights:
     if method == "ovam":
         return maps * (OVAM_FLOOR + (1.0 - OVAM_FLOOR) * _stretched(grid.attention_to(maps)))
     if method == "product":
-        ones = maps.new_ones(1, grid.positions)
-        mutual = grid.attention_to(maps) + grid.attention_from(maps)
-        return maps * _stretched(mutual / (1.0 + grid.attention_from(ones)))
+        return maps * _stretched(mutual_attention(grid, maps))
     return maps
 
 
@@ -86,11 +90,48 @@ def maps_on(attribution: Record, columns: tuple[int, ...], size: Size) -> GridMa
     """The maps of columns on a grid of another size, all grids of the text together."""
     result = torch.zeros(len(columns), *size, dtype=torch.float32, device="cpu")
     for grid, part in zip(attribution.grids, attribution.grid_shares, strict=True):
-        maps = grid.maps[list(columns)]
-        # Without its filter a map that shrinks would be read at points between which it is lost.
-        shrinks = grid.size[0] > size[0] or grid.size[1] > size[1]
-        result += part * F.interpolate(maps[None], size, mode="bicubic", antialias=shrinks)[0]
+        result += part * resampled(grid.maps[list(columns)], size)
     return result
+
+
+def refining_grid(attribution: Record) -> SelfGrid:
+    """The self-attention that maps are refined with: the finest grid's.
+
+    Where the sites of that grid were kept separately, it is the one of the site whose ``S m``
+    correlates best with the words' maps ``m``, in the mean over the words of the prompt: a choice
+    without labels.
+
+    Raises:
+        NoAttributionError: the run did not keep its self-attention.
+    """
+    grids = kept_self_grids(attribution.self_grids)
+    size = finest(grids).size
+    candidates = [grid for grid in grids if grid.size == size]
+    if len(candidates) == 1:
+        return candidates[0]
+    words = [word.columns for word in attribution.prompt.words if word.columns]
+    if not words:
+        return candidates[-1]
+    maps = torch.stack([maps_on(attribution, columns, size).sum(dim=0) for columns in words])
+    return max(candidates, key=lambda grid: agreement(grid, maps.flatten(1)))
+
+
+@in_full_precision
+def agreement(grid: SelfGrid, maps: Weights) -> float:
+    """The correlation over the positions of ``S m`` with ``m``, mean over the maps ``m``."""
+    spread = mutual_attention(grid, maps)
+    spread = spread - spread.mean(dim=1, keepdim=True)
+    maps = maps - maps.mean(dim=1, keepdim=True)
+    lengths = spread.norm(dim=1) * maps.norm(dim=1)
+    return float(((spread * maps).sum(dim=1) / lengths.clamp(min=1e-30)).mean())
+
+
+@in_full_precision
+def mutual_attention(grid: SelfGrid, maps: Weights) -> Weights:
+    """``S m`` of each map, with ``S`` the rows of ``A + A.T`` over their sums."""
+    ones = maps.new_ones(1, grid.positions)
+    mutual = grid.attention_to(maps) + grid.attention_from(maps)
+    return mutual / (1.0 + grid.attention_from(ones))
 
 
 def _stretched(maps: Weights) -> Weights:

@@ -1,0 +1,37 @@
+"""The mean corrected by self-attention, as ``attribution.refined()`` has it."""
+
+from __future__ import annotations
+
+from diffusers_rdaam.attribution.aggregations.aggregation import SELF_ATTENTION, Aggregation
+from diffusers_rdaam.attribution.prompt import Match
+from diffusers_rdaam.attribution.record import Record
+from diffusers_rdaam.attribution.self_attention.refinement import (
+    DEFAULT_REFINEMENT,
+    Refinement,
+    check_refinement,
+    refined_pixels,
+)
+from diffusers_rdaam.shapes import Column, Size
+
+
+def refined(
+    record: Record, match: Match, size: Size, *, method: Refinement = DEFAULT_REFINEMENT
+) -> Column:
+    """The word's part of the refined maps of all columns."""
+    check_refinement(method)
+    return refined_pixels(record, match.columns, size, method)
+
+
+REFINED = Aggregation(
+    name="refined",
+    formula=(
+        "sum over the word of R_k over sum over all columns of R_k; "
+        "R_k = max(0, m_k stretch(S m_k))"
+    ),
+    maps=refined,
+    needs=(SELF_ATTENTION,),
+    memory="2 bytes for each pair of positions: 131 kB for a grid of 16x16, 33.6 MB for 64x64",
+    reference="this package; S is the self-attention A + A.T with rows that sum to 1",
+    sums_to="1 over all columns, at every pixel",
+    quantity="refined attention probability",
+)
