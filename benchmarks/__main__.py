@@ -57,6 +57,7 @@ BENCHMARKS = {
     "faithfulness": Benchmark("faithfulness", quick=False),
     "refinement": Benchmark("refinement", quick=False),
     "recipes": Benchmark("recipes", quick=False),
+    "masks": Benchmark("masks", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),
     "leaks": Benchmark("leaks", quick=False, command=True),
