@@ -190,7 +190,7 @@ class HeatMap:
         """The highest of the values.
 
         Every map has a highest place, also that of a word that made nothing: stretched to 0 to 1
-        the two look alike. The peak is what tells them apart best.
+        the two look alike. The peak is what differs most.
         """
         return float(self.values.max())
 

@@ -19,10 +19,10 @@ Threshold = float | Literal["otsu"]
 # Of a map of which nothing was measured: between DAAM's 0.4 and what fits the embedded models.
 DEFAULT_THRESHOLD = 0.5
 # By what the softmax ran over: the text alone (cross-attention), or text and image together.
-RAW = {"cross": 0.60, "joint": 0.60}
+RAW = {"cross": 0.60, "joint": 0.54}
 REFINED = {"product": 0.48, "guided": 0.64, "power": 0.66, "ovam": 0.60}
 # Sharpened maps are steeper; a mask that begins this much higher fits best.
-SHARPENED_MORE = 0.1
+SHARPENED_MORE = 0.08
 BINS = 256
 
 
