@@ -58,6 +58,7 @@ BENCHMARKS = {
     "refinement": Benchmark("refinement", quick=False),
     "recipes": Benchmark("recipes", quick=False),
     "masks": Benchmark("masks", quick=False),
+    "aggregations": Benchmark("aggregations", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),
     "leaks": Benchmark("leaks", quick=False, command=True),

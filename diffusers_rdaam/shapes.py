@@ -25,6 +25,8 @@ HeadMeans = Float[Tensor, "rows *per_head tokens pixels"]
 Plane = Float16[Tensor, "rows *per_head tokens pixels"]
 # Of the recorded rows alone.
 RecordedPlane = Float16[Tensor, "images *per_head tokens pixels"]
+# The mean over the heads of squared probabilities, of the recorded rows.
+SquaresPlane = Float32[Tensor, "images tokens pixels"]
 
 GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
 SizedMaps = Float32[Tensor, "maps _ _"]  # on one of several grids, each of its own size

@@ -17,6 +17,7 @@ from torch import Tensor
 from diffusers_rdaam.attention.attention_call import AttentionCall
 from diffusers_rdaam.attention.map_target import BranchTarget, Target
 from diffusers_rdaam.kernels.log_sum_exp import log_sum_exp
+from diffusers_rdaam.kernels.operator import accumulate_squares
 
 
 class ImagePlace(NamedTuple):
@@ -128,6 +129,17 @@ class JointTarget(Target):
             count=branch.count if place.start == 0 else None,
             first=None,
         )
+        if branch.squares is not None:
+            squares, count = branch.squares
+            accumulate_squares(
+                query,
+                key,
+                squares[images],
+                mask=mask,
+                scale=call.scale,
+                lse=lse,
+                count=count if place.start == 0 else None,
+            )
 
     def _fits(self, call: AttentionCall) -> bool:
         """Whether a call has the rows and positions of the buffers; else note how not."""

@@ -20,6 +20,7 @@ from diffusers_rdaam.attention.observer import Observer, ObserverGroup, without_
 from diffusers_rdaam.attention.site import SiteKind
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import KernelChoice
+from diffusers_rdaam.kernels.operator import accumulate_squares
 from diffusers_rdaam.kernels.sdpa import attention_with_lse
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class BranchTarget:
             tokens, pixels)`` where each head has its own.
         count: one element, the site's number of additions.
         start, stop: the rows.
+        squares: a float32 plane of the head means of squared probabilities and its number of
+            additions; None where they are not recorded.
     """
 
     high: Tensor
@@ -42,6 +45,7 @@ class BranchTarget:
     count: Tensor
     start: int = 0
     stop: int = 0
+    squares: tuple[Tensor, Tensor] | None = None
 
 
 # A call's output, and its log-sum-exp where the kernel returned that.
@@ -158,6 +162,24 @@ class Target:
                 count=branch.count,
                 first=None if whole else branch.start,
             )
+            if branch.squares is not None:
+                self._add_squares(branch, call)
+
+    def _add_squares(self, branch: BranchTarget, call: AttentionCall) -> None:
+        """Add a branch's squared probabilities, in a pass after that of its maps."""
+        assert branch.squares is not None
+        squares, count = branch.squares
+        whole = branch.stop - branch.start == call.query.shape[0]
+        accumulate_squares(
+            call.query,
+            call.key,
+            squares,
+            mask=call.mask,
+            scale=call.scale,
+            lse=call.lse,
+            count=count,
+            first=None if whole else branch.start,
+        )
 
     def matches(self, call: AttentionCall) -> bool:
         """Whether a call has the rows, positions and columns of the buffers; else note how not."""
@@ -279,6 +301,8 @@ def _in_one_pass(target: Target, call: AttentionCall) -> Output:
             count=branch.count,
         )
         if attended is not None:
+            if branch.squares is not None:
+                target._add_squares(branch, call)
             _add_other_branches(target, choice, call)
             return attended, None
     attended = stock_attention(call)

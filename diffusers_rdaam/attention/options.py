@@ -17,12 +17,17 @@ from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.dispatch import Backend, choose
 from diffusers_rdaam.shapes import Size
 
-Kept = Literal["steps", "layers", "heads", "queries"]
+Kept = Literal["steps", "layers", "heads", "squares", "queries"]
 Precision = Literal["fp16-pair", "fp16"]
 Columns = Literal["prompt", "all"]
 QueryLocation = str | os.PathLike[str]
 QueryPrecision = Literal["fp16", "fp32"]
 SizesLike = int | Size | Iterable[int | Size]
+SelfAttentionChoice = Literal["last", "all", "each"]
+# Grids, and layers by name, prefix or pattern.
+SelfAttentionLike = SizesLike | str | Iterable[int | Size | str]
+# What True means: the layer that helps most on the embedded models, and one in place of all.
+DEFAULT_SELF_ATTENTION: SelfAttentionChoice = "last"
 # Enough for the steps, or for the layers and heads, of a run of usual size.
 DEFAULT_BUDGET = 512 * 2**20
 _DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -141,11 +146,12 @@ class RecordingOptions:
     one or several there is stored as a tuple here.
 
     Args:
-        keep: any of ``"steps"``, ``"layers"``, ``"heads"`` and ``"queries"``; stored in this
-            order, each once.
+        keep: any of ``"steps"``, ``"layers"``, ``"heads"``, ``"squares"`` and ``"queries"``; stored
+            in this order, each once.
         keep_negative: whether the negative prompt's maps are recorded as well.
-        self_attention: whether self-attention is recorded: True for the largest grid within the
-            budget, or grids; stored as ``(height, width)`` each.
+        self_attention: which self-attention is recorded: a choice (``"last"``, ``"all"``,
+            ``"each"``; True is ``"last"``), or grids and layers, stored as ``(height, width)`` and
+            names.
         queries: which queries ``keep="queries"`` stores; None without it, and the default options
             where it is given alone.
         precision: ``"fp16-pair"`` or ``"fp16"``.
@@ -161,7 +167,7 @@ class RecordingOptions:
 
     keep: tuple[Kept, ...] = ()
     keep_negative: bool = False
-    self_attention: bool | tuple[Size, ...] = False
+    self_attention: bool | SelfAttentionChoice | tuple[Size | str, ...] = False
     queries: QueryOptions | None = None
     precision: Precision = "fp16-pair"
     budget: int = DEFAULT_BUDGET
@@ -181,9 +187,7 @@ class RecordingOptions:
         choose(self.backend)
         keep = _kept(self.keep)
         object.__setattr__(self, "keep", keep)
-        if not isinstance(self.self_attention, bool):
-            sizes = _sizes(self.self_attention, "self_attention=", other="True, ")
-            object.__setattr__(self, "self_attention", sizes)
+        object.__setattr__(self, "self_attention", _self_attention(self.self_attention))
         object.__setattr__(self, "queries", _queries(self.queries, "queries" in keep))
 
     @property
@@ -194,7 +198,14 @@ class RecordingOptions:
     @property
     def self_attention_sizes(self) -> tuple[Size, ...]:
         """Height and width of each grid of self-attention that was chosen by its size."""
-        return () if isinstance(self.self_attention, bool) else self.self_attention
+        chosen = self.self_attention if isinstance(self.self_attention, tuple) else ()
+        return tuple(one for one in chosen if not isinstance(one, str))
+
+    @property
+    def self_attention_layers(self) -> tuple[str, ...]:
+        """The names, prefixes or patterns of the layers whose self-attention was chosen."""
+        chosen = self.self_attention if isinstance(self.self_attention, tuple) else ()
+        return tuple(one for one in chosen if isinstance(one, str))
 
     def __str__(self) -> str:
         """The options that are not the default, as keywords; precision and backend always."""
@@ -221,6 +232,34 @@ def _kept(keep: Any) -> tuple[Kept, ...]:
             names = ", ".join(repr(choice) for choice in choices)
             raise InputError(f"{name!r} cannot be kept separately. Give some of {names}.")
     return tuple(name for name in choices if name in asked)
+
+
+def _self_attention(value: Any) -> bool | str | tuple[Size | str, ...]:
+    """The choice, or the grids and layers, in one form.
+
+    Raises:
+        InputError: the value does not name any.
+    """
+    if isinstance(value, bool):
+        return DEFAULT_SELF_ATTENTION if value else False
+    if isinstance(value, str):
+        return value if value in get_args(SelfAttentionChoice) else (value,)
+    items = list(value) if isinstance(value, Iterable) and not isinstance(value, tuple) else value
+    names: tuple[str, ...] = ()
+    if isinstance(items, (list, tuple)):
+        names = tuple(dict.fromkeys(one for one in items if isinstance(one, str)))
+        choice = next((one for one in names if one in get_args(SelfAttentionChoice)), None)
+        if choice is not None:
+            raise InputError(
+                f"self_attention={choice!r} is a choice by itself; give it alone, or give grids "
+                "and layers."
+            )
+        if names and len(names) == len(items):
+            return names
+    other = "a choice ('last', 'all', 'each'), the name of a layer, "
+    if names:
+        items = [one for one in items if not isinstance(one, str)]
+    return (*_sizes(items, "self_attention=", other=other), *names)
 
 
 def _queries(queries: Any, kept: bool) -> QueryOptions | None:

@@ -21,7 +21,7 @@ from diffusers_rdaam.attention.options import (
     Precision,
     QueryOptions,
     RecordingOptions,
-    SizesLike,
+    SelfAttentionLike,
 )
 from diffusers_rdaam.attention.recording_processor import RecordingProcessor
 from diffusers_rdaam.attention.site import SiteKind
@@ -62,14 +62,20 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
     Args:
         keep: ``"steps"``, ``"layers"``, ``"heads"``, or several of them, for
             ``attribution.select``: maps are stored for each of these, and not only their mean.
+            ``"squares"`` stores the mean squares of the probabilities, 4 bytes a cell more, for
+            ``attribution.aggregated("rms")``.
             ``"queries"``, alone or with them, stores what ``pipe.query`` makes the attribution of
             any other text from. The memory cost is reported before the first step.
         keep_negative: whether the negative prompt's maps are recorded as well, for
             ``attribution.negative``. That doubles the memory cost.
-        self_attention: whether the image's self-attention is recorded, for
-            ``attribution.self_attention``: True for the largest grid within the budget; or a grid
-            as ``(height, width)``, ``n`` for a square one, or several. A grid of ``n`` positions
-            takes ``2 * n**2`` bytes an image, 33.6 MB for 64x64.
+        self_attention: which of the image's self-attention is recorded, for
+            ``attribution.self_attention`` and ``refined()``. True or ``"last"``: the last layer of
+            the largest grid within the budget, a UNet's last decoder layer; ``"all"``: the mean
+            over all layers of that grid; ``"each"``: each of its layers separately, of which
+            ``refined()`` takes the one that agrees best with the words' maps. Or a grid as
+            ``(height, width)``, ``n`` for a square one; a layer's name, prefix or pattern
+            (``"up_blocks.1"``); or several of both: these layers on these grids, the mean of each
+            grid. ``n`` positions take ``2 * n**2`` bytes an image, 33.6 MB for 64x64.
         queries: which queries ``keep="queries"`` stores, where, and how precisely; all of them, in
             memory and in half precision, by default.
         precision: ``"fp16-pair"`` (4 bytes a cell, relative error under 1e-4 at any number of
@@ -104,7 +110,7 @@ class RDAAMProcessor(RecordingProcessor, AttnProcessor2_0):
         *,
         keep: Kept | Iterable[Kept] = (),
         keep_negative: bool = False,
-        self_attention: bool | SizesLike = False,
+        self_attention: bool | SelfAttentionLike = False,
         queries: QueryOptions | None = None,
         precision: Precision = "fp16-pair",
         budget: int = DEFAULT_BUDGET,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 from diffusers_rdaam.attribution import display
 from diffusers_rdaam.attribution.aggregations.aggregation import Recipe
@@ -13,19 +12,6 @@ from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Prompt, Word, WordQuery
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.errors import RepeatedWordWarning
-
-if TYPE_CHECKING:
-
-    class AttributionLike(Protocol):
-        """What is known of the attribution, whose class is defined above."""
-
-        @property
-        def prompt(self) -> Prompt: ...
-        @property
-        def words(self) -> tuple[Word, ...]: ...
-        def match(self, match: Match) -> HeatMap: ...
-else:
-    AttributionLike = Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +26,7 @@ class AggregatedAttribution:
         recipe: the aggregation with its options; None for the mean.
     """
 
-    attribution: AttributionLike
+    attribution: Record
     recipe: Recipe | None
 
     @property
@@ -51,7 +37,7 @@ class AggregatedAttribution:
     @property
     def words(self) -> tuple[Word, ...]:
         """The words of the prompt, in order."""
-        return self.attribution.words
+        return self.prompt.words
 
     def word(
         self,
@@ -74,7 +60,7 @@ class AggregatedAttribution:
     def match(self, match: Match) -> HeatMap:
         """The heat map of what ``aggregated.prompt.find`` found."""
         if self.recipe is None:
-            return self.attribution.match(match)
+            return HeatMap.read_from(self.attribution, match)
         return HeatMap.aggregated(self.attribution, match, self.recipe)
 
     def __getitem__(self, query: WordQuery) -> HeatMap:

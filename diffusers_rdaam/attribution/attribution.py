@@ -326,7 +326,7 @@ class Attribution(Record):
         On one grid, that of the self-attention; columns still sum to 1. The negative prompt stays.
 
         Args:
-            method: as in :meth:`HeatMap.refined`.
+            method: as in :meth:`HeatMap.refined`, whose map is that of the word here.
 
         Raises:
             NoAttributionError: the run did not keep its self-attention.

@@ -101,6 +101,20 @@ def kept_self_grids(grids: tuple[SelfGrid, ...]) -> tuple[SelfGrid, ...]:
     return grids
 
 
+def largest_size(grids: Iterable[SelfGrid]) -> Size:
+    """Height and width of the grid with the most positions."""
+    return max(grids, key=lambda grid: grid.positions).size
+
+
 def finest(grids: Iterable[SelfGrid]) -> SelfGrid:
-    """The grid with the most positions."""
-    return max(grids, key=lambda grid: grid.positions)
+    """The grid with the most positions; of sites that were kept separately, their mean."""
+    grids = tuple(grids)
+    first, *others = (grid for grid in grids if grid.size == largest_size(grids))
+    if not others:
+        return first
+    sums = first.sums.float()
+    for other in others:
+        sums = sums + other.sums
+    additions = sum(grid.additions for grid in (first, *others))
+    sites = tuple(site for grid in (first, *others) for site in grid.sites)
+    return SelfGrid(sums, additions, first.size, sites)

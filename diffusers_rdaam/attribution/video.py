@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex, overload
 from PIL import Image
 
 from diffusers_rdaam.attribution import display
+from diffusers_rdaam.attribution.aggregations.table import AggregationLike, recipe_of
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_numbers
 from diffusers_rdaam.attribution.frame_mapping import FrameMapping
@@ -189,22 +190,34 @@ class VideoAttribution(Sequence[Attribution]):
         *,
         occurrence: int | None = None,
         encoder: EncoderQuery | None = None,
+        aggregation: AggregationLike = "mean",
     ) -> VideoHeatMap:
         """The map of a word or phrase over all frames; the arguments are of ``Attribution.word``.
 
+        An aggregation makes the map of each frame by itself.
+
         Raises:
             WordError: the prompt does not have it.
+            InputError: there is no such aggregation.
+            NoAttributionError: the run did not keep what the aggregation needs.
         """
-        return self._word(query, occurrence, encoder)
+        return self._word(query, occurrence, encoder, aggregation)
 
     def _word(
-        self, query: WordQuery, occurrence: int | None, encoder: EncoderQuery | None = None
+        self,
+        query: WordQuery,
+        occurrence: int | None,
+        encoder: EncoderQuery | None = None,
+        aggregation: AggregationLike = "mean",
     ) -> VideoHeatMap:
         match = self.prompt.find(query, occurrence=occurrence, encoder=encoder)
         if display.is_sum(self.prompt, match):
             # The caller of word() or of the brackets, both one call above.
             warnings.warn(display.repeat_text(match), RepeatedWordWarning, stacklevel=3)
-        return self.match(match)
+        recipe = recipe_of(aggregation, {})
+        if recipe is not None:
+            recipe.check(self.parts[0])
+        return VideoHeatMap(self, match, recipe)
 
     def match(self, match: Match) -> VideoHeatMap:
         """The heat map of what ``video.prompt.find`` found."""

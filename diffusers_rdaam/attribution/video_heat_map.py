@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diffusers_rdaam.attribution.aggregations.aggregation import Recipe
 from diffusers_rdaam.attribution.choosing import chosen_numbers
 from diffusers_rdaam.attribution.frame_mapping import FrameMapping
 from diffusers_rdaam.attribution.frame_timeline import FrameTimeline
@@ -18,8 +19,9 @@ from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import sum_columns
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.region import Region, RegionLike, as_region
-from diffusers_rdaam.shapes import Size, TokenScores, VideoColumn
+from diffusers_rdaam.shapes import Column, Size, TokenScores, VideoColumn
 
 
 class Video(Protocol):
@@ -48,10 +50,12 @@ class VideoHeatMap(Sequence[HeatMap]):
     Args:
         video: that it is of.
         match: the word or phrase: its spans in the prompt and its columns.
+        recipe: the aggregation that makes each frame's map; None for the mean.
     """
 
     video: Video
     match: Match = field(repr=False)
+    recipe: Recipe | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:
@@ -79,11 +83,13 @@ class VideoHeatMap(Sequence[HeatMap]):
     def resized(self, size: Size) -> VideoColumn:
         """The probabilities of every frame at another height and width."""
         latent = self.video.frame_mapping.latent
-        maps = {
-            part: self.video.parts[part].pixels(self.columns, size=size)
-            for part in dict.fromkeys(latent)
-        }
+        maps = {part: self._map_of(self.video.parts[part], size) for part in dict.fromkeys(latent)}
         return torch.stack([maps[part] for part in latent])
+
+    def _map_of(self, part: Record, size: Size) -> Column:
+        if self.recipe is None:
+            return part.pixels(self.columns, size=size)
+        return self.recipe.pixels(part, self.match, size)
 
     def numpy(self) -> np.ndarray:
         """A copy of the values: ``(frames, height, width)`` float32, probabilities."""
@@ -105,8 +111,11 @@ class VideoHeatMap(Sequence[HeatMap]):
         """
         numbers = list(chosen_numbers(which, len(self), "frames"))
         if isinstance(which, slice):
-            return VideoHeatMap(self.video.at(numbers), self.match)
-        return HeatMap.read_from(self.video.frame(numbers[0]), self.match)
+            return VideoHeatMap(self.video.at(numbers), self.match, self.recipe)
+        frame = self.video.frame(numbers[0])
+        if self.recipe is None:
+            return HeatMap.read_from(frame, self.match)
+        return HeatMap.aggregated(frame, self.match, self.recipe)
 
     def __iter__(self) -> Iterator[HeatMap]:
         return (self[frame] for frame in range(len(self)))
@@ -118,10 +127,21 @@ class VideoHeatMap(Sequence[HeatMap]):
             RegionError: ``region`` is not a region of this video's frames.
         """
         checked = as_region(region, image_size=self.size)
-        return sum_columns(mean_scores(self.video, checked), self.columns)
+        if self.recipe is None:
+            return sum_columns(mean_scores(self.video, checked), self.columns)
+        return float(np.mean([frame.mass(checked) for frame in self]))
 
     def over_frames(self) -> FrameTimeline:
-        """The same word frame by frame: a film strip, an animation, scores over the frames."""
+        """The same word frame by frame: a film strip, an animation, scores over the frames.
+
+        Raises:
+            InputError: the map is an aggregation, whose frames have no scores in common.
+        """
+        if self.recipe is not None:
+            raise InputError(
+                f"The map of {self.text!r} is an aggregation, {self.recipe}; over_frames() shows "
+                f"the mean: video.word({self.text!r}).over_frames(). heat[7] is a frame's map."
+            )
         video = self.video
         return FrameTimeline(
             text=self.text,

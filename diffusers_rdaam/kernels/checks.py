@@ -54,6 +54,35 @@ def check(
     return query.shape[0] > 0 and high.shape[0] > 0
 
 
+def check_squares(
+    query: Tensor,
+    key: Tensor,
+    squares: Tensor,
+    *,
+    mask: Tensor | None = None,
+    lse: Tensor | None = None,
+    first: int | None = None,
+) -> bool:
+    """:func:`check` of a call that adds to squares, float32 ``(rows, columns, positions)``.
+
+    Raises:
+        InputError: the arguments do not match.
+    """
+    signature = ("squares", first, *map(_facts, (query, key, squares, mask, lse)))
+    if signature not in _passed:
+        if squares.dtype != torch.float32 or squares.ndim != 3:
+            raise InputError(
+                "A plane of squares must be torch.float32 (rows, columns, positions); got "
+                f"{squares.dtype} {_shape(squares)}."
+            )
+        _check_attention(query, key, None)
+        _check_planes(query, key, squares, None, first, dtype=torch.float32)
+        _check_added(query, key, mask, lse)
+        _check_devices(query, key=key, squares=squares, mask=mask, lse=lse)
+        _passed.add(signature)
+    return query.shape[0] > 0 and squares.shape[0] > 0
+
+
 def _facts(tensor: Tensor | None) -> object:
     return None if tensor is None else (tensor.shape, tensor.dtype, tensor.device)
 
@@ -86,7 +115,13 @@ def _check_attention(query: Tensor, key: Tensor, value: Tensor | None) -> None:
 
 
 def _check_planes(
-    query: Tensor, key: Tensor, high: Tensor, low: Tensor | None, first: int | None
+    query: Tensor,
+    key: Tensor,
+    high: Tensor,
+    low: Tensor | None,
+    first: int | None,
+    *,
+    dtype: torch.dtype = torch.float16,
 ) -> None:
     rows, heads, positions, _ = query.shape
     columns = key.shape[2]
@@ -102,8 +137,8 @@ def _check_planes(
             f"positions), or for each head (rows, {heads} heads, {columns} columns, {positions} "
             f"positions), with {counts}."
         )
-    if high.dtype != torch.float16:
-        raise InputError(f"The planes must be torch.float16; got {high.dtype}.")
+    if high.dtype != dtype:
+        raise InputError(f"The planes must be {dtype}; got {high.dtype}.")
     if low is not None and (low.shape != high.shape or low.dtype != high.dtype):
         raise InputError(
             f"Both planes of a pair must have one shape and type; got {high.dtype} {_shape(high)} "

@@ -41,6 +41,25 @@ def accumulate(
     _portable(*arguments) if torch.compiler.is_compiling() else _run_portable(*arguments)
 
 
+def accumulate_squares(
+    query: Tensor,
+    key: Tensor,
+    squares: Tensor,
+    *,
+    mask: Tensor | None = None,
+    scale: float,
+    lse: Tensor | None = None,
+    count: Tensor | None = None,
+    first: int | None = None,
+) -> None:
+    """:func:`diffusers_rdaam.kernels.portable.accumulate_squares`, not traced by the compiler.
+
+    Squares are a pass of their own, after any kernel of the maps.
+    """
+    arguments = (query, key, squares, mask, scale, lse, count, first)
+    _squares(*arguments) if torch.compiler.is_compiling() else _run_squares(*arguments)
+
+
 def maps_only(
     query: Tensor,
     key: Tensor,
@@ -140,6 +159,21 @@ def _run_portable(
     )
 
 
+def _run_squares(
+    query: Tensor,
+    key: Tensor,
+    squares: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    lse: Tensor | None,
+    count: Tensor | None,
+    first: int | None = None,
+) -> None:
+    portable.accumulate_squares(
+        query, key, squares, mask=mask, scale=scale, lse=lse, count=count, first=first
+    )
+
+
 def _run_maps_only(
     query: Tensor,
     key: Tensor,
@@ -219,6 +253,15 @@ _portable = torch.library.custom_op(
     _run_portable,
     mutates_args=("high", "low", "count"),
     schema=_ACCUMULATE,
+)
+_squares = torch.library.custom_op(
+    "diffusers_rdaam::accumulate_squares",
+    _run_squares,
+    mutates_args=("squares", "count"),
+    schema=(
+        "(Tensor query, Tensor key, Tensor(a!) squares, Tensor? mask, float scale, Tensor? lse, "
+        "Tensor(b!)? count, int? first=None) -> ()"
+    ),
 )
 _maps_only = torch.library.custom_op(
     "diffusers_rdaam::maps_only",

@@ -7,17 +7,26 @@ the number of images.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from diffusers_rdaam import float32_products
-from diffusers_rdaam.kernels.checks import check
+from diffusers_rdaam.kernels.checks import check, check_squares
 from diffusers_rdaam.kernels.logits import Logits
 from diffusers_rdaam.kernels.planes import add_to_planes
 from diffusers_rdaam.kernels.rows import recorded_rows
-from diffusers_rdaam.shapes import AttentionMask, HeadMeans, Key, LogSums, Query, RecordedPlane
+from diffusers_rdaam.shapes import (
+    AttentionMask,
+    HeadMeans,
+    Key,
+    LogSums,
+    Query,
+    RecordedPlane,
+    SquaresPlane,
+)
 
 # Logits in a tile. On a processor 1 MiB of float32, which stays in its second-level cache: whole
 # grids cost up to a third more. Elsewhere a tile costs a dozen kernel launches, so few are made.
@@ -68,11 +77,62 @@ def accumulate(
     query, key, mask, lse = recorded_rows(query, key, mask, lse, first=first, images=high.shape[0])
     if count is not None:
         count.add_(1)
+    per_head = high.ndim == 4
+    for row, part, maps in _tiles(query, key, mask, scale, lse, per_head=per_head, tile=tile):
+        remainder = None if low is None else low[row, ..., part]
+        add_to_planes(maps, high[row, ..., part], remainder)
+
+
+def accumulate_squares(
+    query: Query,
+    key: Key,
+    squares: SquaresPlane,
+    *,
+    mask: AttentionMask | None = None,
+    scale: float,
+    lse: LogSums | None = None,
+    count: Tensor | None = None,
+    first: int | None = None,
+    tile: int | None = None,
+) -> None:
+    """Add the mean over the heads of the squared probabilities to a float32 plane.
+
+    The square of a probability of 1e-5 is far below half precision's range; in float32 the sum of
+    thousands of them is right to 1e-4 of itself.
+
+    Args:
+        query, key, mask, scale, lse, count, first, tile: see :func:`accumulate`.
+        squares: float32 ``(rows, tokens, pixels)``.
+
+    Raises:
+        InputError: shapes, types or devices do not match.
+    """
+    if not check_squares(query, key, squares, mask=mask, lse=lse, first=first):
+        return
+    query, key, mask, lse = recorded_rows(
+        query, key, mask, lse, first=first, images=squares.shape[0]
+    )
+    if count is not None:
+        count.add_(1)
+    for row, part, maps in _tiles(query, key, mask, scale, lse, per_head=True, tile=tile):
+        squares[row, :, part] += maps.square_().mean(dim=1)
+
+
+def _tiles(
+    query: Query,
+    key: Key,
+    mask: AttentionMask | None,
+    scale: float,
+    lse: LogSums | None,
+    *,
+    per_head: bool,
+    tile: int | None,
+) -> Iterator[tuple[slice, slice, HeadMeans]]:
+    """The maps of one tile after another, with its rows and positions; each may be overwritten."""
     rows, heads, pixels, _ = query.shape
     positions = tile or tile_positions(heads * key.shape[2], query.device)
     # Whole rows together only where one tile holds them; each alone, no query is ever copied.
     step = max(1, positions // pixels)
-    per_head = high.ndim == 4
     if mask is not None:
         mask = added_mask(mask, rows)
     if lse is not None:
@@ -92,11 +152,9 @@ def accumulate(
                 queries = query[row, :, part]
                 if lse is not None:
                     powers = logits[row](queries, lse[row, :, part])
-                    maps = _exponentials(powers, cut, per_head=per_head)
+                    yield row, part, _exponentials(powers, cut, per_head=per_head)
                 else:
-                    maps = softmax(logits[row](queries), cut, per_head=per_head)
-                remainder = None if low is None else low[row, ..., part]
-                add_to_planes(maps, high[row, ..., part], remainder)
+                    yield row, part, softmax(logits[row](queries), cut, per_head=per_head)
 
 
 def _without_autocast(device: str) -> AbstractContextManager[object]:

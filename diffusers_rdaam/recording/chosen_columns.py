@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.families import Branch, DenoiserCall
@@ -53,12 +54,20 @@ def with_rest(maps: ImageMaps, tokens: int) -> ImageMaps:
         maps: of a run, whose buffers may have more columns than the image has tokens.
         tokens: of the image.
     """
-    grids = tuple(replace(grid, maps=_completed(grid.maps[:tokens])) for grid in maps.grids)
+    grids = tuple(_completed_grid(grid, tokens) for grid in maps.grids)
     kept = maps.kept
     if kept is not None:
         details = tuple(_completed_stack(detail, tokens) for detail in kept.details)
         kept = KeptMaps(kept.axes, details, kept.timesteps, kept.numbers)
     return ImageMaps(grids, kept)
+
+
+def _completed_grid(grid: Grid, tokens: int) -> Grid:
+    maps, squares = _completed(grid.maps[:tokens]), grid.squares
+    if squares is not None:
+        # Of the rest only the mean is known: its square is the least that its mean square can be.
+        squares = torch.cat([squares[:tokens], maps[tokens:].square()])
+    return replace(grid, maps=maps, squares=squares)
 
 
 def _completed_stack(detail: MapStack, tokens: int) -> MapStack:

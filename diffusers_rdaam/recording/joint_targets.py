@@ -26,10 +26,13 @@ class RecordedRows:
     count: Tensor
     start: int
     stop: int
+    squares: tuple[Tensor, Tensor] | None = None
 
     def as_branch(self) -> BranchTarget:
         """The same rows at a site that attends to all columns of a text."""
-        return BranchTarget(self.high, self.low, self.count, self.start, self.stop)
+        return BranchTarget(
+            self.high, self.low, self.count, self.start, self.stop, squares=self.squares
+        )
 
 
 def joint_target(
@@ -56,7 +59,7 @@ def joint_target(
         keys = None
         if columns is not None:
             keys = _key_columns(layout, columns[index], rows.high.shape[-2], rows.high.device)
-        planes = (rows.high, rows.low, rows.count, rows.start, rows.stop)
+        planes = (rows.high, rows.low, rows.count, rows.start, rows.stop, rows.squares)
         branches.append(JointBranch(*planes, columns=keys, places=_places(layout)))
     # Layers that are perturbed for guidance see the other branches' rows in a call of their own.
     guided = max(stop for _, stop in call.branches.values())

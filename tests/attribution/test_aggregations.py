@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation
 from diffusers_rdaam.attribution.aggregations.table import aggregations
+from diffusers_rdaam.attribution.queries import Queries, SiteQueries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError, NoAttributionError, RepeatedWordWarning
 
@@ -247,6 +248,88 @@ def test_of_several_sites_that_agrees_best(attribution):
         assert torch.equal(several["cat"].refined().values, one["cat"].refined().values)
 
 
+def with_all_for_goca(attribution, reference_size=(8, 12)):
+    """Self-attention of each layer of the largest grid, and queries of one layer."""
+    sites = [name for name in attribution.layers if name.startswith(("down", "up_blocks.1"))]
+    grids = tuple(
+        self_grid(seed=i, sites=(name.replace("attn2", "attn1"),), sharpness=1.0 + 2 * i)
+        for i, name in enumerate(sites)
+    )
+    generator = torch.Generator().manual_seed(9)
+    positions = reference_size[0] * reference_size[1]
+    calls = tuple(torch.randn(2, positions, 3, generator=generator) for _ in range(2))
+    site = SiteQueries(sites[-1], reference_size, 2, 3, (0, 4), calls)
+    return dataclasses.replace(attribution, self_grids=grids, queries=Queries((site,))), calls
+
+
+def test_goca(attribution, record):
+    whole, calls = with_all_for_goca(attribution)
+    likeness = torch.zeros(96, 96, dtype=torch.float64)
+    for call in calls:
+        vectors = [torch.cat([head[i] for head in call]).double() for i in range(96)]
+        for i in range(96):
+            logits = torch.stack([vectors[i] @ other for other in vectors]) / 6**0.5
+            likeness[i] += logits.softmax(dim=0) / 2
+    weights, maps = [], []
+    for grid in whole.self_grids:
+        site = grid.sites[0].replace("attn1", "attn2")
+        weights.append(float((likeness * grid.sums.double().T).sum()))
+        counts = record.counts[site]
+        mean = sum(record.maps[site][s].mean(dim=0) * c for s, c in enumerate(counts)) / sum(counts)
+        maps.append(mean)
+    total = sum(w * m for w, m in zip(weights, maps, strict=True)) / sum(weights)
+    total /= total.sum(dim=0)
+    word = whole.word("blue eyes").columns
+    content = {column for one in whole.words for column in one.columns}
+    score = sum(total[c] for c in word) / len(word) / sum(total[c] for c in content)
+    line = torch.tensor([math.exp(-0.5 * (i / 1.1) ** 2) for i in range(-2, 3)]).double()
+    line /= line.sum()
+    padded = F.pad(score[None, None], (2, 2, 2, 2), mode="reflect")[0, 0]
+    soft = torch.zeros(8, 12, dtype=torch.float64)
+    for y in range(8):
+        for x in range(12):
+            soft[y, x] = line @ padded[y : y + 5, x : x + 5] @ line
+    cells = ((soft - soft.min()) / (soft.max() - soft.min())).flatten()
+    attention = sum(grid.sums.double().T for grid in whole.self_grids) / len(whole.self_grids)
+    spread = attention @ (attention @ cells)
+    spread = (spread - spread.min()) / (spread.max() - spread.min())
+    found = whole.aggregated("goca", reference="up_blocks.1").word("blue eyes")
+    agrees(found, enlarged(spread.view(8, 12)))
+
+
+def test_goca_needs_each_layers_self_attention(attribution):
+    whole, _ = with_all_for_goca(attribution, (4, 6))
+    # On another grid than the reference's the self-attention is resized.
+    assert whole.aggregated("goca", reference="up_blocks.1").word("cat").values.std() > 0.01
+    with pytest.raises(
+        InputError, match=r"is one of Stable Diffusion 1\.5, and this denoiser does"
+    ):
+        whole.word("cat", aggregation="goca")
+    together = dataclasses.replace(whole, self_grids=(self_grid(sites=("a", "b")),))
+    with pytest.raises(NoAttributionError, match='self_attention="each"'):
+        together.aggregated("goca", reference="up_blocks.1").word("cat")
+    without = dataclasses.replace(whole, queries=None)
+    with pytest.raises(NoAttributionError, match="needs the image's queries, which this run"):
+        without.aggregated("goca")
+
+
+def test_gramcol(attribution):
+    grid = self_grid(sharpness=3.0)
+    whole = dataclasses.replace(attribution, self_grids=(grid,))
+    attention = grid.sums.double().T
+    match = whole.prompt.find("blue eyes")
+    word = sum(
+        F.interpolate(one.maps[None, list(match.columns)].double(), (8, 12), mode="bicubic")[0]
+        .sum(dim=0)
+        .mul(share)
+        for one, share in zip(whole.grids, whole.grid_shares, strict=True)
+    )
+    strongest = int(word.flatten().argmax())
+    wanted = torch.tensor([float(attention[strongest] @ row) for row in attention])
+    wanted = wanted.double() / wanted[strongest]
+    agrees(whole.word("blue eyes", aggregation="gramcol"), enlarged(wanted.view(8, 12)))
+
+
 def test_what_must_be_kept(make_kept, make_attribution):
     plain = make_attribution()
     with pytest.raises(NoAttributionError) as error:
@@ -311,7 +394,7 @@ def test_one_of_the_users(attribution):
 def test_the_table():
     table = aggregations()
     assert set(table) >= {"mean", "refined", "rms", "late_half", "information"}
-    assert set(table) >= {"daam", "ovam", "rdaam", "expert_layer", "hrv"}
+    assert set(table) >= {"daam", "ovam", "rdaam", "expert_layer", "goca", "hrv", "gramcol"}
     for name, one in table.items():
         assert one.name == name and len(table) == len(set(table))
         assert one.formula and one.memory and one.reference and one.measured and one.sums_to

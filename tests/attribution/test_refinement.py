@@ -70,8 +70,8 @@ def by_formula(attribution, maps: torch.Tensor, method: str) -> torch.Tensor:
 def test_a_word(attribution, method):
     columns = list(attribution.word("blue eyes").columns)
     assert len(columns) > 2
-    word = brought(attribution)[columns].sum(dim=0, keepdim=True)
-    wanted = by_formula(attribution, word, method).float().view(SIZE)
+    whole = by_formula(attribution, brought(attribution), method).clamp(min=0.0)
+    wanted = (whole[columns].sum(dim=0) / whole.sum(dim=0)).float().view(SIZE)
     refined = attribution.word("blue eyes").refined(method)
     torch.testing.assert_close(
         refined.values, enlarge(wanted, *attribution.image_size), rtol=2e-3, atol=2e-4
@@ -96,11 +96,10 @@ def test_the_whole(attribution, method):
     assert float(grid.maps.sum(dim=0).sub(1).abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("method", ["guided", "power"])
-def test_linear_methods_agree_on_words_and_the_whole(attribution, method):
+@pytest.mark.parametrize("method", METHODS)
+def test_it_is_one_map_wherever_it_is_asked(attribution, method):
     whole = attribution.refined(method).word("blue eyes").values
-    word = attribution.word("blue eyes").refined(method).values
-    torch.testing.assert_close(whole, word, rtol=5e-3, atol=5e-4)
+    assert torch.equal(whole, attribution.word("blue eyes").refined(method).values)
 
 
 def test_the_default_and_none(attribution):
@@ -118,6 +117,23 @@ def test_a_map_of_another_size_and_a_part(attribution):
     part = attribution.select(resolutions=[(4, 6)])
     assert part.self_grids == attribution.self_grids
     assert not torch.equal(part.word("cat").refined().values, attribution["cat"].refined().values)
+
+
+def test_rows_that_do_not_sum_to_1(attribution):
+    """At a joint site they sum to what is not text; those of ``S`` sum to 1 all the same."""
+    grid = attribution.self_grids[1]
+    shares = torch.linspace(0.1, 0.9, grid.positions)
+    joint = dataclasses.replace(grid, sums=grid.sums.float() * shares)
+    part = dataclasses.replace(attribution, self_grids=(attribution.self_grids[0], joint))
+    columns = list(part.word("blue eyes").columns)
+    whole = by_formula(part, brought(part), "product").clamp(min=0.0)
+    wanted = (whole[columns].sum(dim=0) / whole.sum(dim=0)).float().view(SIZE)
+    torch.testing.assert_close(
+        part.word("blue eyes").refined().values,
+        enlarge(wanted, *part.image_size),
+        rtol=2e-3,
+        atol=2e-4,
+    )
 
 
 def test_flat_maps_stay(attribution):
@@ -150,8 +166,40 @@ def test_errors(attribution, make_attribution, types_unchecked):
         "hand, copied or unpickled, a heat map is its values alone. Ask "
         "attribution.word(…).refined()."
     )
-    with pytest.raises(InputError, match=r"Self-attention has each grid once; got \[\(8, 12\), "):
+    with pytest.raises(InputError, match=r"each grid once, .*got the grids \[\(8, 12\), "):
         dataclasses.replace(attribution, self_grids=(own_grid(), own_grid()))
+
+
+def test_sites_that_were_kept_separately(attribution, tmp_path):
+    """Questions of self-attention take all of them together; a file has each."""
+    one = dataclasses.replace(own_grid(additions=5), sites=("a",))
+    other = dataclasses.replace(own_grid(additions=10, seed=3), sites=("b",))
+    several = dataclasses.replace(attribution, self_grids=(one, other))
+    sums = one.sums.float() + other.sums
+    mean = SelfGrid(sums, 15, SIZE, ("a", "b"))
+    together = dataclasses.replace(attribution, self_grids=(mean,))
+    assert torch.equal(several.self_attention.finest.sums, sums)
+    for itself in (several.self_attention, together.self_attention):
+        assert itself.finest.additions == 15 and itself.finest.sites == ("a", "b")
+    box = (10, 10, 50, 40)
+    torch.testing.assert_close(
+        several.self_attention.box(box).values, together.self_attention.box(box).values
+    )
+    loaded = Attribution.load(several.save(tmp_path / "several"))
+    assert [grid.sites for grid in loaded.self_grids] == [("a",), ("b",)]
+
+
+def test_saliency(attribution):
+    """The attention that each position gets, by a loop over those that attend."""
+    (grid,) = (own_grid(),)
+    attention = grid.sums.double().T / grid.additions
+    gets = sum(attention[i] for i in range(len(attention)))
+    single = dataclasses.replace(attribution, self_grids=(grid,)).self_attention
+    found = single.saliency()
+    wanted = enlarge(gets.float().view(SIZE), *attribution.image_size)
+    torch.testing.assert_close(found.values, wanted, rtol=2e-3, atol=2e-3)
+    assert found.values.std() > 0.05 and found.text == "saliency"
+    assert float(found.values.mean()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_bytes_and_repr(attribution, make_attribution):

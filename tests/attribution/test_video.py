@@ -18,6 +18,7 @@ from diffusers_rdaam import (
     FrameMapping,
     InputError,
     MapStack,
+    NoAttributionError,
     RepeatedWordWarning,
     VideoAttribution,
     WordError,
@@ -66,6 +67,22 @@ def test_frames_are_the_latent_frames_rows(make_attribution, make_video):
             wanted = whole.maps[:, part * height : (part + 1) * height]
             assert torch.equal(grid.maps, wanted)
             assert (grid.additions, grid.sites) == (whole.additions, whole.sites)
+
+
+def test_aggregations_frame_by_frame(make_video):
+    video = make_video()
+    heat = video.word("cat", aggregation="information")
+    for frame, part in zip(heat, video, strict=True):
+        assert torch.equal(frame.values, part.word("cat", aggregation="information").values)
+    assert torch.equal(heat.values[3], heat[3].values) and heat[2:5].recipe is heat.recipe
+    masses = [frame.mass(BOX) for frame in heat]
+    assert heat.mass(BOX) == pytest.approx(float(np.mean(masses)))
+    with pytest.raises(
+        InputError, match=r"is an aggregation, 'information'; over_frames\(\) shows"
+    ):
+        heat.over_frames()
+    with pytest.raises(NoAttributionError, match="needs the maps of single steps"):
+        video.word("cat", aggregation="late_half")
 
 
 def test_latent_frames_are_views(make_attribution):

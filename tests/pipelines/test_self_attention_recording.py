@@ -71,7 +71,7 @@ def check_own(attributions: Any, seen: Any, sizes: list[Any], **layout: Any) -> 
 def test_largest_grid_and_chosen_ones(parts):
     wanted = call(SD, build(SD.stock, parts), PROMPTS).images
     pipe = build(SD.ours, parts)
-    for grids, sizes in ((True, [UPPER]), (LOWER, [LOWER]), ([LOWER, UPPER], [LOWER, UPPER])):
+    for grids, sizes in (("all", [UPPER]), (LOWER, [LOWER]), ([LOWER, UPPER], [LOWER, UPPER])):
         recording(pipe, grids)
         with watched(pipe, sees_itself) as self_attention, watched(pipe) as text:
             output = call(SD, pipe, PROMPTS)
@@ -85,6 +85,59 @@ def test_largest_grid_and_chosen_ones(parts):
     sites = {grid.size: grid.sites for grid in output.attributions[0].self_grids}
     assert len(sites[UPPER]) == 3 and len(sites[LOWER]) == 4
     assert all(name.endswith("attn1") for names in sites.values() for name in names)
+
+
+def of_sites(seen: Any, names: Any) -> Any:
+    """What was seen of some sites."""
+    found = seen.__class__({name: pairs for name, pairs in seen.items() if name in names})
+    found.masks = seen.masks
+    return found
+
+
+def test_layers_and_choices(pipe):
+    """The last layer of the decoder; each layer; names, prefixes and patterns, and with grids."""
+    down, up = "down_blocks.0.", "up_blocks.1."
+    cases = [
+        (True, [[up + "attentions.1."]]),
+        ("last", [[up + "attentions.1."]]),
+        ("each", [[down], [up + "attentions.0."], [up + "attentions.1."]]),
+        ("up_blocks.1", [[up]]),
+        (["up_blocks.*", LOWER], [["up_blocks.0."]]),
+        (
+            ["down_blocks", "up_blocks.1.attentions.0"],
+            [[down, up + "attentions.0."], ["down_blocks.1."]],
+        ),
+    ]
+    for choice, wanted in cases:
+        recording(pipe, choice)
+        with watched(pipe, sees_itself) as seen:
+            attribution = call(SD, pipe).attribution
+        names = [
+            [site for site in seen if any(site.startswith(start) for start in starts)]
+            for starts in wanted
+        ]
+        assert [list(grid.sites) for grid in attribution.self_grids] == names and all(names)
+        for grid in attribution.self_grids:
+            maps, additions = expected(of_sites(seen, grid.sites), 1)[grid.positions]
+            assert grid.additions == additions
+            # Every addition rounds the sum so far, which is at most the whole, by 2**-11 of it.
+            found = grid.sums.double() / additions
+            torch.testing.assert_close(found, maps[0], rtol=2**-11 * additions, atol=2**-25)
+
+
+def test_names_that_are_not_there(pipe):
+    recording(pipe, "up_block.1")
+    with pytest.raises(
+        InputError, match=r"'up_block\.1' is none of the 7 layers\. Near it: up_blo"
+    ):
+        call(SD, pipe)
+    recording(pipe, ["mid_block", UPPER])
+    with pytest.raises(
+        InputError, match="No self-attention that can be recorded has a grid of 8x12"
+    ):
+        call(SD, pipe)
+    with pytest.raises(InputError, match="'each' is a choice by itself"):
+        RDAAMProcessor(self_attention=["each", 16])
 
 
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
@@ -138,7 +191,7 @@ def test_modules_that_the_pipeline_takes_for_itself_are_left_out(name, taken):
     case = ALL_CASES[name]
     pipe = build(case.stock, parts_of(case))
     before = {key: type(value) for key, value in pipe.unet.attn_processors.items()}
-    template = RDAAMProcessor(self_attention=True)
+    template = RDAAMProcessor(self_attention="all")
     with record_attention(pipe, template) as recorded, watched(pipe, sees_itself) as self_attention:
         images = call(case, pipe).images
     (grid,) = recorded.attribution.self_grids

@@ -192,7 +192,8 @@ def test_unknown_axes(keep):
     with pytest.raises(InputError) as error:
         RDAAMProcessor(keep=keep)
     assert str(error.value) == (
-        f"{name!r} cannot be kept separately. Give some of 'steps', 'layers', 'heads', 'queries'."
+        f"{name!r} cannot be kept separately. Give some of 'steps', 'layers', 'heads', 'squares', "
+        "'queries'."
     )
 
 

@@ -23,7 +23,7 @@ from diffusers_rdaam.shapes import Column, Size
 from diffusers_rdaam.suggestions import check_keywords
 
 # What an aggregation may need besides the base quantity, and how a run keeps it.
-AXES = ("steps", "layers", "heads", "squares")
+AXES = ("steps", "layers", "heads", "squares", "queries")
 SELF_ATTENTION = "self_attention"
 # A word's map at a height and width: (record, match, size, **options).
 MapFunction = Callable[..., Column]
@@ -40,7 +40,7 @@ class Aggregation:
         maps: the function that makes a word's map: ``(record, match, size, **options)``, with the
             height and width of the result. Its keyword-only arguments are the options.
         needs: what a run must keep for it: of ``"steps"``, ``"layers"``, ``"heads"``,
-            ``"squares"`` and ``"self_attention"``; empty where every run keeps it.
+            ``"squares"``, ``"queries"`` and ``"self_attention"``; empty where every run keeps it.
         memory: what that takes, in words.
         reference: the paper or code that it comes from.
         measured: its gain or harm on images of the embedded models, in words.
@@ -132,6 +132,8 @@ def kept_of(record: Record) -> set[str]:
     # Every probability is there where steps, layers and heads are, and so is its square.
     if kept == {"steps", "layers", "heads"} or all(g.squares is not None for g in record.grids):
         kept.add("squares")
+    if record.queries is not None:
+        kept.add("queries")
     if record.self_grids:
         kept.add(SELF_ATTENTION)
     return kept
@@ -144,7 +146,11 @@ def kept_maps(record: Record) -> KeptMaps:
 
 
 def _named(needs: list[str]) -> str:
-    words = {"squares": "the mean squares", SELF_ATTENTION: "the self-attention"}
+    words = {
+        "squares": "the mean squares",
+        "queries": "the image's queries",
+        SELF_ATTENTION: "the self-attention",
+    }
     parts = [words.get(name, f"the maps of single {name}") for name in needs]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 

@@ -83,7 +83,7 @@ def _most_relevant(record: Record, match: Match, share: float) -> dict[str, list
         if word.columns and not set(word.columns) & set(match.columns)
     ]
     words = [list(match.columns), *others]
-    ranked = []
+    ranked: list[tuple[float, float, int, str, int]] = []
     for detail in kept_maps(record).details:
         wins, level = relevance(detail, words)
         ranked += [

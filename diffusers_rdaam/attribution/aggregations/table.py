@@ -10,6 +10,8 @@ from typing import Any
 from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation, Recipe
 from diffusers_rdaam.attribution.aggregations.daam import DAAM
 from diffusers_rdaam.attribution.aggregations.expert_layer import EXPERT_LAYER
+from diffusers_rdaam.attribution.aggregations.goca import GOCA
+from diffusers_rdaam.attribution.aggregations.gram_column import GRAMCOL
 from diffusers_rdaam.attribution.aggregations.head_relevance import HRV
 from diffusers_rdaam.attribution.aggregations.late_half import LATE_HALF
 from diffusers_rdaam.attribution.aggregations.mean import INFORMATION, MEAN, RDAAM
@@ -19,7 +21,20 @@ from diffusers_rdaam.attribution.aggregations.rms import RMS
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.suggestions import unknown_name
 
-_TABLE = (MEAN, REFINED, RMS, LATE_HALF, INFORMATION, DAAM, OVAM, RDAAM, EXPERT_LAYER, HRV)
+_TABLE = (
+    MEAN,
+    REFINED,
+    RMS,
+    LATE_HALF,
+    INFORMATION,
+    DAAM,
+    OVAM,
+    RDAAM,
+    EXPERT_LAYER,
+    GOCA,
+    HRV,
+    GRAMCOL,
+)
 
 AggregationLike = str | Aggregation
 

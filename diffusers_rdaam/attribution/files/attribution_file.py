@@ -153,12 +153,16 @@ def _part(
                 "sites": list(grid.sites),
                 "weight": grid.weight,
                 **_stream_field(grid),
+                **({} if grid.squares is None else {"squares": True}),
             }
             for grid in attribution.grids
         ],
         "run": attribution.run,
     }
     tensors = {f"{prefix}grid.{i}": grid.maps for i, grid in enumerate(attribution.grids)}
+    for i, grid in enumerate(attribution.grids):
+        if grid.squares is not None:
+            tensors[f"{prefix}squares.{i}"] = grid.squares
     kept = attribution.kept
     if kept is not None:
         header["kept"] = {
@@ -252,6 +256,7 @@ def _build_part(
             tuple(grid["sites"]),
             float(grid.get("weight", 1.0)),
             grid.get("stream", ""),
+            tensors[f"{prefix}squares.{i}"] if grid.get("squares") else None,
         )
         for i, grid in enumerate(part["grids"])
     )

@@ -172,6 +172,7 @@ def _is_grid(grid: Any) -> bool:
         and grid["additions"] >= 1
         and is_list_of_texts(grid.get("sites"))
         and isinstance(grid.get("stream", ""), str)
+        and isinstance(grid.get("squares", False), bool)
         and is_number(grid.get("weight", 1.0))
         and is_weight(grid.get("weight", 1.0))
     )
@@ -218,16 +219,27 @@ def tensor_names(header: Mapping[str, Any]) -> list[str]:
     for prefix, part in parts_of(header):
         details = (part.get("kept") or {"details": []})["details"]
         names += [f"{prefix}grid.{i}" for i in range(len(part["grids"]))]
+        names += [f"{prefix}squares.{i}" for i, grid in enumerate(part["grids"]) if _squared(grid)]
         names += [f"{prefix}detail.{i}" for i in range(len(details))]
     return names + [f"self.{i}" for i in range(len(header.get("self") or ()))]
+
+
+def _squared(grid: Mapping[str, Any]) -> bool:
+    """Whether a grid of a file has mean squares."""
+    return grid.get("squares", False)
 
 
 def _check_grids(specs: Specs, part: Mapping[str, Any], prefix: str, check: Check) -> int:
     tokens = len(part["tokens"])
     cells = 0
-    for i in range(len(part["grids"])):
+    for i, grid in enumerate(part["grids"]):
         found = specs[f"{prefix}grid.{i}"]
         shape = found.shape
+        if _squared(grid):
+            squares = specs[f"{prefix}squares.{i}"]
+            right = squares.shape == shape and squares.dtype == "F32"
+            check(right, f"{prefix}squares {i} has shape {squares.shape} and type {squares.dtype}")
+            cells += squares.cells
         right = len(shape) == 3 and shape[0] == tokens
         right = right and all(1 <= side <= MAX_GRID_SIDE for side in shape[1:])
         check(right, f"{prefix}grid {i} has shape {shape} for {tokens} tokens")

@@ -176,7 +176,7 @@ def _check(specs: Mapping[str, TensorSpec], header: Any, check: Check) -> None:
             check(right, f"{name} has shape {spec.shape} for {count} latent frames")
             of_one[name] = TensorSpec(spec.dtype, spec.shape[1:])
     check_shapes(of_one, attribution, check)
-    grids = [spec for name, spec in specs.items() if "grid." in name]
+    grids = [s for name, s in specs.items() if "grid." in name or "squares." in name]
     cells = sum(spec.cells for spec in grids)
     check(cells <= MAX_CELLS, f"its grids have {cells} cells, over {MAX_CELLS}")
     large = sum(spec.cells for name, spec in specs.items() if "detail." in name or "self." in name)

@@ -28,7 +28,7 @@ import torch
 from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.record import AnyRecord, Record
-from diffusers_rdaam.attribution.self_grid import SelfGrid, finest, kept_self_grids
+from diffusers_rdaam.attribution.self_grid import SelfGrid, kept_self_grids, largest_size
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import resampled
 from diffusers_rdaam.shapes import Column, GridMaps, Size, Weights
@@ -107,7 +107,7 @@ def refining_grid(attribution: Record) -> SelfGrid:
         NoAttributionError: the run did not keep its self-attention.
     """
     grids = kept_self_grids(attribution.self_grids)
-    size = finest(grids).size
+    size = largest_size(grids)
     candidates = [grid for grid in grids if grid.size == size]
     if len(candidates) == 1:
         return candidates[0]
@@ -133,7 +133,8 @@ def mutual_attention(grid: SelfGrid, maps: Weights) -> Weights:
     """``S m`` of each map, with ``S`` the rows of ``A + A.T`` over their sums."""
     ones = maps.new_ones(1, grid.positions)
     mutual = grid.attention_to(maps) + grid.attention_from(maps)
-    return mutual / (1.0 + grid.attention_from(ones))
+    # A joint site's rows sum to what is not text, and not to 1.
+    return mutual / (grid.attention_to(ones) + grid.attention_from(ones)).clamp(min=1e-30)
 
 
 def _stretched(maps: Weights) -> Weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, overload
 
 import torch
@@ -198,8 +198,18 @@ class SelfAttention:
 
     @property
     def finest(self) -> SelfGrid:
-        """The grid with the most positions."""
+        """The grid with the most positions; of layers that were kept separately, their mean."""
         return finest(self.grids)
+
+    def saliency(self) -> HeatMap:
+        """The attention that each pixel gets from the whole image, as one map without words.
+
+        ``s_j = sum over i of A[i, j]``, the mean over the positions ``i`` times their number: 1
+        where a pixel gets as much as it would of a uniform distribution, and 1 in the mean. OVAM's
+        scalar self-attention map sums over the other axis, which is 1 everywhere.
+        """
+        even = [_even(grid) for grid in self.grids]
+        return replace(self._answer(even, "from", "the whole image"), text="saliency")
 
     @property
     def nbytes(self) -> int:
@@ -228,8 +238,7 @@ class SelfAttention:
         """The attention that each pixel gets from the whole image, with its scale."""
         from html import escape
 
-        height, width = self.image_size
-        shown = self.box((0, 0, width, height), direction="from")._repr_html_()
+        shown = self.saliency()._repr_html_()
         return f"<div><p>{escape(repr(self))}</p>{shown}</div>"
 
     def __repr__(self) -> str:
@@ -284,3 +293,8 @@ def _point_weights(pixels: list[tuple[int, int]], size: tuple[int, int]) -> Colu
 
 def _pull_back(weights: Column, grid: SelfGrid) -> CellWeights:
     return pull_back(weights, *grid.size)
+
+
+def _even(grid: SelfGrid) -> CellWeights:
+    """Weights of a grid's cells that are all the same, and sum to 1."""
+    return torch.full(grid.size, 1.0 / grid.positions, dtype=torch.float32, device="cpu")

@@ -58,7 +58,7 @@ class DiffusionHeatMapHooker(Trace):
         # Which rows are the negative prompt's is found where its text maps are kept, too.
         options = RecordingOptions(
             keep_negative=True,
-            self_attention=True if grid is None else (grid,),
+            self_attention="all" if grid is None else (grid,),
             budget=budget,
             _all_rows_of_self_attention=True,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +38,7 @@ class AccumulatorShape:
             where it has one.
         devices: each site's device, where the denoiser is spread over several; empty for
             ``device``. Each device has separate planes, and their sums are added on the CPU.
+        full: float32 planes (4 bytes a cell), for values that half precision does not hold.
     """
 
     images: int
@@ -49,6 +50,12 @@ class AccumulatorShape:
     layers: bool = False
     streams: tuple[str, ...] = ()
     devices: tuple[torch.device, ...] = ()
+    full: bool = False
+
+    @property
+    def of_squares(self) -> AccumulatorShape:
+        """The shape of one more plane for each grid and stream: means over all that was kept."""
+        return replace(self, pair=False, heads=(), layers=False, full=True)
 
     @classmethod
     def spread(
@@ -95,7 +102,7 @@ class AccumulatorShape:
             math.prod(bank.grid) * max(bank.heads, 1) * len(devices)
             for bank, devices in self.planes().items()
         )
-        return self.images * self.tokens * cells * (4 if self.pair else 2)
+        return self.images * self.tokens * cells * (4 if self.pair or self.full else 2)
 
 
 class Bank(NamedTuple):
@@ -152,7 +159,8 @@ class HeatMapAccumulator:
     def _plane(self, bank: Bank, device: torch.device) -> Tensor:
         heads = (bank.heads,) if bank.heads else ()
         size = (self.shape.images, *heads, self.shape.tokens, math.prod(bank.grid))
-        return torch.zeros(size, dtype=torch.float16, device=device)
+        dtype = torch.float32 if self.shape.full else torch.float16
+        return torch.zeros(size, dtype=dtype, device=device)
 
     @property
     def counts(self) -> Tensor:
@@ -202,6 +210,9 @@ class HeatMapAccumulator:
         """Add the sums and counts of another accumulator of the same shape, and empty that one."""
         self.make_room()
         for place, high in self._high.items():
+            if self.shape.full:
+                high.add_(other._high[place])
+                continue
             addend = read_planes(other._high[place], other._low.get(place))
             add_to_planes(addend, high, self._low.get(place))
         for device, counts in self._counts.items():
@@ -242,6 +253,9 @@ class HeatMapAccumulator:
         return sums if moved is None else sums.add_(moved)
 
     def _sums_on(self, bank: Bank, device: torch.device) -> Tensor:
+        if self.shape.full:
+            # The plane is its sums itself; the reader gets a copy.
+            return self._high[bank, device].to("cpu", copy=True)
         high, low = self._high[bank, device].cpu(), self._low.get((bank, device))
         return read_planes(high, None if low is None else low.cpu())
 

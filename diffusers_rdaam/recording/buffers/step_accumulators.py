@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.kept_maps import Axis, KeptMaps, MapStack, merge_details
+from diffusers_rdaam.attribution.kept_maps import (
+    Axis,
+    KeptMaps,
+    MapStack,
+    grid_key,
+    merge_details,
+)
 from diffusers_rdaam.recording.buffers.accumulator import AccumulatorShape, Bank, HeatMapAccumulator
 
 
@@ -23,6 +29,13 @@ class ImageMaps:
 
     grids: tuple[Grid, ...]
     kept: KeptMaps | None = None
+
+
+def with_squares(maps: ImageMaps, squares: Sequence[Grid]) -> ImageMaps:
+    """The maps of an image, whose grids also have the mean squares that another reader made."""
+    found = {grid_key(grid): grid.maps for grid in squares}
+    grids = tuple(replace(grid, squares=found[grid_key(grid)]) for grid in maps.grids)
+    return replace(maps, grids=grids)
 
 
 class StepAccumulators:

@@ -19,7 +19,8 @@ def memory_cost(options: RecordingOptions, shape: AccumulatorShape, frames: int)
         shape: the shape of one accumulator.
         frames: how many denoiser calls are kept separately; 1 where steps are not.
     """
-    return shape.nbytes * frames * (2 if options.keep_negative else 1)
+    squares = shape.of_squares.nbytes if "squares" in options.keep else 0
+    return (shape.nbytes * frames + squares) * (2 if options.keep_negative else 1)
 
 
 def memory_cost_text(
@@ -36,6 +37,8 @@ def memory_cost_text(
         parts.append(f"{low} heads" if low == high else f"{low} to {high} heads")
     if options.keep_negative:
         parts.append("2 prompts")
+    if "squares" in options.keep:
+        parts.append("mean squares")
     parts += [f"{shape.tokens} columns", "4 bytes a cell" if shape.pair else "2 bytes a cell"]
     each = " for each step" if open_ended else ""
     return f"Keeping {megabytes(memory_cost(options, shape, frames))}{each} ({', '.join(parts)})."
@@ -47,7 +50,7 @@ def check_budget(options: RecordingOptions, shape: AccumulatorShape, frames: int
     Raises:
         InputError: it is over the budget; the message has the cost without each option.
     """
-    if not (options.axes or options.keep_negative):
+    if not (options.axes or options.keep_negative or "squares" in options.keep):
         return
     wanted = memory_cost(options, shape, frames)
     if wanted <= options.budget:
@@ -66,24 +69,28 @@ def _cheaper(
     options: RecordingOptions, shape: AccumulatorShape, frames: int
 ) -> list[tuple[str, int]]:
     """The options that may be left out, and the memory cost without each."""
-    branches = 2 if options.keep_negative else 1
     changes = []
     if "steps" in options.keep:
-        changes.append(("without keep='steps'", shape.nbytes * branches))
+        changes.append(("without keep='steps'", memory_cost(options, shape, 1)))
     if shape.layers:
         fewer = replace(shape, layers=False)
-        changes.append(("without keep='layers'", fewer.nbytes * frames * branches))
+        changes.append(("without keep='layers'", memory_cost(options, fewer, frames)))
     if shape.heads:
         fewer = replace(shape, heads=())
-        changes.append(("without keep='heads'", fewer.nbytes * frames * branches))
+        changes.append(("without keep='heads'", memory_cost(options, fewer, frames)))
+    if "squares" in options.keep:
+        others = tuple(name for name in options.keep if name != "squares")
+        without = replace(options, keep=others)
+        changes.append(("without keep='squares'", memory_cost(without, shape, frames)))
     if options.keep_negative:
-        changes.append(("without keep_negative", shape.nbytes * frames))
+        without = replace(options, keep_negative=False)
+        changes.append(("without keep_negative", memory_cost(without, shape, frames)))
     if shape.pair:
         single = replace(shape, pair=False)
-        changes.append(("with precision='fp16'", single.nbytes * frames * branches))
+        changes.append(("with precision='fp16'", memory_cost(options, single, frames)))
     if shape.images > 1:
         one = replace(shape, images=1)
-        changes.append(("for one image at a time", one.nbytes * frames * branches))
+        changes.append(("for one image at a time", memory_cost(options, one, frames)))
     return changes
 
 

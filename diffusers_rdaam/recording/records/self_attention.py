@@ -11,6 +11,7 @@ import torch
 from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
+from diffusers_rdaam.attribution.choosing import chosen_sites
 from diffusers_rdaam.attribution.self_grid import SelfGrid, Size
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families import (
@@ -205,7 +206,7 @@ def self_attention_shapes(
     *,
     places: Mapping[str, torch.device],
 ) -> list[AccumulatorShape]:
-    """The buffers of a run: for the chosen grids, or for the largest one within the budget.
+    """The buffers of a run: for the chosen grids and layers, or for the largest grid that fits.
 
     Args:
         options: the run's.
@@ -218,40 +219,42 @@ def self_attention_shapes(
     Raises:
         InputError: the memory cost is over the budget, or no site has a chosen grid.
     """
-    by_size: dict[Size, list[str]] = {}
-    for name, size in sizes.items():
-        by_size.setdefault(size, []).append(name)
+    by_size = _by_size(options, sizes)
     # DAAM-I2I cuts at an absolute threshold, which a single plane's rounding would move.
     exact = options._all_rows_of_self_attention
     shapes = {
-        size: AccumulatorShape.spread(
-            places,
-            images=images,
-            tokens=math.prod(size),
-            grids=[(name, size) for name in by_size[size]],
-            pair=exact or calls is None or len(by_size[size]) * calls > SINGLE_PLANE_ADDITIONS,
-        )
-        for size in sorted(by_size, key=lambda size: -math.prod(size))
+        size: [
+            AccumulatorShape.spread(
+                places,
+                images=images,
+                tokens=math.prod(size),
+                grids=[(name, size) for name in names],
+                pair=exact or calls is None or len(names) * calls > SINGLE_PLANE_ADDITIONS,
+            )
+            for names in groups
+        ]
+        for size, groups in by_size.items()
     }
-    costs = ", ".join(f"{h}x{w} {megabytes(s.nbytes)}" for (h, w), s in shapes.items())
+    totals = {size: sum(shape.nbytes for shape in of_size) for size, of_size in shapes.items()}
+    costs = ", ".join(f"{h}x{w} {megabytes(total)}" for (h, w), total in totals.items())
     left = options.budget - spent
-    if options.self_attention is True:
-        fitting = [shape for shape in shapes.values() if shape.nbytes <= left]
+    if not isinstance(options.self_attention, tuple):
+        fitting = [of_size for size, of_size in shapes.items() if totals[size] <= left]
         if not fitting:
             raise InputError(
                 f"No grid's self-attention fits into the budget of {megabytes(options.budget)}, "
                 f"of which the text takes {megabytes(spent)}: {costs}. Allow more with "
                 "RDAAMProcessor(budget=…)."
             )
-        return fitting[:1]
-    asked = options.self_attention_sizes
+        return fitting[0]
+    asked = options.self_attention_sizes or tuple(shapes)
     for height, width in asked:
         if (height, width) not in shapes:
             raise InputError(
                 f"No self-attention that can be recorded has a grid of {height}x{width} (height x "
                 f"width) at this image size. Grids and their memory: {costs}."
             )
-    chosen = [shapes[size] for size in asked]
+    chosen = [shape for size in asked for shape in shapes[size]]
     wanted = sum(shape.nbytes for shape in chosen)
     if wanted > left:
         raise InputError(
@@ -261,6 +264,33 @@ def self_attention_shapes(
             f"RDAAMProcessor(budget={wanted + spent}, …)."
         )
     return chosen
+
+
+def _by_size(options: RecordingOptions, sizes: Mapping[str, Size]) -> dict[Size, list[list[str]]]:
+    """The sites of each grid, largest first, that are recorded together; each list has buffers.
+
+    Raises:
+        InputError: no site has a chosen name.
+    """
+    names = options.self_attention_layers
+    wanted = chosen_sites(names, sizes) if names else set(sizes)
+    by_size: dict[Size, list[str]] = {}
+    for name, size in sizes.items():
+        if name in wanted:
+            by_size.setdefault(size, []).append(name)
+    if options.self_attention == "last":
+        groups = {size: [_last(sites)] for size, sites in by_size.items()}
+    elif options.self_attention == "each":
+        groups = {size: [[name] for name in sites] for size, sites in by_size.items()}
+    else:
+        groups = {size: [sites] for size, sites in by_size.items()}
+    return dict(sorted(groups.items(), key=lambda item: -math.prod(item[0])))
+
+
+def _last(sites: list[str]) -> list[str]:
+    """The last site to run: of a UNet in the decoder, which its modules list before the middle."""
+    decoder = [name for name in sites if "up_blocks." in name]
+    return (decoder or sites)[-1:]
 
 
 def _size(shape: AccumulatorShape) -> Size:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.site import Site
@@ -22,7 +24,11 @@ from diffusers_rdaam.recording.buffers.accumulator import (
     HeatMapAccumulator,
     check_single_plane,
 )
-from diffusers_rdaam.recording.buffers.step_accumulators import ImageMaps, StepAccumulators
+from diffusers_rdaam.recording.buffers.step_accumulators import (
+    ImageMaps,
+    StepAccumulators,
+    with_squares,
+)
 from diffusers_rdaam.recording.chosen_columns import (
     ChosenColumns,
     ColumnChooser,
@@ -70,6 +76,9 @@ class TextRecord(RunRecord):
         self.shape: AccumulatorShape | None = None
         self.grid: tuple[int, ...] | None = None
         self._targets: dict[object, dict[str, Target]] = {}
+        # Sums of squared probabilities, where they are kept.
+        self.squares: dict[Branch, HeatMapAccumulator] = {}
+        self._scratch_squares: dict[int, dict[Branch, HeatMapAccumulator]] = {}
         # The buffers of calls that may turn out not to make the image, by number and branch.
         self._scratch: dict[int, dict[Branch, HeatMapAccumulator]] = {}
 
@@ -103,8 +112,10 @@ class TextRecord(RunRecord):
                 self.buffers[branch].zero_()
             else:
                 self.buffers[branch] = StepAccumulators(shape, count)
+        if "squares" in options.keep:
+            self.squares = {branch: HeatMapAccumulator(shape.of_squares) for branch in branches}
         self.shape, self.grid, self._count = shape, call.grid, count
-        if not (options.axes or options.keep_negative):
+        if not (options.axes or options.keep_negative or self.squares):
             return None
         open_ended = "steps" in options.keep and calls is None
         text = memory_cost_text(options, shape, count, open_ended=open_ended)
@@ -144,6 +155,8 @@ class TextRecord(RunRecord):
         if tokens != steps.shape.tokens:
             shape = replace(self.shape, tokens=tokens)
             self.buffers[branch] = StepAccumulators(shape, len(steps.accumulators))
+            if branch in self.squares:
+                self.squares[branch] = HeatMapAccumulator(shape.of_squares)
 
     @property
     def nbytes(self) -> int:
@@ -198,6 +211,8 @@ class TextRecord(RunRecord):
                 self.buffers[branch].accumulators[index].make_room()
         else:
             self._scratch.setdefault(scratch, self._make_scratch())
+            made = {one: HeatMapAccumulator(sums.shape) for one, sums in self.squares.items()}
+            self._scratch_squares.setdefault(scratch, made)
         of_call = None if call is None else (call.rows, call.joint)
         key = (places, of_call, scratch)
         if key not in self._targets:
@@ -225,7 +240,8 @@ class TextRecord(RunRecord):
                 )
                 count = buffer.count(site.name)
                 high, low = buffer.planes(site.name)
-                recorded.append(RecordedRows(high, low, count, start, stop))
+                squares = self._squares_of(site, branch, scratch)
+                recorded.append(RecordedRows(high, low, count, start, stop, squares))
             choice = choose(self.options.backend, device=devices[site.name])
             if call is not None and joint:
                 columns = [self.chosen[branch] for branch, _, _ in places]
@@ -236,6 +252,16 @@ class TextRecord(RunRecord):
                 targets[site.name] = Target.of(site.name, branches, choice, rows=rows)
         return targets
 
+    def _squares_of(
+        self, site: Site, branch: Branch, scratch: int | None
+    ) -> tuple[Tensor, Tensor] | None:
+        """The plane of a site's squares and its number of additions, where they are kept."""
+        sums = self.squares if scratch is None else self._scratch_squares[scratch]
+        if branch not in sums:
+            return None
+        plane, _ = sums[branch].planes(site.name)
+        return plane, sums[branch].count(site.name)
+
     def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
         """Add a call to the run that was recorded into scratch buffers."""
         steps = "steps" in self.options.keep
@@ -243,11 +269,14 @@ class TextRecord(RunRecord):
             index = progress.step(branch, rows) if steps else 0
             self._grow(1 + index)
             self.buffers[branch].accumulators[index].absorb(self._scratch[scratch][branch])
+            if branch in self.squares:
+                self.squares[branch].absorb(self._scratch_squares[scratch][branch])
 
     def forget(self, scratch: int) -> None:
         """Leave a call out that was recorded into scratch buffers."""
-        for buffer in self._scratch.get(scratch, {}).values():
-            buffer.zero_()
+        for scratch_of in (self._scratch, self._scratch_squares):
+            for buffer in scratch_of.get(scratch, {}).values():
+                buffer.zero_()
 
     def after_call(self) -> None:
         """Do nothing: the sites have added to the buffers."""
@@ -256,10 +285,12 @@ class TextRecord(RunRecord):
         """Forget everything that was recorded; keep the memory."""
         for steps in self.buffers.values():
             steps.zero_()
+        for squares in self.squares.values():
+            squares.zero_()
 
     def release(self) -> None:
         """Give the memory back after a failure."""
-        self.buffers = {}
+        self.buffers, self.squares = {}, {}
 
     def _grow(self, count: int) -> None:
         """Allocate up to ``count`` steps, which may be more than the scheduler has announced."""
@@ -289,5 +320,8 @@ class TextRecord(RunRecord):
         axes = self.options.axes
         timesteps = progress.timestep_numbers() if "steps" in axes else []
         maps = self.buffers[branch].read(axes, timesteps, progress.calls)
+        if branch in self.squares:
+            squares = self.squares[branch].read()
+            maps = [with_squares(one, sums) for one, sums in zip(maps, squares, strict=True)]
         chosen = self.chosen.get(branch)
         return maps if chosen is None else appended_rest(maps, chosen)
