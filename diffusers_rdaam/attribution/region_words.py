@@ -28,6 +28,8 @@ DEFAULT_RANKING: Ranking = "lift"
 # text and image together. Chosen on images of the embedded models with other prompts than those
 # that the documentation's numbers are measured on.
 NO_WORD_LEVELS = {"cross": 1.02, "joint": 1.02}
+# Of the words' attention; with less of it in other columns, it is the same everywhere.
+LEAST_REST = 1e-3
 # The least lift of a whole bar.
 WHOLE_BAR = 1.25
 
@@ -133,14 +135,15 @@ class RegionWords(RankedSequence[WordScore]):
         ``s / ((l - a s) / (1 - a))`` with ``s`` the sum of the words' scores, ``l`` the same in the
         whole image and ``a`` the region's share of the area. Where no word made what is there, the
         special tokens have the attention, and the contrast is below 1. None where there is no
-        outside, no word, or no size of the image.
+        outside, no word, no size of the image, or nothing but words, which then have 1 everywhere.
         """
         if self.image_size is None:
             return None
         columns = {column for word in self.prompt.words for column in word.columns}
         inside, level = (sum_columns(part, columns) for part in (self.scores, self.levels))
         area = _share_of_area(self.region, self.image_size)
-        if not columns or area >= 1.0:
+        rest = float(self.levels.double().sum()) - level
+        if not columns or area >= 1.0 or rest <= LEAST_REST * level:
             return None
         outside = (level - area * inside) / (1.0 - area)
         return inside / outside if outside > 0.0 else math.inf

@@ -255,6 +255,11 @@ def test_what_has_no_outside_or_no_word_has_no_contrast(words):
         image_size=SIZE,
     )
     assert nameless.contrast is None and not nameless.no_word
+    # A softmax over words alone, as over concepts.
+    alone = torch.zeros(len(SCORES))
+    alone[1:3], alone[4:6] = 0.25, 0.25
+    only = dataclasses.replace(words, scores=alone, levels=alone, image_size=SIZE)
+    assert only.contrast is None and not only.no_word
     # All of the attention inside: more than any number, which JSON does not have.
     everything = dataclasses.replace(
         contrasting(words, 2.0), scores=torch.full((len(SCORES),), 0.1 / AREA)
