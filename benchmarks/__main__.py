@@ -59,6 +59,7 @@ BENCHMARKS = {
     "blocks": Benchmark("blocks", quick=False),
     "recipes": Benchmark("recipes", quick=False),
     "concepts": Benchmark("concepts", quick=False),
+    "masks": Benchmark("masks", quick=False),
     "aggregations": Benchmark("aggregations", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),

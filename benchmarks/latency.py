@@ -52,6 +52,7 @@ def run(*, full: bool = False) -> list[Row]:
     boxes = [_box(draw) for _ in range(QUESTIONS)]
     polygons = [_triangle(draw) for _ in range(QUESTIONS // 4)]
     masks = [_mask(box) for box in boxes[: QUESTIONS // 4]]
+    whole = [torch.ones(SD15.image, dtype=torch.bool)] * (QUESTIONS // 4)
     words = [draw.choice(attribution.words) for _ in range(QUESTIONS)]
 
     def ask(question: object) -> object:
@@ -65,8 +66,9 @@ def run(*, full: bool = False) -> list[Row]:
             f"{first * 1e3:.3g} ms",
         ),
         _judged("region", "region(box) with its ranked words, random boxes", _each(ask, boxes)),
-        Row("latency", "region(polygon), random triangles", _each(ask, polygons).text()),
-        Row("latency", "region(mask) of the image's size", _each(ask, masks).text()),
+        _judged("region", "region(polygon), random triangles", _each(ask, polygons)),
+        _judged("region", "region(mask) of the image's size, random boxes", _each(ask, masks)),
+        _judged("region", "region(mask) of the whole image", _each(ask, whole)),
         _judged("word", "word(w), the map at the image's size", _each(attribution.word, words)),
     ]
 

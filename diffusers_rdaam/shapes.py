@@ -37,7 +37,8 @@ BinaryMask = Bool[Tensor, "height width"]
 Interpolation = Float[Tensor, "pixels cells"]
 PixelShares = Float[Tensor, " cells"]  # of one axis
 GridWeights = Float[Tensor, "grid_height grid_width"]
-CellWeights = Float[Tensor, "_ _"]  # of one of several grids, each of its own size
+# Of one of several grids, each of its own size; or of a part of an image.
+CellWeights = Float[Tensor, "_ _"]
 TokenScores = Float[Tensor, " tokens"]
 StepMaps = Float[Tensor, "steps _ _"]  # of one of several grids, each of its own size
 StepWeights = Float[Tensor, "steps grids"]

@@ -25,6 +25,7 @@ from diffusers_rdaam.attribution.region_words import (
     Ranking,
     RegionWords,
     WordsInside,
+    no_word_level,
     sum_columns,
 )
 from diffusers_rdaam.attribution.select import kept_by, select, site_names
@@ -263,7 +264,16 @@ class Attribution(Record):
         """
         checked = as_region(region, image_size=self.image_size)
         scores = self.scores(checked)
-        answer = RegionWords(self.prompt, scores, self.levels, checked, ranking, self.image)
+        answer = RegionWords(
+            self.prompt,
+            scores,
+            self.levels,
+            checked,
+            ranking,
+            self.image,
+            image_size=self.image_size,
+            no_word_level=no_word_level(self.run),
+        )
         if self.negative_attribution is None:
             return answer
         return replace(answer, negative=self.negative.region(checked, ranking=ranking))

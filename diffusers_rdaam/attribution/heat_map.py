@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from diffusers_rdaam.argument_checks import check_threshold, real_number
+from diffusers_rdaam.argument_checks import (
+    check_choice,
+    check_count,
+    check_share,
+    check_threshold,
+    real_number,
+)
 from diffusers_rdaam.attribution.aggregations.aggregation import Recipe
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, WordQuery
 from diffusers_rdaam.attribution.record import Record
@@ -24,11 +31,22 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
     refined_pixels,
 )
 from diffusers_rdaam.attribution.self_grid import kept_self_grids
+from diffusers_rdaam.attribution.thresholds import (
+    DEFAULT_THRESHOLD,
+    SHARPENED_MORE,
+    Threshold,
+    chosen_threshold,
+    threshold_of,
+    threshold_of_refined,
+)
 from diffusers_rdaam.attribution.timeline import Timeline, timeline_of
 from diffusers_rdaam.drawing.overlay import OPACITY, check_opacity, colourise, overlay
+from diffusers_rdaam.drawing.pictures import base_image
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.files.pictures import write_png
 from diffusers_rdaam.files.writing import replacing
+from diffusers_rdaam.geometry.components import Component, components
+from diffusers_rdaam.geometry.guided_filter import EPS, guided_filter
 from diffusers_rdaam.geometry.region import Box, RegionLike, as_region
 from diffusers_rdaam.geometry.run_lengths import RunLengths, run_lengths
 from diffusers_rdaam.shapes import BinaryMask, Column
@@ -63,8 +81,9 @@ else:
 
 # What the values are of a text that was given as a concept, by the fact of its run.
 _QUANTITIES = {"softmax": "share among the concepts", "scores": "score of the concept"}
-# Between DAAM's 0.4 and what is best on the embedded model, 0.55 (IoU 0.67 at 0.5, 0.69 at 0.55).
-DEFAULT_THRESHOLD = 0.5
+Part = Literal["largest", "all"]
+# Of the largest part of a mask; smaller parts are not objects to boxes().
+LEAST_PART = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +103,8 @@ class HeatMap:
             the prompt has one text.
         quantity: what the values are, for scales.
         recipe: the aggregation that made the map; None for the mean, which is the base quantity.
+        threshold: where its mask begins by default, on the map stretched to 0 to 1; each kind of
+            map has one of its own.
     """
 
     values: Column = field(repr=False)
@@ -95,11 +116,13 @@ class HeatMap:
     encoders: tuple[int, ...] = field(default=(), repr=False)
     quantity: str = field(default="attention probability", repr=False)
     recipe: Recipe | None = field(default=None, repr=False)
+    threshold: float = field(default=DEFAULT_THRESHOLD, repr=False)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.numel() == 0:
             shape = tuple(self.values.shape)
             raise InputError(f"A heat map's values are (height, width), these are {shape}.")
+        check_threshold(self.threshold, "the map stretched to 0 to 1")
 
     @classmethod
     def aggregated(cls, attribution: Record, match: Match, recipe: Recipe) -> HeatMap:
@@ -119,6 +142,7 @@ class HeatMap:
             match.encoders,
             recipe.aggregation.quantity,
             recipe,
+            recipe.aggregation.threshold,
         )
 
     @classmethod
@@ -133,7 +157,8 @@ class HeatMap:
             attribution.image,
             cast("AttributionLike", attribution),
             match.encoders,
-            _QUANTITIES.get(str(attribution.run.get("concept_maps")), cls.quantity),
+            quantity=_QUANTITIES.get(str(attribution.run.get("concept_maps")), cls.quantity),
+            threshold=threshold_of(attribution.run),
         )
         # Not a field: a map that replace() makes of this one has values of its own.
         object.__setattr__(heat_map, "_read", _version(values))
@@ -163,27 +188,77 @@ class HeatMap:
             return torch.zeros_like(self.values)
         return (self.values - low) / (high - low)
 
-    def mask(self, threshold: float = DEFAULT_THRESHOLD) -> BinaryMask:
-        """Pixels whose normalized value is over ``threshold``, as booleans ``(height, width)``.
+    @property
+    def peak(self) -> float:
+        """The highest of the values.
 
-        Raises:
-            InputError: the threshold is not in [0, 1).
+        Every map has a highest place, also that of a word that made nothing: stretched to 0 to 1
+        the two look alike. The peak is what differs most.
         """
-        return self.normalized > check_threshold(threshold, "the map stretched to 0 to 1")
+        return float(self.values.max())
 
-    def box(self, threshold: float = DEFAULT_THRESHOLD) -> Box:
-        """The smallest box around :meth:`mask`.
+    @property
+    def peak_pixel(self) -> tuple[int, int]:
+        """The pixel ``(x, y)`` of the highest value; the first by rows where several have it."""
+        row, column = divmod(int(self.values.argmax()), self.values.shape[1])
+        return column, row
+
+    def mask(self, threshold: Threshold | None = None) -> BinaryMask:
+        """Pixels whose normalized value is over the threshold, as booleans ``(height, width)``.
+
+        Args:
+            threshold: in [0, 1); or ``"otsu"``, the one that parts the values into the two classes
+                that differ most; that of this kind of map, ``heat_map.threshold``, if not given.
 
         Raises:
+            InputError: the threshold is none of these.
+        """
+        stretched = self.normalized
+        chosen = self.threshold if threshold is None else threshold
+        return stretched > chosen_threshold(chosen, stretched)
+
+    def box(self, threshold: Threshold | None = None, *, component: Part = "largest") -> Box:
+        """The smallest box around the largest part of :meth:`mask`.
+
+        Args:
+            threshold: as in :meth:`mask`.
+            component: ``"largest"``, the connected part with the most pixels; or ``"all"`` of them.
+
+        Raises:
+            InputError: the threshold or the component is not one of these.
             RegionError: the map is flat, so that no pixel is over any threshold.
         """
-        mask = self.mask(threshold)
-        if not bool(mask.any()):
+        check_choice(component, Part, "a component")
+        parts = self._parts(threshold)
+        if component == "largest":
+            return parts[0].box
+        left, top, right, bottom = zip(*(part.box for part in parts), strict=True)
+        return Box(min(left), min(top), max(right), max(bottom))
+
+    def boxes(
+        self, threshold: Threshold | None = None, *, least: float = LEAST_PART
+    ) -> tuple[Box, ...]:
+        """The box around each connected part of :meth:`mask`, the largest part first.
+
+        For a word of which the image has several. Parts with few pixels are left out.
+
+        Args:
+            threshold: as in :meth:`mask`.
+            least: how many pixels a part has at least, as a share of those of the largest part.
+
+        Raises:
+            InputError: the threshold is not one, or ``least`` does not lie in [0, 1].
+            RegionError: the map is flat, so that no pixel is over any threshold.
+        """
+        share = check_share(least, "least=, a share of the largest part,")
+        parts = self._parts(threshold)
+        return tuple(part.box for part in parts if part.pixels >= share * parts[0].pixels)
+
+    def _parts(self, threshold: Threshold | None) -> list[Component]:
+        parts = components(self.mask(threshold))
+        if not parts:
             raise RegionError(f"The heat map of {self.text!r} is flat: it has no region.")
-        rows = mask.any(dim=1).nonzero()
-        columns = mask.any(dim=0).nonzero()
-        left, right = int(columns[0]), int(columns[-1]) + 1
-        return Box(left, int(rows[0]), right, int(rows[-1]) + 1)
+        return parts
 
     def mass(self, region: RegionLike) -> float:
         """The area-weighted mean of the values over a region: the word's score there.
@@ -254,7 +329,38 @@ class HeatMap:
         else:
             match = Match(self.text, self.spans, self.columns, self.encoders)
             values = self.recipe.refined_pixels(record, match, self.size, method)
-        return replace(self, values=values)
+        return replace(self, values=values, threshold=threshold_of_refined(method))
+
+    def sharpened(
+        self, image: ImageLike = None, *, radius: int | None = None, eps: float = EPS
+    ) -> HeatMap:
+        """The same map with the edges of the image, by a guided filter (He, Sun and Tang, 2013).
+
+        Attention is as coarse as its grid. In each window the filtered map is the linear function
+        of the image's colours that is nearest to the map, so that it changes where the image does.
+        Where objects have the colours of their background there is little to gain.
+
+        Args:
+            image: the guide, of any size; the map's image if not given.
+            radius: of the windows, in pixels of the map; a sixteenth of its shorter side if not
+                given.
+            eps: of the colours' variance, from 0 to 1, what counts as flat.
+
+        Raises:
+            InputError: there is no image, or ``radius`` or ``eps`` is out of range.
+        """
+        height, width = self.size
+        pixels = max(1, min(height, width) // 16)
+        if radius is not None:
+            pixels = check_count(radius, "radius=")
+        number = real_number(eps)
+        if number is None or not number > 0.0:
+            raise InputError(f"eps= is over 0, a variance of colours from 0 to 1; got {eps!r}.")
+        picture = base_image(image, self.image, "heat map").convert("RGB")
+        guide = np.array(picture.resize((width, height)), dtype=np.float32) / 255.0
+        channels = torch.from_numpy(guide).permute(2, 0, 1)
+        values = guided_filter(self.values, channels, pixels, number).clamp(min=0.0)
+        return replace(self, values=values, threshold=min(self.threshold + SHARPENED_MORE, 0.95))
 
     def over_time(self) -> Timeline[HeatMap]:
         """The same word at each step of the run: a film strip, an animation, scores over steps.
@@ -271,7 +377,7 @@ class HeatMap:
                 ".over_time(), or aggregate a part: attribution.select(steps=…).aggregated(…)."
             )
         match = Match(self.text, self.spans, self.columns, self.encoders)
-        return timeline_of(record, match, HeatMap)
+        return timeline_of(record, match, partial(HeatMap, threshold=self.threshold))
 
     def _record(self, lack: str, method: str) -> Record:
         if self.attribution is None:
@@ -296,11 +402,11 @@ class HeatMap:
             raise ValueError("A heat map is copied into an array; pass copy=None or copy=True.")
         return self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
 
-    def coco(self, threshold: float = DEFAULT_THRESHOLD) -> RunLengths:
+    def coco(self, threshold: Threshold | None = None) -> RunLengths:
         """:meth:`mask` in COCO's run-length form: ``{"size": [h, w], "counts": […]}``, for JSON.
 
         Raises:
-            InputError: the threshold is not in [0, 1).
+            InputError: as :meth:`mask`.
         """
         return run_lengths(self.mask(threshold))
 
@@ -356,8 +462,6 @@ class HeatMap:
                 there is no such colour map.
             PlotExtraError: a colour map was named, and matplotlib is not installed.
         """
-        from diffusers_rdaam.drawing.pictures import base_image
-
         number = check_opacity(opacity if alpha is None else alpha)
         base = base_image(image, self.image, "heat map")
         heat = self if base.size == self.size[::-1] else self.resize((base.height, base.width))
@@ -388,12 +492,13 @@ class HeatMap:
 
         low, high = float(self.values.min()), float(self.values.max())
         legend = heat_scale(low, high, self.quantity, image=self.image is not None)
-        return f"<div>{picture(self._picture(), self.text)}{legend}</div>"
+        caption = f"{self.text}, peak {self.peak:.3g}"
+        return f"<div>{picture(self._picture(), caption)}{legend}</div>"
 
     def __repr__(self) -> str:
         height, width = self.size
-        low, high = float(self.values.min()), float(self.values.max())
-        return f"HeatMap({self.text!r}, {width}x{height} pixels, {low:.3g} to {high:.3g})"
+        low = float(self.values.min())
+        return f"HeatMap({self.text!r}, {width}x{height} pixels, {low:.3g} to {self.peak:.3g})"
 
 
 def check_limits(vmin: float | None, vmax: float | None, maps: list[Column]) -> tuple[float, float]:

@@ -208,7 +208,7 @@ class RankedSequence(Generic[Entry]):
         bars = [(_label(word), getattr(word, name)) for word in self.words]
         edges = [] if self.region is None else self.region.edges()
         start, _ = self._scale()
-        # As in the table: a figure of a background box says that no word stands out.
+        # As in the table: a figure of a background box says that no word made it.
         title = "\n".join([*self.remarks(), self.title])
         return bars_figure(bars, name, self.image, edges, level=start or None, title=title)
 

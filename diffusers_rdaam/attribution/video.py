@@ -21,7 +21,12 @@ from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Prompt, Word
 from diffusers_rdaam.attribution.prompt_html import coloured_prompt
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.record import RunInfo
-from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking, RegionWords
+from diffusers_rdaam.attribution.region_words import (
+    DEFAULT_RANKING,
+    Ranking,
+    RegionWords,
+    no_word_level,
+)
 from diffusers_rdaam.attribution.stacked_frames import split_frames
 from diffusers_rdaam.attribution.video_heat_map import VideoHeatMap, mean_levels, mean_scores
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
@@ -261,7 +266,16 @@ class VideoAttribution(Sequence[Attribution]):
         checked = as_region(region, image_size=self.image_size)
         image = chosen.images[len(chosen) // 2] if chosen.images else None
         scores = mean_scores(chosen, checked)
-        answer = RegionWords(self.prompt, scores, chosen.levels, checked, ranking, image)
+        answer = RegionWords(
+            self.prompt,
+            scores,
+            chosen.levels,
+            checked,
+            ranking,
+            image,
+            image_size=self.image_size,
+            no_word_level=no_word_level(self.parts[0].run),
+        )
         if self.parts[0].negative_attribution is None:
             return answer
         return replace(answer, negative=chosen.negative.region(checked, ranking=ranking))

@@ -241,8 +241,11 @@ def word(
         int | None, typer.Option(min=0, help="Which one, from 0, where the word repeats.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="For the box, on the map stretched to 0 to 1.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="For the box, on the map stretched to 0 to 1; that of this kind of map by default."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the heat map to this PNG.")
     ] = None,

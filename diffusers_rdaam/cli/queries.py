@@ -38,23 +38,26 @@ def ask_word(
     file: Path,
     word: str,
     occurrence: int | None,
-    threshold: float,
+    threshold: float | None,
     out: Path | None,
     report: Report,
 ) -> None:
     """Report the place of a word, and draw it where a file was named."""
     check_texts([("WORD", word)])
-    check_threshold(threshold)
+    if threshold is not None:
+        check_threshold(threshold)
     check_picture_path(out)
     attribution = Attribution.load(file)
     heat_map = attribution.word(word, occurrence=occurrence)
+    if threshold is None:
+        threshold = heat_map.threshold
     box = heat_map.box(threshold)
     height, width = attribution.image_size
     level = heat_map.mass((0, 0, width, height))
-    inside = heat_map.mass(box)
+    inside, peak = heat_map.mass(box), heat_map.peak
     report.say(
         f"{heat_map.text!r}: box {','.join(map(str, box.as_tuple()))} at threshold {threshold:g}, "
-        f"mean probability {inside:.4f} there and {level:.4f} in the image"
+        f"mean probability {inside:.4f} there and {level:.4f} in the image, peak {peak:.4f}"
     )
     report.add(
         word=heat_map.text,
@@ -64,6 +67,7 @@ def ask_word(
         threshold=threshold,
         score_in_box=inside,
         score_in_image=level,
+        peak=peak,
     )
     if out is not None:
         shown = heat_map.overlay() if heat_map.image is not None else None

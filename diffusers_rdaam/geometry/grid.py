@@ -11,10 +11,12 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.shapes import (
+    CellWeights,
     Column,
     GridWeights,
     Interpolation,
@@ -25,6 +27,8 @@ from diffusers_rdaam.shapes import (
 
 # Signals that are one at every so many cells: each cell has a neighbourhood to itself.
 COMBS = 8
+# Pixels of a band of the matrix.
+BAND = 64
 # Numbers of a matrix that is kept for the next question: 4 MiB.
 KEPT = 2**20
 
@@ -87,12 +91,63 @@ def resampled(maps: SizedMaps, size: Size) -> SizedMaps:
     return F.interpolate(maps[None], size, mode="bicubic", antialias=shrinks)[0]
 
 
-@in_full_precision
 def pull_back(weights: Column, grid_height: int, grid_width: int) -> GridWeights:
     """The adjoint of :func:`enlarge`: pixel weights as weights of a grid's cells."""
-    rows = interpolation_matrix(grid_height, weights.shape[0])
-    columns = interpolation_matrix(grid_width, weights.shape[1])
-    return multiply(multiply(rows.T, weights), columns)
+    size = (weights.shape[0], weights.shape[1])
+    return pull_back_part(weights, (0, 0), size, ((grid_height, grid_width),))[0]
+
+
+@in_full_precision
+def pull_back_part(
+    weights: CellWeights,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    grids: tuple[tuple[int, int], ...],
+) -> list[CellWeights]:
+    """:func:`pull_back` to several grids, of weights that are zero outside of a part of the image.
+
+    Args:
+        weights: of the part, ``(height, width)`` in pixels.
+        corner: the first row and the first column of the part.
+        size: height and width of the image.
+        grids: height and width of each grid.
+    """
+    top, left = corner
+    bottom, right = top + weights.shape[0], left + weights.shape[1]
+    heights = tuple(height for height, _ in grids)
+    rows = torch.zeros(sum(heights), right - left, dtype=torch.float32, device="cpu")
+    bands = _bands(heights, size[0])
+    for number in range(top // BAND, -(-bottom // BAND)):
+        cells, matrix = bands[number]
+        start = number * BAND
+        first, last = max(start, top), min(start + BAND, bottom)
+        part = multiply(matrix[:, first - start : last - start], weights[first - top : last - top])
+        rows.index_add_(0, cells, part)
+    return [
+        multiply(part, interpolation_matrix(width, size[1])[left:right])
+        for part, (_, width) in zip(rows.split(heights), grids, strict=True)
+    ]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+@torch.no_grad()
+def _bands(heights: tuple[int, ...], pixels: int) -> list[tuple[Tensor, Tensor]]:
+    """For each :data:`BAND` pixels, the cells in which they have a part, and the part.
+
+    A pixel has a part in four cells, so that most of an interpolation matrix is zero. Products of
+    bands leave most of that out, and one product is for all grids: their cells count through.
+
+    Args:
+        heights: the number of cells of each grid.
+        pixels: the number of pixels.
+    """
+    bands = []
+    matrix = torch.cat([interpolation_matrix(cells, pixels) for cells in heights], dim=1)
+    for rows in matrix.split(BAND):
+        cells = (rows != 0.0).any(dim=0).nonzero()[:, 0]
+        bands.append((cells, rows[:, cells].T.contiguous()))
+    return bands
 
 
 @in_full_precision

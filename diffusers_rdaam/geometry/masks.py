@@ -117,9 +117,10 @@ def _weights(array: np.ndarray, kind: str) -> np.ndarray:
     """The weights from 0 to 1; ``kind`` names the input in errors."""
     if array.dtype.kind == "b" or array.size == 0:
         return array.astype(np.float32)
-    if array.dtype.kind == "f" and not bool(np.isfinite(array).all()):
-        raise RegionError("The mask has values that are not finite.")
+    # Both are NaN where one value is, and one is infinite where one value is.
     low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        raise RegionError("The mask has values that are not finite.")
     if low >= 0 and high <= 1:
         return array.astype(np.float32)
     highest = (*_HIGHEST, np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else _HIGHEST

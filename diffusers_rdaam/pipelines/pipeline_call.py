@@ -439,6 +439,7 @@ class PipelineCall:
             "seed": None if generator is None else generator.initial_seed(),
             "image_index": index,
             "denoiser_calls": self.recorder.calls,
+            "attention": self.recorder.attention,
             "dtype": str(self.recorder.denoiser.dtype).removeprefix("torch."),
             **{name: value for name, value in more.items() if isinstance(value, (str, int, float))},
             **self._unread_negative(),

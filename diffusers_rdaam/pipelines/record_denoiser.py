@@ -121,6 +121,7 @@ class DenoiserRecording:
                     "denoiser": type(recorder.denoiser).__name__,
                     "image_index": index,
                     "denoiser_calls": recorder.calls,
+                    "attention": recorder.attention,
                 },
                 negative_prompt=against[index],
             )

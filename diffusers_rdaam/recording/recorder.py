@@ -142,6 +142,11 @@ class Recorder:
         return self.text.sites
 
     @property
+    def attention(self) -> str:
+        """``"joint"`` where the text sites' softmax runs over the image too, else ``"cross"``."""
+        return "joint" if any(site.kind == "joint" for site in self.sites) else "cross"
+
+    @property
     def calls(self) -> int:
         """Recorded denoiser calls with rows of the prompt."""
         return self.progress.calls

@@ -12,9 +12,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.attribution.thresholds import (
+    DEFAULT_THRESHOLD,
+    RAW,
+    SHARPENED_MORE,
+    otsu,
+)
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.region import Box
 
@@ -55,13 +63,15 @@ def test_mask_and_box_at_a_threshold(threshold, box):
     assert hill().box(threshold) == Box(*box)
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.0, 2.0, float("nan")])
+@pytest.mark.usefixtures("types_unchecked")
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, 2.0, float("nan"), "ots", True])
 @pytest.mark.parametrize("method", ["mask", "box"])
 def test_bad_threshold(threshold, method):
     with pytest.raises(InputError) as caught:
         getattr(hill(), method)(threshold)
     assert str(caught.value) == (
-        f"A threshold lies in [0, 1), on the map stretched to 0 to 1; got {threshold}."
+        "A threshold lies in [0, 1), on the map stretched to 0 to 1, or is 'otsu'; got "
+        f"{threshold!r}."
     )
 
 
@@ -69,6 +79,122 @@ def test_a_flat_map_has_no_box():
     assert not flat().mask(0.0).any()
     with pytest.raises(RegionError, match=r"^The heat map of 'fog' is flat: it has no region\.$"):
         flat().box()
+
+
+def several() -> HeatMap:
+    """Three parts: of 6 x 10, 8 x 4 and one pixel, at 0.9, 1 and 0.8 of the highest."""
+    values = torch.full((40, 60), 0.01)
+    values[5:11, 30:40] = 0.09
+    values[20:28, 3:7] = 0.1
+    values[35, 50] = 0.08
+    return HeatMap(values, "cats", threshold=0.6)
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_a_box_is_around_the_largest_part():
+    heat = several()
+    assert heat.box() == Box(30, 5, 40, 11)
+    assert heat.box(component="all") == Box(3, 5, 51, 36)
+    assert heat.box(0.95) == Box(3, 20, 7, 28)
+    with pytest.raises(InputError, match=r"^'bigest' is not a component\. .*'largest'"):
+        heat.box(component="bigest")
+
+
+def test_boxes_are_of_the_parts_that_are_not_specks():
+    heat = several()
+    large = (Box(30, 5, 40, 11), Box(3, 20, 7, 28))
+    assert heat.boxes() == large
+    assert heat.boxes(least=0.0) == (*large, Box(50, 35, 51, 36))
+    assert heat.boxes(least=1.0) == large[:1] and heat.boxes(0.95) == large[1:]
+    with pytest.raises(InputError, match=r"^least=, a share of the largest part, lies in \[0, 1\]"):
+        heat.boxes(least=2.0)
+    with pytest.raises(RegionError, match=r"^The heat map of 'fog' is flat"):
+        flat().boxes()
+
+
+def test_a_map_has_the_threshold_of_its_kind(make_attribution):
+    heat = dataclasses.replace(hill(), threshold=0.6)
+    assert torch.equal(heat.mask(), heat.mask(0.6)) and heat.box() == heat.box(0.6)
+    assert heat.coco() == heat.coco(0.6) != heat.coco(0.4)
+    assert torch.equal(hill().mask(), hill().mask(DEFAULT_THRESHOLD))
+    raw = make_attribution()
+    assert raw["cat"].threshold == RAW["cross"]
+    joint = dataclasses.replace(raw, run={**raw.run, "attention": "joint"})
+    assert joint["cat"].threshold == RAW["joint"]
+    assert joint["cat"].resize((20, 30)).threshold == RAW["joint"]
+    with pytest.raises(InputError, match=r"^A threshold lies in \[0, 1\)"):
+        HeatMap(torch.ones(2, 3), "cat", threshold=1.0)
+
+
+def test_otsu_is_between_two_classes():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(50, 70, generator=generator) * 0.2
+    values[10:30, 20:60] = 0.8 + 0.2 * torch.rand(20, 40, generator=generator)
+    heat = HeatMap(values, "cat", threshold=0.9)
+    wanted = torch.zeros(50, 70, dtype=torch.bool)
+    wanted[10:30, 20:60] = True
+    assert torch.equal(heat.mask("otsu"), wanted) and heat.box("otsu") == Box(20, 10, 60, 30)
+    assert not flat().mask("otsu").any()
+
+
+@given(seed=st.integers(0, 999), parts=st.integers(1, 4))
+def test_otsu_is_the_best_of_all_edges(seed, parts):
+    """Against a loop over the edges of the histogram, with the variances by their definition."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(parts, 37, generator=generator) ** parts
+    bins = (values * 256).long().clamp(max=255).flatten()
+
+    def within(edge: int) -> float:
+        return sum(
+            float(part.double().var(correction=0)) * len(part)
+            for part in (bins[bins < edge], bins[bins >= edge])
+            if len(part)
+        )
+
+    best = min(within(edge) for edge in range(1, 256))
+    assert within(round(otsu(values) * 256)) == pytest.approx(best, rel=1e-9)
+
+
+def test_the_peak_is_the_highest_value_and_where_it_is():
+    heat = hill()
+    assert heat.peak == 0.5 and heat.peak_pixel == (75, 12)
+    assert heat.values[12, 75] == heat.peak
+    assert "cat, peak 0.5" in heat._repr_html_()
+
+
+def test_sharpening_takes_the_edges_of_the_image():
+    """A blurred disc over an image of the disc: the map comes out with the disc's edge."""
+    y, x = np.mgrid[0:64, 0:96]
+    disc = (x - 50) ** 2 + (y - 30) ** 2 < 15**2
+    image = Image.fromarray(np.where(disc[..., None], [220, 40, 40], [250, 250, 250]).astype("u1"))
+    blurred = 0.2 * torch.exp(torch.from_numpy(-((x - 48) ** 2 + (y - 32) ** 2) / 300.0)).float()
+    heat = HeatMap(blurred, "disc", image=image, threshold=0.55)
+
+    def overlap(one: HeatMap) -> float:
+        mask = one.mask(0.55).numpy()
+        return float((mask & disc).sum() / (mask | disc).sum())
+
+    sharp = heat.sharpened()
+    assert overlap(heat) < 0.75 and overlap(sharp) > 0.9
+    assert (sharp.text, sharp.size, sharp.threshold) == ("disc", (64, 96), 0.55 + SHARPENED_MORE)
+    assert float(sharp.values.min()) >= 0.0
+    assert float(sharp.values.mean()) == pytest.approx(float(heat.values.mean()), rel=0.1)
+    alone = dataclasses.replace(heat, image=None)
+    assert torch.equal(alone.sharpened(image.resize((192, 128), 0)).values, sharp.values)
+    # A guide without edges leaves means of means.
+    smooth = heat.sharpened(Image.new("RGB", (96, 64)), radius=2).values
+    assert float((smooth - heat.values).abs().max()) < 0.02
+
+
+@pytest.mark.usefixtures("types_unchecked")
+def test_bad_sharpening():
+    with pytest.raises(InputError, match=r"^There is no image to lay the heat map over"):
+        hill(image=False).sharpened()
+    with pytest.raises(InputError, match=r"^radius= is a whole number from 1; got 0\."):
+        hill().sharpened(radius=0)
+    for eps in (0.0, -1.0, float("nan"), "small"):
+        with pytest.raises(InputError, match=r"^eps= is over 0, a variance of colours"):
+            hill().sharpened(eps=eps)
 
 
 def test_mass_is_the_mean_over_the_region():

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.attribution.prompt import Prompt
-from diffusers_rdaam.attribution.region_words import STANDS_OUT, RegionWords, WordsInside
+from diffusers_rdaam.attribution.region_words import NO_WORD_LEVELS, RegionWords, WordsInside
 from diffusers_rdaam.errors import InputError, PandasExtraError, WordError
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 
@@ -189,20 +189,99 @@ def test_table(words):
     assert by_score[3] == "a     0.50  0.0600  16.7%  ██████"
 
 
-def test_a_table_says_where_no_word_stands_out(words):
-    for lift in (0.97, STANDS_OUT - 0.001, STANDS_OUT + 0.001):
-        levels = torch.full((len(SCORES),), 0.1)
-        scores = levels * 0.9
-        scores[2] = 0.1 * lift
-        region = RegionWords(words.prompt, scores, levels, words.region)
+SIZE = (64, 96)
+AREA = 20 * 20 / (64 * 96)
+
+
+def contrasting(words: RegionWords, contrast: float, region: object = None) -> RegionWords:
+    """Words whose attention inside is that many times the attention outside, each word alike."""
+    levels = torch.full((len(SCORES),), 0.1)
+    area = AREA if region is None else float(region.coverage(SIZE).mean())
+    inside = contrast / (1.0 - area + area * contrast)
+    return dataclasses.replace(
+        words,
+        scores=levels * inside,
+        levels=levels,
+        image_size=SIZE,
+        no_word_level=1.02,
+        region=words.region if region is None else region,
+    )
+
+
+def test_a_table_says_where_no_word_made_the_region(words):
+    for contrast in (0.5, 0.97, 1.01, 1.03, 3.0):
+        region = contrasting(words, contrast)
+        assert region.contrast == pytest.approx(contrast, rel=1e-5)
+        assert region.no_word == (contrast < 1.02)
         first = str(region).splitlines()[0]
-        if lift < STANDS_OUT:
-            assert first == f"no word stands out here: the highest lift is {lift:.2f}"
+        if contrast < 1.02:
+            assert first == (
+                f"no word made this region: the attention to words is {contrast:.2f} times that "
+                "of the rest of the image (a region of a word: 1.02 or more)"
+            )
         else:
             assert first == "Box (10, 20, 30, 40): words ranked by lift"
-        assert ("no word stands out" in region._repr_html_()) == (lift < STANDS_OUT)
-    # In the whole image every lift is 1.
-    assert "stands out" not in str(RegionWords(words.prompt, levels, levels, words.region))
+        assert ("no word made this" in region._repr_html_()) == (contrast < 1.02)
+        assert region.to_dict()["no_word"] == {
+            "found": contrast < 1.02,
+            "contrast": region.contrast,
+            "level": 1.02,
+        }
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        Polygon(((1.0, 2.0), (60.0, 4.0), (5.0, 60.0))),
+        Mask(torch.ones(64, 96).triu()),
+        Box(-50, -50, 90, 60),
+        Box(0.5, 0.5, 1.25, 1.25),
+    ],
+)
+def test_the_contrast_is_of_any_region(words, region):
+    assert contrasting(words, 1.4, region).contrast == pytest.approx(1.4, rel=1e-4)
+
+
+def test_what_has_no_outside_or_no_word_has_no_contrast(words):
+    whole = contrasting(words, 1.0, Box(0, 0, 96, 64))
+    assert whole.contrast is None and not whole.no_word and "no word made" not in str(whole)
+    assert whole.to_dict()["no_word"]["contrast"] is None
+    assert words.contrast is None and not words.no_word
+    nameless = RegionWords(
+        Prompt.without_text(4),
+        torch.full((4,), 0.25),
+        torch.full((4,), 0.25),
+        Box(0, 0, 1, 1),
+        image_size=SIZE,
+    )
+    assert nameless.contrast is None and not nameless.no_word
+    # A softmax over words alone, as over concepts.
+    alone = torch.zeros(len(SCORES))
+    alone[1:3], alone[4:6] = 0.25, 0.25
+    only = dataclasses.replace(words, scores=alone, levels=alone, image_size=SIZE)
+    assert only.contrast is None and not only.no_word
+    # All of the attention inside: more than any number, which JSON does not have.
+    everything = dataclasses.replace(
+        contrasting(words, 2.0), scores=torch.full((len(SCORES),), 0.1 / AREA)
+    )
+    assert everything.contrast > 1e6 and not everything.no_word
+    json.dumps(everything.to_dict(), allow_nan=False)
+
+
+def test_the_contrast_of_an_attribution(make_attribution):
+    """Against the words' maps at every pixel: their mean inside over their mean outside."""
+    attribution = make_attribution()
+    columns = sorted({column for word in attribution.words for column in word.columns})
+    values = attribution.pixels(columns).double()
+    for box in ((3, 5, 40, 33), (0, 0, 96, 60)):
+        inside = Box(*box).coverage((64, 96)) > 0
+        wanted = float(values[inside].mean() / values[~inside].mean())
+        answer = attribution.region(box)
+        assert answer.contrast == pytest.approx(wanted, rel=1e-4)
+        assert answer.ranked_by("score").contrast == answer.contrast
+        assert answer.no_word_level == NO_WORD_LEVELS["cross"]
+    joint = dataclasses.replace(attribution, run={**attribution.run, "attention": "joint"})
+    assert joint.region((3, 5, 40, 33)).no_word_level == NO_WORD_LEVELS["joint"]
 
 
 def test_bars_of_lift_begin_at_one(words):
@@ -278,19 +357,18 @@ def test_plot_and_html_of_every_region(words, region, image):
     assert ("<img" in shown._repr_html_()) == image
 
 
-def test_a_figure_says_that_no_word_stands_out(make_prompt):
-    prompt = make_prompt("a cat")
-    flat = torch.full((len(prompt.tokens),), 1.0 / len(prompt.tokens))
-    figure = RegionWords(prompt, 0.9 * flat, flat, Box(0, 0, 8, 8)).plot()
-    assert figure.get_suptitle().splitlines() == [
-        "no word stands out here: the highest lift is 0.90",
-        "Box (0, 0, 8, 8): words ranked by lift",
+def test_a_figure_says_that_no_word_made_the_region(words):
+    region = contrasting(words, 0.9)
+    assert region.plot().get_suptitle().splitlines() == [
+        "no word made this region: the attention to words is 0.90 times that of the rest of the "
+        "image (a region of a word: 1.02 or more)",
+        "Box (10, 20, 30, 40): words ranked by lift",
     ]
-    low, high = figure.axes[-1].get_xlim()
-    assert low < 0.9 and high > 1.0
+    low, high = region.plot().axes[-1].get_xlim()
+    assert low < 0.91 and high > 1.0
 
 
-def test_no_bar_is_a_whole_one_where_no_word_stands_out(make_attribution):
+def test_no_bar_is_a_whole_one_where_every_lift_is_low(make_attribution):
     words = make_attribution(seed=3).region((2, 2, 5, 6))
     highest = max(word.lift for word in words)
     start, stop = words._scale()
@@ -298,4 +376,4 @@ def test_no_bar_is_a_whole_one_where_no_word_stands_out(make_attribution):
     flat = dataclasses.replace(words, scores=words.levels * 1.05)
     assert flat._scale() == (1.0, 1.25)
     assert max(flat._strengths()) == pytest.approx(0.2, abs=1e-5)
-    assert "1.25" in flat._repr_html_() and "no word stands out here" in str(flat)
+    assert "1.25" in flat._repr_html_()

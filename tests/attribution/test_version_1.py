@@ -34,12 +34,24 @@ def expected() -> dict[str, Any]:
     return json.loads((FOLDER / "attribution_version_1.json").read_text(encoding="utf-8"))
 
 
+def as_of_then(found: dict[str, Any]) -> dict[str, Any]:
+    """The answers without what later releases say too."""
+    return {
+        name: {key: value for key, value in answer.items() if key != "no_word"}
+        if isinstance(answer, dict)
+        else answer
+        for name, answer in found.items()
+    }
+
+
 def answers(attribution: Attribution) -> dict[str, Any]:
     negative = attribution.negative_attribution
     assert negative is not None
+    region = attribution.region(BOX).to_dict()
+    region["negative"].pop("no_word")
     return {
         "to_dict": attribution.to_dict(),
-        "region": attribution.region(BOX).to_dict(),
+        "region": region,
         "masses": {
             f"{word.text} {word.encoder}": attribution.word(word).mass(BOX)
             for word in attribution.words
@@ -57,11 +69,11 @@ def test_a_file_of_version_1_gives_equal_answers(expected):
         "a hat and blue dog",
     ]
     assert {token.encoder for text in attribution.prompt.texts for token in text.tokens} == {None}
-    assert as_written(answers(attribution)) == nearly(expected)
+    assert as_written(as_of_then(answers(attribution))) == nearly(expected)
 
 
 def test_it_is_written_again_as_version_2(expected, tmp_path):
     path = Attribution.load(FOLDER / "attribution_version_1.safetensors").save(tmp_path / "again")
     again = Attribution.load(path)
     assert b'"version": "2"' in path.read_bytes()
-    assert as_written(answers(again)) == nearly(expected)
+    assert as_written(as_of_then(answers(again))) == nearly(expected)

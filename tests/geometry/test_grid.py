@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusers_rdaam.geometry.grid import enlarge, interpolation_matrix, pull_back, pull_back_box
+from diffusers_rdaam.geometry.grid import (
+    enlarge,
+    interpolation_matrix,
+    pull_back,
+    pull_back_box,
+    pull_back_part,
+)
 
 SIZES = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1), (64, 96), (70, 100)]
 
@@ -67,6 +73,21 @@ def test_pull_back_of_a_box_is_pull_back_of_its_uniform_weights(across, down, gr
     box = pull_back_box((left, top, right, bottom), (64, 96), grid)
     torch.testing.assert_close(box, pull_back(weights, *grid), rtol=1e-4, atol=1e-6)
     assert float(box.sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_pull_back_of_a_part_is_that_of_the_whole_image_with_zeros_around():
+    """Parts that begin and end anywhere in a band, of images larger than one."""
+    size, grids = (150, 200), ((8, 12), (64, 64), (1, 1), (150, 200))
+    for top, bottom, left, right in ((0, 150, 0, 200), (63, 65, 199, 200), (10, 140, 70, 80)):
+        part = draw(bottom - top, right - left)
+        weights = torch.zeros(size)
+        weights[top:bottom, left:right] = part
+        for grid, cells in zip(grids, pull_back_part(part, (top, left), size, grids), strict=True):
+            rows, columns = (
+                interpolation_matrix(*lengths).double() for lengths in zip(grid, size, strict=True)
+            )
+            wanted = (rows.T @ weights.double() @ columns).float()
+            torch.testing.assert_close(cells, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_transposing_the_map_transposes_the_image():

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusers_rdaam.errors import RegionError
-from diffusers_rdaam.geometry.fill import filled
-from diffusers_rdaam.geometry.region import Box, Polygon
+from diffusers_rdaam.geometry.fill import ROWS, filled
+from diffusers_rdaam.geometry.grid import interpolation_matrix
+from diffusers_rdaam.geometry.region import Box, Mask, Polygon
 
 SIZE = (64, 96)
 
@@ -76,6 +77,49 @@ def test_a_hole_by_the_even_odd_rule():
     coverage = Polygon((*outer, outer[0], *inner, inner[0])).coverage(SIZE)
     wanted = Box(10, 10, 50, 50).coverage(SIZE) - Box(20, 20, 40, 40).coverage(SIZE)
     assert torch.equal(coverage, wanted)
+
+
+@given(
+    points=st.lists(
+        st.tuples(st.floats(-50, 150), st.floats(-50, 150)), min_size=3, max_size=7, unique=True
+    )
+)
+def test_the_share_of_a_pixel_is_that_of_its_sample_rows(points):
+    """Against a loop over sample rows: the crossings of each, sorted, in and out by turns."""
+    wanted = np.zeros(SIZE)
+    for row, shares in enumerate(wanted):
+        for y in row + (np.arange(ROWS) + 0.5) / ROWS:
+            crossings = sorted(
+                min(max(a + (y - b) * (c - a) / (d - b), 0.0), 96.0)
+                for (a, b), (c, d) in zip(points, points[1:] + points[:1], strict=True)
+                if (b <= y) != (d <= y)
+            )
+            for left, right in zip(crossings[::2], crossings[1::2], strict=True):
+                covered = np.arange(96) + 1.0
+                shares += (covered.clip(left, right) - (covered - 1.0).clip(left, right)) / ROWS
+    assert np.abs(filled(tuple(points), SIZE).numpy() - wanted).max() < 2e-6
+
+
+def test_the_weights_of_cells_are_those_of_the_covered_pixels():
+    """The part of the image around the outline gives what the whole image gives."""
+    grids = [(8, 12), (64, 96), (8, 12), (3, 5)]
+    for points in (
+        ((10.3, 5.2), (90.1, 30.7), (40.0, 60.9)),
+        ((-20.0, 50.5), (30.0, 70.0), (3.0, 58.0)),
+        ((95.2, 63.1), (95.9, 63.1), (95.9, 63.9)),
+    ):
+        polygon = Polygon(points)
+        coverage = polygon.coverage(SIZE).double()
+        for grid, weights in zip(grids, polygon.grid_weights(SIZE, grids), strict=True):
+            rows, columns = (
+                interpolation_matrix(cells, pixels).double()
+                for cells, pixels in zip(grid, SIZE, strict=True)
+            )
+            wanted = rows.T @ (coverage / coverage.sum()) @ columns
+            torch.testing.assert_close(weights.double(), wanted, rtol=1e-5, atol=1e-7)
+        masked = Mask(polygon.coverage(SIZE)).grid_weights(SIZE, grids)
+        for one, other in zip(masked, polygon.grid_weights(SIZE, grids), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
 def test_a_small_polygon_covers_a_part_of_one_pixel():

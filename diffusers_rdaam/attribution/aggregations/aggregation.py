@@ -15,6 +15,7 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
     refine,
     refining_grid,
 )
+from diffusers_rdaam.attribution.thresholds import DEFAULT_THRESHOLD
 from diffusers_rdaam.errors import NoAttributionError
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
@@ -45,6 +46,7 @@ class Aggregation:
         measured: its gain or harm on images of the embedded models, in words.
         sums_to: what the maps of all columns sum to at a pixel, in words.
         quantity: what the values are, for scales.
+        threshold: where the masks of its maps begin by default, on the map stretched to 0 to 1.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Aggregation:
     measured: str = "not measured"
     sums_to: str = "nothing in particular"
     quantity: str = "aggregated attention"
+    threshold: float = DEFAULT_THRESHOLD
 
     @property
     def options(self) -> tuple[str, ...]:

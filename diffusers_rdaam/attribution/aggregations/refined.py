@@ -11,6 +11,7 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
     check_refinement,
     refined_pixels,
 )
+from diffusers_rdaam.attribution.thresholds import threshold_of_refined
 from diffusers_rdaam.shapes import Column, Size
 
 
@@ -34,4 +35,5 @@ REFINED = Aggregation(
     reference="this package; S is the self-attention A + A.T with rows that sum to 1",
     sums_to="1 over all columns, at every pixel",
     quantity="refined attention probability",
+    threshold=threshold_of_refined(DEFAULT_REFINEMENT),
 )

@@ -68,7 +68,9 @@ def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
     additions = sum(grid.additions for grid in attribution.grids)
     sites = tuple(site for grid in attribution.grids for site in grid.sites)
     merged = Grid(cells.view(-1, *grid.size), additions, sites)
-    return replace(attribution, grids=(merged,), kept=None)
+    # Thresholds are by what the maps are.
+    run = {**attribution.run, "refined": method}
+    return replace(attribution, grids=(merged,), kept=None, run=run)
 
 
 @in_full_precision
