@@ -30,7 +30,7 @@ TINY = Path(__file__).parent / "data" / "tiny_sd"
 ROOMS = ("geometry", "attribution", "families", "tokens", "recording")
 # Options take what a user gives, of other types than they are stored as; the calls of an observed
 # processor are compiled with it, and torch.compile cannot look through a check.
-UNCHECKED = ("__init__", "options", "observed_processor")
+UNCHECKED = ("__init__", "options", "observed_processor", "compiled_call")
 
 
 def _checked() -> list[str]:
