@@ -58,6 +58,7 @@ BENCHMARKS = {
     "refinement": Benchmark("refinement", quick=False),
     "blocks": Benchmark("blocks", quick=False),
     "recipes": Benchmark("recipes", quick=False),
+    "truth": Benchmark("truth.command", quick=False, command=True),
     "concepts": Benchmark("concepts", quick=False),
     "masks": Benchmark("masks", quick=False),
     "aggregations": Benchmark("aggregations", quick=False),

@@ -8,6 +8,9 @@ from diffusers_rdaam.attribution.aggregated import AggregatedAttribution as Aggr
 from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation as Aggregation
 from diffusers_rdaam.attribution.aggregations.table import aggregations as aggregations
 from diffusers_rdaam.attribution.attribution import Attribution as Attribution
+from diffusers_rdaam.attribution.comparison import AttributionComparison as AttributionComparison
+from diffusers_rdaam.attribution.comparison import ComparedWord as ComparedWord
+from diffusers_rdaam.attribution.comparison import compare as compare
 from diffusers_rdaam.attribution.frame_mapping import FrameMapping as FrameMapping
 from diffusers_rdaam.attribution.frame_timeline import FrameTimeline as FrameTimeline
 from diffusers_rdaam.attribution.grid import Grid as Grid

@@ -71,7 +71,8 @@ def _results(make_attribution) -> dict[str, object]:
         rdaam.Polygon(((0, 0), (9, 0), (9, 9))), pixels, gradient, gradient[0], ablation,
         ablation[0], rdaam.compare_explanations(gradient=gradient, ablation=ablation),
         rdaam.DeletionCurve(("cat", "red"), (0.0, 0.1, 0.2)), video, video.frame_mapping,
-        video["cat"], video["cat"].over_frames(),
+        video["cat"], video["cat"].over_frames(), rdaam.compare(attribution, attribution),
+        rdaam.compare(attribution, attribution)["cat"],
     ]  # fmt: skip
     stock = StableDiffusionPipelineOutput(images=[image], nsfw_content_detected=None)
     found: dict[str, object] = {type(one).__name__: one for one in made}
@@ -117,9 +118,12 @@ def test_a_repr_says_what_is_inside(shown, name, wanted):
 PICTURES = {
     "Attribution", "HeatMap", "RegionWords", "WordsInside", "GradientWords", "AblationWords",
     "SelfAttention", "Segments", "Timeline", "InputPixels", "Vocabulary", "output",
-    "VideoAttribution", "VideoHeatMap", "FrameTimeline",
+    "VideoAttribution", "VideoHeatMap", "FrameTimeline", "AttributionComparison",
 }  # fmt: skip
-TABLES = {"RegionWords", "WordsInside", "GradientWords", "AblationWords", "Steps", "Comparison"}
+TABLES = {
+    "RegionWords", "WordsInside", "GradientWords", "AblationWords", "Steps", "Comparison",
+    "AttributionComparison",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES | TABLES))
@@ -135,8 +139,10 @@ def test_a_notebook_shows_it(shown, name):
 IN_THE_PICTURE = {"Timeline", "FrameTimeline", "VideoHeatMap"}
 
 
-# Segments have a legend of their colours.
-@pytest.mark.parametrize("name", sorted(PICTURES - IN_THE_PICTURE - {"Segments"}))
+# Segments have a legend of their colours; the images of two runs stand there without colours.
+@pytest.mark.parametrize(
+    "name", sorted(PICTURES - IN_THE_PICTURE - {"Segments", "AttributionComparison"})
+)
 def test_colours_have_a_scale(shown, name):
     html = shown[name]._repr_html_()
     assert "linear-gradient" in html

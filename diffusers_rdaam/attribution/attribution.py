@@ -17,6 +17,7 @@ from diffusers_rdaam.attribution.aggregated import AggregatedAttribution
 from diffusers_rdaam.attribution.aggregations.table import AggregationLike, recipe_of
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
 from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.attribution.mean import mean_record
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.record import Record
@@ -422,6 +423,25 @@ class Attribution(Record):
                     f"{site.size}, height and width) {there}."
                 )
         return replace(self, queries=queries)
+
+    @classmethod
+    def mean(
+        cls, attributions: Iterable[Attribution], *, weights: Iterable[int | float] | None = None
+    ) -> Attribution:
+        """The mean of several runs, of other seeds for example: ``P = sum_i w_i P_i``, exactly.
+
+        Where all runs kept the same steps, layers, heads or self-attention, so does the mean; what
+        not all of them have in the same form is left out, and so are their queries. Its image is
+        theirs where it is the same one. ``run["runs"]`` is their number.
+
+        Args:
+            attributions: at least one, of the same prompt, image size and grids.
+            weights: a number from 0 for each; each counts the same if not given.
+
+        Raises:
+            InputError: they do not belong together, or the weights are not such numbers.
+        """
+        return mean_record(cls, attributions, weights)
 
     def save(self, path: str | Path, *, kept: bool = True) -> Path:
         """Write a safetensors file that :meth:`load` reads without any model; returns its path.

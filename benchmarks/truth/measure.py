@@ -1,0 +1,271 @@
+"""All numbers of one model, part by part, from recordings that are kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.embedded_model import STABLE_DIFFUSION
+from benchmarks.truth import bars
+from benchmarks.truth.drawn import Drawn, drawn_scenes
+from benchmarks.truth.evidence import Evidence
+from benchmarks.truth.maps import (
+    WORDS,
+    MapScores,
+    Table,
+    Way,
+    measure_maps,
+    threshold_text,
+    ways,
+)
+from benchmarks.truth.models import FEW, Model
+from benchmarks.truth.regions import KINDS
+from benchmarks.truth.sanity import CHECKS, checked
+from benchmarks.truth.scenes import CARD, SETTINGS, Names, Scene, Setting, prompts_of, scenes
+from benchmarks.truth.scores import average_precision, mean_and_interval, resampled, roc_area
+from benchmarks.truth.words import WordScores, measure_words
+from diffusers_rdaam import RDAAMProcessor
+from diffusers_rdaam.demo.judge import judge
+from diffusers_rdaam.demo.world import IMAGE_SIZE
+
+FEW_WAYS = ("mean", "mean, refined", "rms, refined")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured, and with how many scenes.
+
+    Args:
+        model: which.
+        cache: the folder of its recordings.
+        count: scenes of each setting.
+        tuning: scenes that thresholds are chosen on.
+        kept: of how many of each the single steps, layers and heads are kept, which some
+            aggregations need and which takes twice the time and 20 MB a scene.
+    """
+
+    model: Model
+    cache: Path
+    count: int
+    tuning: int
+    kept: int
+
+    @cached_property
+    def pipe(self) -> Any:
+        """The pipeline that keeps all that aggregations need."""
+        return self.model.load()
+
+    @cached_property
+    def light_pipe(self) -> Any:
+        """The pipeline that keeps what :data:`FEW_WAYS` need."""
+        return self.model.load(RDAAMProcessor(**FEW))
+
+    def test_scenes(self, setting: Setting = CARD) -> Iterator[Scene]:
+        """The scenes that numbers are of, in a setting."""
+        kept = self.kept if setting is CARD else 0
+        yield from self._scenes(prompts_of("test", self.count), kept, setting)
+
+    def light_scenes(self, setting: Setting = CARD) -> list[Scene]:
+        """The usable scenes, at once in memory, without the maps of single steps and heads."""
+        return [
+            replace(scene, attribution=replace(scene.attribution, kept=None))
+            for scene in self.test_scenes(setting)
+            if scene.usable
+        ]
+
+    def tuning_scenes(self) -> Iterator[Scene]:
+        """The scenes that thresholds are chosen on."""
+        yield from self._scenes(prompts_of("tuning", self.tuning), self.kept, CARD)
+
+    def _scenes(
+        self, wanted: list[tuple[str, Names, int]], kept: int, setting: Setting
+    ) -> Iterator[Scene]:
+        for part, pipe in (
+            (wanted[:kept], lambda: self.pipe),
+            (wanted[kept:], lambda: self.light_pipe),
+        ):
+            yield from scenes(self.model, part, self.cache, setting=setting, pipe=pipe)
+
+    @cached_property
+    def thresholds(self) -> tuple[Table, dict[str, str]]:
+        """Every way on the tuning scenes."""
+        return measure_maps(self.tuning_scenes(), self.ways)
+
+    @cached_property
+    def ways(self) -> dict[str, Way]:
+        """The ways to make a map of a word that the model's recordings serve."""
+        return ways(self.model.name)
+
+    def with_bar(self, one: Evidence) -> Evidence:
+        """The number with what it has to reach."""
+        key = (one.way, one.what)
+        least = bars.AT_LEAST[self.model.name].get(key)
+        most = bars.AT_MOST[self.model.name].get(key)
+        return replace(one, bar=least if most is None else most, at_most=most is not None)
+
+
+def images(of: Measurement) -> Iterator[Evidence]:
+    """What the judge says of the images; every attribution is of what is really there."""
+    verdicts, usable = [], []
+    for scene in of.test_scenes():
+        verdicts.append(judge(scene.attribution.image, scene.names))
+        usable.append(float(scene.usable))
+    for key in STABLE_DIFFUSION.image_bars:
+        values = [float(getattr(verdict, key)) for verdict in verdicts]
+        yield _number("What the images show", of.model.name, key.replace("_", " "), values)
+    yield _number(
+        "What the images show", of.model.name, "both objects are there to compare", usable
+    )
+
+
+def maps(of: Measurement) -> Iterator[Evidence]:
+    """Every aggregation, by kind of word."""
+    tuned, refused = of.thresholds
+    asked = {name: way for name, way in of.ways.items() if name in tuned}
+    table, further = measure_maps(of.test_scenes(), asked)
+    for way, by_kind in table.items():
+        for kind, scores in by_kind.items():
+            yield from map_numbers("Maps", way, kind, scores, tuned[way][kind])
+    for way, why in {**refused, **further}.items():
+        yield Evidence("Maps", way, "IoU", why=why)
+
+
+def map_numbers(
+    section: str, way: str, kind: str, scores: MapScores, tuning: MapScores | None
+) -> Iterator[Evidence]:
+    """The numbers of one way and kind of word; the tuned IoU where there are tuning scenes."""
+    yield _number(section, way, bars.DEFAULT_IOU.format(kind), scores.default)
+    if tuning is not None:
+        place = tuning.best_threshold()
+        found = _number(section, way, bars.TUNED_IOU.format(kind), scores.at(place))
+        yield replace(found, threshold=threshold_text(place))
+    yield _number(section, way, bars.PRECISION.format(kind), scores.precision)
+    yield _number(section, way, bars.POINTING.format(kind), scores.pointing)
+    yield _number(section, way, bars.BOX.format(kind), scores.box)
+
+
+def words(of: Measurement) -> Iterator[Evidence]:
+    """Words of regions of all kinds, by lift and by score, raw and refined."""
+    found = of.light_scenes()
+    for refined in (False, True):
+        for ranking, scores in measure_words(found, refined=refined).items():
+            way = f"{ranking}, refined" if refined else ranking
+            yield from word_numbers("Words of regions", way, scores)
+
+
+def word_numbers(section: str, way: str, scores: WordScores) -> Iterator[Evidence]:
+    """The numbers of one ranking."""
+    for what, by_region in (
+        (bars.FIRST, scores.first),
+        (bars.BOTH, scores.both),
+        (bars.OTHER, scores.other),
+    ):
+        for kind in KINDS:
+            yield _number(section, way, what.format(kind), by_region[kind])
+    if scores.background_signs:
+        yield _number(section, way, bars.BACKGROUND_SIGN, scores.background_signs)
+        yield _number(section, way, bars.OBJECT_SIGN, scores.object_signs)
+
+
+def settings(of: Measurement) -> Iterator[Evidence]:
+    """The mean, raw and refined, and words by lift, at other steps and guidance."""
+    asked = {name: of.ways[name] for name in FEW_WAYS}
+    for setting in SETTINGS:
+        found = of.light_scenes(setting)
+        table, _ = measure_maps(found, asked)
+        for way, by_kind in table.items():
+            for kind in WORDS:
+                name, scores = f"{setting.name}: {way}", by_kind[kind]
+                what = bars.DEFAULT_IOU.format(kind)
+                yield _number("Other steps and guidance", name, what, scores.default)
+                what = bars.PRECISION.format(kind)
+                yield _number("Other steps and guidance", name, what, scores.precision)
+        lift = measure_words(found, refined=False, background=False)["lift"]
+        for kind in ("tight box", "double box"):
+            name = f"{setting.name}: lift"
+            what = bars.FIRST.format(kind)
+            yield _number("Other steps and guidance", name, what, lift.first[kind])
+            what = bars.BOTH.format(kind)
+            yield _number("Other steps and guidance", name, what, lift.both[kind])
+
+
+def sanity(of: Measurement) -> Iterator[Evidence]:
+    """AP of phrases in the same images when the model is spoilt or the prompt is another's."""
+    found = of.light_scenes()
+    section, what = "Sanity", bars.PRECISION.format("phrase")
+    usual = [_precision(scene, scene.attribution, scene.names) for scene in found]
+    yield _number(section, "the model and the prompt", what, usual)
+    area = [float(np.mean([mask.mean() for mask in one.masks.values()])) for one in found]
+    yield _number(section, "a map without information", what, area)
+    present = {scene.seed: _peak(scene.attribution, scene.names) for scene in found}
+    for check in CHECKS:
+        values, peaks = [], []
+        for scene, attribution, names in checked(of.model, found, check):
+            values.append(_precision(scene, attribution, names))
+            peaks.append((present[scene.seed], _peak(attribution, names)))
+        yield _number(section, check, what, values)
+        if check == "another prompt":
+            yield _presence(section, check, peaks)
+
+
+def drawn(of: Measurement) -> Iterator[Evidence]:
+    """Drawn images with exact masks, through ``attribute_image``."""
+    section = "Drawn images"
+    side = of.model.settings.get("height", IMAGE_SIZE)
+    found = list(drawn_scenes(of.model, prompts_of("test", of.count), side))
+    asked = {name: of.ways[name] for name in FEW_WAYS}
+    table, _ = measure_maps([one.scene for one in found], asked)
+    for way, by_kind in table.items():
+        for kind, scores in by_kind.items():
+            yield from map_numbers(section, way, kind, scores, None)
+    lift = measure_words([one.scene for one in found], refined=False)["lift"]
+    yield from word_numbers(section, "lift", lift)
+    yield _presence(section, "another object in the caption", _peaks(found))
+
+
+PARTS: dict[str, Callable[[Measurement], Iterator[Evidence]]] = {
+    "images": images,
+    "maps": maps,
+    "words": words,
+    "sanity": sanity,
+    "settings": settings,
+    "drawn": drawn,
+}
+
+
+def _number(section: str, way: str, what: str, values: Sequence[float]) -> Evidence:
+    if not values:
+        return Evidence(section, way, what, why="not measured: no image shows both objects")
+    return Evidence(section, way, what, *mean_and_interval(values), scenes=len(values))
+
+
+def _presence(section: str, way: str, peaks: Sequence[tuple[float, float]]) -> Evidence:
+    """How well the highest value of a map tells words of the image from others."""
+    pairs = np.asarray(peaks)
+
+    def area(chosen: np.ndarray) -> float:
+        return roc_area(pairs[chosen, 0], pairs[chosen, 1])
+
+    what = "AUC of present over absent by peak"
+    return Evidence(section, way, what, *resampled(pairs, area), scenes=len(pairs))
+
+
+def _peaks(found: Sequence[Drawn]) -> list[tuple[float, float]]:
+    return [(one.present, one.absent) for one in found]
+
+
+def _precision(scene: Scene, attribution: Any, names: Sequence[str]) -> float:
+    """Each name's map against the mask of the object in its place."""
+    masks = [scene.masks[name] for name in scene.names]
+    values = [attribution.word(name).values.numpy() for name in names]
+    pairs = zip(values, masks, strict=True)
+    return float(np.mean([average_precision(*pair) for pair in pairs]))
+
+
+def _peak(attribution: Any, names: Sequence[str]) -> float:
+    return float(np.mean([float(attribution.word(name).values.max()) for name in names]))
