@@ -72,7 +72,8 @@ def _results(make_attribution) -> dict[str, object]:
         ablation[0], rdaam.compare_explanations(gradient=gradient, ablation=ablation),
         rdaam.DeletionCurve(("cat", "red"), (0.0, 0.1, 0.2)), video, video.frame_mapping,
         video["cat"], video["cat"].over_frames(), rdaam.compare(attribution, attribution),
-        rdaam.compare(attribution, attribution)["cat"],
+        rdaam.compare(attribution, attribution)["cat"], attribution.aggregated("rdaam"),
+        rdaam.aggregations()["mean"],
     ]  # fmt: skip
     stock = StableDiffusionPipelineOutput(images=[image], nsfw_content_detected=None)
     found: dict[str, object] = {type(one).__name__: one for one in made}

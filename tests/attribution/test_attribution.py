@@ -351,7 +351,7 @@ def test_numbers_of_a_heat_map_that_are_none(attribution):
     for size in (64, (64,), (64.5, 96), "64x96", (0, 96), None):
         with pytest.raises(InputError, match=r"^A size is \(height, width\) of at least 1 pixel"):
             heat_map.resize(size)
-    for threshold in ("otsu", None, float("nan"), 1.0, True):
+    for threshold in ("half", float("nan"), 1.0, True):
         with pytest.raises(InputError, match=r"^A threshold lies in \[0, 1\)"):
             heat_map.mask(threshold)
     for opacity in ("half", float("nan"), 2):
