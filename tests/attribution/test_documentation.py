@@ -34,7 +34,7 @@ def test_examples_run(make_kept, tmp_path, monkeypatch, capsys, types_unchecked)
     )
     names = {"attribution": attribution, "image": Image.new("RGB", (512, 512), (9, 9, 9))}
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    assert len(examples) == 9
+    assert len(examples) == 10
     for example in examples:
         exec(compile(example, str(PAGE), "exec"), names)
     assert names["attribution"].image is names["image"]
