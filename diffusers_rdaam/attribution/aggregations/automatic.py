@@ -1,65 +1,43 @@
-"""Layers chosen for each word without labels, by how much their late maps say of the word."""
+"""Layers chosen for each word without labels: those whose late maps agree with self-attention."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.aggregations.aggregation import (
     SELF_ATTENTION,
     Aggregation,
     kept_maps,
-    kept_of,
 )
 from diffusers_rdaam.attribution.kept_maps import MapStack
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.self_attention.refinement import agreement, refining_grid
-from diffusers_rdaam.errors import NoAttributionError
 from diffusers_rdaam.geometry.grid import resampled
-from diffusers_rdaam.shapes import Column, Size, SizedMaps
+from diffusers_rdaam.shapes import Column, Size
 
-Criterion = Literal["information", "agreement"]
+# Of the correlations. The best layer alone has less than all of them for shape words; the third
+# power was best of 1 and 3 in the mean over two models and three kinds of words.
+POWER = 3
 
 
-def automatic(
-    record: Record, match: Match, size: Size, *, criterion: Criterion = "information"
-) -> Column:
-    """The mean over the layers of the word's late maps, each layer by its score for the word.
+def automatic(record: Record, match: Match, size: Size) -> Column:
+    """The mean over the layers of the word's late maps, each layer by how coherent its map is.
 
-    Where steps were kept, only the last half of the denoiser calls is read.
-
-    Args:
-        record, match, size: see :class:`Aggregation`.
-        criterion: ``"information"``: the mean over the positions of ``m log(m / mean of m)``, what
-            a position's distribution over the words says that the whole image's does not, in nats.
-            ``"agreement"``: that, times the correlation of ``S m`` with ``m`` where it is over 0;
-            needs the self-attention.
-
-    Raises:
-        InputError: there is no such criterion.
-        NoAttributionError: the run did not keep its self-attention, and the criterion reads it.
+    The weight of a layer with the map ``m`` is the third power of the correlation of ``S m`` with
+    ``m`` over the positions, 0 where it is negative: of an object the positions attend to each
+    other, of its edges or of noise they do not. Where steps were kept, only the last half of the
+    denoiser calls is read.
     """
-    check_choice(criterion, Criterion, "a criterion", plural="Criteria")
     details = kept_maps(record).details
-    largest = max((one.size for one in details), key=lambda grid: grid[0] * grid[1])
+    grid = refining_grid(record)
     late = [_late(detail, match) for detail in details]
-    maps = torch.cat([resampled(one[None], largest) for one in late if one is not None])
-    scores = information(maps)
-    if criterion == "agreement":
-        scores = scores * _agreement(record, maps)
-    # All layers alike where none says anything.
+    maps = torch.cat([resampled(one[None], grid.size) for one in late if one is not None])
+    scores = agreement(grid, maps.flatten(1)).clamp(min=0.0) ** POWER
+    # All layers alike where none agrees.
     shares = scores / scores.sum() if bool(scores.sum() > 0.0) else scores + 1.0 / len(scores)
     return resampled((maps * shares[:, None, None]).sum(dim=0)[None], size)[0]
-
-
-def information(maps: SizedMaps) -> Tensor:
-    """``mean over the positions of m log(m / mean of m)`` of each map: 0 where it is flat."""
-    values = maps.flatten(1).clamp(min=1e-12)
-    return (values * (values / values.mean(dim=1, keepdim=True)).log()).mean(dim=1).clamp(min=0.0)
 
 
 def _late(detail: MapStack, match: Match) -> Tensor | None:
@@ -72,24 +50,19 @@ def _late(detail: MapStack, match: Match) -> Tensor | None:
     return (maps * (counts / counts.sum())[:, None, None]).sum(dim=0)
 
 
-def _agreement(record: Record, maps: SizedMaps) -> Tensor:
-    """The correlation of ``S m`` with each map ``m``; 0 where it is negative."""
-    if SELF_ATTENTION not in kept_of(record):
-        raise NoAttributionError(
-            "The criterion 'agreement' reads the self-attention, which this run did not keep. "
-            "Record with RDAAMProcessor(self_attention=True), or take criterion='information'."
-        )
-    grid = refining_grid(record)
-    return agreement(grid, resampled(maps, grid.size).flatten(1)).clamp(min=0.0)
-
-
 AUTO = Aggregation(
     name="auto",
-    formula="mean of the layers' late maps m_l, each weighed by mean of m_l log(m_l / mean of m_l)",
+    formula="mean of the layers' late maps m_l, each weighed by max(0, correlation of S m_l, m_l)^3",
     maps=automatic,
-    needs=("layers",),
-    memory="as many maps as layers, and times steps with keep=('layers', 'steps')",
+    needs=("layers", SELF_ATTENTION),
+    memory="as many maps as layers, times steps with keep=('layers', 'steps'), and self-attention",
     reference="this package; weights for each word, without labels",
+    measured=(
+        "phrase / colour / shape IoU at its best threshold, against the mean and against the best "
+        "single layer of each kind. Embedded Stable Diffusion (20 images): .777 / .792 / .685, "
+        "mean .686 / .730 / .617, layer .768 / .822 / .513. A small trained FLUX (15 images): "
+        ".783 / .779 / .413, mean .752 / .764 / .306, layer .770 / .770 / .339"
+    ),
     sums_to="nothing: every word has weights of its own",
     quantity="attention probability, layers weighed",
 )

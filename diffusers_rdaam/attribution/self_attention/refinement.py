@@ -64,6 +64,10 @@ def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
     columns = tuple(range(len(attribution.prompt.tokens)))
     maps = maps_on(attribution, columns, grid.size).flatten(1)
     cells = refine(grid, maps, method).clamp(min=0.0)
+    if attribution.prompt.has_rest:
+        # The rest is most of the attention of a joint site, and nearly flat. Stretched from 0 to 1
+        # it would vanish somewhere, and every word's share rise there.
+        cells[-1] = maps[-1].clamp(min=0.0)
     # Guided maps and powers sum to 1 already, but for rounding; others do not.
     cells /= cells.sum(dim=0).clamp(min=1e-30)
     additions = sum(grid.additions for grid in attribution.grids)
