@@ -52,7 +52,7 @@ def _late(detail: MapStack, match: Match) -> Tensor | None:
 
 AUTO = Aggregation(
     name="auto",
-    formula="mean of the layers' late maps m_l, each weighed by max(0, correlation of S m_l, m_l)^3",
+    formula="mean of the layers' late maps m_l, weighed by max(0, correlation of S m_l and m_l)^3",
     maps=automatic,
     needs=("layers", SELF_ATTENTION),
     memory="as many maps as layers, times steps with keep=('layers', 'steps'), and self-attention",
