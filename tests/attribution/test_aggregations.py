@@ -107,6 +107,49 @@ def test_late_half(attribution, record):
     )
 
 
+def test_auto(attribution, record):
+    # Attention between alike positions, so that some layers' maps agree with it and some do not.
+    base = attribution.word("blue eyes").values
+    cells = F.interpolate(base[None, None], (8, 12), mode="area")[0, 0].flatten()
+    logits = -200.0 * (cells[:, None] - cells[None, :]) ** 2
+    grid = SelfGrid(logits.softmax(dim=1).T.contiguous(), 1, (8, 12), ("up.attn1",))
+    whole = dataclasses.replace(attribution, self_grids=(grid,))
+    attention = grid.sums.double().T
+    mutual = (attention + attention.T) / (attention + attention.T).sum(dim=1, keepdim=True)
+    columns = list(whole.word("blue eyes").columns)
+    total, weights = torch.zeros(8, 12, dtype=torch.float64), []
+    for site, maps in record.maps.items():
+        late = [
+            (maps[step][:, columns].sum(dim=1).mean(dim=0), record.counts[site][step])
+            for step in (2, 3, 4)
+        ]
+        mean = sum(values * count for values, count in late) / sum(count for _, count in late)
+        word = enlarged(mean, (8, 12))
+        pair = torch.stack([mutual @ word.flatten(), word.flatten()])
+        weights.append(max(0.0, float(torch.corrcoef(pair)[0, 1])) ** 3)
+        total += word * weights[-1]
+    assert max(weights) > 3 * min(weights)
+    found = whole.word("blue eyes", aggregation="auto")
+    agrees(found, enlarged(total / sum(weights)))
+
+
+def test_auto_without_steps_and_where_no_layer_agrees(make_kept):
+    attribution, _ = make_kept(("layers",))
+    with pytest.raises(NoAttributionError, match=r'keep="layers", self_attention=True\)\.$'):
+        attribution.word("cat", aggregation="auto")
+    attribution = dataclasses.replace(attribution, self_grids=(self_grid(),))
+    assert attribution.word("cat", aggregation="auto").values.std() > 1e-3
+    details = tuple(
+        dataclasses.replace(one, maps=torch.full_like(one.maps, 0.1))
+        for one in attribution.kept.details
+    )
+    flat = dataclasses.replace(
+        attribution, kept=dataclasses.replace(attribution.kept, details=details)
+    )
+    values = flat.word("cat", aggregation="auto").values
+    torch.testing.assert_close(values, torch.full_like(values, 0.1))
+
+
 def test_daam(attribution, record):
     columns = attribution.word("blue eyes").columns
     total, count = torch.zeros((8, 12), dtype=torch.float64), 0

@@ -136,6 +136,25 @@ def test_rows_that_do_not_sum_to_1(attribution):
     )
 
 
+def test_the_rest_of_a_joint_site_is_not_refined(attribution):
+    """It is most of the attention and nearly flat: stretched, it would vanish somewhere."""
+    *tokens, last = attribution.prompt.tokens
+    rest = dataclasses.replace(last, kind="rest", start=None, end=None)
+    prompt = dataclasses.replace(attribution.prompt, tokens=(*tokens, rest))
+    grids = tuple(
+        dataclasses.replace(grid, maps=torch.cat([grid.maps[:-1] * 0.05, 1 - grid.maps[:1] * 0.05]))
+        for grid in attribution.grids
+    )
+    joint = dataclasses.replace(attribution, prompt=prompt, grids=grids)
+    assert joint.prompt.has_rest
+    whole = by_formula(joint, brought(joint), "product").clamp(min=0.0)
+    whole[-1] = brought(joint)[-1].clamp(min=0.0)
+    (grid,) = joint.refined().grids
+    wanted = whole / whole.sum(dim=0)
+    torch.testing.assert_close(grid.maps.flatten(1).double(), wanted, rtol=2e-3, atol=2e-4)
+    assert float(grid.maps[-1].min()) > 0.5
+
+
 def test_flat_maps_stay(attribution):
     columns = len(attribution.prompt.tokens)
     flat = [

@@ -85,6 +85,21 @@ def test_aggregations_frame_by_frame(make_video):
         video.word("cat", aggregation="late_half")
 
 
+def test_mean_squares_are_of_each_frame(make_attribution, tmp_path):
+    stacked = make_attribution(image=False, grids=((8 * LATENT, 12),))
+    (grid,) = stacked.grids
+    squared = dataclasses.replace(grid, squares=grid.maps.square())
+    stacked = dataclasses.replace(stacked, grids=(squared,))
+    video = VideoAttribution.of_stacked(stacked, FrameMapping.causal(LATENT, 4), pictures())
+    loaded = VideoAttribution.load(video.save(tmp_path / "video"))
+    for one in (video, loaded):
+        for frame in one:
+            assert torch.equal(frame.grids[0].squares, frame.grids[0].maps.square())
+    rms = video.word("cat", aggregation="rms")
+    assert torch.equal(rms.values, loaded.word("cat", aggregation="rms").values)
+    assert rms.values.std() > 0.01
+
+
 def test_latent_frames_are_views(make_attribution):
     stacked = make_attribution(image=False, grids=((8 * LATENT, 12),))
     video = VideoAttribution.of_stacked(stacked, FrameMapping.causal(LATENT, 4))

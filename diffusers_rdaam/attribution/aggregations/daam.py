@@ -56,6 +56,7 @@ DAAM = Aggregation(
     needs=("layers", "heads"),
     memory="as many maps as layers times heads: 66 MB for Stable Diffusion 1.5 at 512x512",
     reference="Tang et al., What the DAAM (2023); castorini/daam 0.2.0",
+    measured="harms: phrase IoU .661 on the embedded model, the mean .687 (200 images)",
     sums_to="nothing: a word of several tokens has their mean",
     quantity="DAAM's heat, a sum over the steps",
 )

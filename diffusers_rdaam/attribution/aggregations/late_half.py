@@ -22,6 +22,11 @@ LATE_HALF = Aggregation(
     maps=late_half,
     needs=("steps",),
     memory="as many maps as steps: 83.8 MB for 50 steps of Stable Diffusion 1.5 at 512x512",
+    measured=(
+        "phrase / colour / shape IoU at the best threshold. Embedded Stable Diffusion (20 images): "
+        ".736 / .734 / .659, mean .686 / .730 / .617. A small trained FLUX (15 images): "
+        ".782 / .780 / .427, mean .752 / .764 / .306"
+    ),
     reference="ConceptAttention (2025) and others leave out early steps",
     sums_to="1 over all columns, at every pixel",
     quantity="attention probability",

@@ -37,6 +37,10 @@ MEAN = Aggregation(
     formula="m = sum over the word's tokens of mean P over sites, heads and calls",
     maps=word_mean,
     reference="the base quantity of this package; Tang et al., What the DAAM (2023), without cuts",
+    measured=(
+        "phrase / colour / shape IoU at the best threshold: .686 / .730 / .617 on the embedded "
+        "Stable Diffusion (20 images), .752 / .764 / .306 on a small trained FLUX (15 images)"
+    ),
     sums_to="1 over all columns, at every pixel",
     quantity="attention probability",
 )
@@ -46,6 +50,7 @@ RDAAM = Aggregation(
     formula="m over its maximum in the image, m being the mean",
     maps=over_maximum,
     reference="rdaam, the predecessor of this package",
+    measured="as the mean but for the threshold: phrase IoU .682 against .687 (200 images)",
     sums_to="nothing: every word's maximum is 1",
     quantity="share of the word's maximum",
 )

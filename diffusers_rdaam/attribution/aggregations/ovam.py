@@ -37,5 +37,6 @@ OVAM = Aggregation(
     maps=ovam,
     memory="the maps of the vocabulary's tokens, as many bytes a token as the prompt's",
     reference="Marcos-Manchón et al., Open-Vocabulary Attention Maps (2024)",
+    measured="harms: phrase IoU .612 on the embedded model, the mean .687 (200 images)",
     sums_to="1 over the tokens of the word's text, special tokens included",
 )

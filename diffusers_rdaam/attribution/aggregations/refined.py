@@ -32,6 +32,11 @@ REFINED = Aggregation(
     maps=refined,
     needs=(SELF_ATTENTION,),
     memory="2 bytes for each pair of positions: 131 kB for a grid of 16x16, 33.6 MB for 64x64",
+    measured=(
+        "phrase / colour / shape IoU at the best threshold. Embedded Stable Diffusion (20 images): "
+        ".841 / .818 / .810, mean .686 / .730 / .617. A small trained FLUX (15 images): "
+        ".740 / .754 / .397, mean .752 / .764 / .306: it helps shape words alone there"
+    ),
     reference="this package; S is the self-attention A + A.T with rows that sum to 1",
     sums_to="1 over all columns, at every pixel",
     quantity="refined attention probability",

@@ -45,6 +45,11 @@ RMS = Aggregation(
     needs=("squares",),
     memory="4 bytes a cell of every grid and column: as much again as the mean",
     reference="this package",
+    measured=(
+        "phrase / colour / shape IoU at the best threshold. Embedded Stable Diffusion (20 images): "
+        ".745 / .787 / .609, mean .686 / .730 / .617; refined .854 / .855 / .806. A small trained "
+        "FLUX (15 images): .757 / .767 / .288, mean .752 / .764 / .306: it harms shape words there"
+    ),
     sums_to="1 or more over all columns, at every pixel",
     quantity="root mean square of the attention probability",
 )

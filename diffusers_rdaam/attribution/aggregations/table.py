@@ -8,6 +8,7 @@ from textwrap import indent
 from typing import Any
 
 from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation, Recipe
+from diffusers_rdaam.attribution.aggregations.automatic import AUTO
 from diffusers_rdaam.attribution.aggregations.daam import DAAM
 from diffusers_rdaam.attribution.aggregations.expert_layer import EXPERT_LAYER
 from diffusers_rdaam.attribution.aggregations.goca import GOCA
@@ -22,18 +23,8 @@ from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.suggestions import unknown_name
 
 _TABLE = (
-    MEAN,
-    REFINED,
-    RMS,
-    LATE_HALF,
-    INFORMATION,
-    DAAM,
-    OVAM,
-    RDAAM,
-    EXPERT_LAYER,
-    GOCA,
-    HRV,
-    GRAMCOL,
+    *(MEAN, REFINED, RMS, AUTO, LATE_HALF, INFORMATION),
+    *(DAAM, OVAM, RDAAM, EXPERT_LAYER, GOCA, HRV, GRAMCOL),
 )
 
 AggregationLike = str | Aggregation

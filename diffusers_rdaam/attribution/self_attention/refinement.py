@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.grid import Grid
@@ -63,6 +64,10 @@ def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
     columns = tuple(range(len(attribution.prompt.tokens)))
     maps = maps_on(attribution, columns, grid.size).flatten(1)
     cells = refine(grid, maps, method).clamp(min=0.0)
+    if attribution.prompt.has_rest:
+        # The rest is most of the attention of a joint site, and nearly flat. Stretched from 0 to 1
+        # it would vanish somewhere, and every word's share rise there.
+        cells[-1] = maps[-1].clamp(min=0.0)
     # Guided maps and powers sum to 1 already, but for rounding; others do not.
     cells /= cells.sum(dim=0).clamp(min=1e-30)
     additions = sum(grid.additions for grid in attribution.grids)
@@ -115,17 +120,17 @@ def refining_grid(attribution: Record) -> SelfGrid:
     if not words:
         return candidates[-1]
     maps = torch.stack([maps_on(attribution, columns, size).sum(dim=0) for columns in words])
-    return max(candidates, key=lambda grid: agreement(grid, maps.flatten(1)))
+    return max(candidates, key=lambda grid: float(agreement(grid, maps.flatten(1)).mean()))
 
 
 @in_full_precision
-def agreement(grid: SelfGrid, maps: Weights) -> float:
-    """The correlation over the positions of ``S m`` with ``m``, mean over the maps ``m``."""
+def agreement(grid: SelfGrid, maps: Weights) -> Tensor:
+    """The correlation over the positions of ``S m`` with ``m``, of each map ``m``."""
     spread = mutual_attention(grid, maps)
     spread = spread - spread.mean(dim=1, keepdim=True)
     maps = maps - maps.mean(dim=1, keepdim=True)
     lengths = spread.norm(dim=1) * maps.norm(dim=1)
-    return float(((spread * maps).sum(dim=1) / lengths.clamp(min=1e-30)).mean())
+    return (spread * maps).sum(dim=1) / lengths.clamp(min=1e-30)
 
 
 @in_full_precision
