@@ -52,7 +52,7 @@ def test_an_image_is_attributed_and_its_boxes_are_in_its_pixels(photo, tmp_path)
     assert {path.name for path in out.glob("word-*.png")} >= {"word-red.png", "word-blue.png"}
     again = rdaam(*arguments, "--word", "red circle", "--seed", "1")
     assert again.exit_code == 0 and "scaled from 256x256" in again.stdout
-    assert [path.name for path in out.glob("word-*.png")] == ["word-red circle.png"]
+    assert [path.name for path in out.glob("word-*.png")] == ["word-red-circle.png"]
 
 
 def test_an_inversion_says_its_error(photo, tmp_path):
