@@ -54,5 +54,10 @@ EXPERT_LAYER = Aggregation(
         "Kim et al., Seg4Diff (2025); its layer numbers each belong to one checkpoint, and the "
         "default to Stable Diffusion 3 medium"
     ),
+    measured=(
+        "phrase / colour / shape IoU at a threshold chosen on other prompts, embedded Stable "
+        "Diffusion (16 images, the mean .705 / .743 / .620): its last layer has "
+        ".757 / .798 / .191: no layer shows every kind of word"
+    ),
     sums_to="nothing: a word of several tokens has their mean",
 )

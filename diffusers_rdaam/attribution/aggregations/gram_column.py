@@ -38,6 +38,11 @@ GRAMCOL = Aggregation(
         "IMAP, Interpretable Motion-Attentive Maps for video (2026), its GramCol, with the head "
         "mean of self-attention in place of each head's attention output, which is not recorded"
     ),
+    measured=(
+        "phrase / colour / shape IoU at a threshold chosen on other prompts, embedded Stable "
+        "Diffusion (16 images, the mean .705 / .743 / .620): helps phrases and "
+        "shapes, .757 / .697 / .736, with large differences between images"
+    ),
     sums_to="nothing: every word has 1 at its strongest position",
     quantity="likeness to the word's strongest position",
 )

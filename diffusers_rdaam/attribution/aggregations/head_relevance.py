@@ -133,5 +133,10 @@ HRV = Aggregation(
         "There the relevance comes from a table of one checkpoint, here from the run itself; "
         "heads= takes such a table"
     ),
+    measured=(
+        "phrase / colour / shape IoU at a threshold chosen on other prompts, embedded Stable "
+        "Diffusion (16 images, the mean .705 / .743 / .620): harms phrases and "
+        "shapes, .533 / .770 / .535"
+    ),
     sums_to="nothing: every word has heads of its own",
 )

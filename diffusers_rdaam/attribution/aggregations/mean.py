@@ -62,6 +62,11 @@ INFORMATION = Aggregation(
     reference=(
         "the word's term of the Kullback-Leibler divergence of a position's words from the image's"
     ),
+    measured=(
+        "phrase / colour / shape IoU at a threshold chosen on other prompts, embedded Stable "
+        "Diffusion (16 images, the mean .705 / .743 / .620): no gain, "
+        ".700 / .744 / .620"
+    ),
     sums_to="over all columns at most the divergence, in nats, plus what the cut at 0 adds",
     quantity="information, nats",
 )
