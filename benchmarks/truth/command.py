@@ -131,12 +131,11 @@ def between_marks(page: str, name: str, text: str) -> str:
 
 
 def settings_of(of: Measurement) -> dict[str, Any]:
-    """What it takes to make the same numbers again."""
+    """What it takes to make the same numbers again; each number says how many scenes it is of."""
     model: Model = of.model
     return {
         "model": model.name,
         **({} if model.folder is None else {"weights": model.folder.name}),
-        "scenes": of.count,
         "tuning scenes": of.tuning,
         "with steps, layers and heads": of.kept,
         "prompt seeds": f"{TEST_PROMPTS} and {TUNING_PROMPTS}",
