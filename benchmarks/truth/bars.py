@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DEFAULT_IOU, TUNED_IOU = "{} IoU, default threshold", "{} IoU, tuned threshold"
 PRECISION, POINTING, BOX = "{} AP", "{} pointing", "{} box IoU"
-FIRST, BOTH, OTHER = "first word, {}", "top two, {}", "own phrase over the other, {}"
+FIRST, BOTH, OTHER = "first word, {}", "top two, {}", "its phrase over the other's, {}"
 BACKGROUND_SIGN, OBJECT_SIGN = "no word stands out: background", "no word stands out: objects"
 
 _SIZES = ("tight box", "half box", "double box")

@@ -8,7 +8,7 @@ from diffusers_rdaam.families.family import (
     sites_of,
 )
 from diffusers_rdaam.families.outputs import check_arguments, images_of, inpaint_masks
-from diffusers_rdaam.families.registry import family_of, family_of_module
+from diffusers_rdaam.families.registry import family_of, family_of_module, pixels_per_latent
 from diffusers_rdaam.families.rows import Branch, RowsOfBranches
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "family_of_module",
     "images_of",
     "inpaint_masks",
+    "pixels_per_latent",
     "self_attention_sites_of",
     "sites_of",
 ]

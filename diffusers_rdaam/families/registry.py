@@ -83,6 +83,11 @@ def _has_denoiser_of(pipe: Any, name: str) -> bool:
     return isinstance(getattr(pipe, name, None), nn.Module)
 
 
+def pixels_per_latent(pipe: Any) -> int:
+    """How many pixels of an image's side the pipeline takes for a cell of the latent."""
+    return int(getattr(pipe, "vae_scale_factor", 8))
+
+
 def family_of_module(subject: Any, rows: Any = None) -> Family:
     """The family of a denoiser that no pipeline class describes.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusers_rdaam.argument_checks import check_choice, check_count, real_number
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError, ReconstructionWarning, UnsupportedPipelineError
+from diffusers_rdaam.families import family_of, pixels_per_latent
 from diffusers_rdaam.images.call_arguments import call_arguments, check_call
 from diffusers_rdaam.images.driven_scheduler import Drive, driven
 from diffusers_rdaam.images.input_images import as_pixels, as_rgb, resized
@@ -232,7 +233,7 @@ class ImageRun:
             # it, since sides are rounded down.
             width, height = size
             pixels = 1.000001 * math.sqrt(height * width)
-            clone.__dict__["default_sample_size"] = pixels / self.pipe.vae_scale_factor
+            clone.__dict__["default_sample_size"] = pixels / pixels_per_latent(self.pipe)
         if hasattr(type(self.pipe), "prepare_latents"):
             clone.__dict__["prepare_latents"] = _Prepared(clone, drive)
         return clone
@@ -250,7 +251,7 @@ class ImageRun:
         if images.prompt is not None:
             arguments["prompt"] = images.prompt
         if not hasattr(type(self.pipe), "prepare_latents"):
-            denoiser = self.pipe.unet if hasattr(self.pipe, "unet") else self.pipe.transformer
+            denoiser: Any = family_of(self.pipe).denoiser(self.pipe)
             like = torch.empty(0, dtype=denoiser.dtype, device=self.pipe._execution_device)
             arguments["latents"] = drive.first(like)
         # The pipeline draws noise of its own, which nothing uses: not from the global generator.
@@ -351,7 +352,10 @@ def _noises(latents: Tensor, calls: int, generator: Any) -> tuple[list[Tensor], 
             f"{len(generators)} generators were given for {count} images; give one, or one for "
             "each image."
         )
-    drawn = [torch.randn(shape, generator=one, device=one.device) for one in generators]
+    drawn = [
+        torch.randn(shape, generator=one, device=one.device, dtype=torch.float32)
+        for one in generators
+    ]
     if len(drawn) < count:
         drawn *= count
         generators *= count

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusers_rdaam.argument_checks import check_count
 from diffusers_rdaam.drawing.pictures import as_picture
 from diffusers_rdaam.errors import ImageResizedWarning, InputError
-from diffusers_rdaam.families import family_of
+from diffusers_rdaam.families import family_of, pixels_per_latent
 from diffusers_rdaam.recording.announce import warn
 
 # An image of so many times the pipeline's usual number of pixels is taken as it is.
@@ -143,7 +143,7 @@ def _usual_pixels(pipe: Any) -> float | None:
     default = None if parameter is None else parameter.default
     if isinstance(default, int):
         return float(default**2)
-    scale = getattr(pipe, "vae_scale_factor", 8)
+    scale = pixels_per_latent(pipe)
     side = getattr(pipe, "default_sample_size", None)
     if hasattr(pipe, "get_default_resolution"):
         # PRX has its default in pixels.

@@ -31,7 +31,8 @@ def _scaled(config: Any, latents: Tensor) -> Tensor:
 
 
 def _per_channel(values: Any, latents: Tensor) -> Tensor:
-    return torch.as_tensor(values).to(latents).view(1, -1, *[1] * (latents.ndim - 2))
+    found = torch.as_tensor(values, device=latents.device, dtype=latents.dtype)
+    return found.view(1, -1, *[1] * (latents.ndim - 2))
 
 
 def plain(vae: Any, pixels: Tensor) -> Tensor:

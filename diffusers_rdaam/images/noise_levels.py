@@ -149,4 +149,4 @@ def levels_of(scheduler: Any) -> NoiseLevels:
             "it. Put another scheduler of the same model in its place, such as DDIMScheduler or "
             "FlowMatchEulerDiscreteScheduler."
         )
-    return DiffusionLevels(torch.as_tensor(alphas), prediction)
+    return DiffusionLevels(torch.as_tensor(alphas, device="cpu"), prediction)

@@ -35,7 +35,7 @@ def target(columns, places, *, tokens, start=2, per_head=False, rows=4):
     size = (IMAGES, *((HEADS,) if per_head else ()), tokens, PIXELS)
     high, low = torch.zeros(size, dtype=torch.float16), torch.zeros(size, dtype=torch.float16)
     count = torch.zeros(1, dtype=torch.int32)
-    branch = JointBranch(high, low, count, start, start + IMAGES, columns, places)
+    branch = JointBranch(high, low, count, start, start + IMAGES, columns=columns, places=places)
     return JointTarget.of("site", (branch,), choose("portable"), rows=rows, kind="joint"), branch
 
 

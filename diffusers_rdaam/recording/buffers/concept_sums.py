@@ -58,7 +58,7 @@ class ConceptSums:
         if place not in self._sums:
             # A tensor that is made in inference mode could not be changed outside of it.
             with torch.inference_mode(False):
-                self._sums[place] = torch.zeros(maps.shape, device=maps.device)
+                self._sums[place] = torch.zeros(maps.shape, device=maps.device, dtype=torch.float32)
         sums = self._sums[place]
         sums.add_(maps.to(sums.device))
         self._counts[place] += 1
