@@ -270,8 +270,10 @@ def _by_explanation(found: Sequence[SceneNumbers]) -> dict[str, dict[str, list[f
 
 
 def interval(values: Sequence[float]) -> str:
-    """The mean with its 95 % interval, by resampling scenes."""
+    """The mean with its 95 % interval, by resampling scenes; a dash where no scene has a value."""
     known = np.asarray(values)[~np.isnan(values)]
+    if not len(known):
+        return "-"
     draws = np.random.default_rng(0).integers(len(known), size=(RESAMPLES, len(known)))
     low, high = np.percentile(known[draws].mean(axis=1), [2.5, 97.5])
     return f"{known.mean():.2f} ({low:.2f} to {high:.2f})"

@@ -27,4 +27,6 @@ def test_examples_run(make_kept, capsys, types_unchecked):
 
 def test_the_table_has_every_aggregation():
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.M)
-    assert rows == list(aggregations())
+    names = list(aggregations())
+    # A second table has what some of them were measured to bring.
+    assert rows[: len(names)] == names and set(rows[len(names) :]) <= set(names)

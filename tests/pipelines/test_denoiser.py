@@ -85,6 +85,7 @@ def test_a_loop_of_ones_own(unet, tokenizer):
         "denoiser": "UNet2DConditionModel",
         "image_index": 0,
         "denoiser_calls": 3,
+        "attention": "cross",
     }
 
 

@@ -113,6 +113,7 @@ def test_facts_of_the_run(make, generate, tiny):
         "image_index": 0,
         "denoiser_calls": 2,
         "dtype": "float32",
+        "attention": "cross",
     }
 
 

@@ -24,7 +24,14 @@ from toys import Case, build, parts_of
 
 Pair = tuple[Any, Any]
 OWN = ("attn_processors", "attribution", "attributions", "attributions_so_far")
-OWN += ("query", "query_maps", "recording_bytes", "release_recording", "set_attn_processor")
+OWN += (
+    "attribute_image",
+    "query",
+    "query_maps",
+    "recording_bytes",
+    "release_recording",
+    "set_attn_processor",
+)
 
 
 @dataclass(frozen=True)
