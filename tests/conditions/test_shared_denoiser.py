@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from typing import Any
@@ -88,6 +89,9 @@ def test_a_stock_run_in_another_thread():
     first = run(TEXT, ours, num_inference_steps=3)
     stock = quiet(TEXT.stock.from_pipe(ours))
     stock.scheduler = type(ours.scheduler).from_config(ours.scheduler.config)
+    # One tokenizer in two threads mixes up their padding: each call writes it into the tokenizer
+    # before it reads it, so that two stock pipelines would give wrong images too.
+    stock.tokenizer = copy.deepcopy(ours.tokenizer)
     wanted = run(TEXT, fresh(TEXT, TEXT.stock), DOGS, num_inference_steps=3)
     meeting = threading.Barrier(2, timeout=60)
     results: dict[str, Any] = {}

@@ -190,7 +190,6 @@ def video_unet(unet: Any) -> dict[str, Any]:
     return {"unet": sharpen(wake(video))}
 
 
-@cache
 def vision() -> CLIPVisionModelWithProjection:
     torch.manual_seed(10)
     config = CLIPVisionConfig(

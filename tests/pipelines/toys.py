@@ -112,7 +112,6 @@ def _encoders(unet: Any) -> int:
     return unet.config.cross_attention_dim // 32
 
 
-@cache
 def second_encoder() -> CLIPTextModelWithProjection:
     torch.manual_seed(2)
     config = CLIPTextConfig(
@@ -130,10 +129,14 @@ def second_encoder() -> CLIPTextModelWithProjection:
 
 
 def parts_of(case: Case, **parts: Any) -> dict[str, Any]:
-    """The constructor's arguments for the stock class of a case, and for ours."""
+    """The constructor's arguments for the stock class of a case, and for ours.
+
+    Its modules are copies: a test that converts or fuses one changes it for no other test.
+    """
     taken = inspect.signature(case.stock.__init__).parameters
     base = _loaded()
-    parts = {name: getattr(base, name) for name in ("vae", "text_encoder", "tokenizer")} | parts
+    own = {name: copy.deepcopy(getattr(base, name)) for name in ("vae", "text_encoder")}
+    parts = {"tokenizer": base.tokenizer, **own} | parts
     parts.setdefault("unet", toy_unet(xl=case.xl, encoders=1 + case.xl, **case.unet))
     parts.setdefault("scheduler", base.scheduler)
     if case.always:
