@@ -31,11 +31,11 @@ from diffusers_rdaam.recording.installation import replaced
 from diffusers_rdaam.recording.joint_targets import RecordedRows, joint_target
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.progress import Progress
-from diffusers_rdaam.recording.records.run_record import RunRecord
+from diffusers_rdaam.recording.records.accumulated import AccumulatedRecord
 from diffusers_rdaam.recording.site_devices import devices_of
 
 
-class SelfAttentionRecord(RunRecord):
+class SelfAttentionRecord(AccumulatedRecord):
     """Buffers for self-attention, one for each chosen grid.
 
     Each has ``images * (height * width)**2`` cells of 2 bytes, or of 4 where a single plane would
@@ -53,13 +53,12 @@ class SelfAttentionRecord(RunRecord):
         options: RecordingOptions,
         buffers: Iterable[HeatMapAccumulator] = (),
     ) -> None:
+        super().__init__(buffers)
         self.family = family
         self.options = options
-        self.buffers = list(buffers)
         self.denoiser = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = self_attention_sites_of(family, pipe)
         self._targets: dict[object, dict[str, Target]] = {}
-        self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int = 0) -> str:
         """Choose the grids, and allocate their buffers; see :class:`RunRecord`.
@@ -86,11 +85,6 @@ class SelfAttentionRecord(RunRecord):
         )
         count = "1 image" if images == 1 else f"{images} images"
         return f"Keeping {megabytes(wanted)} of self-attention ({count}, grid {grids})."
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the planes."""
-        return sum(buffer.shape.nbytes for buffer in self.buffers)
 
     def _sizes(self, call: DenoiserCall) -> dict[str, Size]:
         """The grid of each site that records.
@@ -125,13 +119,7 @@ class SelfAttentionRecord(RunRecord):
         parts = [rows[Branch.CONDITIONAL]]
         if self.options._all_rows_of_self_attention and Branch.UNCONDITIONAL in rows:
             parts.append(rows[Branch.UNCONDITIONAL])
-        if scratch is None:
-            buffers = self.buffers
-            for buffer in buffers:
-                buffer.make_room(len(parts))
-        else:
-            made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
-            buffers = self._scratch.setdefault(scratch, made)
+        buffers = self.buffers_of_call(scratch, len(parts))
         rows_of_call = None if call is None else call.rows
         joint = None if call is None else call.joint
         key = (tuple(parts), rows_of_call, scratch, joint)
@@ -157,28 +145,6 @@ class SelfAttentionRecord(RunRecord):
                 branches = tuple(rows.as_branch() for rows in planes)
                 of_call = None if call is None else call.rows
                 yield name, Target.of(name, branches, choice, rows=of_call, kind="self")
-
-    def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
-        """Add a call to the run that was recorded into scratch buffers."""
-        for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
-            buffer.absorb(other)
-
-    def forget(self, scratch: int) -> None:
-        """Leave a call out that was recorded into scratch buffers."""
-        for buffer in self._scratch.get(scratch, ()):
-            buffer.zero_()
-
-    def after_call(self) -> None:
-        """Do nothing: the sites have added to the buffers."""
-
-    def zero_(self) -> None:
-        """Forget everything that was recorded; keep the memory."""
-        for buffer in self.buffers:
-            buffer.zero_()
-
-    def release(self) -> None:
-        """Give the memory back after a failure."""
-        self.buffers = []
 
     def read(self) -> list[tuple[SelfGrid, ...]]:
         """The self-attention of each image, on the CPU, in the order of the chosen grids.

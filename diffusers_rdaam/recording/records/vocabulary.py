@@ -27,7 +27,8 @@ from diffusers_rdaam.recording.buffers.accumulator import (
 )
 from diffusers_rdaam.recording.memory.budget import megabytes
 from diffusers_rdaam.recording.progress import Progress
-from diffusers_rdaam.recording.records.run_record import RunRecord, VocabularyEntry
+from diffusers_rdaam.recording.records.accumulated import AccumulatedRecord
+from diffusers_rdaam.recording.records.run_record import VocabularyEntry
 from diffusers_rdaam.recording.site_devices import device_of, devices_of
 
 
@@ -111,7 +112,7 @@ def key_of(denoiser: Any, site: Site, embedding: Tensor) -> Tensor:
     return project_key(module, text, normalize=normalizes(site.processor))
 
 
-class VocabularyRecord(RunRecord):
+class VocabularyRecord(AccumulatedRecord):
     """Buffers for the softmaxed attention to other texts, each as small as a prompt's.
 
     Each text has ``images * tokens * sum(height * width)`` cells, whatever the number of steps.
@@ -124,14 +125,13 @@ class VocabularyRecord(RunRecord):
     def __init__(
         self, pipe: Any, family: Family, options: RecordingOptions, texts: Sequence[EncodedText]
     ) -> None:
+        super().__init__()
         self.family = family
         self.options = options
         self.texts = tuple(texts)
         self.denoiser: Any = family.denoiser(pipe)
         self.sites: tuple[Site, ...] = family.sites(self.denoiser)
-        self.buffers: list[HeatMapAccumulator] = []
         self._keys: list[dict[str, Tensor]] = []
-        self._scratch: dict[int, list[HeatMapAccumulator]] = {}
 
     def begin(self, call: DenoiserCall, images: int, calls: int | None, spent: int = 0) -> str:
         """Project the texts' keys, and allocate the buffers; see :class:`RunRecord`.
@@ -170,11 +170,6 @@ class VocabularyRecord(RunRecord):
         self.buffers = [HeatMapAccumulator(shape) for shape in shapes]
         return f"Keeping {megabytes(wanted)} of the vocabulary ({tokens} tokens)."
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the planes."""
-        return sum(buffer.shape.nbytes for buffer in self.buffers)
-
     def targets(
         self,
         rows: RowsOfBranches,
@@ -188,13 +183,7 @@ class VocabularyRecord(RunRecord):
             return {}
         start, stop = rows[Branch.CONDITIONAL]
         groups: dict[str, ObserverGroup] = {}
-        if scratch is None:
-            buffers = self.buffers
-            for buffer in buffers:
-                buffer.make_room()
-        else:
-            made = [HeatMapAccumulator(buffer.shape) for buffer in self.buffers]
-            buffers = self._scratch.setdefault(scratch, made)
+        buffers = self.buffers_of_call(scratch)
         devices = self.buffers[0].shape.places()
         for site in self.sites:
             targets = []
@@ -207,28 +196,6 @@ class VocabularyRecord(RunRecord):
                 targets.append(TextTarget(keys[site.name], target))
             groups[site.name] = ObserverGroup(tuple(targets))
         return groups
-
-    def confirm(self, scratch: int, rows: RowsOfBranches, progress: Progress) -> None:
-        """Add a call to the run that was recorded into scratch buffers."""
-        for buffer, other in zip(self.buffers, self._scratch.get(scratch, ()), strict=False):
-            buffer.absorb(other)
-
-    def forget(self, scratch: int) -> None:
-        """Leave a call out that was recorded into scratch buffers."""
-        for buffer in self._scratch.get(scratch, ()):
-            buffer.zero_()
-
-    def after_call(self) -> None:
-        """Do nothing: the sites have added to the buffers."""
-
-    def zero_(self) -> None:
-        """Forget everything that was recorded; keep the memory."""
-        for buffer in self.buffers:
-            buffer.zero_()
-
-    def release(self) -> None:
-        """Give the memory back after a failure."""
-        self.buffers = []
 
     def read(self) -> list[list[VocabularyEntry]]:
         """The maps of each image, text by text, on the CPU."""
