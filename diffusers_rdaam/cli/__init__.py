@@ -46,6 +46,26 @@ BoxOption = Annotated[
     list[str] | None,
     typer.Option("--box", metavar="L,T,R,B", help="A box in pixels; may be given again."),
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
+]
+WordOption = Annotated[
+    list[str] | None,
+    typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
+]
+DtypeOption = Annotated[
+    str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
+]
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", help="Folder for the files; those of an earlier run in it are removed."
+    ),
+]
 FileArgument = Annotated[Path, typer.Argument(help="An attribution file (.safetensors).")]
 
 
@@ -72,15 +92,9 @@ def rdaam(
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to generate.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
-    ] = None,
+    model: ModelOption = None,
     box: BoxOption = None,
-    word: Annotated[
-        list[str] | None,
-        typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
-    ] = None,
+    word: WordOption = None,
     timeline: Annotated[
         list[str] | None,
         typer.Option("--timeline", help="A word or phrase to draw step by step, also as a GIF."),
@@ -100,18 +114,9 @@ def generate(
     ] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; the model's own size.")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; the model's own size.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
-    ] = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder for the files; those of an earlier run in it are removed."
-        ),
-    ] = Path("rdaam-out"),
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    out: OutOption = Path("rdaam-out"),
     ranking: RankingOption = Ranking.lift,
     output_format: FormatOption = Format.text,
 ) -> None:
@@ -143,15 +148,9 @@ def generate(
 def image(
     file: Annotated[Path, typer.Argument(help="The image, such as photo.png.")],
     prompt: Annotated[str, typer.Argument(help="A text that describes it.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
-    ] = None,
+    model: ModelOption = None,
     box: BoxOption = None,
-    word: Annotated[
-        list[str] | None,
-        typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
-    ] = None,
+    word: WordOption = None,
     method: Annotated[
         str, typer.Option(help="forward (noise the image) or invert (to noise and back).")
     ] = "forward",
@@ -172,18 +171,9 @@ def image(
     seed: Annotated[
         int, typer.Option(min=0, max=MOST_SEED, metavar="0..2**64-1", help="Of the noise.")
     ] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
-    ] = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder for the files; those of an earlier run in it are removed."
-        ),
-    ] = Path("rdaam-out"),
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    out: OutOption = Path("rdaam-out"),
     ranking: RankingOption = Ranking.lift,
     output_format: FormatOption = Format.text,
 ) -> None:
@@ -261,10 +251,7 @@ def word(
 @app.command()
 def daam(
     prompt: Annotated[str, typer.Argument(help="What to generate; - for a prompt a line.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
-    ] = None,
+    model: ModelOption = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", "--output-folder", help="Folder for the files.")
     ] = Path(),
