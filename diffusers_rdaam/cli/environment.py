@@ -18,6 +18,15 @@ _PACKAGES = ("torch", "triton", "diffusers", "transformers", "safetensors", "num
 
 def describe(report: Report) -> None:
     """Print versions, devices, the kernel that would record, and the embedded model."""
+    facts = environment_facts()
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        report.say(f"{name:<{width}}  {value}")
+    report.add(**facts)
+
+
+def environment_facts() -> dict[str, str]:
+    """What a report of a problem should say of the machine, by name."""
     facts: dict[str, str] = {
         "diffusers_rdaam": diffusers_rdaam.__version__,
         "python": platform.python_version(),
@@ -32,13 +41,12 @@ def describe(report: Report) -> None:
         "fused kernel": choose("fused", device=device),
     }
     facts |= {name: f"{choice.name} ({choice.reason})" for name, choice in choices.items()}
-    facts["pipelines"] = ", ".join(RECORDED)
+    facts["pipelines"] = (
+        f"{len(RECORDED)} classes can be recorded; docs/compatibility.md lists them"
+    )
     size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
     facts["embedded model"] = f"{size / 1e6:.1f} MB of weights" if size else "not installed"
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        report.say(f"{name:<{width}}  {value}")
-    report.add(**facts)
+    return facts
 
 
 def _version(package: str) -> str:

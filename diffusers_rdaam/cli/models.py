@@ -218,17 +218,40 @@ def load_pipeline(model: Model, device: str, dtype: str | None) -> Any:
         pipe: Any = load_demo_pipeline(model.embedded, dtype=torch_dtype)
     else:
         pipe = _load(model.name, torch_dtype, local=model.local)
+    return on_device(pipe, device)
+
+
+def load_stock_pipeline(model: Model, device: str, dtype: str | None) -> Any:
+    """A pipeline of diffusers' own class, of any task, on the CPU.
+
+    Raises:
+        InputError: the model cannot be loaded.
+    """
+    from diffusers import DiffusionPipeline
+
+    assert model.name is not None
+    quiet_libraries()
+    torch_dtype = getattr(torch, dtype or ("float16" if device.startswith("cuda") else "float32"))
+    return _load(model.name, torch_dtype, local=model.local, loader=DiffusionPipeline)
+
+
+def on_device(pipe: Any, device: str) -> Any:
+    """The pipeline on a device.
+
+    Raises:
+        InputError: the device does not take it.
+    """
     try:
         return pipe.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device!r} cannot be used here: {error}") from error
 
 
-def _load(name: str, torch_dtype: torch.dtype, *, local: bool) -> Any:
+def _load(name: str, torch_dtype: torch.dtype, *, local: bool, loader: Any = None) -> Any:
     from diffusers_rdaam.pipelines.auto import AutoRDAAMPipelineForText2Image
 
     try:
-        return AutoRDAAMPipelineForText2Image.from_pretrained(
+        return (loader or AutoRDAAMPipelineForText2Image).from_pretrained(
             name, dtype=torch_dtype, local_files_only=local
         )
     except RDAAMError:

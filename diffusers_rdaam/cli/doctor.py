@@ -1,0 +1,173 @@
+"""``rdaam doctor``: whether recording is right on this machine, or with somebody's own model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from diffusers_rdaam.cli.environment import environment_facts
+from diffusers_rdaam.cli.models import (
+    best_device,
+    check_device,
+    check_dtype,
+    find_model,
+    load_stock_pipeline,
+    on_device,
+    quiet_libraries,
+)
+from diffusers_rdaam.cli.options import check_size, check_steps, check_texts
+from diffusers_rdaam.cli.report import FAILED, Report
+from diffusers_rdaam.diagnosis.examination import Examination, examine
+from diffusers_rdaam.diagnosis.self_test import TOLERANCE, SelfTest, self_test
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.writing import check_target, write_text
+
+
+@dataclass(frozen=True)
+class DoctorRequest:
+    """The options of ``rdaam doctor``."""
+
+    model: str | None
+    prompt: str
+    steps: int
+    height: int | None
+    width: int | None
+    device: str | None
+    dtype: str | None
+    offload: bool
+    out: Path | None
+
+
+def run_doctor(request: DoctorRequest, report: Report) -> None:
+    """Examine, print, and write the report; exit with 1 where a check failed.
+
+    Raises:
+        InputError: an option is wrong. Nothing has been generated then.
+        UnsupportedPipelineError: the model is not recorded.
+    """
+    check_texts([("--prompt", request.prompt)])
+    check_size(request.height, request.width)
+    check_dtype(request.dtype)
+    if request.out is not None:
+        if request.out.is_dir():
+            raise InputError(
+                f"--out {request.out} is a folder. Give the name of the report's file."
+            )
+        check_target(request.out)
+    device = best_device() if request.device is None else request.device
+    check_device(device)
+    facts = environment_facts()
+    for name, value in facts.items():
+        report.say(f"{name:<16} {value}")
+    report.say("")
+    examinations: list[tuple[str, Examination, SelfTest | None]] = []
+    if request.model is None:
+        tests = _embedded(request, device)
+        examinations += [(f"embedded {test.model}", test.examination, test) for test in tests]
+    else:
+        examinations.append((request.model, _own(request, device), None))
+    text = "\n\n".join(examination_text(*one) for one in examinations)
+    report.say(text)
+    passed = all((test or one).passed for _, one, test in examinations)
+    verdict = "Everything is right." if passed else "Something is wrong: see the lines with FAIL."
+    report.say(f"\n{verdict}")
+    report.add(
+        environment=facts,
+        passed=passed,
+        examinations={name: asdict(test or one) for name, one, test in examinations},
+    )
+    if request.out is not None:
+        table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+        page = (
+            f"# rdaam doctor\n\n{verdict}\n\n```text\n{text}\n```\n\n| fact | value |\n|---|---|\n"
+            f"{table}\n"
+        )
+        write_text(request.out, page, "report")
+        report.say(f"report:  {request.out}")
+        report.add(report=str(request.out))
+    if not passed:
+        raise typer.Exit(FAILED)
+
+
+def _embedded(request: DoctorRequest, device: str) -> list[SelfTest]:
+    if request.height or request.width or request.offload:
+        raise InputError("--height, --width and --offload are for --model.")
+    quiet_libraries()
+    threads = torch.get_num_threads()
+    # So small a model is slower on several threads, by far where others use the cores too.
+    torch.set_num_threads(1)
+    try:
+        return self_test(device, getattr(torch, request.dtype or "float32"))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _own(request: DoctorRequest, device: str) -> Examination:
+    model = find_model(request.model)
+    if model.name is None:
+        raise InputError("Leave --model out for the embedded models.")
+    check_steps(request.steps, model.most_steps())
+    pipe = load_stock_pipeline(model, device, request.dtype)
+    pipe.set_progress_bar_config(disable=True)
+    if request.offload:
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe = on_device(pipe, device)
+    sizes: dict[str, Any] = {"height": request.height, "width": request.width}
+    call = {name: value for name, value in sizes.items() if value is not None}
+    return examine(pipe, prompt=request.prompt, steps=request.steps, **call)
+
+
+def examination_text(name: str, found: Examination, test: SelfTest | None = None) -> str:
+    """An examination in lines, each with its verdict first."""
+    images = {
+        True: "ok    image equal to the stock run's in every bit",
+        None: "?     nothing can be compared: two stock runs of one seed differ here",
+        False: "FAIL  image differs from the stock run's",
+    }
+    lines = [
+        f"{name}: {found.pipeline}, {found.denoiser}, {found.attention} attention",
+        f"      {found.image[0]}x{found.image[1]} (height x width), {found.steps} steps, "
+        f"{found.dtype} on {found.device}",
+        f"      kernel: {found.kernel} ({found.why})",
+        images[found.is_identical],
+    ]
+    if found.reason:
+        lines.append(f"FAIL  no attribution: {found.reason}")
+    elif found.sites:
+        verdict = {True: "ok  ", False: "FAIL", None: "?   "}[found.are_maps_right]
+        count = sum(site.compared for site in found.sites)
+        lines.append(
+            f"{verdict}  maps against float64 at {len(found.sites)} sites, {count} probabilities: "
+            f"largest error {found.largest_error:.1e} (at most {found.tolerance:.0e})"
+        )
+        lines += [
+            f"        {site.name}: largest {site.largest:.1e}, mean {site.mean:.1e}"
+            for site in found.sites
+        ]
+    if found.unseen:
+        lines.append(f"?     maps not compared at {found.unseen}")
+    if test is not None:
+        verdict = "ok  " if test.largest_deviation <= TOLERANCE else "FAIL"
+        lines.append(
+            f"{verdict}  the words' numbers differ from the stored ones by "
+            f"{test.largest_deviation:.2%} at most"
+        )
+    lines.append(_cost_text(found))
+    return "\n".join(lines)
+
+
+def _cost_text(found: Examination) -> str:
+    extra = found.recorded_seconds / found.stock_seconds - 1 if found.stock_seconds else 0.0
+    text = (
+        f"      time of a run: stock {found.stock_seconds:.2f} s, recorded "
+        f"{found.recorded_seconds:.2f} s ({extra:+.1%})"
+    )
+    if found.stock_peak:
+        more = (found.recorded_peak - found.stock_peak) / 1e6
+        text += f"; peak memory {found.stock_peak / 1e9:.2f} GB, recorded {more:+.1f} MB"
+    return text

@@ -1,0 +1,66 @@
+"""``rdaam doctor`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import diffusers_rdaam.diagnosis.self_test as stored
+from diffusers_rdaam.cli import app
+
+TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
+
+
+def rdaam(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["doctor", *map(str, arguments)])
+
+
+def test_the_embedded_models_are_right():
+    result = rdaam("--format", "json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["passed"] and told["environment"]["kernel"].startswith("portable")
+    embedded = [told["examinations"][f"embedded {name}"] for name in ("stable-diffusion", "flux")]
+    for one in embedded:
+        assert one["examination"]["is_identical"] is True
+        assert one["measured"] == pytest.approx(one["expected"], rel=0.02)
+
+
+def test_numbers_that_are_not_the_stored_ones(monkeypatch):
+    wrong = {"stable-diffusion": stored.EXPECTED["stable-diffusion"] | {"red": 0.05}}
+    monkeypatch.setattr(stored, "EXPECTED", wrong)
+    result = rdaam()
+    assert result.exit_code == 1
+    assert "FAIL  the words' numbers differ from the stored ones by 19" in result.stdout
+    assert "Something is wrong" in result.stdout
+
+
+def test_a_model_of_the_user_and_its_report(tmp_path):
+    path = tmp_path / "report.md"
+    result = rdaam("--model", TINY, "--height", 64, "--width", 96, "--out", path)
+    assert result.exit_code == 0, result.output
+    page = path.read_text(encoding="utf-8")
+    for text in ("ok    image equal", "ok    maps against float64 at", "64x96", "| torch |"):
+        assert text in page
+    assert "ok    image equal" in result.stdout and f"report:  {path}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere/at all"], "there is no such folder"),
+        (["--height", "64"], "--height, --width and --offload are for --model"),
+        (["--dtype", "int8"], "--dtype 'int8' is not known"),
+        (["--device", "moon"], "--device 'moon' cannot be used here"),
+        (["--out", "."], "Give the name of the report's file"),
+        (["--model", "demo-flux"], "Leave --model out"),
+    ],
+)
+def test_what_is_wrong(arguments, message):
+    result = rdaam(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output.replace("\n", " ")

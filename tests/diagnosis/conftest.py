@@ -1,0 +1,9 @@
+"""The toy pipelines of the other folders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+for folder in ("transformers", "pipelines"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / folder))

@@ -1,0 +1,111 @@
+"""The examination finds recording right where it is, and wrong where it was made wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from builders_joint import CASES as JOINT
+from toys import CASES, build, parts_of
+
+from diffusers_rdaam.attention.map_target import Target
+from diffusers_rdaam.diagnosis.examination import examine
+from diffusers_rdaam.errors import UnsupportedPipelineError
+from diffusers_rdaam.pipelines.record_attention import Recording
+from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
+
+# Of each class one, and a row that is attended to in a call of its own where there is one.
+TRANSFORMERS = list({make().name: name for name, make in JOINT.items()}.values())[::9]
+SETTINGS: dict[str, Any] = {"height": 64, "width": 96, "rounds": 1, "prompt": "a red cat"}
+
+
+def unet(name: str = "StableDiffusion") -> Any:
+    case = CASES[name]
+    return build(case.stock, parts_of(case))
+
+
+@pytest.mark.parametrize("name", ["StableDiffusion", "StableDiffusionXL"])
+def test_a_unet_is_right(name):
+    found = examine(unet(name), guidance_scale=5.0, **SETTINGS)
+    assert found.is_identical and found.passed and found.attention == "cross"
+    assert found.largest_error < 1e-6 and len(found.sites) > 1 and not found.unseen
+    assert found.image == (64, 96) and found.pipeline == CASES[name].stock.__name__
+    assert set(found.words) == {"a", "red", "cat"} and all(found.words.values())
+    assert found.stock_seconds > 0 and found.recorded_seconds > 0
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_is_right(name):
+    case = JOINT[name]()
+    call = {key: value for key, value in case.call.items() if key not in _OWN}
+    pipe = case.make()
+    pipe.set_progress_bar_config(disable=True)
+    found = examine(pipe, prompt=case.call["prompt"], rounds=1, **call)
+    assert found.passed and found.is_identical and found.attention == "joint"
+    assert found.largest_error < 1e-6 and found.sites and not found.unseen
+
+
+_OWN = ("prompt", "num_inference_steps", "output_type")
+
+
+def test_half_precision_has_a_tolerance_of_its_own():
+    found = examine(unet().to(dtype=torch.bfloat16), **SETTINGS)
+    assert found.dtype == "bfloat16" and found.tolerance == 1e-3
+    assert found.passed and 0 < found.largest_error <= 1e-3
+
+
+def test_maps_that_are_wrong_are_found(monkeypatch):
+    read = HeatMapAccumulator.read
+
+    def shifted(self: HeatMapAccumulator) -> Any:
+        grids = read(self)
+        for of_image in grids:
+            for grid in of_image:
+                grid.maps.copy_(grid.maps.roll(1, dims=-1))
+        return grids
+
+    monkeypatch.setattr(HeatMapAccumulator, "read", shifted)
+    see = Target.see
+
+    def doubled(self: Target, call: Any) -> None:
+        see(self, call._replace(scale=call.scale * 2))
+
+    monkeypatch.setattr(Target, "see", doubled)
+    found = examine(unet(), **SETTINGS)
+    assert found.are_maps_right is False and not found.passed
+    assert found.largest_error > found.tolerance
+
+
+def test_an_image_that_differs_is_found(monkeypatch):
+    enter = Recording.__init__
+
+    def disturbed(self: Recording, pipe: Any) -> None:
+        enter(self, pipe)
+        with torch.no_grad():
+            pipe.unet.conv_out.bias += 0.5
+
+    monkeypatch.setattr(Recording, "__init__", disturbed)
+    found = examine(unet(), **SETTINGS)
+    assert found.is_identical is False and not found.passed
+
+
+def test_runs_that_do_not_repeat_say_nothing():
+    pipe = unet()
+    pipe.unet.conv_out.register_forward_hook(lambda module, args, out: out + next(noise))
+    noise = iter(torch.arange(1000.0))
+    found = examine(pipe, **SETTINGS)
+    assert found.is_identical is None and found.are_maps_right is None
+
+
+def test_a_pipeline_stays_as_it_was():
+    pipe = unet()
+    before = dict(pipe.unet.attn_processors)
+    examine(pipe, **SETTINGS)
+    assert pipe.unet.attn_processors == before
+    assert not any(it._forward_pre_hooks or it._forward_hooks for it in pipe.unet.modules())
+
+
+def test_a_class_that_is_not_recorded():
+    with pytest.raises(UnsupportedPipelineError):
+        examine(object())
