@@ -89,6 +89,7 @@ from diffusers_rdaam.explain.words import RankedWords as RankedWords
 from diffusers_rdaam.geometry.region import Box as Box
 from diffusers_rdaam.geometry.region import Mask as Mask
 from diffusers_rdaam.geometry.region import Polygon as Polygon
+from diffusers_rdaam.notebook.explore import explore as explore
 from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text as attribute_text
 from diffusers_rdaam.open_vocabulary.attribute_text import text_maps as text_maps
 from diffusers_rdaam.open_vocabulary.optimize import OptimizationStep as OptimizationStep

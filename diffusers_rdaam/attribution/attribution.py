@@ -52,6 +52,9 @@ from diffusers_rdaam.geometry.region import Box, Mask, Polygon, RegionLike, as_r
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from diffusers_rdaam.notebook.explore import ViewerFrame
+    from diffusers_rdaam.notebook.widget import ViewerWidget
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Attribution(Record):
@@ -550,5 +553,32 @@ class Attribution(Record):
     def __repr__(self) -> str:
         return display.attribution_text(self)
 
-    def _repr_html_(self) -> str:
+    def explore(
+        self,
+        *,
+        title: str | None = None,
+        kept: bool = True,
+        large: bool = False,
+        widget: bool | None = None,
+    ) -> ViewerFrame | ViewerWidget:
+        """The viewer at full size in a notebook's cell; see :func:`explore` for the arguments.
+
+        Where ``anywidget`` is installed (the extra ``notebook``) what is selected comes back, as
+        ``viewer.box`` and ``viewer.words``.
+
+        Raises:
+            InputError: the viewer's page would be over 50 MB.
+            NotebookExtraError: a widget was asked for, and ``anywidget`` is not installed.
+        """
+        from diffusers_rdaam.notebook.explore import explore
+
+        return explore(self, title=title, kept=kept, large=large, widget=widget)
+
+    def still_html(self) -> str:
+        """HTML without scripts: the image, and the prompt coloured by the words' levels."""
         return display.attribution_html(self)
+
+    def _repr_html_(self) -> str:
+        from diffusers_rdaam.notebook.frame import last_line
+
+        return last_line(self, self.still_html())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from PIL import Image
 
@@ -32,6 +32,10 @@ from diffusers_rdaam.attribution.video_heat_map import VideoHeatMap, mean_levels
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 from diffusers_rdaam.shapes import Size, TokenScores
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.notebook.explore import ViewerFrame
+    from diffusers_rdaam.notebook.widget import ViewerWidget
 
 # Frames of a notebook's strip.
 _SHOWN = 5
@@ -341,7 +345,25 @@ class VideoAttribution(Sequence[Attribution]):
         content = load_video(Path(path), Attribution)
         return cls(content.parts, content.frame_mapping, content.images, content.numbers)
 
+    def explore(
+        self,
+        *,
+        title: str | None = None,
+        kept: bool = True,
+        large: bool = False,
+        widget: bool | None = None,
+    ) -> ViewerFrame | ViewerWidget:
+        """The viewer at full size in a notebook's cell; as :meth:`Attribution.explore`."""
+        from diffusers_rdaam.notebook.explore import explore
+
+        return explore(self, title=title, kept=kept, large=large, widget=widget)
+
     def _repr_html_(self) -> str:
+        from diffusers_rdaam.notebook.frame import last_line
+
+        return last_line(self, self.still_html())
+
+    def still_html(self) -> str:
         """Some of the frames, and the prompt with its words coloured by their level in all."""
         from diffusers_rdaam.drawing.html import ground_scale, picture
         from diffusers_rdaam.drawing.timeline import film_strip
