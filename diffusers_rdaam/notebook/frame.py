@@ -12,7 +12,7 @@ from diffusers_rdaam.viewer.page import Viewable, contents_of, document, largest
 # Bytes that one cell adds to a notebook's file by showing an attribution as its last line.
 LARGEST_CELL = 2_500_000
 # Pixels of the screen, before the page has said how high it is; and at most, as a last line.
-HEIGHT, MOST_HEIGHT = 640, 720
+HEIGHT, MOST_HEIGHT = 640, 800
 
 
 def asset(name: str) -> str:
@@ -39,7 +39,7 @@ def framed(page: str, still: str, *, title: str, most_height: int | None = None)
         title: of the frame, for screen readers.
         most_height: pixels; over it the page scrolls in its frame; no limit if not given.
     """
-    bound = "" if most_height is None else f";max-height:{most_height}px;resize:vertical"
+    bound = "" if most_height is None else f";max-height:{most_height}px"
     return (
         f'<div><div>{still}</div><iframe title="{escape(title)}" '
         'sandbox="allow-scripts allow-downloads" allow="clipboard-write" '

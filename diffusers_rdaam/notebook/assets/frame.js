@@ -5,7 +5,7 @@
   const still = frame.previousElementSibling;
   if (still) still.style.display = "none";
   frame.style.display = "block";
-  // A notebook has a theme of its own, which the frame's page takes for the system's.
+  // A notebook has a theme of its own; the frame's page knows the system's only.
   let ground = frame;
   let colour = null;
   while (ground && !colour) {
@@ -15,7 +15,9 @@
   }
   if (colour) {
     const light = 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2];
-    frame.style.colorScheme = light < 128 ? "dark" : "light";
+    const theme = light < 128 ? "dark" : "light";
+    frame.style.colorScheme = theme;
+    frame.contentWindow.postMessage({ rdaam: "theme", theme }, "*");
   }
   // A frame that was moved in the page is loaded again.
   if (frame.rdaamListener) window.removeEventListener("message", frame.rdaamListener);

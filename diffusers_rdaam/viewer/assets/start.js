@@ -20,7 +20,8 @@ function start() {
     };
     viewer.listeners.word = (chosen) => {
       for (const other of others(viewer)) other.choose(sameWord(chosen, viewer, other), { tells: false });
-      toParent({ rdaam: "word", attribution: number, word: chosen ? chosen.word : null });
+      const { word = null, record = 0, label = null } = chosen || {};
+      toParent({ rdaam: "word", attribution: number, word, record, text: label });
     };
   });
   window.rdaam = { viewers: viewers.map(programmable) };
@@ -114,6 +115,9 @@ function listen(viewers) {
   const isPair = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
   window.addEventListener("message", ({ source, data }) => {
     if (source !== window.parent || source === window || !data || typeof data !== "object") return;
+    if (data.rdaam === "theme" && ["light", "dark"].includes(data.theme)) {
+      document.documentElement.dataset.theme = data.theme;
+    }
     const viewer = viewers[data.attribution === undefined ? 0 : data.attribution];
     if (!viewer) return;
     if (data.rdaam === "select") {
