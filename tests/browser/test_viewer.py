@@ -16,7 +16,8 @@ pytestmark = pytest.mark.browser
 
 HOSTILE = (
     "</script><script>document.title='taken'</script>"
-    " <img src=https://example.org/x onerror=alert(1)> \"'onload='x' javascript:alert(1) {{7*7}} \u202ethgir <style>*{display:none}</style> cat"
+    " <img src=https://example.org/x onerror=alert(1)> \"'onload='x' javascript:alert(1)"
+    " {{7*7}} \u202ethgir <style>*{display:none}</style> cat"
 )
 
 

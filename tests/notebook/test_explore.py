@@ -200,7 +200,7 @@ def test_a_word_that_is_set_is_shown(attribution, viewer) -> None:
         ("box", "everything", rdaam.RegionError, "is not a region"),
         ("box", list(SHAPE), rdaam.RegionError, r"viewer\.box takes a box .* got a polygon"),
         ("polygon", BOX, rdaam.RegionError, r"viewer\.polygon takes a list .* got a box"),
-        ("polygon", [(1, 1), (2, 2)], rdaam.RegionError, "2 points"),
+        ("polygon", [(1, 1), (2, 2)], rdaam.RegionError, "at least 3 points"),
         ("word", "dog", rdaam.WordError, "'dog' is not a word of the prompt"),
         ("word", "blue eyes", rdaam.WordError, "takes one word of the prompt; 'blue eyes' is not"),
         ("word", 99, rdaam.WordError, "99"),
