@@ -29,7 +29,7 @@ from diffusers_rdaam.attribution.region_words import (
 )
 from diffusers_rdaam.attribution.stacked_frames import split_frames
 from diffusers_rdaam.attribution.video_heat_map import VideoHeatMap, mean_levels, mean_scores
-from diffusers_rdaam.attribution.viewed import title_of, viewed_part
+from diffusers_rdaam.attribution.viewed import facts_of, title_of, viewed_part
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 from diffusers_rdaam.shapes import Size, TokenScores
@@ -410,7 +410,7 @@ class VideoAttribution(Sequence[Attribution]):
         )
         parts = tuple(viewed_part(self.parts[latent], kept=kept) for latent in used)
         title = title_of(self.prompt)
-        return ViewerContents(title, self.image_size, frames, parts, dict(self.run))
+        return ViewerContents(title, self.image_size, frames, parts, facts_of(self.run))
 
     def _repr_html_(self) -> str:
         """Some of the frames, and the prompt with its words coloured by their level in all."""
