@@ -52,7 +52,7 @@ from diffusers_rdaam.geometry.region import Box, Mask, Polygon, RegionLike, as_r
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from diffusers_rdaam.notebook.explore import ViewerFrame
+    from diffusers_rdaam.notebook.explore import NotebookViewer
     from diffusers_rdaam.notebook.widget import ViewerWidget
     from diffusers_rdaam.viewer.contents import ViewerContents
 
@@ -632,7 +632,7 @@ class Attribution(Record):
         kept: bool = True,
         large: bool = False,
         widget: bool | None = None,
-    ) -> ViewerFrame | ViewerWidget:
+    ) -> NotebookViewer | ViewerWidget:
         """The viewer at full size in a notebook's cell; see :func:`explore` for the arguments.
 
         Where ``anywidget`` is installed (the extra ``notebook``) what is selected comes back, as

@@ -36,7 +36,7 @@ class Explorable(Viewable, Protocol):
         ...
 
 
-class ViewerFrame:
+class NotebookViewer:
     """The viewer in a frame of a notebook's cell: its page answers by itself, without a kernel.
 
     What is selected in it stays in it; a widget, which :func:`explore` makes where ``anywidget`` is
@@ -51,7 +51,7 @@ class ViewerFrame:
         return {"text/plain": repr(self), "text/html": cell}
 
     def __repr__(self) -> str:
-        return f"ViewerFrame({self._title!r}, {len(self._page) / 1e6:.2f} MB)"
+        return f"NotebookViewer({self._title!r}, {len(self._page) / 1e6:.2f} MB)"
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in SELECTION:
@@ -72,7 +72,7 @@ def explore(
     kept: bool = True,
     large: bool = False,
     widget: bool | None = None,
-) -> ViewerFrame | ViewerWidget:
+) -> NotebookViewer | ViewerWidget:
     """The viewer of one attribution or of several side by side, as high as it is, in a cell.
 
     With ``anywidget`` (the extra ``notebook``) and a kernel what is selected comes back:
@@ -107,4 +107,4 @@ def explore(
         from diffusers_rdaam.notebook.widget import ViewerWidget
 
         return ViewerWidget(tuple(shown), page, still, name)
-    return ViewerFrame(page, still, name)
+    return NotebookViewer(page, still, name)

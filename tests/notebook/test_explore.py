@@ -42,7 +42,7 @@ def test_a_frame_is_html(attribution) -> None:
     shown = attribution.explore(widget=False)
     bundle = shown._repr_mimebundle_()
     assert bundle["text/plain"] == repr(shown)
-    assert repr(shown).startswith("ViewerFrame('Viewer: a cat with blue eyes, on a red mat', 0.")
+    assert repr(shown).startswith("NotebookViewer('Viewer: a cat with blue eyes, on a red mat', 0.")
     assert "<iframe" in bundle["text/html"]
     # As high as the page; the last line of a cell is not.
     assert "px;max-height" not in bundle["text/html"].split("srcdoc=")[0]

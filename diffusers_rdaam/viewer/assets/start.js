@@ -11,7 +11,7 @@ function start() {
     const link = checkbox("Same region and word in all images", true, (on) => { linked = on; });
     main.append(element("div", { class: "link" }, link.row));
   }
-  main.append(...viewers.map((viewer) => viewer.element));
+  main.append(element("div", { class: "panels" }, ...viewers.map((viewer) => viewer.element)));
   const others = (viewer) => (linked ? viewers.filter((other) => other !== viewer) : []);
   viewers.forEach((viewer, number) => {
     viewer.listeners.selection = (form, words) => {
