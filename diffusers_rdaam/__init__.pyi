@@ -51,9 +51,9 @@ from diffusers_rdaam.errors import InputError as InputError
 from diffusers_rdaam.errors import LayoutUnknownWarning as LayoutUnknownWarning
 from diffusers_rdaam.errors import MaskedRowsWarning as MaskedRowsWarning
 from diffusers_rdaam.errors import NoAttributionError as NoAttributionError
+from diffusers_rdaam.errors import NotebookExtraError as NotebookExtraError
 from diffusers_rdaam.errors import NotFiniteWarning as NotFiniteWarning
 from diffusers_rdaam.errors import NotRecordedWarning as NotRecordedWarning
-from diffusers_rdaam.errors import NotebookExtraError as NotebookExtraError
 from diffusers_rdaam.errors import PandasExtraError as PandasExtraError
 from diffusers_rdaam.errors import PartialRunWarning as PartialRunWarning
 from diffusers_rdaam.errors import PlotExtraError as PlotExtraError

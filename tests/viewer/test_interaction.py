@@ -316,7 +316,7 @@ def test_a_finger_draws(pages, make_attribution) -> None:
 
 def test_a_video_and_maps_without_an_image(pages, make_attribution) -> None:
     frames = [make_attribution("a red cat", seed=seed, image=seed > 0) for seed in range(2)]
-    video = VideoAttribution.of_frames([frame for frame in frames])
+    video = VideoAttribution.of_frames(frames)
     page = pages.show(viewer_page([video, frames[0]]))
     page.get_by_label("Frame").fill("1")
     page.evaluate("rdaam.viewers[0].selectBox([10, 5, 50, 40])")
