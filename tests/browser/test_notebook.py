@@ -130,6 +130,7 @@ def test_explore_is_as_high_as_its_page(pages, notebook) -> None:
     page.set_viewport_size({"width": 420, "height": 800})
     page.wait_for_timeout(300)
     assert page.locator("iframe").bounding_box()["height"] > height
+    assert frame.evaluate("() => document.documentElement.scrollHeight <= innerHeight")
     pages.picture(page, "notebook-explore-narrow", full=True)
 
 
