@@ -27,6 +27,7 @@ from diffusers_rdaam.tokens.alignment import align
 
 PROGRAMS = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 BOXES, OPENINGS, COMPARED = 200, 7, 50
+TIMEOUT_MS = 180_000
 GOAL_BYTES, GOAL_BOX, GOAL_OPEN, GOAL_AGREES = 1_500_000, 0.016, 1.0, 1e-3
 # The page of the greater of the two sizes has four times the cells and pixels of the smaller.
 SMALL, LARGE = (512, (64, 32, 16, 8)), (1024, (128, 64, 32, 16))
@@ -82,7 +83,7 @@ def run(*, full: bool = False) -> list[Row]:
         for attribution, path in zip((small, large), pages, strict=True):
             path.write_text(attribution.to_html(), encoding="utf-8")
         rows += [_opening(browser, pages[0], SMALL), _opening(browser, pages[1], LARGE)]
-        context = browser.new_context()
+        context = _context(browser)
         page = context.new_page()
         page.goto(pages[0].as_uri())
         rows += _agreement(page, small)
@@ -112,6 +113,13 @@ def _browser() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+def _context(browser: Any) -> Any:
+    context = browser.new_context()
+    # A machine with other work to do.
+    context.set_default_timeout(TIMEOUT_MS)
+    return context
 
 
 def _attribution(side: int, grids: tuple[int, ...], *, noise: bool = False) -> Attribution:
@@ -153,7 +161,7 @@ def _size_row(what: str, size: int) -> Row:
 def _opening(browser: Any, path: Path, layout: tuple[int, tuple[int, ...]]) -> Row:
     seconds = []
     for _ in range(OPENINGS):
-        context = browser.new_context()
+        context = _context(browser)
         page = context.new_page()
         page.goto(path.as_uri())
         shown = page.evaluate(SHOWN)
