@@ -53,6 +53,7 @@ BENCHMARKS = {
     "latency": Benchmark("latency"),
     "import_time": Benchmark("import_time"),
     "layout": Benchmark("layout"),
+    "viewer": Benchmark("viewer", quick=False),
     "embedded": Benchmark("embedded_model", quick=False),
     "faithfulness": Benchmark("faithfulness", quick=False),
     "refinement": Benchmark("refinement", quick=False),

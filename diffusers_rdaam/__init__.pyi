@@ -51,6 +51,7 @@ from diffusers_rdaam.errors import InputError as InputError
 from diffusers_rdaam.errors import LayoutUnknownWarning as LayoutUnknownWarning
 from diffusers_rdaam.errors import MaskedRowsWarning as MaskedRowsWarning
 from diffusers_rdaam.errors import NoAttributionError as NoAttributionError
+from diffusers_rdaam.errors import NotebookExtraError as NotebookExtraError
 from diffusers_rdaam.errors import NotFiniteWarning as NotFiniteWarning
 from diffusers_rdaam.errors import NotRecordedWarning as NotRecordedWarning
 from diffusers_rdaam.errors import PandasExtraError as PandasExtraError
@@ -89,6 +90,7 @@ from diffusers_rdaam.explain.words import RankedWords as RankedWords
 from diffusers_rdaam.geometry.region import Box as Box
 from diffusers_rdaam.geometry.region import Mask as Mask
 from diffusers_rdaam.geometry.region import Polygon as Polygon
+from diffusers_rdaam.notebook.explore import explore as explore
 from diffusers_rdaam.open_vocabulary.attribute_text import attribute_text as attribute_text
 from diffusers_rdaam.open_vocabulary.attribute_text import text_maps as text_maps
 from diffusers_rdaam.open_vocabulary.optimize import OptimizationStep as OptimizationStep
@@ -114,5 +116,6 @@ from diffusers_rdaam.pipelines.output import AttributedOutput as AttributedOutpu
 from diffusers_rdaam.pipelines.record_attention import Recording as Recording
 from diffusers_rdaam.pipelines.record_attention import record_attention as record_attention
 from diffusers_rdaam.pipelines.record_denoiser import DenoiserRecording as DenoiserRecording
+from diffusers_rdaam.viewer.page import viewer_page as viewer_page
 
 __version__: str

@@ -62,7 +62,7 @@ class Vocabulary(dict[str, Part]):
 
     def _repr_html_(self) -> str:
         """Each text's attribution."""
-        shown = [part._repr_html_() for part in list(self.values())[:SHOWN]]  # type: ignore[attr-defined]  # parts are attributions
+        shown = [part.still_html() for part in list(self.values())[:SHOWN]]  # type: ignore[attr-defined]  # parts are attributions
         return f"<div><p>{escape(repr(self))}</p>{''.join(shown)}</div>"
 
     def __missing__(self, text: object) -> NoReturn:

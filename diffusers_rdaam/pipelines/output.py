@@ -83,12 +83,15 @@ class AttributedOutput:
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        """The first images, each with its prompt in colours; why there is nothing, if so."""
+        """The viewer of the first images, side by side; why there is nothing, if so."""
         if not self.attributions:
             why = self.__dict__.get("why_no_attribution") or "There is no attribution."
             return f"<div><p>{escape(repr(self))}</p><p>{escape(why)}</p></div>"
+        from diffusers_rdaam.notebook.frame import last_line
+
         found = videos_of(self.attributions)
-        shown = "".join(each._repr_html_() for each in found[:_SHOWN])
+        first = found[:_SHOWN]
+        shown = last_line(first, "".join(each.still_html() for each in first))
         more = len(found) - _SHOWN
         rest = f"<p>and {more} more: output.attributions[{_SHOWN}:]</p>" if more > 0 else ""
         return f"<div>{shown}{rest}</div>"
