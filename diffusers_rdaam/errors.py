@@ -7,6 +7,7 @@
     |   |-- RegionError                    a box, polygon or mask
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
+    |-- AppExtraError (ImportError)        the app was asked for without gradio
     |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     |-- GradientError (RuntimeError)       no gradient flows, or it is not finite
@@ -61,6 +62,10 @@ class WordError(InputError):
 
 class AttributionFileError(InputError):
     """A file that is truncated, corrupted, foreign, or of an unknown version."""
+
+
+class AppExtraError(RDAAMError, ImportError):
+    """The app was asked for, and gradio is not installed."""
 
 
 class PlotExtraError(RDAAMError, ImportError):
