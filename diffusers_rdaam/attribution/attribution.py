@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from PIL import Image
 
@@ -51,6 +51,8 @@ from diffusers_rdaam.geometry.region import Box, Mask, Polygon, RegionLike, as_r
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from diffusers_rdaam.viewer.contents import ViewerContents
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -469,6 +471,77 @@ class Attribution(Record):
         from diffusers_rdaam.attribution.files.attribution_file import load_record
 
         return load_record(Path(path), cls)
+
+    @overload
+    def to_html(
+        self,
+        path: None = None,
+        *,
+        title: str | None = ...,
+        embedded: bool = ...,
+        kept: bool = ...,
+        large: bool = ...,
+        image_format: str = ...,
+    ) -> str: ...
+
+    @overload
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = ...,
+        embedded: bool = ...,
+        kept: bool = ...,
+        large: bool = ...,
+        image_format: str = ...,
+    ) -> Path: ...
+
+    def to_html(
+        self,
+        path: str | Path | None = None,
+        *,
+        title: str | None = None,
+        embedded: bool = False,
+        kept: bool = True,
+        large: bool = False,
+        image_format: str = "png",
+    ) -> str | Path:
+        """One HTML page that answers by itself: no server, no model, no network.
+
+        Image, maps and words are in it; point at a word and see where it is, draw a region and see
+        its words. Several attributions in one page: ``viewer_page([one, another])``.
+
+        Args:
+            path: ends in ``.html``; the page is written there, whole or not at all, and the path
+                returned. Without it the page itself is.
+            title: of the document; the prompt if not given.
+            embedded: for a frame in another page, without a margin of its own.
+            kept: whether single steps and layers, refined maps and self-attention are in it, where
+                the run kept them. How large the page becomes is then said on standard error.
+            large: whether the page may have over 50 MB.
+            image_format: ``"png"``, ``"jpeg"`` or ``"webp"``.
+
+        Raises:
+            InputError: the page would be over 50 MB, the ending is another one, the file cannot be
+                written, or there is no such format.
+        """
+        from diffusers_rdaam.viewer.saving import page_of
+
+        return page_of(
+            self,
+            path,
+            title=title,
+            embedded=embedded,
+            kept=kept,
+            large=large,
+            image_format=image_format,
+        )
+
+    def viewer_contents(self, *, kept: bool = True) -> ViewerContents:
+        """What of the attribution :meth:`to_html` writes, as plain data that is read later."""
+        from diffusers_rdaam.attribution.viewed import viewed
+
+        return viewed(self, kept=kept)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for JSON: the prompt, its words, and what was recorded.
