@@ -15,6 +15,7 @@ from diffusers_rdaam.app.runs import Progress
 from diffusers_rdaam.app.session import Entry
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.drawing.html import data_uri, table
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.viewer import viewer_page
 
 _LIVE_WORDS = 6
@@ -33,7 +34,11 @@ def document(attributions: Sequence[Attribution], title: str) -> str:
 
     As JSON and without ``<``, so that nothing between here and the frame takes it for markup.
     """
-    page = viewer_page(list(attributions), title=title, embedded=True)
+    try:
+        page = viewer_page(list(attributions), title=title, embedded=True)
+    except InputError:
+        # The finer records make it too large; the maps are what is shown in any case.
+        page = viewer_page(list(attributions), title=title, embedded=True, kept=False, large=True)
     return json.dumps(page).replace("<", "\\u003c")
 
 

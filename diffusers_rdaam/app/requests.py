@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from PIL import Image
 
 from diffusers_rdaam.app.runs import Progress, Run
-from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError, NoAttributionError
-from diffusers_rdaam.explain.ablations.ablation import AblationWords, explain_ablation
-from diffusers_rdaam.explain.gradients.gradient import explain_gradient
-from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
 from diffusers_rdaam.geometry.region import RegionLike
-from diffusers_rdaam.pipelines.auto import (
-    AutoRDAAMPipelineForImage2Image,
-    AutoRDAAMPipelineForInpainting,
-)
-from diffusers_rdaam.pipelines.callbacks import LivePreview
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.attention.processor import RDAAMProcessor
+    from diffusers_rdaam.explain.ablations.ablation import AblationWords
+    from diffusers_rdaam.explain.gradients.gradient_words import GradientWords
 
 Task = Literal["text", "image", "inpainting"]
 Explanation = Literal["gradient", "ablation"]
@@ -123,7 +120,9 @@ class GenerationRequest:
 
     def processor(self, folder: str | None = None) -> RDAAMProcessor:
         """What is recorded; queries are written into a folder where one is given."""
+        # diffusers takes seconds to import, and a server of saved attributions needs none of it.
         from diffusers_rdaam.attention.options import QueryOptions
+        from diffusers_rdaam.attention.processor import RDAAMProcessor
 
         keep = ["steps"] * self.keep_steps + ["queries"] * self.keep_queries
         queries = QueryOptions(location=folder or "cpu") if self.keep_queries else None
@@ -213,6 +212,11 @@ class Pipelines:
             UnsupportedPipelineError: the model has none for it.
         """
         if task not in self._pipes:
+            from diffusers_rdaam.pipelines.auto import (
+                AutoRDAAMPipelineForImage2Image,
+                AutoRDAAMPipelineForInpainting,
+            )
+
             kinds: dict[Task, Any] = {
                 "image": AutoRDAAMPipelineForImage2Image,
                 "inpainting": AutoRDAAMPipelineForInpainting,
@@ -221,6 +225,14 @@ class Pipelines:
             made.set_progress_bar_config(disable=True)
             self._pipes[task] = made
         return self._pipes[task]
+
+    def _plain_pipe(self, task: Task) -> Any:
+        """The pipeline for a task, recording by default options."""
+        from diffusers_rdaam.attention.processor import RDAAMProcessor
+
+        pipe = self.pipe(task)
+        pipe.set_attn_processor(RDAAMProcessor())
+        return pipe
 
     def size(self, request: GenerationRequest) -> tuple[int | None, int | None]:
         """Height and width of a request's images; None where only the model knows."""
@@ -260,11 +272,8 @@ class Pipelines:
         run: Run,
         *,
         folder: str | None = None,
-        seeds: range | None = None,
     ) -> list[Generated]:
         """The images of a request, one after another: each is what its seed makes alone."""
-        import time
-
         pipe = self.pipe(request.task)
         pipe.set_attn_processor(request.processor(folder))
         arguments = self.arguments(request)
@@ -291,8 +300,7 @@ class Pipelines:
 
     def attribute_picture(self, request: PictureRequest, run: Run) -> Attribution:
         """The attribution of a picture that exists."""
-        pipe = self.pipe()
-        pipe.set_attn_processor(RDAAMProcessor())
+        pipe = self._plain_pipe("text")
         options: dict[str, Any] = {"method": request.method}
         if "max_sequence_length" in self._defaults:
             options["max_sequence_length"] = self._defaults["max_sequence_length"]
@@ -315,8 +323,10 @@ class Pipelines:
         run: Run,
     ) -> GradientWords | AblationWords:
         """Gradients, or what changes without each word, of a region of an image made before."""
-        pipe = self.pipe(generated.task)
-        pipe.set_attn_processor(RDAAMProcessor())
+        from diffusers_rdaam.explain.ablations.ablation import explain_ablation
+        from diffusers_rdaam.explain.gradients.gradient import explain_gradient
+
+        pipe = self._plain_pipe(generated.task)
         arguments = self.arguments(generated)
         prompt = arguments.pop("prompt")
         explain: Any = explain_gradient if kind == "gradient" else explain_ablation
@@ -418,6 +428,8 @@ def _callback(pipe: Any, run: Run, every: int) -> dict[str, Callable[..., Any]]:
         return {}
     if not every:
         return {"callback_on_step_end": run.at_step}
+
+    from diffusers_rdaam.pipelines.callbacks import LivePreview
 
     def show(attributions: list[Attribution], step: int) -> None:
         old = run.progress
