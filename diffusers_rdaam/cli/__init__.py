@@ -338,7 +338,7 @@ def serve_app(
 ) -> None:
     """Serve a page to generate, watch, point and ask in (extra app)."""
     with reporting(output_format.value) as report:
-        from diffusers_rdaam.cli.app import AppRequest, serve
+        from diffusers_rdaam.cli.serve import AppRequest, serve
 
         serve(AppRequest(model, host, port, files, device, dtype), report)
 
