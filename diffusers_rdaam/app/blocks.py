@@ -358,11 +358,8 @@ class Page:
             denoiser = self._denoiser(model)
             return denoiser, lambda pipes, run: pipes.generate(asked, run)
 
-        async for update in self._run(session, work):
-            if isinstance(update, dict):
-                yield update
-                continue
-            for made in update.result:
+        def finish(run: Run) -> Updates:
+            for made in run.result:
                 session.add(
                     made.attribution,
                     made.image,
@@ -373,9 +370,12 @@ class Page:
                     seed=made.seed,
                     seconds=made.seconds,
                 )
-            count = len(update.result)
-            done = f"Done: {count} image{'s' * (count > 1)} in {update.seconds:.1f} s."
-            yield await self._shown(session, session.entries[0].number, done, update.warnings)
+            count = len(run.result)
+            done = f"Done: {count} image{'s' * (count > 1)} in {run.seconds:.1f} s."
+            return self._show(session, session.entries[0].number, done, run.warnings)
+
+        async for update in self._run(session, work, finish):
+            yield update
 
     async def attribute_picture(
         self,
@@ -397,14 +397,13 @@ class Page:
             )
             return self._denoiser(model), lambda pipes, run: pipes.attribute_picture(asked, run)
 
-        async for update in self._run(session, work):
-            if isinstance(update, dict):
-                yield update
-                continue
-            found = update.result
+        def finish(run: Run) -> Updates:
+            found = run.result
             entry = session.add(found, found.image, title=prompt, kind="picture", model=model)
-            done = f"Done in {update.seconds:.1f} s."
-            yield await self._shown(session, entry.number, done, update.warnings)
+            return self._show(session, entry.number, f"Done in {run.seconds:.1f} s.", run.warnings)
+
+        async for update in self._run(session, work, finish):
+            yield update
 
     def _explainer(self, kind: Any) -> Callable[..., AsyncIterator[Updates]]:
         async def explain(
@@ -425,20 +424,20 @@ class Page:
                     kind, asked, seed, region, run
                 )
 
-            async for update in self._run(session, work):
-                if isinstance(update, dict):
-                    yield update
-                    continue
-                words = update.result
+            def finish(run: Run) -> Updates:
+                words = run.result
                 memory = getattr(words, "memory", None)
-                remarks = [*update.warnings, *([str(memory)] if memory is not None else [])]
-                done = fragments.status(f"Done in {update.seconds:.1f} s.", remarks=remarks)
+                remarks = [*run.warnings, *([str(memory)] if memory is not None else [])]
+                done = fragments.status(f"Done in {run.seconds:.1f} s.", remarks=remarks)
                 shown = fragments.chart(events.chart(words))
                 if kind == "ablation":
                     without = [("the image", words.image)]
                     without += [(f"without {word.text}", word.image) for word in words.words]
                     shown += fragments.gallery(without, side=192)
-                yield {self.status: done, self.live: "", self.explanation: shown}
+                return {self.status: done, self.live: "", self.explanation: shown}
+
+            async for update in self._run(session, work, finish):
+                yield update
 
         return explain
 
@@ -456,21 +455,27 @@ class Page:
                 )
             return self._denoiser(entry.model), lambda pipes, run: pipes.ask(found, text, run)
 
-        async for update in self._run(session, work):
-            if isinstance(update, dict):
-                yield update
-                continue
-            drawn = await asyncio.to_thread(events.heat_maps, update.result)
-            shown = fragments.maps(drawn, "The text has no word.")
-            done = fragments.status("Done.", remarks=update.warnings)
-            yield {self.status: done, self.live: "", self.answer: shown}
+        def finish(run: Run) -> Updates:
+            shown = fragments.maps(events.heat_maps(run.result), "The text has no word.")
+            done = fragments.status("Done.", remarks=run.warnings)
+            return {self.status: done, self.live: "", self.answer: shown}
+
+        async for update in self._run(session, work, finish):
+            yield update
 
     async def _run(
         self,
         session: Session,
         work: Callable[[], tuple[Denoiser, Callable[[Pipelines, Run], Any]]],
-    ) -> AsyncIterator[Any]:
-        """Queue a run and follow it: updates of the page on the way, and at its end the run."""
+        finish: Callable[[Run], Updates],
+    ) -> AsyncIterator[Updates]:
+        """Queue a run and follow it to its end.
+
+        Args:
+            session: whose run it is.
+            work: reads the form; the denoiser, and what it is to do.
+            finish: what the page shows of a run that is done.
+        """
         run: Run | None = None
         try:
             if session.run is not None and not session.run.has_ended:
@@ -488,7 +493,7 @@ class Page:
                     yield await self._going_on(run, denoiser)
                 await asyncio.sleep(_PATIENCE)
             run.outcome()
-            yield run
+            yield await asyncio.to_thread(finish, run)
         except CancelledRun:
             text = "Cancelled. The model is free; what you typed is as it was."
             yield {self.status: fragments.status(text), self.live: ""}
@@ -499,8 +504,10 @@ class Page:
             yield {self.status: shown, self.live: ""}
         finally:
             # Also where the visitor has gone: nobody waits for it any more.
-            if run is not None and not run.has_ended:
+            if run is not None:
                 run.cancel()
+                # A session holds no images of a run that has ended.
+                run.result, run.progress = None, Progress()
 
     async def _going_on(self, run: Run, denoiser: Denoiser) -> Updates:
         before = denoiser.place(run)

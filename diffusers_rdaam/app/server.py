@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,13 +196,14 @@ class Server:
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self.root = Path(tempfile.mkdtemp(prefix="rdaam-app-"))
         self.sessions = Sessions(self.root / "sessions")
+        self._undo = ExitStack()
+        self._undo.callback(shutil.rmtree, self.root, ignore_errors=True)
+        self._undo.callback(self._socket.close)
         try:
-            with _private_uploads(self.root / "uploads"):
-                app = self._application(folder)
-            self._server = _uvicorn(app)
+            self._undo.enter_context(_private_uploads(self.root / "uploads"))
+            self._server = _uvicorn(self._application(folder))
         except BaseException:
-            self._socket.close()
-            shutil.rmtree(self.root, ignore_errors=True)
+            self._undo.close()
             raise
         self._thread: threading.Thread | None = None
 
@@ -230,9 +231,8 @@ class Server:
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(timeout=20)
-        self._socket.close()
         self.sessions.close_all()
-        shutil.rmtree(self.root, ignore_errors=True)
+        self._undo.close()
 
     def _application(self, folder: Path | None) -> Any:
         import gradio
@@ -262,6 +262,8 @@ class Server:
             enable_monitoring=False,
             show_error=False,
         )
+        # Only then does gradio check that a file which a visitor names is one that it has uploaded.
+        blocks.has_launched = True
         loopback = is_loopback(self.host)
         return Guard(app, ["localhost", "127.0.0.1", "::1", self.host] if loopback else None)
 
@@ -270,7 +272,8 @@ class Server:
 def _private_uploads(folder: Path) -> Iterator[None]:
     """Have gradio put what visitors send into a folder of this server, and ask nobody for news.
 
-    gradio reads both from the environment while the page is built.
+    gradio reads both from the environment, while the page is built and at every upload, so that one
+    process has one server at a time.
     """
     folder.mkdir(mode=0o700)
     wanted = {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False"}

@@ -84,6 +84,7 @@ class Session:
         self._loaded: OrderedDict[int, Attribution] = OrderedDict()
         self._lock = threading.RLock()
         self._last = 0
+        self._is_closed = False
 
     @property
     def entries(self) -> list[Entry]:
@@ -127,8 +128,14 @@ class Session:
         return found
 
     def new_folder(self) -> tuple[int, Path]:
-        """A number and an empty folder for the next entry."""
+        """A number and an empty folder for the next entry.
+
+        Raises:
+            InputError: the visitor has left.
+        """
         with self._lock:
+            if self._is_closed:
+                raise InputError("This session has ended. Open the page again.")
             self._last += 1
             number = self._last
         folder = self.folder / f"{number:04d}"
@@ -192,6 +199,7 @@ class Session:
         if self.run is not None:
             self.run.cancel()
         with self._lock:
+            self._is_closed = True
             self._entries.clear()
             self._loaded.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
