@@ -577,7 +577,6 @@ class Page:
         )
         found = session.attribution(number) if entry.has_attribution else None
         words = 0 if found is None else len({word.text.casefold() for word in found.words})
-        gradient, ablation = events.costs(words, entry.seconds)
         image = None if found is None else found.image
         chart = "Draw a box or an outline in the image above."
         return emptied | {
@@ -588,7 +587,7 @@ class Page:
             self.selection: "",
             self.history: fragments.history(session.entries, number),
             self.paint: gr.HTML(**fragments.canvas(image)),
-            self.costs: fragments.note(f"Gradients: {gradient}. Without each word: {ablation}."),
+            self.costs: fragments.note(events.costs(words, entry.seconds)),
             self.save_button: gr.DownloadButton(
                 value=str(entry.path) if entry.has_attribution else None,
                 interactive=entry.has_attribution,

@@ -206,7 +206,7 @@ def concept_maps(attribution: Attribution) -> list[tuple[str, Image.Image, float
     return found
 
 
-def costs(words: int, seconds: float | None) -> tuple[str, str]:
+def costs(words: int, seconds: float | None) -> str:
     """What gradients and an ablation of an image will take, before they are begun.
 
     Args:
@@ -214,11 +214,11 @@ def costs(words: int, seconds: float | None) -> tuple[str, str]:
         seconds: that the image took; None where it was not made here.
     """
     if seconds is None:
-        return ("only for images that were made here",) * 2
+        return "Gradients and changes without each word are of images that were made here."
     runs = words + 1
     return (
-        f"one generation and its way back, about {_time(4 * seconds)}",
-        f"{runs} generations, about {_time(runs * seconds)}",
+        f"Gradients take one generation and its way back, about {_time(4 * seconds)}; the change "
+        f"without each word takes {runs} generations, about {_time(runs * seconds)}."
     )
 
 
