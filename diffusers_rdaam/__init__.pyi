@@ -39,6 +39,7 @@ from diffusers_rdaam.editing.editing import inject_attention as inject_attention
 from diffusers_rdaam.editing.editing import save_attention as save_attention
 from diffusers_rdaam.editing.saved_attention import SavedAttention as SavedAttention
 from diffusers_rdaam.errors import AlreadyRecordingError as AlreadyRecordingError
+from diffusers_rdaam.errors import AppExtraError as AppExtraError
 from diffusers_rdaam.errors import AttributionFileError as AttributionFileError
 from diffusers_rdaam.errors import BackendWarning as BackendWarning
 from diffusers_rdaam.errors import DenoiserReplacedWarning as DenoiserReplacedWarning

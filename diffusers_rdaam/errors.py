@@ -8,6 +8,7 @@
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
     |-- NotebookExtraError (ImportError)   a selection was asked for without anywidget
+    |-- AppExtraError (ImportError)        the app was asked for without gradio
     |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     |-- GradientError (RuntimeError)       no gradient flows, or it is not finite
@@ -62,6 +63,10 @@ class WordError(InputError):
 
 class AttributionFileError(InputError):
     """A file that is truncated, corrupted, foreign, or of an unknown version."""
+
+
+class AppExtraError(RDAAMError, ImportError):
+    """The app was asked for, and gradio is not installed."""
 
 
 class PlotExtraError(RDAAMError, ImportError):

@@ -329,6 +329,40 @@ def daam(
         run_daam(request, report)
 
 
+@app.command("app")
+def serve_app(
+    model: Annotated[
+        str | None,
+        typer.Option(help="A diffusers folder or hub id; the embedded models if not given."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="The address; 127.0.0.1 is of this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The first free one from 7860 if not given."),
+    ] = None,
+    files: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of attribution files to show; without --model no model is loaded."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
+    ] = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Serve a page to generate, watch, point and ask in (extra app)."""
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.serve import AppRequest, serve
+
+        serve(AppRequest(model, host, port, files, device, dtype), report)
+
+
 @app.command()
 def env(output_format: FormatOption = Format.text) -> None:
     """Versions, devices, the kernel that would record, and the embedded model."""

@@ -61,7 +61,7 @@ def run_reverse_daam(
     """
     if bbox is None and not return_global_map:
         raise InputError("No box was given. Give bbox=[left, top, right, bottom] in pixels.")
-    pipe = _load(model_id, None) if pipe is None else pipe
+    pipe = load(model_id, None) if pipe is None else pipe
     image, attribution = _generate(pipe, prompt, seed, steps)
     tokens = _decoded(pipe, prompt, attribution)
     if return_global_map:
@@ -116,7 +116,7 @@ class ReverseDAAMBatch:
         self, model_id: str | Path | Any = DEFAULT_MODEL_ID, device: str | None = None
     ) -> None:
         self.model_id = model_id
-        self.pipe = _load(model_id, device)
+        self.pipe = load(model_id, device)
         self.device = str(self.pipe.device)
         self.pipe.set_progress_bar_config(disable=True)
 
@@ -145,7 +145,7 @@ class ReverseDAAMAnalyzer:
     def __init__(
         self, model_id: str | Path | Any = DEFAULT_MODEL_ID, device: str | None = None
     ) -> None:
-        self.pipe = _load(model_id, device)
+        self.pipe = load(model_id, device)
         self.device = str(self.pipe.device)
         self.attribution: Attribution | None = None
         self.decoded_tokens: list[str] = []
@@ -203,7 +203,7 @@ def _bars(scores: np.ndarray, tokens: list[str]) -> Figure:
     return figure
 
 
-def _load(model: Any, device: str | None) -> Any:
+def load(model: Any, device: str | None) -> Any:
     """A pipeline by hub id or folder, or the one that was given."""
     if not isinstance(model, (str, Path)):
         return model if device is None else model.to(device)

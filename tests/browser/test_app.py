@@ -1,0 +1,114 @@
+"""The app in a real browser: open, point, paint, and nothing leaves the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusers_rdaam import Attribution
+from diffusers_rdaam.app.runs import Denoiser
+from diffusers_rdaam.app.server import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+HOSTILE = "</script><img src=x onerror=console.error(1)> a ${1} {{2}} cat"
+TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_attribution: Callable[..., Attribution]) -> Path:
+    found = tmp_path / "saved"
+    found.mkdir()
+    make_attribution("a red cat on a mat").save(found / "cat.safetensors")
+    make_attribution(HOSTILE, seed=1).save(found / "hostile.safetensors")
+    return found
+
+
+def _load() -> Any:
+    from diffusers_rdaam import StableDiffusionRDAAMPipeline
+
+    return StableDiffusionRDAAMPipeline.from_pretrained(TINY, safety_checker=None)
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    from diffusers_rdaam.app.requests import Pipelines
+
+    started = Server([Denoiser("tiny", _load, wrap=Pipelines)], folder, port=0)
+    started.start()
+    yield started
+    started.close()
+
+
+def _open(page: Any, name: str) -> Any:
+    """Open a file of the list, and wait for its viewer; returns the viewer's frame."""
+    page.get_by_role("tab", name="Files").click()
+    page.get_by_label("Files of saved").click()
+    page.get_by_role("option", name=name).click()
+    page.wait_for_selector("#rdaam-frame iframe:not([hidden])", timeout=60_000)
+    frame = page.frame_locator("#rdaam-frame iframe")
+    frame.locator("canvas, svg, img").first.wait_for(timeout=60_000)
+    found = next(one for one in page.frames if one is not page.main_frame)
+    found.wait_for_function("window.rdaam && window.rdaam.viewers.length > 0", timeout=60_000)
+    return found
+
+
+def test_a_box_in_the_viewer_is_a_bar_chart_below_it(
+    server: Server, folder: Path, pages: Any
+) -> None:
+    page = pages.open(server.url, height=1400)
+    viewer = _open(page, "cat.safetensors")
+    viewer.evaluate("window.rdaam.viewers[0].selectBox([10, 10, 50, 40])")
+    page.get_by_text("words ranked by lift").wait_for(timeout=60_000)
+    found = Attribution.load(folder / "cat.safetensors").region((10, 10, 50, 40))
+    shown = page.locator(".rdaam-chart tbody th").all_inner_texts()
+    assert shown == [word.text for word in found]
+    cells = page.locator(".rdaam-chart tbody tr").first.locator("td").all_inner_texts()
+    assert cells[:2] == [f"{found[0].lift:.2f}", f"{found[0].score:.4f}"]
+    pages.picture(page, "app", full=True)
+
+
+def test_a_painted_region_is_a_bar_chart(server: Server, pages: Any) -> None:
+    page = pages.open(server.url, height=1400)
+    _open(page, "cat.safetensors")
+    page.get_by_role("tab", name="Paint").click()
+    canvas = page.locator(".rdaam-painter canvas:visible").last
+    canvas.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    page.locator(".rdaam-chart:visible").wait_for(timeout=60_000)
+    assert page.locator(".rdaam-chart:visible tbody tr").count() == 5
+    pages.picture(page, "app-painted", full=True)
+
+
+def test_a_hostile_prompt_runs_nothing(server: Server, pages: Any) -> None:
+    page = pages.open(server.url)
+    _open(page, "hostile.safetensors")
+    page.get_by_role("tab", name="Words").click()
+    page.get_by_role("button", name="Draw every word's map").click()
+    page.locator(".rdaam-gallery figure").first.wait_for(timeout=60_000)
+    assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone(server: Server, pages: Any, scheme: str) -> None:
+    page = pages.open(server.url, width=390, height=844, color_scheme=scheme, has_touch=True)
+    _open(page, "cat.safetensors")
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) <= 0
+    pages.picture(page, f"app-phone-{scheme}", full=True)
+
+
+def test_generating_shows_live_attention_and_then_the_viewer(server: Server, pages: Any) -> None:
+    page = pages.open(server.url, height=1400)
+    page.locator("#rdaam-prompt textarea").fill("a cat in a hat")
+    for label, value in (("Steps", "4"), ("Width", "64"), ("Height", "64")):
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Generate", exact=True).click()
+    page.locator("#rdaam-live img").first.wait_for(timeout=120_000)
+    page.locator("#rdaam-status").get_by_text("Done: 1 image").wait_for(timeout=120_000)
+    page.wait_for_selector("#rdaam-frame iframe:not([hidden])", timeout=60_000)
+    page.get_by_role("tab", name="History").click()
+    assert page.locator("#rdaam-history button").count() == 1
