@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -189,9 +189,9 @@ class Evaluation:
             parts.append(f"{len(self.errors)} failed, the first {first['id']}: {first['error']}")
         return ", ".join(parts)
 
-    def table(self) -> Table:
+    def table(self) -> EvaluationTable:
         """A table of this evaluation alone."""
-        return Table((self,))
+        return EvaluationTable((self,))
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, settings and facts, ready for JSON; images are in ``rows``."""
@@ -275,8 +275,11 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Table:
+class EvaluationTable:
     """Several evaluations in one table: maps down, measures across.
+
+    Args:
+        evaluations: all strict or all as published, all of generated or all of real images.
 
     Raises:
         InputError: one is strict and another as published, or the images of one are generated and
@@ -286,6 +289,7 @@ class Table:
     evaluations: tuple[Evaluation, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "evaluations", tuple(self.evaluations))
         if not self.evaluations:
             raise InputError("A table is of at least one evaluation.")
         for name, words in (
@@ -362,15 +366,6 @@ class Table:
 
     def __str__(self) -> str:
         return self.text()
-
-
-def table_of(evaluations: Sequence[Evaluation]) -> Table:
-    """Evaluations of one kind in one table.
-
-    Raises:
-        InputError: they are not of one kind.
-    """
-    return Table(tuple(evaluations))
 
 
 def _as_dict(one: Estimate) -> dict[str, Any]:

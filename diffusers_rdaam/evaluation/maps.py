@@ -195,7 +195,7 @@ class RecordedAnswers(Answers):
     Args:
         attribution: of the image.
         maps: which ones.
-        loss: answers :meth:`loss_of`; there is no model if not given.
+        loss: answers :meth:`losses`, from pictures and prompts to errors; no model if not given.
     """
 
     def __init__(self, attribution: Attribution, maps: Maps, loss: Any = None) -> None:
@@ -238,11 +238,15 @@ class RecordedAnswers(Answers):
             found.append((token.text, span, score, score / level if level > 0.0 else 0.0))
         return found
 
-    def loss_of(self, image: np.ndarray, text: str, box: Sequence[float] | None = None) -> float:
-        """How much worse the model predicts the noise of an image without a word."""
+    def losses(self, images: Sequence[np.ndarray], text: str) -> list[float]:
+        """How much worse the model predicts the noise of images without a word of the prompt."""
         if self._loss is None:
-            return super().loss_of(image, text, box)
-        picture = Image.fromarray((image * 255.0).round().clip(0, 255).astype(np.uint8))
+            return super().losses(images, text)
+        pictures = [
+            Image.fromarray((one * 255.0).round().clip(0, 255).astype(np.uint8)) for one in images
+        ]
         prompt = str(self._attribution.prompt.text)
         without = " ".join(prompt.replace(text, " ").split())
-        return float(self._loss(picture, without) - self._loss(picture, prompt))
+        count = len(pictures)
+        found = self._loss([*pictures, *pictures], [without] * count + [prompt] * count)
+        return [one - other for one, other in zip(found[:count], found[count:], strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,11 +29,12 @@ from diffusers_rdaam.errors import (
 from diffusers_rdaam.evaluation.environment import environment
 from diffusers_rdaam.evaluation.evaluation import Evaluation
 from diffusers_rdaam.evaluation.maps import Maps, RecordedAnswers, maps_of, processor_for
+from diffusers_rdaam.evaluation.measures import MEASURES
 from diffusers_rdaam.evaluation.protocols.protocol import Protocol, Question, Skipped
 from diffusers_rdaam.evaluation.protocols.table import protocol_of
 from diffusers_rdaam.evaluation.rows import RowFile
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
-from diffusers_rdaam.images.prediction_errors import ErrorRequest, prediction_error
+from diffusers_rdaam.images.prediction_errors import ErrorRequest, prediction_errors
 from diffusers_rdaam.pipelines.attribute_image import attribute_image
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 from diffusers_rdaam.pipelines.other_options import recorded_with
@@ -41,6 +43,8 @@ from diffusers_rdaam.pipelines.record_attention import record_attention
 Source = Literal["auto", "image", "generate"]
 # After how many different levels of a colour an image that is generated again is another one.
 MOST_DIFFERENCE = 8.0
+# Edited images that are asked about at once.
+BATCH = 16
 # Called after each image with the number done, of how many, and its row.
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 
@@ -144,12 +148,81 @@ def evaluate(
     return found
 
 
+_OF_RUNS = ("source", "noise", "draws", "seed", "call")
+THRESHOLDS = tuple(number / 100 for number in range(10, 95, 5))
+
+
+def tune_threshold(
+    pipe: Any,
+    data: DataSet,
+    protocol: str,
+    *,
+    maps: str | Maps = "mean",
+    thresholds: Sequence[float] = THRESHOLDS,
+    **options: Any,
+) -> tuple[float, dict[float, float]]:
+    """The threshold with the best headline on a data set, and the whole curve.
+
+    Give the result to :func:`evaluate` as ``threshold=`` on *another* split: a number that was
+    chosen on the images it is reported of is not worth much. Each image is attributed once.
+
+    Args:
+        pipe: as for :func:`evaluate`.
+        data: the split that thresholds are chosen on.
+        protocol: its name; the honest form.
+        maps: one kind of maps; each has a threshold of its own.
+        thresholds: that are tried.
+        options: ``source``, ``noise``, ``draws``, ``seed`` and ``call`` of :func:`evaluate`, and
+            options of the protocol.
+
+    Raises:
+        InputError: the protocol has no threshold, or an argument is wrong.
+    """
+    run_options = {name: options.pop(name) for name in _OF_RUNS if name in options}
+    tried = tuple(protocol_of(protocol, threshold=one, **options) for one in thresholds)
+    if not tried or not tried[0].tunable:
+        raise InputError(
+            f"The protocol {protocol!r} has no threshold, or none was given to try: there is "
+            "nothing to tune."
+        )
+    run = Run(pipe, data, tried[0], maps_of(maps), RunSettings(**run_options), tried)
+    rows = [row for _, row in run.rows({}, None) if row["status"] == "ok"]
+    measure = MEASURES[tried[0].reported[0]]
+    weights = np.ones((1, len(rows)))
+    curve = {
+        float(threshold): float(measure.of([row["tried"][number] for row in rows])(weights)[0])
+        if rows
+        else math.nan
+        for number, threshold in enumerate(thresholds)
+    }
+    if all(math.isnan(value) for value in curve.values()):
+        raise InputError(f"No image of {data.name} could be scored: there is nothing to tune on.")
+    best = max(curve, key=lambda one: (-math.inf if math.isnan(curve[one]) else curve[one], -one))
+    return best, curve
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """One image as a protocol asks it.
+
+    Args:
+        sample: with its image and truth.
+        question: that was asked.
+        attribution: of the image with the question's prompt.
+    """
+
+    sample: Sample
+    question: Question
+    attribution: Attribution
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One evaluation while it runs.
 
     Args:
         pipe, data, protocol, maps, settings: as :func:`evaluate` has them.
+        tried: the protocol with other thresholds, by which the first maps are scored as well.
     """
 
     pipe: Any
@@ -157,6 +230,7 @@ class Run:
     protocol: Protocol
     maps: tuple[Maps, ...]
     settings: RunSettings
+    tried: tuple[Protocol, ...] = ()
 
     def facts(self, model: str | None) -> dict[str, Any]:
         """What the numbers depend on: a run with other facts is not continued."""
@@ -217,27 +291,41 @@ class Run:
         seconds = round(time.perf_counter() - start, 3)
         return {"id": name, "cluster": name, **row, "seconds": seconds}
 
+    def recorded(self, name: str) -> Recorded | tuple[Sample, Skipped]:
+        """The attribution of a sample by the protocol's question; why not, if it has none.
+
+        Raises:
+            RDAAMError: the sample cannot be read or attributed.
+        """
+        sample, attribution = self._generated(self.data.read(name))
+        question = self.protocol.question(sample, self.data)
+        if isinstance(question, Skipped):
+            return sample, question
+        return Recorded(sample, question, self._attribution(sample, question, attribution))
+
     def _scored(self, name: str) -> dict[str, Any]:
-        sample = self.data.read(name)
         with _quiet() as notes:
-            sample, attribution = self._generated(sample)
-            question = self.protocol.question(sample, self.data)
-            if isinstance(question, Skipped):
-                return {"status": "skipped", "cluster": sample.cluster, "reason": question.reason}
-            attribution = self._attribution(sample, question, attribution)
-            scores = {
-                one.name: self.protocol.score(
-                    question, RecordedAnswers(attribution, one, self._loss), sample, self.data
-                )
-                for one in self.maps
-            }
+            found = self.recorded(name)
+            if not isinstance(found, Recorded):
+                sample, skipped = found
+                return {"status": "skipped", "cluster": sample.cluster, "reason": skipped.reason}
+            answers = [RecordedAnswers(found.attribution, one, self._loss) for one in self.maps]
+            asked = found.question, found.sample
+            scores = [self._scores(self.protocol, one, *asked) for one in answers]
+            tried = [self._scores(one, answers[0], *asked) for one in self.tried]
         return {
             "status": "ok",
-            "cluster": sample.cluster,
-            "scores": scores,
-            "prompt": question.prompt,
+            "cluster": found.sample.cluster,
+            "scores": dict(zip((one.name for one in self.maps), scores, strict=True)),
+            "prompt": found.question.prompt,
             "notes": notes,
+            **({"tried": tried} if tried else {}),
         }
+
+    def _scores(
+        self, protocol: Protocol, answers: RecordedAnswers, question: Question, sample: Sample
+    ) -> dict[str, Any]:
+        return protocol.score(question, answers, sample, self.data)
 
     def _generated(self, sample: Sample) -> tuple[Sample, Attribution | None]:
         """The sample with its image, and the attribution of its generation, if it was made."""
@@ -302,15 +390,22 @@ class Run:
         else:
             yield processor
 
-    def _loss(self, image: Image.Image, prompt: str) -> float:
+    def _loss(self, images: list[Image.Image], prompts: list[str]) -> list[float]:
+        """The prediction errors of images, a few at a time: an edited image is a whole one."""
         request = ErrorRequest(self._noise, max(self._draws, 1), self.settings.seed)
 
         # A recording pipeline records these calls too, and nothing is asked of that.
         def plain(clone: Any, named: dict[str, Any]) -> Any:
             return clone(**named)
 
-        more = _of_images(self.settings.call)
-        return prediction_error(self.pipe, image, prompt, request, plain=plain, **more)
+        found: list[float] = []
+        for start in range(0, len(images), BATCH):
+            part = slice(start, start + BATCH)
+            more = _of_images(self.settings.call)
+            found += prediction_errors(
+                self.pipe, images[part], prompts[part], request, plain=plain, **more
+            )
+        return found
 
 
 # Said of many images, and of no consequence for scores.

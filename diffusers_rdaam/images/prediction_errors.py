@@ -1,4 +1,4 @@
-"""How well a model predicts the noise of an image under a text: the judge of edited images."""
+"""How well a model predicts the noise of images under texts: the judge of edited images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffusers_rdaam.images.solvers import Steps, Trajectory
 
 @dataclass(frozen=True)
 class ErrorRequest:
-    """The levels and draws of noise of :func:`prediction_error`.
+    """The levels and draws of noise of :func:`prediction_errors`.
 
     Args:
         noise: levels of the flow scale, each over 0 and under 1.
@@ -29,15 +29,23 @@ class ErrorRequest:
     seed: int = 0
 
 
-def prediction_error(
-    pipe: Any, image: Any, prompt: str, request: ErrorRequest, *, plain: Run, **call: Any
-) -> float:
-    """``mean ||u - u(x, prompt)||^2`` with the velocity ``u = eps - z`` of the flow scale.
+def prediction_errors(
+    pipe: Any,
+    images: Sequence[Any],
+    prompts: Sequence[str],
+    request: ErrorRequest,
+    *,
+    plain: Run,
+    **call: Any,
+) -> list[float]:
+    """``mean ||u - u(x, prompt)||^2`` of each image, with the velocity ``u = eps - z``.
+
+    All images are asked in one batch, with the same noise.
 
     Args:
         pipe: a pipeline that :func:`attribute_image` takes; it stays as it is.
-        image: as there.
-        prompt: the text.
+        images: of one size, as there.
+        prompts: one for each.
         request: levels, draws and seed.
         plain: runs a pipeline unrecorded.
         call: further arguments of the pipeline's call.
@@ -48,7 +56,7 @@ def prediction_error(
     """
     asked = ImageRequest(noise=tuple(request.noise), draws=max(request.draws, 1), call=call)
     run = _ErrorRun(pipe, asked, record=_never, plain=plain)
-    return run.error(image, prompt, request.seed)
+    return run.errors(list(images), list(prompts), request.seed)
 
 
 def _never(pipe: Any, arguments: dict[str, Any]) -> Any:
@@ -58,9 +66,9 @@ def _never(pipe: Any, arguments: dict[str, Any]) -> Any:
 class _ErrorRun(ImageRun):
     """A run whose denoiser is asked, and not recorded."""
 
-    def error(self, image: Any, prompt: str, seed: int) -> float:
-        """The mean squared error over levels, draws and latents."""
-        images = self._prepared([image], prompt)
+    def errors(self, given: list[Any], prompts: list[str], seed: int) -> list[float]:
+        """The mean squared error of each image over levels, draws and latents."""
+        images = self._prepared(given, prompts)
         calls = [
             self.levels.nearest(level)
             for level in self.request.noise
@@ -69,21 +77,23 @@ class _ErrorRun(ImageRun):
         generator = torch.Generator("cpu").manual_seed(seed)
         clean = images.latents
         noises = [
-            torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean)
+            torch.randn(clean.shape[1:], generator=generator, dtype=torch.float32).to(clean)
             for _ in calls
         ]
-        errors: list[float] = []
+        total = torch.zeros(len(clean), dtype=torch.float64, device="cpu")
 
         def steps() -> Steps:
             latents: Tensor = clean
             for level, noise in zip(calls, noises, strict=True):
                 latents = (1.0 - level) * clean + level * noise
                 velocity = yield latents
-                errors.append(float((noise - clean - velocity).square().mean()))
+                error = (noise - clean - velocity).double().square().flatten(1).mean(dim=1)
+                total.add_(error.cpu() / len(calls))
             return latents
 
         drive = Drive(Trajectory(tuple(calls), steps), self.levels)
         clone = self._clone(drive, images.pictures[0].size)
         self._plain(clone, self._arguments(images, drive, output_type="latent"))
         self._check_end(drive)
-        return sum(errors) / len(errors)
+        found: list[float] = total.tolist()
+        return found

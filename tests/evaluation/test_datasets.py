@@ -13,7 +13,7 @@ from diffusers_rdaam.errors import DataSetError, InputError
 from diffusers_rdaam.evaluation.datasets import class_lists
 from diffusers_rdaam.evaluation.datasets.coco import panoptic_picture
 from diffusers_rdaam.evaluation.datasets.formats import FORMATS, open_dataset
-from diffusers_rdaam.evaluation.datasets.plain_folder import write_folder
+from diffusers_rdaam.evaluation.datasets.plain_folder import write_dataset
 from diffusers_rdaam.evaluation.datasets.run_length_text import (
     counts_of_text,
     polygon_mask,
@@ -526,7 +526,7 @@ def test_any_format_is_written_in_the_plain_form_and_read_back(tmp_path, voc, na
     root = {"voc2012": lambda: voc, "coco_instances": lambda: coco_root(tmp_path / "c")}
     make = root.get(name, lambda: plain(tmp_path / "p"))
     data = open_dataset(make(), name)
-    again = open_dataset(write_folder(data, tmp_path / "written"))
+    again = open_dataset(write_dataset(data, tmp_path / "written"))
     assert again.ids == data.ids and again.classes == data.classes
     for one, other in zip(data, again, strict=True):
         np.testing.assert_array_equal(np.asarray(one.image), np.asarray(other.image))
@@ -540,7 +540,7 @@ def test_any_format_is_written_in_the_plain_form_and_read_back(tmp_path, voc, na
         else:
             np.testing.assert_array_equal(one.ignore, other.ignore)
     with pytest.raises(DataSetError, match="is not empty"):
-        write_folder(data, tmp_path / "written")
+        write_dataset(data, tmp_path / "written")
 
 
 @pytest.mark.parametrize("name", list(FORMATS))

@@ -244,7 +244,7 @@ def _word_mask(path: Path) -> np.ndarray:
     return np.array(picture) != 0
 
 
-def write_folder(data: DataSet, path: Path) -> Path:
+def write_dataset(data: DataSet, path: Path) -> Path:
     """Write any data set in the plain form: word masks, boxes, prompts, and images as PNG.
 
     Args:

@@ -104,24 +104,20 @@ class Deletion(Protocol):
         number: int,
     ) -> dict[str, Any] | None:
         """The areas under the curves; None where the model does as well without the word."""
-        whole = answers.loss_of(image, text)
-        if whole <= 0.0:
-            return None
-        gone = answers.loss_of(ground, text)
         noise = np.random.default_rng(number).random(values.shape)
         orders = {"deletion": values, "deletion_random": noise, "deletion_inverted": -values}
-        areas = {}
-        for name, order in orders.items():
-            inner = [
-                answers.loss_of(edited, text) for edited in edits(image, ground, order, self.parts)
-            ]
-            areas[name] = area_under_curve([1.0, *(one / whole for one in inner), gone / whole])
+        edited = {name: edits(image, ground, one, self.parts) for name, one in orders.items()}
         if self.insertion and self.strict:
-            inner = [
-                answers.loss_of(edited, text) for edited in edits(ground, image, values, self.parts)
-            ]
-            curve = [gone / whole, *(one / whole for one in inner), 1.0]
-            areas["insertion"] = area_under_curve(curve)
+            edited["insertion"] = edits(ground, image, values, self.parts)
+        asked = [image, ground, *(one for images in edited.values() for one in images)]
+        whole, gone, *inner = answers.losses(asked, text)
+        if whole <= 0.0:
+            return None
+        areas = {}
+        for place, name in enumerate(edited):
+            part = inner[place * (self.parts - 1) : (place + 1) * (self.parts - 1)]
+            ends = (gone, whole) if name == "insertion" else (whole, gone)
+            areas[name] = area_under_curve([one / whole for one in (ends[0], *part, ends[1])])
         return areas
 
 

@@ -115,13 +115,12 @@ class Answers:
             found.append((text, None, score, score / level if level > 0.0 else 0.0))
         return found
 
-    def loss_of(self, image: np.ndarray, text: str, box: Sequence[float] | None = None) -> float:
-        """How much worse the model predicts an image's noise without a word of the prompt.
+    def losses(self, images: Sequence[np.ndarray], text: str) -> list[float]:
+        """How much worse the model predicts the noise of images without a word of the prompt.
 
         Args:
-            image: ``(height, width, 3)`` from 0 to 1.
+            images: ``(height, width, 3)`` from 0 to 1, of one size.
             text: the word or phrase that is left out.
-            box: of the image in which it counts; the whole image if not given.
 
         Raises:
             InputError: there is no model to ask.
