@@ -16,6 +16,7 @@ from diffusers_rdaam.cli.models import (
     load_pipeline,
 )
 from diffusers_rdaam.cli.report import Report
+from diffusers_rdaam.demo.world import IMAGE_SIZE
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.evaluation.datasets.formats import FORMATS, open_dataset
 from diffusers_rdaam.evaluation.evaluation import Evaluation
@@ -23,7 +24,7 @@ from diffusers_rdaam.evaluation.maps import maps_of
 from diffusers_rdaam.evaluation.protocols.table import protocol_of, protocols
 from diffusers_rdaam.evaluation.run import evaluate, tune_threshold
 from diffusers_rdaam.evaluation.sample import DataSet
-from diffusers_rdaam.evaluation.worlds import WORLDS
+from diffusers_rdaam.evaluation.worlds import WORLDS, generated_scenes
 
 EVALUATED, FAILED = 0, 1
 
@@ -156,13 +157,20 @@ def _data(request: EvaluationRequest, split: str | None) -> DataSet:
         if split not in (None, "held out", "seen"):
             raise InputError(f"{request.data} has the splits 'held out' and 'seen'; got {split!r}.")
         world = WORLDS[request.data]
-        return world(request.limit or 40, seed=request.seed, seen=split == "seen")
+        more = {} if world is generated_scenes else {"size": _scene_size(request.model)}
+        return world(request.limit or 40, seed=request.seed, seen=split == "seen", **more)
     if request.format not in FORMATS and request.format in WORLDS:
         raise InputError(
             f"{request.format!r} is given in place of a folder: rdaam evaluate {request.format}."
         )
     found = open_dataset(request.data, request.format, split=split)
     return found if request.limit is None else found.first(request.limit)
+
+
+def _scene_size(name: str | None) -> int:
+    """The side of drawn scenes: that of the embedded model's images."""
+    size = find_model(name).size()
+    return IMAGE_SIZE if size is None else min(size)
 
 
 def parsed_options(texts: list[str]) -> dict[str, Any]:

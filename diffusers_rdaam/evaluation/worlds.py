@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -98,7 +99,10 @@ def generated_scenes(count: int = 40, *, seed: int = 0, seen: bool = False) -> D
     )
 
 
-WORLDS = {"drawn_scenes": drawn_scenes, "generated_scenes": generated_scenes}
+WORLDS: dict[str, Callable[..., DataSet]] = {
+    "drawn_scenes": drawn_scenes,
+    "generated_scenes": generated_scenes,
+}
 
 
 def _prompts(count: int, seed: int, *, seen: bool) -> list[tuple[str, tuple[str, str]]]:
