@@ -16,8 +16,8 @@ from diffusers_rdaam.demo.world import (
     IMAGE_SIZE,
     REACH,
     SceneObject,
-    random_object,
     coverage,
+    random_object,
     render,
 )
 

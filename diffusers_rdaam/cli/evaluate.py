@@ -22,7 +22,7 @@ from diffusers_rdaam.evaluation.datasets.formats import FORMATS, open_dataset
 from diffusers_rdaam.evaluation.evaluation import Evaluation
 from diffusers_rdaam.evaluation.maps import maps_of
 from diffusers_rdaam.evaluation.protocols.table import protocol_of, protocols
-from diffusers_rdaam.evaluation.run import evaluate, tune_threshold
+from diffusers_rdaam.evaluation.run import RunSettings, evaluate, tune_threshold
 from diffusers_rdaam.evaluation.sample import DataSet
 from diffusers_rdaam.evaluation.worlds import WORLDS, generated_scenes
 
@@ -89,18 +89,18 @@ def run_evaluation(request: EvaluationRequest, report: Report) -> None:
             f"--tune-on {request.tune_on} has images that are evaluated: a threshold that is "
             "chosen on them makes their numbers too good. Give another split."
         )
-    pipe = load_pipeline(model, device, request.dtype)
-    call = {} if request.steps is None else {"num_inference_steps": request.steps}
     run: dict[str, Any] = {
         "source": request.source,
         "noise": request.noise or None,
         "draws": request.draws,
         "seed": request.seed,
-        "call": call,
+        "call": {} if request.steps is None else {"num_inference_steps": request.steps},
     }
+    if tuning is not None and len(maps) > 1:
+        raise InputError("--tune-on chooses the threshold of one --maps; several were given.")
+    RunSettings(**{**run, "noise": tuple(request.noise) if request.noise else None})
+    pipe = load_pipeline(model, device, request.dtype)
     if tuning is not None:
-        if len(maps) > 1:
-            raise InputError("--tune-on chooses the threshold of one --maps; several were given.")
         best, curve = tune_threshold(pipe, tuning, request.protocol, maps=maps[0], **run, **options)
         report.say(f"threshold {best:g}, chosen on {request.tune_on}")
         report.add(threshold=best, threshold_curve={f"{key:g}": one for key, one in curve.items()})

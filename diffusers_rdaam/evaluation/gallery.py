@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping
 from html import escape
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from PIL import Image
 
 from diffusers_rdaam.argument_checks import check_count
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.errors import InputError, RDAAMError
+from diffusers_rdaam.errors import InputError, RDAAMError, RDAAMWarning
 from diffusers_rdaam.evaluation.evaluation import Evaluation
 from diffusers_rdaam.evaluation.maps import RecordedAnswers, maps_of
 from diffusers_rdaam.evaluation.protocols.protocol import Protocol
@@ -98,7 +99,9 @@ def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
 def _article(run: Run, name: str, value: float) -> str:
     """One image: itself with the outline of the truth, and each word's map."""
     try:
-        recorded = run.recorded(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RDAAMWarning)
+            recorded = run.recorded(name)
     except (RDAAMError, OSError) as error:
         return f"<article><h3>{escape(name)}</h3><p>{escape(str(error))}</p></article>"
     if not isinstance(recorded, Recorded):

@@ -34,6 +34,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import Protocol, Question, Sk
 from diffusers_rdaam.evaluation.protocols.table import protocol_of
 from diffusers_rdaam.evaluation.rows import RowFile
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
+from diffusers_rdaam.images.attribute import ImageRequest
 from diffusers_rdaam.images.prediction_errors import ErrorRequest, prediction_errors
 from diffusers_rdaam.pipelines.attribute_image import attribute_image
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
@@ -75,7 +76,8 @@ class RunSettings:
             check_count(self.draws, "draws=", least=0)
         if self.noise is not None:
             given = self.noise if isinstance(self.noise, (list, tuple)) else (self.noise,)
-            object.__setattr__(self, "noise", tuple(map(float, given)))
+            # Checked before the first image, and not once for each of them.
+            object.__setattr__(self, "noise", ImageRequest(noise=tuple(given)).noise)
 
 
 def evaluate(

@@ -44,7 +44,8 @@ def drawn_scenes(
     """
     check_count(count, "count=")
     prompts = _prompts(count, seed, seen=seen)
-    ids = [f"scene-{number:04d}" for number in range(count)]
+    # Other names in the other split: they are other images.
+    ids = [f"{'seen' if seen else 'scene'}-{number:04d}" for number in range(count)]
     wanted = dict(zip(ids, prompts, strict=True))
 
     def read(name: str) -> Sample:
@@ -68,7 +69,8 @@ def generated_scenes(count: int = 40, *, seed: int = 0, seen: bool = False) -> D
     """
     check_count(count, "count=")
     prompts = _prompts(count, seed, seen=seen)
-    ids = [f"generated-{number:04d}" for number in range(count)]
+    first = "generated-seen" if seen else "generated"
+    ids = [f"{first}-{number:04d}" for number in range(count)]
     wanted = dict(zip(ids, prompts, strict=True))
 
     def read(name: str) -> Sample:

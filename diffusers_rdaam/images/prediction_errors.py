@@ -77,7 +77,9 @@ class _ErrorRun(ImageRun):
         generator = torch.Generator("cpu").manual_seed(seed)
         clean = images.latents
         noises = [
-            torch.randn(clean.shape[1:], generator=generator, dtype=torch.float32).to(clean)
+            torch.randn(clean.shape[1:], generator=generator, dtype=torch.float32, device="cpu").to(
+                clean
+            )
             for _ in calls
         ]
         total = torch.zeros(len(clean), dtype=torch.float64, device="cpu")

@@ -74,7 +74,6 @@ def test_the_page_names_every_format_and_its_example_runs(capsys):
     from diffusers_rdaam.evaluation.datasets.formats import FORMATS
 
     assert all(f"`{name}`" in text for name in (*FORMATS, *protocols()))
-    assert len(text.split()) < 1200 + 600, "the tables of numbers are not text"
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(compile(example, str(PAGE), "exec"), {})
     assert "pointing (strict) on drawn_scenes" in capsys.readouterr().out

@@ -140,7 +140,7 @@ def blurred(image: np.ndarray) -> np.ndarray:
     """A Gaussian blur by an eighth of the shorter side, the border repeated."""
     sigma = max(1.0, min(image.shape[:2]) * SIGMA_SHARE)
     radius = int(2 * sigma)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu")
     line = torch.exp(-0.5 * (offsets / sigma) ** 2)
     line /= line.sum()
     planes = torch.from_numpy(image).permute(2, 0, 1)[:, None]
