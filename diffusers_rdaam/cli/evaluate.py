@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,12 @@ from diffusers_rdaam.demo.world import IMAGE_SIZE
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.evaluation.datasets.formats import FORMATS, open_dataset
 from diffusers_rdaam.evaluation.evaluation import Evaluation
-from diffusers_rdaam.evaluation.maps import maps_of
+from diffusers_rdaam.evaluation.gallery import write_gallery
+from diffusers_rdaam.evaluation.maps import Maps, maps_of
 from diffusers_rdaam.evaluation.protocols.table import protocol_of, protocols
 from diffusers_rdaam.evaluation.run import RunSettings, evaluate, tune_threshold
 from diffusers_rdaam.evaluation.sample import DataSet
 from diffusers_rdaam.evaluation.worlds import WORLDS, generated_scenes
-
-EVALUATED, FAILED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -79,34 +78,18 @@ def run_evaluation(request: EvaluationRequest, report: Report) -> None:
     protocol = protocol_of(request.protocol, strict=request.strict, **options)
     maps = maps_of(request.maps or ["mean"])
     data = _data(request, request.split)
+    tuning = _tuning(request, data, maps)
+    run = _run_options(request)
     device = best_device() if request.device is None else request.device
     check_dtype(request.dtype)
     check_device(device)
     model = find_model(request.model)
-    tuning = None if request.tune_on is None else _data(request, request.tune_on)
-    if tuning is not None and set(tuning.ids) & set(data.ids):
-        raise InputError(
-            f"--tune-on {request.tune_on} has images that are evaluated: a threshold that is "
-            "chosen on them makes their numbers too good. Give another split."
-        )
-    run: dict[str, Any] = {
-        "source": request.source,
-        "noise": request.noise or None,
-        "draws": request.draws,
-        "seed": request.seed,
-        "call": {} if request.steps is None else {"num_inference_steps": request.steps},
-    }
-    if tuning is not None and len(maps) > 1:
-        raise InputError("--tune-on chooses the threshold of one --maps; several were given.")
-    RunSettings(**{**run, "noise": tuple(request.noise) if request.noise else None})
     pipe = load_pipeline(model, device, request.dtype)
     if tuning is not None:
         best, curve = tune_threshold(pipe, tuning, request.protocol, maps=maps[0], **run, **options)
         report.say(f"threshold {best:g}, chosen on {request.tune_on}")
         report.add(threshold=best, threshold_curve={f"{key:g}": one for key, one in curve.items()})
-        protocol = protocol_of(
-            request.protocol, strict=request.strict, **{**options, "threshold": best}
-        )
+        protocol = replace(protocol, threshold=best)
     found = evaluate(
         pipe,
         data,
@@ -118,16 +101,45 @@ def run_evaluation(request: EvaluationRequest, report: Report) -> None:
         **run,
     )
     _report(found, request, report)
-    if request.gallery and found.scored:
-        from diffusers_rdaam.evaluation.gallery import write_gallery
-
-        path = write_gallery(
-            pipe, data, protocol, found, request.out / "gallery.html", count=request.gallery, **run
-        )
-        report.say(f"gallery of the best and the worst: {path}")
-        report.add(gallery=str(path))
     if not found.scored:
         raise InputError(f"No image could be scored: {found.summary()}.")
+    if request.gallery:
+        path = request.out / "gallery.html"
+        write_gallery(pipe, data, protocol, found, path, count=request.gallery, **run)
+        report.say(f"gallery of the best and the worst: {path}")
+        report.add(gallery=str(path))
+
+
+def _run_options(request: EvaluationRequest) -> dict[str, Any]:
+    """The arguments of :func:`evaluate` about images, checked."""
+    run: dict[str, Any] = {
+        "source": request.source,
+        "noise": tuple(request.noise) if request.noise else None,
+        "draws": request.draws,
+        "seed": request.seed,
+        "call": {} if request.steps is None else {"num_inference_steps": request.steps},
+    }
+    RunSettings(**run)
+    return run
+
+
+def _tuning(request: EvaluationRequest, data: DataSet, maps: tuple[Maps, ...]) -> DataSet | None:
+    """The data set that the threshold is chosen on.
+
+    Raises:
+        InputError: it has images that are evaluated; or there are several kinds of maps.
+    """
+    if request.tune_on is None:
+        return None
+    found = _data(request, request.tune_on)
+    if set(found.ids) & set(data.ids):
+        raise InputError(
+            f"--tune-on {request.tune_on} has images that are evaluated: a threshold that is "
+            "chosen on them makes their numbers too good. Give another split."
+        )
+    if len(maps) > 1:
+        raise InputError("--tune-on chooses the threshold of one --maps; several were given.")
+    return found
 
 
 def _report(found: Evaluation, request: EvaluationRequest, report: Report) -> None:

@@ -54,8 +54,8 @@ class Target:
         mask: ``(height, width)`` booleans, of the image's size.
         class_name: the class, in data sets that have classes.
         span: where the text stands in the sample's prompt, as characters; searched if not given.
-        box: ``(left, top, right, bottom)`` pixels, half-open, where the data set has boxes of its
-            own; that of the mask if not given.
+        box: ``(left, top, right, bottom)`` pixels, half-open, where the data set has boxes;
+            that of the mask if not given.
     """
 
     text: str
