@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -27,11 +28,9 @@ from diffusers_rdaam.evaluation.worlds import drawn_scenes
 
 MAPS = {
     "stable-diffusion": (
-        *("mean", "rms", "late_half", "auto", "daam", "mean, resolutions=16"),
-        *("mean, refine=product", "rms, refine=product", "mean, sharpen=true"),
-        "mean, refine=product, sharpen=true",
+        *("mean", "rms", "late_half", "daam", "mean, refine=product", "mean, sharpen=true"),
     ),
-    "flux": ("mean", "rms", "late_half", "mean, refine=product", "mean, sharpen=true"),
+    "flux": ("mean", "rms", "mean, refine=product", "mean, sharpen=true"),
 }
 # Protocol, options, measure, title.
 STRICT = (
@@ -64,18 +63,19 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", RDAAMWarning)
-    text = "\n\n".join(tables(given.model, given.scenes))
+    for text in tables(given.model, given.scenes):
+        # After each scene: a run that is ended leaves what it has.
+        if given.page is not None:
+            marks = [f"<!-- {given.model}: {word} -->" for word in ("begin", "end")]
+            before, rest = given.page.read_text().split(marks[0])
+            after = rest.split(marks[1])[1]
+            given.page.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
     print(text)
-    if given.page is not None:
-        marks = [f"<!-- {given.model}: {word} -->" for word in ("begin", "end")]
-        before, rest = given.page.read_text().split(marks[0])
-        after = rest.split(marks[1])[1]
-        given.page.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
     return 0
 
 
-def tables(model: str, scenes: int) -> list[str]:
-    """A table of the honest forms, and one of the published ones."""
+def tables(model: str, scenes: int) -> Iterator[str]:
+    """A table of the honest forms and one of the published ones, after each scene."""
     size = IMAGE_SIZE if model == "stable-diffusion" else int(FLUX_DEFAULTS["height"])
     data = drawn_scenes(scenes, size=size)
     kinds = maps_of(MAPS[model])
@@ -87,9 +87,8 @@ def tables(model: str, scenes: int) -> list[str]:
         ]
         for strict, chosen in ((True, STRICT), (False, PUBLISHED))
     }
-    run = Run(
-        pipe, data, columns[True][0][0], kinds, RunSettings(noise=(0.26, 0.37, 0.46), draws=2)
-    )
+    settings = RunSettings(noise=(0.26, 0.37, 0.46), draws=2)
+    run = Run(pipe, data, columns[True][0][0], kinds, settings)
     scores: dict[tuple[bool, int], list[dict]] = {}
     for number, name in enumerate(data.ids, start=1):
         found = run.recorded(name)
@@ -105,8 +104,9 @@ def tables(model: str, scenes: int) -> list[str]:
                 entry = {"id": name, "cluster": name, "status": "ok", "scores": row}
                 scores.setdefault((strict, place), []).append(entry)
         print(f"{model}: {number} of {scenes}", file=sys.stderr, flush=True)
-    names = tuple(one.name for one in kinds)
-    return [_table(listed, scores, names, strict) for strict, listed in columns.items()]
+        names = tuple(one.name for one in kinds)
+        parts = [_table(listed, scores, names, strict) for strict, listed in columns.items()]
+        yield "\n\n".join([f"{number} scenes.", *parts])
 
 
 def _table(
@@ -123,7 +123,7 @@ def _table(
         found = Evaluation(protocol.label, strict, False, (measure,), names, rows)
         for line, name in zip(lines[2:], names, strict=True):
             one = found.number(measure, name)
-            line.append(f"{one.value:.3f} ±{(one.high - one.low) / 2:.3f}")
+            line.append(f"{one.value:.3f}±{(one.high - one.low) / 2:.3f}")
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

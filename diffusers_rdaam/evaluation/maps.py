@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -227,15 +228,23 @@ class RecordedAnswers(Answers):
     ) -> list[tuple[str, tuple[int, int] | None, float, float]]:
         """Every token of the prompt that is text, with its span, score and lift in a box."""
         found = []
-        for token in self._attribution.prompt.tokens:
-            if token.kind != "text" or token.start is None or token.end is None:
-                continue
-            span = (token.start, token.end)
-            match = Match(token.text, (span,), (token.column,))
-            values = self._kind.read(self._attribution, match).values.double().numpy()
+        for text, span, values in self._tokens:
             cells = box_weights(box, size, values.shape)
             score, level = float((values * cells).sum() / cells.sum()), float(values.mean())
-            found.append((token.text, span, score, score / level if level > 0.0 else 0.0))
+            found.append((text, span, score, score / level if level > 0.0 else 0.0))
+        return found
+
+    @cached_property
+    def _tokens(self) -> list[tuple[str, tuple[int, int], np.ndarray]]:
+        """The map of each token that is text: read once for all boxes of an image."""
+        found = []
+        for token in self._attribution.prompt.tokens:
+            if token.kind == "text" and token.start is not None and token.end is not None:
+                span = (token.start, token.end)
+                heat_map = self._kind.read(
+                    self._attribution, Match(token.text, (span,), (token.column,))
+                )
+                found.append((token.text, span, heat_map.values.double().numpy()))
         return found
 
     def losses(self, images: Sequence[np.ndarray], text: str) -> list[float]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution.thresholds import otsu
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.evaluation.metrics.label_maps import confusion, intersections_and_unions
 from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample
 
 # Above the map's own mean, as one paper decides; or Otsu's rule.
@@ -314,20 +315,17 @@ def counts_of_labels(
     predicted: np.ndarray, truth: np.ndarray, names: Sequence[str], scored: np.ndarray
 ) -> dict[str, list[int]]:
     """The counts of every class that is predicted or true in an image."""
-    found = {}
-    for number, name in enumerate(names):
-        counts = counts_of_masks(predicted == number, truth == number, scored)
-        if counts[1]:
-            found[name] = counts
-    return found
+    cells = confusion(predicted, truth, len(names), ignore=~scored)
+    table = np.stack(intersections_and_unions(cells), axis=1)
+    return {names[int(i)]: table[i].tolist() for i in np.flatnonzero(table[:, 1])}
 
 
 def confusion_of_labels(
     predicted: np.ndarray, truth: np.ndarray, names: Sequence[str], scored: np.ndarray
 ) -> dict[str, dict[str, int]]:
     """Pixels of each true class in each predicted one, without those that are 0."""
-    found: dict[str, dict[str, int]] = {}
-    for guess in np.unique(predicted[scored]).tolist():
-        cells = np.bincount(truth[scored & (predicted == guess)], minlength=len(names))
-        found[names[guess]] = {names[i]: int(cells[i]) for i in np.flatnonzero(cells)}
-    return found
+    cells = confusion(predicted, truth, len(names), ignore=~scored)
+    return {
+        names[int(row)]: {names[int(i)]: int(cells[row, i]) for i in np.flatnonzero(cells[row])}
+        for row in np.flatnonzero(cells.any(axis=1))
+    }
