@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,47 +185,68 @@ def found_words(rows: Sequence[Scores]) -> Weighted:
     return lambda weights: _ratio(weights @ (whole - missing), weights @ whole)
 
 
-def _tables(rows: Sequence[Scores], key: str) -> np.ndarray:
-    """``(images, segments, classes)`` of nested dictionaries."""
-    outer = sorted({one for row in rows for one in row.get(key, {})})
-    inner = sorted({two for row in rows for one in row.get(key, {}).values() for two in one})
-    table = np.zeros((len(rows), len(outer), len(inner)))
+@dataclass(frozen=True)
+class _Cells:
+    """The cells of nested dictionaries of all images that any image has; all others are 0.
+
+    Args:
+        values: ``(images, cells)``.
+        places: row and column of each cell in a table.
+        shape: of the table.
+    """
+
+    values: np.ndarray
+    places: tuple[np.ndarray, np.ndarray]
+    shape: tuple[int, int]
+
+    def tables(self, weights: np.ndarray) -> Iterator[np.ndarray]:
+        """The table of each draw: the weighted sum over images."""
+        for added in weights @ self.values:
+            table = np.zeros(self.shape)
+            table[self.places] = added
+            yield table
+
+
+def _cells(rows: Sequence[Scores], key: str, *, count: bool = False) -> _Cells:
+    """The cells under a key; with ``count`` 1 in place of each value."""
+    outer: dict[str, int] = {}
+    inner: dict[str, int] = {}
+    place: dict[tuple[int, int], int] = {}
+    entries: list[tuple[int, int, float]] = []
     for number, row in enumerate(rows):
         for one, cells in row.get(key, {}).items():
             for two, value in cells.items():
-                table[number, outer.index(one), inner.index(two)] = value
-    return table
+                where = (outer.setdefault(one, len(outer)), inner.setdefault(two, len(inner)))
+                cell = place.setdefault(where, len(place))
+                entries.append((number, cell, 1.0 if count else float(value)))
+    values = np.zeros((len(rows), len(place)))
+    for number, cell, value in entries:
+        values[number, cell] = value
+    at = np.array(list(place), dtype=np.int64).reshape(-1, 2)
+    return _Cells(values, (at[:, 0], at[:, 1]), (len(outer), len(inner)))
 
 
 def hungarian_of_words(rows: Sequence[Scores]) -> Weighted:
     """DAAM's unsupervised score: words matched to classes by their summed IoU."""
-    sums = _tables(rows, "pairs")
-    counts = _tables(
-        [
-            {"pairs": {a: dict.fromkeys(c, 1) for a, c in row.get("pairs", {}).items()}}
-            for row in rows
-        ],
-        "pairs",
-    )
+    sums, counts = _cells(rows, "pairs"), _cells(rows, "pairs", count=True)
 
     def value(weights: np.ndarray) -> np.ndarray:
-        if not sums.size:
+        if not sums.values.size:
             return np.full(len(weights), np.nan)
-        added = np.einsum("dn,nsc->dsc", weights, sums), np.einsum("dn,nsc->dsc", weights, counts)
-        return np.array([matched_iou(one, other) for one, other in zip(*added, strict=True)])
+        pairs = zip(sums.tables(weights), counts.tables(weights), strict=True)
+        return np.array([matched_iou(one, other) for one, other in pairs])
 
     return value
 
 
 def unsupervised_iou(rows: Sequence[Scores]) -> Weighted:
     """Mean IoU of predicted segments matched to classes by shared pixels over the data set."""
-    table = _tables(rows, "confusion")
+    cells = _cells(rows, "confusion")
 
     def value(weights: np.ndarray) -> np.ndarray:
-        if not table.size:
+        if not cells.values.size:
             return np.full(len(weights), np.nan)
-        added = np.einsum("dn,nsc->dsc", weights, table)
-        return np.array([unsupervised_mean_iou(one) for one in added])
+        return np.array([unsupervised_mean_iou(table) for table in cells.tables(weights)])
 
     return value
 

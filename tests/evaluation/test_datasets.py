@@ -498,6 +498,8 @@ def test_the_list_of_prompts_is_checked_when_it_is_opened(tmp_path, lines, text)
         ({"text": "red", "span": [6, 12], "mask": "masks/two/red circle.png"}, r"at \(6, 12\)"),
         ({"text": "red", "mask": "../secret.png"}, "leads out of the data set's folder"),
         ({"text": "red", "class": 3}, "3 is not a class of dataset.json"),
+        ({"text": "red circle", "span": [1]}, "'span' is a list of 2 numbers"),
+        ({"text": "red circle", "box": "all"}, "'box' is a list of 4 numbers"),
         ("red", "a target has a text"),
     ],
 )

@@ -291,8 +291,10 @@ def test_the_gallery_needs_no_other_file(pipe, scenes, tmp_path):
     found = evaluate(pipe, scenes, "daam", **FEW)
     page = write_gallery(pipe, scenes, "daam", found, tmp_path / "g.html", count=3, **FEW)
     text = page.read_text(encoding="utf-8")
-    assert text.count("<article>") == 2 and text.count("data:image/png;base64,") == 6
-    assert "The best" in text and "The worst" in text and "http://" not in text
+    # What is within a frame is escaped, and not counted.
+    assert text.count("<article>") == 2
+    assert text.count('<img src="data:image/png;base64,') == text.count("<img ") == 6
+    assert "The best" in text and "The worst" in text and "<script" not in text
     assert all(name in text for name in scenes.ids)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.errors import DataSetError
 from diffusers_rdaam.evaluation.datasets import reading
 from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target
@@ -92,7 +93,9 @@ def _form(path: Path) -> _Form:
                 f'"1": {{"name": "dog"}}; got {key!r:.40}: {one!r:.80}.'
             ) from error
     ignored = found.get("ignore", 255)
-    unscored = () if ignored is None else (int(ignored),)
+    if ignored is not None and type(ignored) is not int:
+        raise DataSetError(f"{path}: 'ignore' is a number of the masks or null; got {ignored!r}.")
+    unscored = () if ignored is None else (ignored,)
     background = found.get("background", 0)
     if background is None:
         unscored = (*unscored, 0)
@@ -163,6 +166,8 @@ def _read(root: Path, form: _Form, entry: dict[str, Any], *, generate: bool) -> 
             raise DataSetError(f"{entry['where']}: there is no mask of {name!r} in masks/.")
     _check_texts(targets, prompt, str(entry["where"]), asked=bool(entry.get("targets")))
     seed = entry.get("seed")
+    if seed not in (None, "") and not str(seed).isdigit():
+        raise DataSetError(f"{entry['where']}: a seed is a whole number from 0; got {seed!r:.40}.")
     ignore = ignore if ignore is not None and ignore.any() else None
     number = None if seed in (None, "") else int(str(seed))
     cluster = str(entry.get("image") or name)
@@ -204,14 +209,26 @@ def _target(
             f"{where}: there is no mask of {one['text']!r}: neither {path.relative_to(root)} nor a "
             f"class in masks/{name}.png."
         )
-    span, box = one.get("span"), one.get("box")
+    span, box = _numbers(one, "span", 2, where), _numbers(one, "box", 4, where)
     return Target(
         one["text"],
         mask,
         None if kind is None else kind.name,
         None if span is None else (int(span[0]), int(span[1])),
-        None if box is None else tuple(map(float, box)),  # type: ignore[arg-type]  # 4 numbers
+        None if box is None else (box[0], box[1], box[2], box[3]),
     )
+
+
+def _numbers(entry: dict[str, Any], name: str, count: int, where: str) -> list[float] | None:
+    """Some numbers of a target; None where it does not have them."""
+    given = entry.get(name)
+    if given is None:
+        return None
+    found = [real_number(one) for one in given] if isinstance(given, list) else []
+    known = [one for one in found if one is not None]
+    if len(known) != count or len(found) != count:
+        raise DataSetError(f"{where}: {name!r} is a list of {count} numbers; got {given!r:.80}.")
+    return known
 
 
 def _check_texts(
