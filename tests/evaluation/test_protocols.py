@@ -103,6 +103,18 @@ def test_daam_as_published_by_a_slow_loop():
     )
 
 
+def test_daams_mask_of_another_size_is_eroded():
+    from diffusers_rdaam.evaluation.protocols.daam import published_mask
+
+    resize = torch.nn.functional.interpolate
+    values = torch.from_numpy(MAPS["dog"]).float()[None, None]
+    square = (minmax(resize(values, (512, 512), mode="bicubic")) > 0.4).float()
+    enlarged = resize(square, (700, 900), mode="bicubic")[0, 0].numpy()
+    found = published_mask(MAPS["dog"], (700, 900), 0.4)
+    np.testing.assert_array_equal(found, enlarged >= 1.0)
+    assert found.sum() < 0.995 * (enlarged >= 0.5).sum()
+
+
 def test_daam_strict_by_a_slow_loop_and_without_ignored_pixels():
     ignore = box(0, 12, 6, 10)
     row = scores("daam", sample_of(ignore=ignore), threshold=0.4)
