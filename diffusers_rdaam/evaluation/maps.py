@@ -176,7 +176,7 @@ def maps_of(given: str | Maps | Sequence[str | Maps]) -> tuple[Maps, ...]:
 
 def processor_for(maps: Sequence[Maps]) -> RDAAMProcessor:
     """A recording that keeps what all of some maps need."""
-    needs = set().union(*(one.needs for one in maps))
+    needs = {need for one in maps for need in one.needs}
     itself = SELF_ATTENTION in needs
     keep = tuple(
         name for name in ("steps", "layers", "heads", "squares", "queries") if name in needs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,13 +96,15 @@ def _all_classes(
     return value
 
 
+def _at_offset(offset: str, row: Scores) -> Mapping[str, Sequence[float]]:
+    found: Mapping[str, Sequence[float]] = row.get("sweep", {}).get(offset, {})
+    return found
+
+
 def best_of_sweep(rows: Sequence[Scores]) -> Weighted:
     """The best of all offsets, chosen on the very images that it is reported of."""
     offsets = sorted({offset for row in rows for offset in row.get("sweep", {})}, key=float)
-    curves = [
-        _all_classes(rows, lambda row, at=offset: row.get("sweep", {}).get(at, {}))  # type: ignore[misc]
-        for offset in offsets
-    ]
+    curves = [_all_classes(rows, partial(_at_offset, offset)) for offset in offsets]
 
     def value(weights: np.ndarray) -> np.ndarray:
         if not curves:

@@ -64,7 +64,7 @@ class RunSettings:
     """
 
     source: Source = "auto"
-    noise: tuple[float, ...] | None = None
+    noise: float | Sequence[float] | None = None
     draws: int | None = None
     seed: int = 0
     call: Mapping[str, Any] = field(default_factory=dict)
@@ -75,9 +75,8 @@ class RunSettings:
         if self.draws is not None:
             check_count(self.draws, "draws=", least=0)
         if self.noise is not None:
-            given = self.noise if isinstance(self.noise, (list, tuple)) else (self.noise,)
             # Checked before the first image, and not once for each of them.
-            object.__setattr__(self, "noise", ImageRequest(noise=tuple(given)).noise)
+            object.__setattr__(self, "noise", ImageRequest(noise=self.noise).noise)
 
 
 def evaluate(
@@ -121,8 +120,7 @@ def evaluate(
         NoAttributionError: the model cannot keep what some maps need.
     """
     chosen = protocol_of(protocol, strict=strict, **options)
-    levels = None if noise is None else (noise if isinstance(noise, (list, tuple)) else (noise,))
-    settings = RunSettings(source, levels, draws, seed, dict(call or {}))  # type: ignore[arg-type]
+    settings = RunSettings(source, noise, draws, seed, dict(call or {}))
     run = Run(pipe, data, chosen, maps_of(maps), settings)
     facts = run.facts(model)
     if out is None:
@@ -261,7 +259,8 @@ class Run:
 
     @property
     def _noise(self) -> tuple[float, ...]:
-        return self.protocol.noise if self.settings.noise is None else self.settings.noise
+        given: Any = self.settings.noise
+        return self.protocol.noise if given is None else tuple(given)
 
     @property
     def _draws(self) -> int:

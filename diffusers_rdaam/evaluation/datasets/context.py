@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from diffusers_rdaam.evaluation.datasets.voc import matlab_file
 from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample
 
 MERGED = "trainval_merged.json"
+# Names of images, and what reads the label map of one.
+LabelMaps = tuple[list[str], Callable[[str], np.ndarray]]
 
 
 def pascal_context(root: Path, split: str = "val") -> DataSet:
@@ -52,7 +56,7 @@ def _class(name: str) -> ClassName:
     return ClassName(name, VOC_WORDS.get(name, (name,)))
 
 
-def _matlab(root: Path, split: str):  # type: ignore[no-untyped-def]  # names and a reader
+def _matlab(root: Path, split: str) -> LabelMaps:
     """Names and the reader of label maps from ``trainval/*.mat``."""
     folder = reading.folder(root / "trainval", "the label maps (.mat)")
     lists = (root / "ImageSets" / "Main" / f"{split}.txt", root / f"{split}.txt")
@@ -70,7 +74,7 @@ def _matlab(root: Path, split: str):  # type: ignore[no-untyped-def]  # names an
     return names, numbers_of
 
 
-def _merged(root: Path, split: str):  # type: ignore[no-untyped-def]  # names and a reader
+def _merged(root: Path, split: str) -> LabelMaps:
     """Names and the reader of label maps from the merged JSON, later annotations over earlier."""
     path = root / MERGED
     found = reading.json_file(path, "images", "annos_segmentation")
@@ -78,7 +82,7 @@ def _merged(root: Path, split: str):  # type: ignore[no-untyped-def]  # names an
     if not images:
         phases = sorted({str(one.get("phase")) for one in found["images"]})
         raise DataSetError(f"{path} has no image of {split!r}. Phases: {', '.join(phases)}.")
-    by_image: dict[object, list[dict[str, object]]] = {key: [] for key in images}
+    by_image: dict[Any, list[dict[str, Any]]] = {key: [] for key in images}
     for one in found["annos_segmentation"]:
         if one["image_id"] in by_image:
             by_image[one["image_id"]].append(one)
@@ -90,7 +94,7 @@ def _merged(root: Path, split: str):  # type: ignore[no-untyped-def]  # names an
         numbers = np.zeros(size, dtype=np.int64)
         for one in by_image[key]:
             mask = mask_of(one["segmentation"], size, f"{path}, image {key}")
-            numbers[mask] = int(one["category_id"])  # type: ignore[call-overload]  # a number
+            numbers[mask] = int(one["category_id"])
         return numbers
 
     return list(stems), numbers_of

@@ -17,7 +17,9 @@ from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target
 FILE = "gtsegs_ijcv.mat"
 
 
-def imagenet_segmentation(root: Path, split: str = "", *, words: Path | None = None) -> DataSet:
+def imagenet_segmentation(
+    root: Path, split: str = "", *, words: str | Path | None = None
+) -> DataSet:
     """One object an image; nonzero labels are the object, and there is no border label.
 
     The file has WordNet ids; the words are those of a JSON file ``{"n02084071": "dog", …}``.
@@ -35,12 +37,13 @@ def imagenet_segmentation(root: Path, split: str = "", *, words: Path | None = N
     path = root if root.is_file() else root / FILE
     if not path.is_file():
         raise DataSetError(f"There is no {FILE} at {path}.")
-    table = _words(words or path.parent / "classes.json")
+    listed = path.parent / "classes.json" if words is None else Path(words)
+    table = _words(listed)
     synsets = _read(h5py, path, _ids)
     missing = sorted({one for one in synsets if one not in table})
     if missing:
         raise DataSetError(
-            f"{words or path.parent / 'classes.json'} has no word for {len(missing)} classes, such "
+            f"{listed} has no word for {len(missing)} classes, such "
             f"as {', '.join(missing[:3])}. It is a JSON object from WordNet id to word."
         )
     names = tuple(f"{number:05d}_{one}" for number, one in enumerate(synsets))
