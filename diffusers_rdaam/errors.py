@@ -6,11 +6,13 @@
     |-- InputError (ValueError)            an argument is wrong
     |   |-- RegionError                    a box, polygon or mask
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
+    |   |-- DataSetError                   a data set on disk that is not as its format says
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
     |-- NotebookExtraError (ImportError)   a selection was asked for without anywidget
     |-- AppExtraError (ImportError)        the app was asked for without gradio
     |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
+    |-- DataSetsExtraError (ImportError)   a data set needs h5py or scipy, which is not there
     |-- GradientError (RuntimeError)       no gradient flows, or it is not finite
     `-- RecordingError (RuntimeError)      a run cannot be recorded, or was not
         |-- UnsupportedPipelineError       no family knows this pipeline's layout
@@ -67,6 +69,14 @@ class AttributionFileError(InputError):
 
 class AppExtraError(RDAAMError, ImportError):
     """The app was asked for, and gradio is not installed."""
+
+
+class DataSetError(InputError):
+    """A data set on disk that is not as its format says: a folder, image, mask or entry."""
+
+
+class DataSetsExtraError(RDAAMError, ImportError):
+    """A data set's format, or Hungarian matching, needs a library that is not installed."""
 
 
 class PlotExtraError(RDAAMError, ImportError):

@@ -16,8 +16,8 @@ from diffusers_rdaam.demo.world import (
     IMAGE_SIZE,
     REACH,
     SceneObject,
-    _random_object,
     coverage,
+    random_object,
     render,
 )
 
@@ -65,7 +65,7 @@ def draw(
 ) -> tuple[Image.Image, dict[str, np.ndarray]]:
     """Two objects that do not touch, as training's scenes have them, and their exact masks."""
     while True:
-        first, second = (_random_object(rng, name, 23.0, 30.0) for name in names)
+        first, second = (random_object(rng, name, 23.0, 30.0) for name in names)
         reach = sum(thing.radius * REACH[thing.shape] for thing in (first, second))
         if np.hypot(first.x - second.x, first.y - second.y) >= reach + GAP:
             break

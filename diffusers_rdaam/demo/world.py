@@ -122,7 +122,8 @@ def object_pairs() -> list[tuple[str, str]]:
     return [(a, b) for a, b in pairs if a.split()[0] != b.split()[0]]
 
 
-def _random_object(rng: np.random.Generator, name: str, low: float, high: float) -> SceneObject:
+def random_object(rng: np.random.Generator, name: str, low: float, high: float) -> SceneObject:
+    """A named object somewhere in the image, its radius between two bounds in pixels."""
     colour, shape = name.split()
     radius = rng.uniform(low, high)
     margin = radius * REACH[shape] + 2.0
@@ -136,14 +137,14 @@ def random_scene(rng: np.random.Generator, *, single_share: float = 0.3) -> tupl
     """One or two objects that do not touch, colours distinct, no held-out pair."""
     names = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
     if rng.random() < single_share:
-        return (_random_object(rng, str(rng.choice(names)), 24.0, 36.0),)
+        return (random_object(rng, str(rng.choice(names)), 24.0, 36.0),)
     while True:
         first, second = (str(name) for name in rng.choice(names, size=2, replace=False))
         if first.split()[0] != second.split()[0] and not is_held_out(first, second):
             break
     while True:
-        a = _random_object(rng, first, 23.0, 30.0)
-        b = _random_object(rng, second, 23.0, 30.0)
+        a = random_object(rng, first, 23.0, 30.0)
+        b = random_object(rng, second, 23.0, 30.0)
         apart = a.radius * REACH[a.shape] + b.radius * REACH[b.shape] + 7.0
         if np.hypot(a.x - b.x, a.y - b.y) >= apart:
             return (a, b)

@@ -1,0 +1,1 @@
+"""Data sets on disk, read where they lie; one file a format."""

@@ -1,0 +1,1 @@
+"""Published protocols: prompts, noise, decision and score of each; one file a protocol."""

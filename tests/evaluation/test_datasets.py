@@ -1,0 +1,589 @@
+"""Every format: two images of 8 x 6 with what is awkward in it, compared with what was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusers_rdaam.errors import DataSetError, InputError
+from diffusers_rdaam.evaluation.datasets import class_lists
+from diffusers_rdaam.evaluation.datasets.coco import panoptic_picture
+from diffusers_rdaam.evaluation.datasets.formats import FORMATS, open_dataset
+from diffusers_rdaam.evaluation.datasets.plain_folder import write_dataset
+from diffusers_rdaam.evaluation.datasets.run_length_text import (
+    counts_of_text,
+    polygon_mask,
+    text_of_counts,
+)
+from diffusers_rdaam.evaluation.sample import DataSet, Sample, Target
+from diffusers_rdaam.geometry.run_lengths import run_lengths
+
+HEIGHT, WIDTH = 6, 8
+SIZE = (HEIGHT, WIDTH)
+
+
+def numbers(*rows_and_values, fill=0):
+    """A label map: ``(rows, columns, value)`` slices over a ground."""
+    found = np.full(SIZE, fill, dtype=np.int64)
+    for rows, columns, value in rows_and_values:
+        found[rows, columns] = value
+    return found
+
+
+def save(path: Path, image: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def photo(path: Path, seed: int = 0, size=(WIDTH, HEIGHT)) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    save(path, Image.fromarray(pixels))
+
+
+def palette(path: Path, values: np.ndarray) -> None:
+    image = Image.fromarray(values.astype(np.uint8), mode=None)
+    image = image.convert("P")
+    image.putdata(values.astype(np.uint8).ravel().tolist())
+    # Colours that are not their numbers, as VOC's.
+    image.putpalette([(i * 37 + 90) % 256 for i in range(768)])
+    save(path, image)
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def masks(sample: Sample) -> dict[str, np.ndarray]:
+    return {str(one.class_name): one.mask for one in sample.targets}
+
+
+def assert_labels(sample: Sample, values: np.ndarray, names: dict[int, str], unscored) -> None:
+    """The sample's targets and ignored pixels are those of a label map."""
+    present = {n: names[n] for n in np.unique(values).tolist() if n in names}
+    found = masks(sample)
+    assert found.keys() == set(present.values())
+    for number, name in present.items():
+        np.testing.assert_array_equal(found[name], values == number)
+    ignored = np.isin(values, list(unscored))
+    if ignored.any():
+        np.testing.assert_array_equal(sample.ignore, ignored)
+    else:
+        assert sample.ignore is None
+    assert sample.size == SIZE
+
+
+VOC_MAPS = {
+    "2007_000001": numbers((slice(1, 4), slice(2, 7), 12), (4, slice(None), 255)),
+    "2007_000002": numbers((slice(0, 3), slice(0, 3), 15), (slice(3, 6), slice(5, 8), 11)),
+}
+
+
+@pytest.fixture
+def voc(tmp_path):
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for number, (name, values) in enumerate(VOC_MAPS.items()):
+        photo(root / "JPEGImages" / f"{name}.jpg", number)
+        palette(root / "SegmentationClass" / f"{name}.png", values)
+    write_text(root / "ImageSets/Segmentation/val.txt", "\n".join(VOC_MAPS) + "\n")
+    return tmp_path
+
+
+def test_voc_reads_indices_and_not_colours_and_ignores_the_border(voc):
+    data = open_dataset(voc, "voc2012")
+    assert data.ids == tuple(VOC_MAPS) and len(data.classes) == 20 and not data.generated
+    names = dict(enumerate(class_lists.VOC, start=1))
+    for name, values in VOC_MAPS.items():
+        assert_labels(data[name], values, names, [255])
+    assert [one.text for one in data["2007_000002"].targets] == ["dining table", "person"]
+
+
+def test_voc_with_plain_label_maps_and_with_those_of_sbd(voc):
+    import scipy.io
+
+    root = voc / "VOCdevkit" / "VOC2012"
+    values = VOC_MAPS["2007_000002"]
+    for name in VOC_MAPS:
+        save(root / f"SegmentationClassAug/{name}.png", Image.fromarray(values.astype(np.uint8)))
+        (root / "cls").mkdir(exist_ok=True)
+        cell = {"Segmentation": values.astype(np.uint8)}
+        scipy.io.savemat(root / f"cls/{name}.mat", {"GTcls": cell})
+    for kind in ("SegmentationClassAug", "cls"):
+        sample = open_dataset(voc, "voc2012", masks=kind)["2007_000001"]
+        assert_labels(sample, values, dict(enumerate(class_lists.VOC, start=1)), [255])
+
+
+def test_a_number_that_is_not_a_class_and_a_mask_of_another_size_are_errors(voc):
+    path = voc / "VOCdevkit/VOC2012/SegmentationClass/2007_000001.png"
+    palette(path, numbers((1, 1, 77)))
+    data = open_dataset(voc, "voc2012")
+    with pytest.raises(DataSetError, match=r"2007_000001.png has the number 77, which is not a"):
+        data["2007_000001"]
+    save(path, Image.fromarray(np.ones((WIDTH, HEIGHT), np.uint8)))
+    with pytest.raises(DataSetError, match="6 wide and 8 high, the image 8 wide and 6 high"):
+        data["2007_000001"]
+    assert data["2007_000002"].targets, "the other images are not touched by it"
+
+
+def test_a_mask_in_colours_or_broken_is_an_error_that_names_the_file(voc):
+    path = voc / "VOCdevkit/VOC2012/SegmentationClass/2007_000001.png"
+    data = open_dataset(voc, "voc2012")
+    save(path, Image.new("RGB", (WIDTH, HEIGHT)))
+    with pytest.raises(DataSetError, match=r"2007_000001.png is an image of mode RGB; a label map"):
+        data["2007_000001"]
+    path.write_bytes(b"\x89PNG nothing")
+    with pytest.raises(DataSetError, match=r"2007_000001.png cannot be read as an image"):
+        data["2007_000001"]
+
+
+@pytest.fixture
+def context(tmp_path):
+    write_context(tmp_path)
+    return tmp_path
+
+
+CONTEXT = {
+    "2008_000002": numbers((slice(0, 2), slice(None), 360), (slice(3, 6), slice(2, 5), 2), fill=7),
+    "2008_000003": numbers((slice(0, 5), slice(1, 4), 113), fill=187),
+}
+
+
+def write_context(root: Path) -> None:
+    images, annotations = [], []
+    for number, (name, values) in enumerate(CONTEXT.items(), start=5):
+        photo(root / "JPEGImages" / f"{name}.jpg", number)
+        images.append(
+            {
+                "image_id": number,
+                "file_name": f"{name}.jpg",
+                "phase": "val",
+                "height": HEIGHT,
+                "width": WIDTH,
+            }
+        )
+        # The ground first: later annotations are drawn over it.
+        whole = {"image_id": number, "category_id": int(values[5, 7])}
+        annotations.append({**whole, "segmentation": run_lengths_of(np.ones(SIZE, bool))})
+        for value in np.unique(values).tolist():
+            if value != int(values[5, 7]):
+                form = run_lengths_of(values == value, compressed=value == 360)
+                annotations.append({"image_id": number, "category_id": value, "segmentation": form})
+    text = json.dumps({"images": images, "annos_segmentation": annotations})
+    write_text(root / "trainval_merged.json", text)
+
+
+def run_lengths_of(mask: np.ndarray, *, compressed: bool = False):
+    import torch
+
+    form = dict(run_lengths(torch.from_numpy(mask)))
+    return {**form, "counts": text_of_counts(form["counts"])} if compressed else form
+
+
+def test_pascal_context_from_json_and_from_matlab(context):
+    import scipy.io
+
+    names = class_lists.CONTEXT_59
+    assert len(names) == 59 and list(names.values()) == sorted(names.values())
+    others = set(range(460)) - names.keys()
+    data = open_dataset(context, "pascal_context")
+    for name, values in CONTEXT.items():
+        assert_labels(data[name], values, names, others)
+    (context / "trainval_merged.json").unlink()
+    (context / "trainval").mkdir()
+    for name, values in CONTEXT.items():
+        scipy.io.savemat(context / f"trainval/{name}.mat", {"LabelMap": values.astype(np.uint16)})
+    write_text(context / "val.txt", "\n".join(CONTEXT))
+    again = open_dataset(context, "pascal_context")
+    for name, values in CONTEXT.items():
+        assert_labels(again[name], values, names, others)
+
+
+SQUARE = [1, 1, 4, 1, 4, 4, 1, 4]
+
+
+def test_a_polygon_is_half_open_as_in_cocos_tools():
+    mask = polygon_mask(SQUARE, (6, 6), "here")
+    wanted = np.zeros((6, 6), dtype=bool)
+    wanted[1:4, 1:4] = True
+    np.testing.assert_array_equal(mask, wanted)
+
+
+def test_run_lengths_as_text_are_column_by_column():
+    assert text_of_counts([0, 2, 1, 1]) == "021O"
+    assert counts_of_text(b"021O") == [0, 2, 1, 1]
+
+
+# The library's own use of numpy.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("seed", range(8))
+def test_polygons_and_run_lengths_are_those_of_pycocotools(seed):
+    from pycocotools import mask as tools
+
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(5, 60, 2).tolist()
+    points = (rng.random((int(rng.integers(3, 9)), 2)) * [width + 6, height + 6] - 3).ravel()
+    if seed % 2:
+        points = points.round(1)
+    (form,) = tools.frPyObjects([points.tolist()], height, width)
+    wanted = tools.decode(form).astype(bool)
+    np.testing.assert_array_equal(polygon_mask(points, (height, width), "here"), wanted)
+    plain = tools.frPyObjects(
+        {"size": [height, width], "counts": counts_of_text(form["counts"])}, height, width
+    )
+    assert plain["counts"] == form["counts"]
+    assert text_of_counts(counts_of_text(form["counts"])).encode() == form["counts"]
+
+
+def coco_root(root: Path) -> Path:
+    images = [
+        {"id": 9, "file_name": "000000000009.jpg", "width": WIDTH, "height": HEIGHT},
+        {"id": 25, "file_name": "000000000025.jpg", "width": WIDTH, "height": HEIGHT},
+    ]
+    for number in (9, 25):
+        photo(root / "val2017" / f"{number:012d}.jpg", number)
+    crowd = np.zeros(SIZE, dtype=bool)
+    crowd[:, 5:] = True
+    annotations = [
+        # Two polygons are one object.
+        {
+            "id": 1,
+            "image_id": 9,
+            "category_id": 18,
+            "iscrowd": 0,
+            "segmentation": [[1, 1, 3, 1, 3, 3, 1, 3], [4, 3, 7, 3, 7, 5, 4, 5]],
+            "bbox": [1, 1, 6, 4],
+        },
+        {
+            "id": 2,
+            "image_id": 9,
+            "category_id": 1,
+            "iscrowd": 1,
+            "segmentation": run_lengths_of(crowd),
+        },
+        {
+            "id": 3,
+            "image_id": 25,
+            "category_id": 90,
+            "iscrowd": 0,
+            "segmentation": run_lengths_of(~crowd, compressed=True),
+        },
+    ]
+    categories = [
+        {"id": 90, "name": "toothbrush"},
+        {"id": 1, "name": "person"},
+        {"id": 18, "name": "dog"},
+    ]
+    found = {"images": images, "annotations": annotations, "categories": categories}
+    write_text(root / "annotations/instances_val2017.json", json.dumps(found))
+    captions = {"annotations": [{"image_id": 9, "caption": "A dog and people. "}]}
+    write_text(root / "annotations/captions_val2017.json", json.dumps(captions))
+    return root
+
+
+def test_coco_instances_have_gaps_in_their_ids_crowds_and_several_polygons(tmp_path):
+    data = open_dataset(coco_root(tmp_path), "coco_instances")
+    assert [one.name for one in data.classes] == ["person", "dog", "toothbrush"]
+    first, second = data
+    (dog,) = first.targets
+    wanted = np.zeros(SIZE, dtype=bool)
+    wanted[1:3, 1:3] = wanted[3:5, 4:7] = True
+    np.testing.assert_array_equal(dog.mask, wanted)
+    assert dog.edges == (1.0, 1.0, 7.0, 5.0) and first.prompt == "A dog and people."
+    crowd = np.zeros(SIZE, dtype=bool)
+    crowd[:, 5:] = True
+    np.testing.assert_array_equal(first.ignore, crowd & ~wanted)
+    assert first.meta == {"crowds": 1}
+    np.testing.assert_array_equal(masks(second)["toothbrush"], ~crowd)
+    assert second.prompt is None and second.ignore is None
+
+
+def test_coco_panoptic_ids_are_over_255(tmp_path):
+    root = coco_root(tmp_path)
+    ids = numbers((slice(1, 3), slice(1, 5), 70_001), (slice(4, 6), slice(None), 300))
+    save(root / "annotations/panoptic_val2017/000000000009.png", panoptic_picture(ids))
+    found = json.loads((root / "annotations/instances_val2017.json").read_text())
+    found["images"] = found["images"][:1]
+    found["annotations"] = [
+        {
+            "image_id": 9,
+            "file_name": "000000000009.png",
+            "segments_info": [
+                {"id": 70_001, "category_id": 18, "iscrowd": 0},
+                {"id": 300, "category_id": 1, "iscrowd": 0},
+            ],
+        }
+    ]
+    write_text(root / "annotations/panoptic_val2017.json", json.dumps(found))
+    (sample,) = open_dataset(root, "coco_panoptic")
+    np.testing.assert_array_equal(masks(sample)["dog"], ids == 70_001)
+    np.testing.assert_array_equal(masks(sample)["person"], ids == 300)
+    np.testing.assert_array_equal(sample.ignore, ids == 0)
+
+
+def test_coco_stuff_and_its_27_classes(tmp_path):
+    values = numbers((0, slice(None), 255), (slice(1, 3), slice(None), 52), (5, 1, 120), fill=17)
+    for name in ("000000000009", "000000000025"):
+        photo(tmp_path / "val2017" / f"{name}.jpg")
+        path = tmp_path / "stuffthingmaps/val2017" / f"{name}.png"
+        save(path, Image.fromarray(values.astype(np.uint8)))
+    write_text(tmp_path / "labels.txt", "0: unlabeled\n18: dog\n53: apple\n121: food-other\n")
+    fine = open_dataset(tmp_path, "coco_stuff")["000000000009"]
+    assert_labels(fine, values, {17: "dog", 52: "apple", 120: "food-other"}, [255])
+    coarse = open_dataset(tmp_path, "coco_stuff_27")
+    assert_labels(
+        coarse["000000000025"], values, {17: "animal", 52: "food-things", 120: "food-stuff"}, [255]
+    )
+    sizes = [list(class_lists.stuff_27().values()).count(one.name) for one in coarse.classes]
+    assert sizes[:12] == [6, 6, 10, 10, 8, 8, 8, 10, 6, 1, 10, 8]
+    assert sizes[12:] == [2, 6, 4, 11, 4, 11, 7, 2, 6, 11, 9, 2, 6, 5, 5] and sum(sizes) == 182
+
+
+def test_imagenet_segmentation_turns_matlabs_axes(tmp_path):
+    import h5py
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    labels = [numbers((slice(1, 4), slice(2, 7), 1)), numbers((slice(2, 6), slice(0, 2), 3))]
+    with h5py.File(tmp_path / "gtsegs_ijcv.mat", "w") as file:
+        parts = {
+            key: file.create_dataset(f"value/{key}", (2, 1), dtype=h5py.ref_dtype)
+            for key in ("img", "gt", "id")
+        }
+        for number, text in enumerate(["n02084071_10", "n01503061_4"]):
+            image = file.create_dataset(f"i{number}", data=pixels[number].transpose(2, 1, 0))
+            mask = file.create_dataset(f"m{number}", data=labels[number].T.astype(np.uint8))
+            cell = file.create_dataset(f"c{number}", (1, 1), dtype=h5py.ref_dtype)
+            cell[0, 0] = mask.ref
+            codes = np.array([[ord(c)] for c in text], dtype=np.uint16)
+            name = file.create_dataset(f"n{number}", data=codes)
+            for key, one in (("img", image), ("gt", cell), ("id", name)):
+                parts[key][number, 0] = one.ref
+    with pytest.raises(DataSetError, match=r"There is no .*classes.json: a JSON object"):
+        open_dataset(tmp_path, "imagenet_segmentation")
+    write_text(tmp_path / "classes.json", json.dumps({"n02084071": "dog", "n01503061": "bird"}))
+    data = open_dataset(tmp_path, "imagenet_segmentation")
+    for number, sample in enumerate(data):
+        np.testing.assert_array_equal(np.asarray(sample.image), pixels[number])
+        (target,) = sample.targets
+        np.testing.assert_array_equal(target.mask, labels[number] != 0)
+    assert [sample.targets[0].text for sample in data] == ["dog", "bird"]
+
+
+def test_ade20k_ignores_zero_and_strips_blanks(tmp_path):
+    values = numbers((slice(1, 4), slice(2, 7), 8), (5, slice(None), 2))
+    for name in ("ADE_val_00000001", "ADE_val_00000002"):
+        photo(tmp_path / f"images/validation/{name}.jpg")
+        path = tmp_path / f"annotations/validation/{name}.png"
+        save(path, Image.fromarray(values.astype(np.uint8)))
+    table = "Idx\tRatio\tTrain\tVal\tName\n2\t.1\t1\t1\tbuilding;edifice\n8\t.02\t1\t1\tbed \n"
+    write_text(tmp_path / "objectInfo150.txt", table)
+    data = open_dataset(tmp_path, "ade20k")
+    assert data.classes[0].words == ("building", "edifice")
+    for sample in data:
+        assert_labels(sample, values, {2: "building", 8: "bed"}, [0])
+
+
+def test_cityscapes_scores_only_the_19_classes(tmp_path):
+    values = numbers((0, slice(None), 4), (slice(1, 3), slice(None), 7), (5, 5, 33), fill=0)
+    for name in ("ulm_000000_000019", "ulm_000001_000019"):
+        photo(tmp_path / f"leftImg8bit/val/ulm/{name}_leftImg8bit.png")
+        path = tmp_path / f"gtFine/val/ulm/{name}_gtFine_labelIds.png"
+        save(path, Image.fromarray(values.astype(np.uint8)))
+    data = open_dataset(tmp_path, "cityscapes")
+    assert len(data.classes) == 19 and data.classes[10].name == "sky"
+    for sample in data:
+        assert_labels(sample, values, {7: "road", 33: "bicycle"}, [0, 4])
+
+
+def test_daams_folders_take_alpha_and_stems_in_lower_case(tmp_path):
+    mask = np.zeros((*SIZE, 4), dtype=np.uint8)
+    mask[1:4, 2:5, 3] = 128
+    mask[..., :3] = 255
+    for name in ("101", "7"):
+        folder = tmp_path / name
+        photo(folder / "output.png")
+        save(folder / "Dog.gt.png", Image.fromarray(mask))
+        write_text(folder / "prompt.txt", "a dog runs\n")
+        write_text(folder / "seed.txt", "42\n")
+        (folder / "generation.pt").write_bytes(b"never opened")
+    data = open_dataset(tmp_path, "daam")
+    assert data.generated
+    for sample in data:
+        (dog,) = sample.targets
+        assert (dog.text, sample.seed, sample.prompt) == ("dog", 42, "a dog runs")
+        np.testing.assert_array_equal(dog.mask, mask[..., 3] > 0)
+    write_text(tmp_path / "7/seed.txt", "-1")
+    with pytest.raises(DataSetError, match="a seed is a whole number from 0"):
+        data["7"]
+
+
+def test_ovams_annotations_of_an_image_are_one_mask(tmp_path):
+    parts = [np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)]
+    parts[0][1:3, 1:4], parts[1][4, 5:] = 255, 7
+    for stem in ("dining-table_stable-diffusion-v1-5_seed3", "tv_stable-diffusion-v1-5_seed0"):
+        photo(tmp_path / f"images/{stem}.png")
+        for number, part in enumerate(parts):
+            save(
+                tmp_path / f"annotations/{stem}_{number}.png", Image.fromarray(part).convert("RGB")
+            )
+    data = open_dataset(tmp_path, "ovam_voc_sim")
+    first = data[data.ids[0]]
+    assert data.generated and first.prompt == "a photograph of a dining table" and first.seed == 3
+    np.testing.assert_array_equal(first.targets[0].mask, (parts[0] > 0) | (parts[1] > 0))
+    assert data[data.ids[1]].targets[0].class_name == "tvmonitor"
+
+
+def plain(root: Path, *, lines: list[dict] | None = None, table: str | None = None) -> Path:
+    values = numbers((slice(1, 4), slice(2, 7), 1), (0, slice(None), 255))
+    for name in ("one", "two"):
+        photo(root / f"images/{name}.png")
+    save(root / "masks/one.png", Image.fromarray(values.astype(np.uint16)))
+    save(root / "masks/two/red circle.png", Image.fromarray(values == 1))
+    classes = {"1": {"name": "dog", "words": ["dog", "puppy"]}}
+    write_text(root / "dataset.json", json.dumps({"name": "mine", "classes": classes}))
+    given = lines or [
+        {"id": "one", "prompt": "a puppy", "split": "val", "seed": 4},
+        {
+            "id": "two",
+            "prompt": "a red circle",
+            "targets": [{"text": "red circle", "span": [2, 12]}],
+        },
+    ]
+    if table is None:
+        write_text(root / "prompts.jsonl", "\n".join(map(json.dumps, given)))
+    else:
+        write_text(root / "prompts.csv", table)
+    return root
+
+
+def test_the_plain_folder_with_16_bits_word_masks_and_splits(tmp_path):
+    data = open_dataset(plain(tmp_path))
+    first, second = data
+    assert (data.name, first.seed, first.targets[0].text) == ("mine", 4, "puppy")
+    np.testing.assert_array_equal(masks(first)["dog"], numbers((slice(1, 4), slice(2, 7), 1)) > 0)
+    np.testing.assert_array_equal(first.ignore, numbers((0, slice(None), 1)) > 0)
+    assert second.targets[0].span == (2, 12) and second.ignore is None
+    assert open_dataset(tmp_path, split="val").ids == ("one",)
+
+
+def test_the_plain_folder_with_a_table_has_the_classes_of_the_mask(tmp_path):
+    data = open_dataset(plain(tmp_path, table="id,prompt\none,a dog\ntwo,\n"))
+    assert [one.text for one in data["one"].targets] == ["dog"]
+    assert data["two"].prompt is None and data["two"].targets[0].text == "red circle"
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ([{"id": "one", "prompt": "a"}, {"id": "one", "prompt": "b"}], "'one' occurs twice"),
+        ([{"prompt": "a dog"}], "an entry has an id and a prompt"),
+        ([{"id": "../one", "prompt": "a"}], "is not a name of a file"),
+        ([{"id": "one", "prompt": "a dog"}], "is a mask of 'two', which the list"),
+    ],
+)
+def test_the_list_of_prompts_is_checked_when_it_is_opened(tmp_path, lines, text):
+    with pytest.raises(DataSetError, match=text):
+        open_dataset(plain(tmp_path, lines=lines))
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ({"text": "blue circle"}, "there is no mask of 'blue circle'"),
+        ({"text": "dog", "mask": "masks/two/red circle.png"}, "'dog' is not in the prompt"),
+        ({"text": "red", "span": [6, 12], "mask": "masks/two/red circle.png"}, r"at \(6, 12\)"),
+        ({"text": "red", "mask": "../secret.png"}, "leads out of the data set's folder"),
+        ({"text": "red", "class": 3}, "3 is not a class of dataset.json"),
+        ({"text": "red circle", "span": [1]}, "'span' is a list of 2 numbers"),
+        ({"text": "red circle", "box": "all"}, "'box' is a list of 4 numbers"),
+        ("red", "a target has a text"),
+    ],
+)
+def test_a_bad_target_is_an_error_of_its_sample_alone(tmp_path, target, text):
+    lines = [
+        {"id": "one", "prompt": "a puppy"},
+        {"id": "two", "prompt": "a red circle", "targets": [target]},
+    ]
+    data = open_dataset(plain(tmp_path, lines=lines))
+    assert data["one"].targets
+    with pytest.raises(DataSetError, match=text):
+        data["two"]
+
+
+def test_without_images_it_is_a_generated_set(tmp_path):
+    root = plain(tmp_path)
+    for path in (root / "images").iterdir():
+        path.unlink()
+    (root / "images").rmdir()
+    data = open_dataset(root)
+    assert data.generated and data["one"].image is None and data["one"].size == SIZE
+
+
+@pytest.mark.parametrize("name", ["voc2012", "coco_instances", "folder"])
+def test_any_format_is_written_in_the_plain_form_and_read_back(tmp_path, voc, name):
+    root = {"voc2012": lambda: voc, "coco_instances": lambda: coco_root(tmp_path / "c")}
+    make = root.get(name, lambda: plain(tmp_path / "p"))
+    data = open_dataset(make(), name)
+    again = open_dataset(write_dataset(data, tmp_path / "written"))
+    assert again.ids == data.ids and again.classes == data.classes
+    for one, other in zip(data, again, strict=True):
+        np.testing.assert_array_equal(np.asarray(one.image), np.asarray(other.image))
+        assert [(t.text, t.class_name, t.box) for t in one.targets] == [
+            (t.text, t.class_name, t.box) for t in other.targets
+        ]
+        for a, b in zip(one.targets, other.targets, strict=True):
+            np.testing.assert_array_equal(a.mask, b.mask)
+        if one.ignore is None:
+            assert other.ignore is None
+        else:
+            np.testing.assert_array_equal(one.ignore, other.ignore)
+    with pytest.raises(DataSetError, match="is not empty"):
+        write_dataset(data, tmp_path / "written")
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_folder_that_is_missing_or_empty_says_what_it_should_have(tmp_path, name):
+    with pytest.raises(InputError, match=f"There is no folder .*nowhere.* {name} has "):
+        open_dataset(tmp_path / "nowhere", name)
+    with pytest.raises(DataSetError, match=str(tmp_path)):
+        open_dataset(tmp_path, name)
+
+
+def test_an_unknown_format_or_option_suggests_the_nearest(tmp_path):
+    with pytest.raises(InputError, match="Did you mean 'voc2012'"):
+        open_dataset(tmp_path, "voc2011")
+    with pytest.raises(InputError, match="has no argument 'mask'"):
+        open_dataset(tmp_path, "voc2012", mask="cls")
+
+
+def test_samples_and_data_sets_check_themselves():
+    mask = np.zeros(SIZE, dtype=bool)
+    image = Image.new("RGB", (WIDTH, HEIGHT))
+    with pytest.raises(DataSetError, match=r"is int64 \(6, 8\); it is boolean"):
+        Target("dog", mask.astype(int))
+    with pytest.raises(DataSetError, match="no image, and no prompt"):
+        Sample("one")
+    with pytest.raises(DataSetError, match="8 wide and 6 high"):
+        Sample("one", Image.new("RGB", (HEIGHT, WIDTH)), targets=(Target("dog", mask),))
+    sample = Sample("one", image, targets=(Target("dog", mask),))
+    with pytest.raises(DataSetError, match="'one' occurs twice"):
+        DataSet("mine", ("one", "one"), lambda _: sample)
+    with pytest.raises(DataSetError, match="has no sample"):
+        DataSet("mine", (), lambda _: sample)
+    assert sample.targets[0].edges is None and sample.cluster == "one"
+
+
+def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):
+    from diffusers_rdaam.errors import DataSetsExtraError
+    from diffusers_rdaam.evaluation import extras
+
+    def gone(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(extras.importlib, "import_module", gone)
+    with pytest.raises(DataSetsExtraError, match=r'needs h5py.*"diffusers_rdaam\[datasets\]"'):
+        open_dataset(tmp_path, "imagenet_segmentation")
