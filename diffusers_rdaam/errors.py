@@ -7,6 +7,8 @@
     |   |-- RegionError                    a box, polygon or mask
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
+    |-- BatchError (RuntimeError)          a batch stopped before its end; it can go on from there
+    |-- BatchExtraError (ImportError)      a batch was asked for without pyarrow or Ray
     |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     |-- GradientError (RuntimeError)       no gradient flows, or it is not finite
@@ -65,6 +67,17 @@ class AttributionFileError(InputError):
 
 class PlotExtraError(RDAAMError, ImportError):
     """A figure was asked for, and matplotlib is not installed."""
+
+
+class BatchError(RDAAMError, RuntimeError):
+    """A batch stopped before its end: a full disk, a cluster that went away, a model that fails.
+
+    What was written is whole, and the same command with ``--resume`` goes on from there.
+    """
+
+
+class BatchExtraError(RDAAMError, ImportError):
+    """A batch was asked for, and pyarrow is not installed; or Ray, where it was to run on Ray."""
 
 
 class PandasExtraError(RDAAMError, ImportError):
