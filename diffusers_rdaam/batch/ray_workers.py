@@ -24,8 +24,13 @@ from diffusers_rdaam.errors import BatchError, InputError, RDAAMError
 _OBJECT_STORE = 100 * 2**20
 _PATIENCE = 5.0
 _MOST_TASKS = 2_000
-# While a cluster starts: nothing is reported to anybody, and no process waits for work of others.
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_prestart_worker_first_driver": "0"}
+# While a cluster starts: nothing is reported to anybody, no process is started for other work, and
+# Ray's own agents have two minutes, on a busy machine, and not half of one.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_agent_register_timeout_ms": "120000",
+}
 # Ray gives a node 30 seconds to start, which a busy machine may not keep.
 _STARTS = 3
 
