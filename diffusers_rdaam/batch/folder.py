@@ -106,7 +106,7 @@ class BatchFolder:
         """
         try:
             return Job(**json.loads((self.state / "job.json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except (OSError, ValueError, TypeError) as error:
             raise InputError(

@@ -68,7 +68,7 @@ class RowRunner:
             try:
                 with _warnings_of_row() as texts:
                     self._fill(answer, row)
-                    return record | answer | {"warnings": list(texts)}
+                return record | answer | {"warnings": list(texts)}
             except RDAAMError as error:
                 # Of what the row asks for: it would be the same the next time.
                 return record | answer | _error(error) | {"warnings": list(texts)}
