@@ -6,6 +6,7 @@ images go from a worker to the folder of the batch.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -89,10 +90,7 @@ def make_on_ray(work: Work, numbers: Sequence[int], cluster: Cluster) -> Iterato
     ray = import_ray()
     with _connected(ray, cluster):
         size = _workers_that_fit(ray, cluster)
-        context = ray.data.DataContext.get_current()
-        bars = context.enable_progress_bars
-        context.enable_progress_bars = False
-        try:
+        with _silent(ray):
             rows = [{"number": number} for number in numbers]
             blocks = min(len(rows), _MOST_TASKS)
             data = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
@@ -108,12 +106,28 @@ def make_on_ray(work: Work, numbers: Sequence[int], cluster: Cluster) -> Iterato
             )
             for row in data.iter_rows():
                 yield FileOfRows(**row)
-        except RDAAMError:
-            raise
-        except Exception as error:
-            raise _reason(error) from error
-        finally:
-            context.enable_progress_bars = bars
+
+
+@contextmanager
+def _silent(ray: Any) -> Iterator[None]:
+    """Ray Data without its bars and plans; its exceptions are errors of the package.
+
+    Raises:
+        BatchError, InputError: what a worker raised, or that Ray stopped.
+    """
+    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, logger.level
+    context.enable_progress_bars = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    except RDAAMError:
+        raise
+    except Exception as error:
+        raise _reason(error) from error
+    finally:
+        context.enable_progress_bars = before[0]
+        logger.setLevel(before[1])
 
 
 @contextmanager
