@@ -66,6 +66,7 @@ BENCHMARKS = {
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),
     "leaks": Benchmark("leaks", quick=False, command=True),
+    "batch": Benchmark("batch", quick=False, command=True),
     "first_gpu": Benchmark("first_gpu.command", quick=False, command=True),
 }
 

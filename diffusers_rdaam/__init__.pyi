@@ -34,6 +34,10 @@ from diffusers_rdaam.attribution.text_vocabulary import Vocabulary as Vocabulary
 from diffusers_rdaam.attribution.timeline import Timeline as Timeline
 from diffusers_rdaam.attribution.video import VideoAttribution as VideoAttribution
 from diffusers_rdaam.attribution.video_heat_map import VideoHeatMap as VideoHeatMap
+from diffusers_rdaam.batch.read import BatchRow as BatchRow
+from diffusers_rdaam.batch.read import read_batch as read_batch
+from diffusers_rdaam.batch.run import BatchSummary as BatchSummary
+from diffusers_rdaam.batch.run import run_batch as run_batch
 from diffusers_rdaam.demo.loader import load_demo_pipeline as load_demo_pipeline
 from diffusers_rdaam.editing.editing import inject_attention as inject_attention
 from diffusers_rdaam.editing.editing import save_attention as save_attention
@@ -44,6 +48,8 @@ from diffusers_rdaam.errors import AttributionFileError as AttributionFileError
 from diffusers_rdaam.errors import BackendWarning as BackendWarning
 from diffusers_rdaam.errors import DataSetError as DataSetError
 from diffusers_rdaam.errors import DataSetsExtraError as DataSetsExtraError
+from diffusers_rdaam.errors import BatchError as BatchError
+from diffusers_rdaam.errors import BatchExtraError as BatchExtraError
 from diffusers_rdaam.errors import DenoiserReplacedWarning as DenoiserReplacedWarning
 from diffusers_rdaam.errors import ForeignThreadWarning as ForeignThreadWarning
 from diffusers_rdaam.errors import GradientError as GradientError

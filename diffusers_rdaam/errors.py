@@ -10,6 +10,8 @@
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
     |-- NotebookExtraError (ImportError)   a selection was asked for without anywidget
     |-- AppExtraError (ImportError)        the app was asked for without gradio
+    |-- BatchError (RuntimeError)          a batch stopped before its end; it can go on from there
+    |-- BatchExtraError (ImportError)      a batch was asked for without pyarrow or Ray
     |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     |-- DataSetsExtraError (ImportError)   a data set needs h5py or scipy, which is not there
@@ -85,6 +87,17 @@ class PlotExtraError(RDAAMError, ImportError):
 
 class NotebookExtraError(RDAAMError, ImportError):
     """What is selected in a viewer was asked for, and anywidget is not installed."""
+
+
+class BatchError(RDAAMError, RuntimeError):
+    """A batch stopped before its end: a full disk, a cluster that went away, a model that fails.
+
+    What was written is whole, and the same command with ``--resume`` goes on from there.
+    """
+
+
+class BatchExtraError(RDAAMError, ImportError):
+    """A batch was asked for, and pyarrow is not installed; or Ray, where it was to run on Ray."""
 
 
 class PandasExtraError(RDAAMError, ImportError):

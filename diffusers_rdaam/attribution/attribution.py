@@ -545,6 +545,32 @@ class Attribution(Record):
 
         return viewed(self, kept=kept)
 
+    def to_bytes(self, *, kept: bool = True) -> bytes:
+        """The bytes of the file that :meth:`save` writes, for a column of a table or a message.
+
+        Raises:
+            InputError: as :meth:`save`.
+        """
+        from diffusers_rdaam.attribution.files.attribution_file import record_bytes
+
+        return record_bytes(self, kept=kept)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Attribution:
+        """Read the bytes of :meth:`to_bytes`, or those of a file that :meth:`save` wrote.
+
+        Raises:
+            AttributionFileError: as :meth:`load`.
+        """
+        from diffusers_rdaam.attribution.files.attribution_file import load_record
+
+        if not isinstance(content, (bytes, bytearray, memoryview)):
+            raise InputError(
+                f"from_bytes takes the bytes of an attribution; got a {type(content).__name__}. "
+                "Attribution.load takes a path."
+            )
+        return load_record(Path("bytes"), cls, bytes(content))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for JSON: the prompt, its words, and what was recorded.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,11 +34,10 @@ from diffusers_rdaam.cli.queries import report_regions
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.file_names import FileNames
 from diffusers_rdaam.geometry.region import Box
+from diffusers_rdaam.pipelines.call_options import call_options
 
 # The setting of a denoiser that says how wide its latents usually are.
 _SIDE = "sample_size"
-# What weighs a negative prompt that is given without a scale, of pipelines that have no default.
-GUIDANCE = 4.0
 _FILES = (
     "image.png",
     "attribution.safetensors",
@@ -165,15 +163,7 @@ def _call_options(pipe: Any, request: Request, *, is_embedded: bool) -> dict[str
         "width": request.width,
         "negative_prompt": request.negative_prompt,
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    names = inspect.signature(type(pipe).__call__).parameters
-    if "true_cfg_scale" in names and (is_embedded or request.negative_prompt is not None):
-        # Of FLUX and its like ``guidance_scale`` is a number that the model reads; the scale that
-        # weighs the negative prompt has another name.
-        scale = given.pop("guidance_scale", None)
-        if scale is not None or not is_embedded:
-            given["true_cfg_scale"] = GUIDANCE if scale is None else scale
-    return given
+    return call_options(pipe, options, is_embedded=is_embedded)
 
 
 def draw_words(

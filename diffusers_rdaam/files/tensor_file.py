@@ -6,11 +6,13 @@ it, takes a field that occurs twice, and waits for ever for a pipe.
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,17 +184,19 @@ def check_finite(name: str, tensor: Tensor, check: Check) -> None:
 
 
 @contextmanager
-def open_tensors(path: Path, noun: str) -> Iterator[TensorFile]:
+def open_tensors(path: Path, noun: str, content: bytes | None = None) -> Iterator[TensorFile]:
     """A safetensors file with a valid table: no holes, no overlaps, nothing beyond the end.
 
     Args:
         path: of the file.
         noun: what it should hold, for errors.
+        content: its bytes, where they are in memory; ``path`` is their name in errors then.
 
     Raises:
         AttributionFileError: there is no such regular file, or it is not whole.
     """
-    with opened(path, noun if "file" in noun else f"{noun} file") as file:
+    name = noun if "file" in noun else f"{noun} file"
+    with opened(path, name) if content is None else io.BytesIO(content) as file:
         try:
             metadata, specs, data = _table(file)
         except (ValueError, OSError) as error:
@@ -206,7 +210,8 @@ def _not_whole(path: Path, why: str) -> str:
 
 def _table(file: BinaryIO) -> tuple[dict[str, str], dict[str, TensorSpec], int]:
     """Metadata, what is said of each tensor, and where the table ends. Raises ValueError."""
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     first = file.read(8)
     if len(first) < 8:
         raise ValueError("it has no table")
@@ -273,6 +278,24 @@ def write_tensors(
         InputError: the folder does not exist or may not be written; a name or type is not possible.
     """
     check_suffix(path, noun)
+    parts = list(tensor_parts(path, tensors, metadata, noun=noun))
+    with replacing(path, noun) as file:
+        for part in parts:
+            file.write(part())
+    return path
+
+
+def tensor_parts(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    noun: str,
+) -> Iterator[Callable[[], bytes | memoryview]]:
+    """The parts of a safetensors file in order, each made when it is called.
+
+    Args, Raises: as :func:`write_tensors`; nothing is written to ``path``.
+    """
     for name, tensor in tensors.items():
         if tensor.dtype not in TYPES or not is_text(name) or name == "__metadata__":
             Check(path, noun, writing=True).fail(
@@ -290,11 +313,9 @@ def write_tensors(
     head += b" " * (-len(head) % 8)
     if len(head) > MAX_TABLE:
         Check(path, noun, writing=True).fail(f"its table would have {len(head)} bytes")
-    with replacing(path, noun) as file:
-        file.write(struct.pack("<Q", len(head)) + head)
-        for name in names:
-            file.write(_stored(tensors[name]))
-    return path
+    yield lambda: struct.pack("<Q", len(head)) + head
+    for name in names:
+        yield functools.partial(_stored, tensors[name])
 
 
 def _stored(tensor: Tensor) -> memoryview:

@@ -36,6 +36,7 @@ from diffusers_rdaam.files.tensor_file import (
     TensorSpec,
     check_finite,
     open_tensors,
+    tensor_parts,
     write_tensors,
 )
 from diffusers_rdaam.files.writing import check_suffix
@@ -53,6 +54,25 @@ def save_record(attribution: Record, path: Path, *, kept: bool = True) -> Path:
             another format do, or a reader would refuse what would be written.
     """
     check_suffix(path, KIND.noun)
+    tensors, metadata = _checked_content(attribution, path, kept=kept)
+    return write_tensors(path, tensors, metadata, noun=KIND.noun)
+
+
+def record_bytes(attribution: Record, *, kept: bool = True) -> bytes:
+    """The bytes of the file that :func:`save_record` writes.
+
+    Raises:
+        InputError: a reader would refuse them.
+    """
+    path = Path("bytes")
+    tensors, metadata = _checked_content(attribution, path, kept=kept)
+    return b"".join(part() for part in tensor_parts(path, tensors, metadata, noun=KIND.noun))
+
+
+def _checked_content(
+    attribution: Record, path: Path, *, kept: bool
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a file that a reader takes."""
     check = Check(path, KIND.noun, writing=True)
     attribution = attribution if kept else without_kept(attribution)
     header, tensors = content(attribution, check)
@@ -68,7 +88,7 @@ def save_record(attribution: Record, path: Path, *, kept: bool = True) -> Path:
     check_shapes({name: TensorSpec.of(maps) for name, maps in tensors.items()}, found, check)
     for name, maps in tensors.items():
         check_finite(name, maps, check)
-    return write_tensors(path, tensors, KIND.metadata(text), noun=KIND.noun)
+    return tensors, KIND.metadata(text)
 
 
 def content(attribution: Record, check: Check) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -187,14 +207,19 @@ def _stream_field(group: Grid | MapStack) -> dict[str, str]:
     return {"stream": group.stream} if group.stream else {}
 
 
-def load_record(path: Path, cls: type[AnyRecord]) -> AnyRecord:
+def load_record(path: Path, cls: type[AnyRecord], content: bytes | None = None) -> AnyRecord:
     """Read and check what :func:`save_record` wrote, as a record of the class ``cls``.
+
+    Args:
+        path: of the file.
+        cls: the class.
+        content: the bytes, where they are not in a file; ``path`` is their name in errors then.
 
     Raises:
         AttributionFileError: there is no such file, or it is not a whole, valid attribution.
     """
     check = Check(path, KIND.noun)
-    with open_tensors(path, KIND.noun) as file:
+    with open_tensors(path, KIND.noun, content) as file:
         header = KIND.header(file)
         check_header(header, check)
         check_shapes(file.specs, header, check)

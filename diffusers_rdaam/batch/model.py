@@ -1,0 +1,61 @@
+"""The pipeline of a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusers_rdaam.batch.settings import BatchSettings
+from diffusers_rdaam.demo.loader import load_demo_pipeline
+from diffusers_rdaam.errors import InputError, RDAAMError
+from diffusers_rdaam.pipelines.auto import AutoRDAAMPipelineForText2Image
+
+EMBEDDED_FLUX = "demo-flux"
+
+
+def is_embedded(model: str | None) -> bool:
+    """Whether the model ships with the package; a folder of that name is not it."""
+    return model is None or (model == EMBEDDED_FLUX and not Path(model).exists())
+
+
+def load_pipeline(settings: BatchSettings) -> Any:
+    """The pipeline on its device, silent, this process on the threads that the settings say.
+
+    Raises:
+        InputError: the model cannot be loaded.
+        UnsupportedPipelineError: it cannot be recorded.
+    """
+    torch.set_num_threads(settings.threads)
+    half = not is_embedded(settings.model) and settings.device.startswith("cuda")
+    dtype = getattr(torch, settings.dtype or ("float16" if half else "float32"))
+    if is_embedded(settings.model):
+        flux = settings.model == EMBEDDED_FLUX
+        pipe: Any = load_demo_pipeline("flux" if flux else "stable-diffusion", dtype=dtype)
+    else:
+        pipe = _load(str(settings.model), dtype)
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        return pipe.to(settings.device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {settings.device!r} cannot be used: {error}") from error
+
+
+def _load(model: str, dtype: torch.dtype) -> Any:
+    import diffusers
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    local = Path(model).is_dir()
+    try:
+        return AutoRDAAMPipelineForText2Image.from_pretrained(
+            model, dtype=dtype, local_files_only=local
+        )
+    except RDAAMError:
+        raise
+    except Exception as error:
+        # Whatever is wrong with a model's files, each library has an exception of its own for it.
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise InputError(f"No pipeline could be loaded from {model}: {reason[:500]}") from error

@@ -1,0 +1,115 @@
+"""Workers on a cluster of Ray on this machine: killed, and with a killed driver; the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from diffusers_rdaam import InputError, read_batch, run_batch
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("ray")
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "data" / "tiny_sd"
+COUNT = 24
+# A process of its own: Ray is started once in each, and warns of what this test run makes errors.
+DRIVER = f"""
+import sys
+from pathlib import Path
+from diffusers_rdaam import run_batch
+
+out, workers, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
+on_ray = dict(workers=workers) if workers else dict(use_ray=False)
+done = run_batch(
+    [f"a cat in hat {{i}}" for i in range({COUNT})], out, model={str(TINY)!r}, steps=2,
+    height=64, width=96, rows_per_file=3, resume=resume, progress=False, **on_ray,
+)
+print("made", done.made, "errors", done.errors)
+"""
+
+
+def driver(out: Path, workers: int, *, resume: bool = False) -> subprocess.Popen[str]:
+    """A batch in a process of its own; without workers in that process alone."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", DRIVER, str(out), str(workers), "resume" if resume else "new"]
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a driver printed, whose status must be 0."""
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for_rows(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Until so many records are there."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < 600:
+        parts = list((out / ".batch" / "parts").glob("*/*.arrow"))
+        done = list((out / ".batch" / "done").glob("*.json"))
+        if len(parts) + 3 * len(done) >= count:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("no rows came")
+
+
+def workers_below(process: subprocess.Popen[str]) -> list[int]:
+    """The processes of the actors that a driver's cluster runs."""
+    psutil = pytest.importorskip("psutil")
+    names = ("ray::_Actor", "ray::MapWorker")
+    found = []
+    for one in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if any(name in " ".join(one.cmdline()) for name in names):
+                found.append(one.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_killed_workers_and_drivers_leave_the_same_bytes(tmp_path, digests_of):
+    ended(driver(tmp_path / "plain", 0))
+    wanted = digests_of(tmp_path / "plain")
+    out = tmp_path / "killed"
+    process = driver(out, 2)
+    wait_for_rows(out, 4, process)
+    victims = workers_below(process)
+    assert victims
+    os.kill(victims[0], signal.SIGKILL)
+    wait_for_rows(out, 10, process)
+    process.kill()
+    process.communicate()
+    time.sleep(3)
+    assert "errors 0" in ended(driver(out, 2, resume=True))
+    assert [row.values["index"] for row in read_batch(out)] == list(range(COUNT))
+    assert digests_of(out) == wanted
+
+
+@pytest.mark.slow
+def test_three_workers_write_what_one_process_writes(tmp_path, digests_of):
+    ended(driver(tmp_path / "plain", 0))
+    ended(driver(tmp_path / "three", 3))
+    assert digests_of(tmp_path / "three") == digests_of(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere"])
+def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path, address):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="There is no cluster of Ray at --address"):
+        run_batch(["a cat"], tmp_path, address=address.format(port=port), progress=False)
+    assert time.monotonic() - begun < 60
