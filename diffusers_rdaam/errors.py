@@ -7,6 +7,7 @@
     |   |-- RegionError                    a box, polygon or mask
     |   |-- WordError                      a word, occurrence or span that the prompt lacks
     |   `-- AttributionFileError           a file that is not a whole, valid attribution
+    |-- CRFExtraError (ImportError)        a dense CRF was asked for without pydensecrf
     |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     |-- GradientError (RuntimeError)       no gradient flows, or it is not finite
@@ -65,6 +66,10 @@ class AttributionFileError(InputError):
 
 class PlotExtraError(RDAAMError, ImportError):
     """A figure was asked for, and matplotlib is not installed."""
+
+
+class CRFExtraError(RDAAMError, ImportError):
+    """A dense CRF was asked for, and pydensecrf is not installed."""
 
 
 class PandasExtraError(RDAAMError, ImportError):

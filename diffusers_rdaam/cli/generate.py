@@ -165,9 +165,14 @@ def _call_options(pipe: Any, request: Request, *, is_embedded: bool) -> dict[str
         "width": request.width,
         "negative_prompt": request.negative_prompt,
     }
+    return call_options(pipe, options, is_embedded=is_embedded)
+
+
+def call_options(pipe: Any, options: dict[str, Any], *, is_embedded: bool) -> dict[str, Any]:
+    """The options that were given, by the names that the pipeline's call has for them."""
     given = {name: value for name, value in options.items() if value is not None}
     names = inspect.signature(type(pipe).__call__).parameters
-    if "true_cfg_scale" in names and (is_embedded or request.negative_prompt is not None):
+    if "true_cfg_scale" in names and (is_embedded or "negative_prompt" in given):
         # Of FLUX and its like ``guidance_scale`` is a number that the model reads; the scale that
         # weighs the negative prompt has another name.
         scale = given.pop("guidance_scale", None)
