@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from diffusers_rdaam.attention.options import QueryOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.cli.models import (
     best_device,
@@ -40,6 +41,7 @@ class TokensRequest:
     learning_rate: float
     step_size: int
     gamma: float
+    every: int
     seed: int
     steps: int | None
     guidance_scale: float | None
@@ -72,7 +74,8 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
             f"{type(pipe).__name__} reads its text in every block, so that no token can be asked "
             "for afterwards. Give a pipeline with a UNet, such as Stable Diffusion."
         )
-    pipe.set_attn_processor(RDAAMProcessor(keep="queries"))
+    queries = QueryOptions(steps=slice(None, None, request.every))
+    pipe.set_attn_processor(RDAAMProcessor(keep="queries", queries=queries))
     call = {"num_inference_steps": request.steps, "guidance_scale": request.guidance_scale}
     given = {name: value for name, value in call.items() if value is not None}
     source = _drawn(pipe, classes, request, given)

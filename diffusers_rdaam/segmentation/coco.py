@@ -31,7 +31,9 @@ def write_coco(
     Raises:
         InputError: a file is missing or cannot be written.
     """
-    images, annotations, captions = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
     for number, facts in enumerate(samples, 1):
         segmentation = folder.segmentation(facts.id)
         height, width = segmentation.size

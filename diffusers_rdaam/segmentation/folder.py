@@ -337,16 +337,15 @@ def read_prompt_rows(path: Path) -> Iterator[tuple[str, str, int | None]]:
                 row = parse_json(line)
             except ValueError as error:
                 raise InputError(f"Line {number} of {path} is not JSON: {error}.") from error
-        prompt, seed = (
-            row.get(key) if isinstance(row, dict) else None for key in ("prompt", "seed")
-        )
-        right = is_text(prompt) and prompt.strip()
+        fields: dict[str, Any] = row if isinstance(row, dict) else {}
+        prompt, seed = fields.get("prompt", ""), fields.get("seed")
+        right = is_text(prompt) and bool(prompt.strip())
         if not right or not (seed is None or is_count(seed, 2**64 - 1)):
             raise InputError(
                 f"Line {number} of {path} is not a prompt: {line[:80]!r}. JSON lines have "
                 '{"prompt": "a dog"}, and "id" and "seed" (0 to 2**64-1) if wanted.'
             )
-        id = check_id(str(row.get("id", f"{number:06d}")))
+        id = check_id(str(fields.get("id", f"{number:06d}")))
         if id in seen:
             raise InputError(
                 f"Line {number} of {path} has the id {id!r}, which an earlier one has."

@@ -231,7 +231,8 @@ def label_map(
     first = next(iter(heat_maps.values()))
     picture = None
     if image is not None or first.image is not None:
-        picture = base_image(image, first.image, "segmentation").convert("RGB")
+        picture = base_image(image, first.image, "segmentation")
+        picture = picture if picture.mode == "RGB" else picture.convert("RGB")
     if crf is not None:
         probabilities = crf(base_image(picture, None, "segmentation"), probabilities)
     numbers = torch.tensor([BACKGROUND, *found], device="cpu")
