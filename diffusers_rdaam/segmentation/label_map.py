@@ -16,6 +16,7 @@ from PIL import Image
 
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.drawing.html import picture
 from diffusers_rdaam.drawing.pictures import base_image
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.components import component_masks
@@ -164,13 +165,10 @@ class Segmentation:
         areas = ", ".join(f"{name} {share:.1%}" for name, share in self.areas.items())
         return f"Segmentation({width}x{height} pixels: {areas or 'background alone'})"
 
-    def _repr_png_(self) -> bytes:
-        from io import BytesIO
-
-        file = BytesIO()
-        picture = self.label_image() if self.image is None else self.overlay()
-        picture.save(file, format="PNG")
-        return file.getvalue()
+    def _repr_html_(self) -> str:
+        shown = self.label_image().convert("RGB") if self.image is None else self.overlay()
+        areas = ", ".join(f"{name} {share:.1%}" for name, share in self.areas.items())
+        return picture(shown, areas or "background alone")
 
 
 def voc_palette() -> np.ndarray:
@@ -187,9 +185,9 @@ def voc_palette() -> np.ndarray:
 def palette_image(numbers: np.ndarray) -> Image.Image:
     """Numbers ``(height, width)`` uint8 as an image with the colours of PASCAL VOC."""
     height, width = numbers.shape
-    picture = Image.frombytes("P", (width, height), np.ascontiguousarray(numbers).tobytes())
-    picture.putpalette(voc_palette().tobytes())
-    return picture
+    labels = Image.frombytes("P", (width, height), np.ascontiguousarray(numbers).tobytes())
+    labels.putpalette(voc_palette().tobytes())
+    return labels
 
 
 def label_map(
@@ -229,15 +227,15 @@ def label_map(
     found = tuple(order.index(name) + 1 for name in heat_maps)
     probabilities = _probabilities(list(heat_maps.values()), background)
     first = next(iter(heat_maps.values()))
-    picture = None
+    shown = None
     if image is not None or first.image is not None:
-        picture = base_image(image, first.image, "segmentation")
-        picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+        shown = base_image(image, first.image, "segmentation")
+        shown = shown if shown.mode == "RGB" else shown.convert("RGB")
     if crf is not None:
-        probabilities = crf(base_image(picture, None, "segmentation"), probabilities)
+        probabilities = crf(base_image(shown, None, "segmentation"), probabilities)
     numbers = torch.tensor([BACKGROUND, *found], device="cpu")
     labels = numbers[probabilities.argmax(dim=0)]
-    return Segmentation(labels, order, picture, probabilities, found)
+    return Segmentation(labels, order, shown, probabilities, found)
 
 
 def _probabilities(heat_maps: Sequence[HeatMap], background: float | None) -> ClassScores:

@@ -77,7 +77,7 @@ def test_pictures_have_the_numbers_and_voc_s_colours(tmp_path):
     shown = np.asarray(found.overlay(opacity=1.0))
     assert tuple(shown[0, 0]) == (128, 0, 0)
     np.testing.assert_array_equal(shown[12], np.asarray(found.image)[12])
-    assert found._repr_png_().startswith(b"\x89PNG")
+    assert "data:image/png;base64," in found._repr_html_()
     assert repr(found) == "Segmentation(32x24 pixels: cat 5.2%, dog 4.3%)"
 
 
