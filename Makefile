@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow test-browser check bench clean
 
 # torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -18,11 +18,15 @@ demo: $(VENV)/installed
 		--box 9,65,58,115 --box 66,22,108,62 --out $(OUT)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not browser"
 
 # What takes minutes; a shorter test of the same thing is in `test`.
 test-slow: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow and not browser"
+
+# Needs a chromium of the system. Two at once: more of them starve each other.
+test-browser: $(VENV)/installed
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m browser
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -115,8 +115,12 @@ from diffusers_rdaam.pipelines.output import AttributedOutput as AttributedOutpu
 from diffusers_rdaam.pipelines.record_attention import Recording as Recording
 from diffusers_rdaam.pipelines.record_attention import record_attention as record_attention
 from diffusers_rdaam.pipelines.record_denoiser import DenoiserRecording as DenoiserRecording
+from diffusers_rdaam.segmentation.annotate import AnnotatedObject as AnnotatedObject
+from diffusers_rdaam.segmentation.annotate import Annotations as Annotations
 from diffusers_rdaam.segmentation.annotate import annotate as annotate
 from diffusers_rdaam.segmentation.annotate import annotate_heat_maps as annotate_heat_maps
+from diffusers_rdaam.segmentation.annotation_page import annotation_page as annotation_page
+from diffusers_rdaam.segmentation.annotation_page import read_annotations as read_annotations
 from diffusers_rdaam.segmentation.classes import ObjectClass as ObjectClass
 from diffusers_rdaam.segmentation.clip_rank import ClipRank as ClipRank
 from diffusers_rdaam.segmentation.coco import write_coco as write_coco

@@ -14,6 +14,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from browser_pages import browser, pages  # noqa: F401  # fixtures
 from PIL import Image
 
 # Checks of transformers, which several folders import: they show what they compared.

@@ -85,7 +85,11 @@ def _results(make_attribution) -> dict[str, object]:
 
 def _segmentation(attribution: rdaam.Attribution) -> list[object]:
     facts = rdaam.SampleFacts("000001", "a cat", 3, {"cat": 0.2})
-    return [rdaam.segment(attribution, ["cat", "mat"]), facts, rdaam.choose([facts])]
+    marked = rdaam.AnnotatedObject("cat", (1, 2, 9, 9))
+    return [
+        *(rdaam.segment(attribution, ["cat", "mat"]), facts, rdaam.choose([facts])),
+        *(marked, rdaam.Annotations((marked,), ("cat",), (64, 96))),
+    ]
 
 
 @pytest.fixture(scope="module")

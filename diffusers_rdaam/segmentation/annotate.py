@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,9 +43,37 @@ def box_segmenter(image: Image.Image, box: Box | None, point: Point | None) -> B
     return box.coverage((image.height, image.width)) >= 0.5
 
 
+@dataclass(frozen=True)
+class AnnotatedObject:
+    """An object that somebody marked: its class, and a box, a point, or both, in image pixels."""
+
+    name: str
+    box: tuple[float, ...] | None = None
+    point: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The objects of one image, as :func:`read_annotations` reads them.
+
+    Args:
+        objects: in the order in which they were marked.
+        names: of all classes.
+        size: height and width of the image.
+    """
+
+    objects: tuple[AnnotatedObject, ...]
+    names: tuple[str, ...]
+    size: tuple[int, int]
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Annotations({len(self.objects)} objects on an image of {width}x{height} pixels)"
+
+
 def annotate(
     image: ImageLike,
-    boxes: Mapping[str, Any] | None = None,
+    boxes: Mapping[str, Any] | Annotations | None = None,
     points: Mapping[str, Any] | None = None,
     *,
     segmenter: Segmenter = box_segmenter,
@@ -53,7 +83,8 @@ def annotate(
 
     Args:
         image: a PIL image, an array, or a path.
-        boxes: by class a box ``(left, top, right, bottom)`` in pixels, or a list of boxes.
+        boxes: by class a box ``(left, top, right, bottom)`` in pixels, or a list of boxes; or the
+            :class:`Annotations` of a page.
         points: by class a point ``(x, y)``, or a list: the n-th belongs to the n-th box of the
             class; points without a box are objects of their own.
         segmenter: makes the mask of each object; the box itself if not given.
@@ -61,27 +92,44 @@ def annotate(
 
     Raises:
         RegionError: a box or point is not one, or lies outside the image.
-        InputError: there is neither, a class is unknown, or the segmenter's answer is not a mask.
+        InputError: there is neither, a class is unknown, the annotations are of an image of another
+            size, or the segmenter's answer is not a mask.
     """
     picture = as_picture(image).convert("RGB")
     size = (picture.height, picture.width)
-    listed = {name: [_box(one, size) for one in _several(v)] for name, v in (boxes or {}).items()}
-    marked = {name: [_point(p, size) for p in _several(v)] for name, v in (points or {}).items()}
-    classes = tuple(dict.fromkeys([*listed, *marked])) if names is None else tuple(names)
+    given = boxes
+    if not isinstance(given, Annotations):
+        given = _paired(given or {}, points or {}, size, names)
+    if given.size != size:
+        raise InputError(
+            f"The annotations are of an image of {given.size} (height, width), this one is {size}."
+        )
+    classes = given.names if names is None else tuple(names)
     objects = []
-    for name in dict.fromkeys([*listed, *marked]):
-        if name not in classes:
-            raise InputError(f"{name!r} is not in names=: {', '.join(classes)}.")
-        first: list[Box | None] = [*listed.get(name, [])]
-        second: list[Point | None] = [*marked.get(name, [])]
-        count = max(len(first), len(second))
-        first += [None] * (count - len(first))
-        second += [None] * (count - len(second))
-        for box, point in zip(first, second, strict=True):
-            objects.append((classes.index(name) + 1, _mask(segmenter, picture, box, point)))
+    for one in given.objects:
+        if one.name not in classes:
+            raise InputError(f"{one.name!r} is not in names=: {', '.join(classes)}.")
+        box = None if one.box is None else _box(one.box, size)
+        point = None if one.point is None else _point(one.point, size)
+        objects.append((classes.index(one.name) + 1, _mask(segmenter, picture, box, point)))
     if not objects:
         raise InputError("There is nothing to annotate. Give boxes={'cat': (10, 10, 60, 60)}.")
     return _painted(objects, classes, picture)
+
+
+def _paired(
+    boxes: Mapping[str, Any],
+    points: Mapping[str, Any],
+    size: tuple[int, int],
+    names: Sequence[str] | None,
+) -> Annotations:
+    """The n-th box of a class with its n-th point."""
+    found = []
+    for name in dict.fromkeys([*boxes, *points]):
+        listed = (_several(given.get(name, ())) for given in (boxes, points))
+        for box, point in zip_longest(*listed):
+            found.append(AnnotatedObject(name, box, point))
+    return Annotations(tuple(found), tuple(names or dict.fromkeys([*boxes, *points])), size)
 
 
 def annotate_heat_maps(
@@ -128,6 +176,8 @@ def _several(value: Any) -> list[Any]:
     """The boxes or points of a class: one, or a list of them."""
     if isinstance(value, Box):
         return [value]
+    if isinstance(value, str):
+        raise RegionError(f"A box is four numbers and a point two; got {value!r}.")
     items = list(value)
     return [tuple(items)] if items and all(real_number(one) is not None for one in items) else items
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from diffusers_rdaam import (
+    AttributionFileError,
     Box,
     InputError,
     RegionError,
     SamSegmenter,
     annotate,
     annotate_heat_maps,
+    annotation_page,
+    read_annotations,
 )
 
 
@@ -72,7 +77,7 @@ def test_attention_points_and_a_segmenter_fills(bump, image):
         ({"boxes": {"cat": (5, 5, 1, 1)}}, RegionError, "inverted"),
         ({"boxes": {"cat": [[(0, 0), (3, 0), (3, 3)]]}}, RegionError, "An annotation is a box"),
         ({"points": {"cat": (32, 3)}}, RegionError, r"A point is \(x, y\) inside"),
-        ({"points": {"cat": "ab"}}, RegionError, "A point is"),
+        ({"points": {"cat": "ab"}}, RegionError, "a point two; got 'ab'"),
         ({"points": {"cat": (3, 3)}}, InputError, "A point alone is not an area"),
         ({"boxes": {"cat": (0, 0, 5, 5)}, "names": ["dog"]}, InputError, "not in names="),
         (
@@ -181,3 +186,62 @@ def test_a_folder_that_is_not_a_sam_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(InputError, match="it is a 'clip'; kinds: sam, sam_hq, sam2"):
         SamSegmenter.from_pretrained(tmp_path)
+
+
+SAVED = {
+    "format": "diffusers_rdaam.annotations",
+    "version": "1",
+    "size": [24, 32],
+    "classes": ["cat", "dog"],
+    "objects": [
+        {"class": "dog", "box": [1, 2, 9, 10], "point": None},
+        {"class": "dog", "box": [12, 2, 20, 10], "point": [15, 5.5]},
+    ],
+}
+
+
+def test_what_a_page_saved_is_annotated(tmp_path, image):
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(SAVED))
+    points = []
+
+    def segmenter(picture, box, point):
+        points.append(point)
+        return box.coverage((24, 32))
+
+    found = annotate(image, read_annotations(path), segmenter=segmenter)
+    assert points == [None, (15.0, 5.5)], "a point stays with its own box"
+    assert found.names == ("cat", "dog") and found.areas == {"dog": 128 / (24 * 32)}
+    with pytest.raises(InputError, match=r"of an image of \(24, 32\) .*, this one is \(12, 16\)"):
+        annotate(image.resize((16, 12)), read_annotations(path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "other"},
+        {"version": "2"},
+        {"size": [24]},
+        {"size": ["a", 3]},
+        {"classes": [3]},
+        {"objects": [{"class": "cow", "box": None, "point": None}]},
+        {"objects": [{"class": "cat", "box": [1, 2, 3], "point": None}]},
+        {"objects": [{"class": "cat", "box": None, "point": ["1", 2]}]},
+        {"objects": [{"class": "cat"}]},
+        {"objects": 3},
+    ],
+)
+def test_files_that_hold_no_annotations_are_refused(tmp_path, change):
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({**SAVED, **change}))
+    with pytest.raises(AttributionFileError, match="does not hold annotations"):
+        read_annotations(path)
+
+
+def test_a_page_is_one_file_whose_names_are_data(tmp_path, image):
+    name = "</script><b>"
+    path = annotation_page(image, ["cat", name], tmp_path / "page.html")
+    text = path.read_text(encoding="utf-8")
+    assert text.count("</script>") == 2 and "default-src &#x27;none&#x27;" in text
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert annotation_page(image, ["cat", name]) == text
