@@ -123,8 +123,8 @@ def _document(data: dict[str, Any], image: str) -> str:
 </head>
 <body>
 <h1>Annotate</h1>
-<p>Choose a class. Drag a box around an object, or click a point on it; a click inside of a box of its
-class belongs to that box. Save when all objects are marked.</p>
+<p>Choose a class. Drag a box around an object, or click a point on it; a click inside of a box of
+its class belongs to that box. Save when all objects are marked.</p>
 <main>
 <div id="stage">
 <img alt="The image to annotate, {size} pixels" src="data:image/png;base64,{image}">
