@@ -29,7 +29,7 @@ from diffusers_rdaam.segmentation.generate import (
     class_prompts,
     fill,
 )
-from diffusers_rdaam.segmentation.sample import choose
+from diffusers_rdaam.segmentation.sample import Choice, choose
 from diffusers_rdaam.segmentation.tokens import load_tokens
 from diffusers_rdaam.segmentation.voc import write_voc
 
@@ -95,7 +95,11 @@ def make_data_set(request: SegmentRequest, report: Report) -> None:
         folder, pipe, rows, options, progress=_Progress(report, len(rows)), **_call(request, pipe)
     )
     choice = choose(samples, areas=areas, clip=request.clip_percentile, per_class=per_class)
-    folder.publish(choice)
+    chosen = {facts.id for facts in samples}
+    others = {
+        facts.id: "not among the prompts" for facts in folder.samples() if facts.id not in chosen
+    }
+    folder.publish(Choice(choice.kept, {**choice.dropped, **others}))
     report.say(
         f"data set:     {folder.path} ({len(choice.kept)} images kept, {len(choice.dropped)} "
         "dropped, why is in dropped.jsonl)"

@@ -64,7 +64,7 @@ class SegmentationFolder:
         path: of the folder; it is made where it is missing.
         classes: of the masks.
         settings: of the generation, for JSON. A folder that was begun with others is refused, so
-            that no data set is of two kinds.
+            that no data set is of two kinds. None opens what is there, whatever its settings.
 
     Raises:
         InputError: the folder cannot be written, is not empty and not a data set of ours, or was
@@ -72,10 +72,12 @@ class SegmentationFolder:
     """
 
     def __init__(
-        self, path: str | Path, classes: Sequence[ObjectClass], settings: Mapping[str, Any]
+        self, path: str | Path, classes: Sequence[ObjectClass], settings: Mapping[str, Any] | None
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
+        if settings is None:
+            return
         header = {
             "name": self.path.name,
             "ignore": IGNORE,
@@ -160,9 +162,11 @@ class SegmentationFolder:
         Raises:
             AttributionFileError: a file is missing or not a mask.
         """
-        folder = self._place(id)
+        folder = self._place(check_id(id))
+        endings = (".png", ".jpg", ".jpeg")
+        images = [folder / IMAGES / f"{id}{ending}" for ending in endings]
         return read_segmentation(
-            folder / IMAGES / f"{id}.png",
+            next((path for path in images if path.exists()), images[0]),
             folder / MASKS / f"{id}.png",
             tuple(one.name for one in self.classes),
         )
@@ -234,7 +238,7 @@ def open_folder(path: str | Path) -> SegmentationFolder:
     file = Path(path) / DATASET
     header = _read_header(file)
     classes = object_classes({one["name"]: one["words"] for one in header["classes"].values()})
-    return SegmentationFolder(path, classes, header["settings"])
+    return SegmentationFolder(path, classes, None)
 
 
 def _read_header(file: Path) -> dict[str, Any]:
@@ -259,7 +263,7 @@ def _read_header(file: Path) -> dict[str, Any]:
         )
     for one in header["classes"].values():
         one.setdefault("words", [one["name"]])
-    return {"settings": {}, **header}
+    return header
 
 
 def _other_settings(path: Path, before: Any, now: Any) -> str:

@@ -82,7 +82,7 @@ def class_prompts(
     number = check_count(count, "count=")
     if template.count("{}") != 1:
         raise InputError(f"A template has one place for the class, '{{}}'; got {template[:80]!r}.")
-    rows = []
+    rows: list[PromptRow] = []
     for turn in range(number):
         for one in classes:
             text = one.words[turn % len(one.words)]

@@ -31,6 +31,25 @@ def test_what_was_written_is_read(data_set):
     np.testing.assert_array_equal(found.image, labelled().image)
 
 
+def test_a_folder_of_somebody_else_is_opened(data_set):
+    # Other settings, a field that is not ours, and a photo.
+    file = data_set.path / "dataset.json"
+    header = json.loads(file.read_text())
+    header["classes"]["1"]["template"] = "a {}"
+    del header["settings"], header["classes"]["2"]["words"]
+    file.write_text(json.dumps(header))
+    with Image.open(data_set.path / "images" / "one.png") as image:
+        image.save(data_set.path / "images" / "one.jpg")
+    (data_set.path / "images" / "one.png").unlink()
+    again = open_folder(data_set.path)
+    assert [one.words for one in again.classes] == [("cat",), ("dog",)]
+    np.testing.assert_array_equal(again.segmentation("one").labels, labelled().labels)
+    header["classes"] = {"2": {"name": "cat"}}
+    file.write_text(json.dumps(header))
+    with pytest.raises(InputError, match="classes are numbered from '1'"):
+        open_folder(data_set.path)
+
+
 def test_pycocotools_opens_what_is_exported(data_set, capsys):
     instances, captions = write_coco(data_set, data_set.samples())
     coco = COCO(str(instances))

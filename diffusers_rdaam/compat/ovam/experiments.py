@@ -62,7 +62,7 @@ def write_voc_sim(
     """
     target = _made(Path(folder))
     seeds = np.random.RandomState(initial_seed).randint(
-        0, 2**32 - 1, size=n_per_classname * len(classes), dtype=np.uint32
+        0, 2**32 - 1, size=n_per_classname * len(classes), dtype=np.int64
     )
     written = []
     for place, seed in enumerate(int(seed) for seed in seeds):
