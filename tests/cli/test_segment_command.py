@@ -33,7 +33,7 @@ def test_a_data_set_from_prompts_and_back(tmp_path: Path, capsys) -> None:
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["kept"] + len(found["dropped"]) == 2
-    rows = [json.loads(line) for line in (out / "generated.jsonl").open()]
+    rows = [json.loads(line) for line in (out / "generated.jsonl").read_text().splitlines()]
     assert [(row["id"], row["seed"]) for row in rows] == [("one", 5), ("two", 1)]
     assert set(rows[1]["areas"]) == {"circle", "square"}
     coco = COCO(str(out / "annotations" / "instances.json"))

@@ -50,6 +50,12 @@ def test_a_folder_of_somebody_else_is_opened(data_set):
         open_folder(data_set.path)
 
 
+def _rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# pycocotools 2.0.11 with numpy 2.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_pycocotools_opens_what_is_exported(data_set, capsys):
     instances, captions = write_coco(data_set, data_set.samples())
     coco = COCO(str(instances))
@@ -109,12 +115,12 @@ def test_a_class_s_name_is_data_in_xml(tmp_path):
 def test_a_choice_moves_files_and_can_be_taken_back(data_set):
     samples = data_set.samples()
     data_set.publish(choose(samples, areas=None, per_class=1))
-    rows = [json.loads(line) for line in (data_set.path / "prompts.jsonl").open()]
+    rows = _rows(data_set.path / "prompts.jsonl")
     assert rows == [
         {"id": "one", "prompt": "a cat", "seed": 7,
          "targets": [{"text": "cat", "span": [2, 5], "class": 1}]},
     ]  # fmt: skip
-    reasons = [json.loads(line) for line in (data_set.path / "dropped.jsonl").open()]
+    reasons = _rows(data_set.path / "dropped.jsonl")
     assert reasons == [{"id": "two", "reason": "1 images of cat are kept already"}]
     assert (data_set.path / "dropped" / "masks" / "two.png").exists()
     assert not (data_set.path / "images" / "two.png").exists()
