@@ -46,10 +46,11 @@ from diffusers_rdaam.errors import AlreadyRecordingError as AlreadyRecordingErro
 from diffusers_rdaam.errors import AppExtraError as AppExtraError
 from diffusers_rdaam.errors import AttributionFileError as AttributionFileError
 from diffusers_rdaam.errors import BackendWarning as BackendWarning
-from diffusers_rdaam.errors import DataSetError as DataSetError
-from diffusers_rdaam.errors import DataSetsExtraError as DataSetsExtraError
 from diffusers_rdaam.errors import BatchError as BatchError
 from diffusers_rdaam.errors import BatchExtraError as BatchExtraError
+from diffusers_rdaam.errors import CRFExtraError as CRFExtraError
+from diffusers_rdaam.errors import DataSetError as DataSetError
+from diffusers_rdaam.errors import DataSetsExtraError as DataSetsExtraError
 from diffusers_rdaam.errors import DenoiserReplacedWarning as DenoiserReplacedWarning
 from diffusers_rdaam.errors import ForeignThreadWarning as ForeignThreadWarning
 from diffusers_rdaam.errors import GradientError as GradientError
@@ -140,6 +141,32 @@ from diffusers_rdaam.pipelines.output import AttributedOutput as AttributedOutpu
 from diffusers_rdaam.pipelines.record_attention import Recording as Recording
 from diffusers_rdaam.pipelines.record_attention import record_attention as record_attention
 from diffusers_rdaam.pipelines.record_denoiser import DenoiserRecording as DenoiserRecording
+from diffusers_rdaam.segmentation.annotate import AnnotatedObject as AnnotatedObject
+from diffusers_rdaam.segmentation.annotate import Annotations as Annotations
+from diffusers_rdaam.segmentation.annotate import annotate as annotate
+from diffusers_rdaam.segmentation.annotate import annotate_heat_maps as annotate_heat_maps
+from diffusers_rdaam.segmentation.annotation_page import annotation_page as annotation_page
+from diffusers_rdaam.segmentation.annotation_page import read_annotations as read_annotations
+from diffusers_rdaam.segmentation.classes import ObjectClass as ObjectClass
+from diffusers_rdaam.segmentation.clip_rank import ClipRank as ClipRank
+from diffusers_rdaam.segmentation.coco import write_coco as write_coco
+from diffusers_rdaam.segmentation.dense_crf import DenseCRF as DenseCRF
+from diffusers_rdaam.segmentation.folder import SegmentationFolder as SegmentationFolder
+from diffusers_rdaam.segmentation.generate import MaskOptions as MaskOptions
+from diffusers_rdaam.segmentation.generate import PromptRow as PromptRow
+from diffusers_rdaam.segmentation.generate import generate_samples as generate_samples
+from diffusers_rdaam.segmentation.label_map import Segmentation as Segmentation
+from diffusers_rdaam.segmentation.label_map import label_map as label_map
+from diffusers_rdaam.segmentation.sam import SamSegmenter as SamSegmenter
+from diffusers_rdaam.segmentation.sample import Choice as Choice
+from diffusers_rdaam.segmentation.sample import SampleFacts as SampleFacts
+from diffusers_rdaam.segmentation.sample import choose as choose
+from diffusers_rdaam.segmentation.segment import segment as segment
+from diffusers_rdaam.segmentation.tokens import load_tokens as load_tokens
+from diffusers_rdaam.segmentation.tokens import optimize_tokens as optimize_tokens
+from diffusers_rdaam.segmentation.tokens import save_tokens as save_tokens
+from diffusers_rdaam.segmentation.tokens import token_heat_maps as token_heat_maps
+from diffusers_rdaam.segmentation.voc import write_voc as write_voc
 from diffusers_rdaam.viewer.page import viewer_page as viewer_page
 
 __version__: str

@@ -12,6 +12,7 @@
     |-- AppExtraError (ImportError)        the app was asked for without gradio
     |-- BatchError (RuntimeError)          a batch stopped before its end; it can go on from there
     |-- BatchExtraError (ImportError)      a batch was asked for without pyarrow or Ray
+    |-- CRFExtraError (ImportError)        a dense CRF was asked for without pydensecrf
     |-- PandasExtraError (ImportError)     a table was asked for without pandas
     |-- PlotExtraError (ImportError)       a figure was asked for without matplotlib
     |-- DataSetsExtraError (ImportError)   a data set needs h5py or scipy, which is not there
@@ -98,6 +99,10 @@ class BatchError(RDAAMError, RuntimeError):
 
 class BatchExtraError(RDAAMError, ImportError):
     """A batch was asked for, and pyarrow is not installed; or Ray, where it was to run on Ray."""
+
+
+class CRFExtraError(RDAAMError, ImportError):
+    """A dense CRF was asked for, and pydensecrf is not installed."""
 
 
 class PandasExtraError(RDAAMError, ImportError):

@@ -32,6 +32,7 @@ GridMaps = Float32[Tensor, "tokens grid_height grid_width"]
 SizedMaps = Float32[Tensor, "maps _ _"]  # on one of several grids, each of its own size
 DetailMaps = Float[Tensor, "steps heads tokens grid_height grid_width"]
 Column = Float[Tensor, "height width"]
+ClassScores = Float[Tensor, "classes height width"]
 VideoColumn = Float32[Tensor, "frames height width"]
 BinaryMask = Bool[Tensor, "height width"]
 Interpolation = Float[Tensor, "pixels cells"]

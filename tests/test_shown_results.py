@@ -21,7 +21,8 @@ BOX = (10, 10, 60, 50)
 LONGEST = 600
 # Options and what stands for a run that goes on; they hold no result.
 NO_RESULTS = {
-    "DenoiserRecording", "MapRecipe", "OptimizationStep", "OptimizedToken", "QueryOptions",
+    "DenoiserRecording", "DenseCRF", "MapRecipe", "MaskOptions", "ObjectClass",
+    "OptimizationStep", "OptimizedToken", "PromptRow", "QueryOptions",
     "Recording", "RecordingOptions", "SavedAttention", "Schedule",
 }  # fmt: skip
 
@@ -74,11 +75,21 @@ def _results(make_attribution) -> dict[str, object]:
         video["cat"], video["cat"].over_frames(), rdaam.compare(attribution, attribution),
         rdaam.compare(attribution, attribution)["cat"], attribution.aggregated("rdaam"),
         rdaam.aggregations()["mean"],
+        *_segmentation(attribution),
     ]  # fmt: skip
     stock = StableDiffusionPipelineOutput(images=[image], nsfw_content_detected=None)
     found: dict[str, object] = {type(one).__name__: one for one in made}
     found["output"] = with_attributions(stock, [attribution], None)
     return found
+
+
+def _segmentation(attribution: rdaam.Attribution) -> list[object]:
+    facts = rdaam.SampleFacts("000001", "a cat", 3, {"cat": 0.2})
+    marked = rdaam.AnnotatedObject("cat", (1, 2, 9, 9))
+    return [
+        *(rdaam.segment(attribution, ["cat", "mat"]), facts, rdaam.choose([facts])),
+        *(marked, rdaam.Annotations((marked,), ("cat",), (64, 96))),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +130,7 @@ def test_a_repr_says_what_is_inside(shown, name, wanted):
 PICTURES = {
     "Attribution", "HeatMap", "RegionWords", "WordsInside", "GradientWords", "AblationWords",
     "SelfAttention", "Segments", "Timeline", "InputPixels", "Vocabulary", "output",
-    "VideoAttribution", "VideoHeatMap", "FrameTimeline", "AttributionComparison",
+    "VideoAttribution", "VideoHeatMap", "FrameTimeline", "AttributionComparison", "Segmentation",
 }  # fmt: skip
 TABLES = {
     "RegionWords", "WordsInside", "GradientWords", "AblationWords", "Steps", "Comparison",

@@ -293,10 +293,7 @@ def batch(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set.")] = Path(
         "rdaam-batch"
     ),
-    model: Annotated[
-        str | None,
-        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
-    ] = None,
+    model: ModelOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what is in the folder.")
     ] = False,
@@ -360,12 +357,8 @@ def batch(
         bool, typer.Option("--folder", help="Images and attributions as files as well.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads of a worker.")] = 1,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Make a data set of many prompts: images, attributions, words and masks."""
@@ -402,7 +395,9 @@ def batch(
 
 @app.command()
 def daam(
-    prompt: Annotated[str, typer.Argument(help="What to generate; - for a prompt a line.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to generate; - for a prompt a line.")
+    ] = None,
     model: ModelOption = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", "--output-folder", help="Folder for the files.")
@@ -424,6 +419,35 @@ def daam(
         bool, typer.Option("--all-heads", help="A picture for each word, layer and head.")
     ] = False,
     word: Annotated[str | None, typer.Option(help="Draw this word or phrase alone.")] = None,
+    action: Annotated[
+        str | None,
+        typer.Option(
+            help="prompt, stdin, coco, coco-unreal, template, cconj, or regenerate what is in "
+            "--input-folder."
+        ),
+    ] = None,
+    input_folder: Annotated[
+        Path,
+        typer.Option("--input-folder", "-i", help="Of captions_val2014.json, or of experiments."),
+    ] = Path("input"),
+    gen_limit: Annotated[int, typer.Option(min=1, help="Images at most.")] = 1000,
+    template: Annotated[str, typer.Option(help="Words, and places such as {noun}.")] = (
+        "{numeral} {noun}"
+    ),
+    template_data_file: Annotated[
+        Path,
+        typer.Option("--template-data-file", "-tdf", help="Tab-separated, with pos and word."),
+    ] = Path("template.tsv"),
+    seed_offset: Annotated[
+        int, typer.Option(min=0, help="Is added to the seeds of template and cconj.")
+    ] = 0,
+    truth_only: Annotated[
+        bool, typer.Option("--truth-only", help="Regenerate only what has a truth mask.")
+    ] = False,
+    masks: Annotated[
+        float | None,
+        typer.Option(help="Also write each word's mask over this threshold; DAAM's is 0.4."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, …; the GPU if there is one.")
     ] = None,
@@ -444,8 +468,211 @@ def daam(
             all_heads=all_heads,
             word=word,
             device=device,
+            action=action,
+            input_folder=input_folder,
+            limit=gen_limit,
+            template=template,
+            data_file=template_data_file,
+            seed_offset=seed_offset,
+            truth_only=truth_only,
+            masks=masks,
         )
         run_daam(request, report)
+
+
+@app.command("daam-evaluate")
+def daam_evaluate(
+    input_folder: Annotated[
+        Path, typer.Option("--input-folder", "-i", help="Has a folder for each image.")
+    ],
+    pred_prefix: Annotated[
+        str, typer.Option("--pred-prefix", "-p", help="Of the predicted masks.")
+    ] = "daam",
+    mask_type: Annotated[
+        str, typer.Option("--mask-type", "-m", help="word or composite.")
+    ] = "word",
+    eval_type: Annotated[
+        str, typer.Option("--eval-type", "-e", help="labeled, unlabeled or hungarian.")
+    ] = "labeled",
+    restrict_set: Annotated[
+        str, typer.Option("--restrict-set", "-r", help="none, coco27 or coco80.")
+    ] = "none",
+    subtype: Annotated[str, typer.Option("--subtype", "-st", help="A folder within.")] = ".",
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Score predicted masks with the measures of castorini/daam's evaluation."""
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.daam import evaluate_daam
+
+        evaluate_daam(
+            report,
+            input_folder=input_folder,
+            pred_prefix=pred_prefix,
+            mask_type=mask_type,
+            eval_type=eval_type,
+            restrict_set=restrict_set,
+            subtype=subtype,
+        )
+
+
+@app.command()
+def segment(
+    prompts: Annotated[
+        Path | None,
+        typer.Argument(help="A file with a prompt a line, or .jsonl with prompt, id and seed."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="A class; may be given again. Or demo, voc20, coco80, or a .json file of names "
+            "with their words in prompts.",
+        ),
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, help="Images of each class, where there is no file of prompts.")
+    ] = 1,
+    template: Annotated[
+        str, typer.Option(help="Of the prompts of classes; {} is the class.")
+    ] = "a photo of a {}",
+    model: ModelOption = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder of the data set; one that was begun goes on."),
+    ] = Path("rdaam-segments"),
+    export: Annotated[
+        list[str] | None, typer.Option("--export", help="coco or voc; may be given again.")
+    ] = None,
+    refine: Annotated[
+        str, typer.Option(help="Of the maps: none, guided (the image's edges), self, self+guided.")
+    ] = "guided",
+    crf: Annotated[str, typer.Option(help="none, soft or ovam; needs the extra crf.")] = "none",
+    background: Annotated[
+        float | None,
+        typer.Option(help="Attn2Mask's beta; where maps reach their thresholds if not given."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Pixels less certain than this are 255 in masks, to be ignored.")
+    ] = 0.0,
+    tokens: Annotated[
+        str | None, typer.Option(help="A folder of optimised tokens; demo for those shipped.")
+    ] = None,
+    areas: Annotated[
+        str, typer.Option(help="Percentiles of a class's area to keep, or all.")
+    ] = "5,95",
+    clip: Annotated[
+        str | None, typer.Option(help="A CLIP model's folder or hub id, to rank images by.")
+    ] = None,
+    clip_percentile: Annotated[
+        float, typer.Option(help="Of a class's CLIP scores; what is below is dropped.")
+    ] = 25.0,
+    per_class: Annotated[
+        str | None, typer.Option(help="Images kept of each class, or least.")
+    ] = None,
+    validation: Annotated[float, typer.Option(help="Share of images in VOC's val.txt.")] = 0.1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63, help="Of the first image; each next one's is 1 more.")
+    ] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance; the model's own default.")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels; the model's own size.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels; the model's own size.")] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Make a data set of images with masks from prompts, and export it as COCO and VOC."""
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.segment import SegmentRequest, make_data_set
+
+        request = SegmentRequest(
+            prompts=prompts,
+            classes=classes or [],
+            count=count,
+            template=template,
+            model=model,
+            out=out,
+            formats=export or [],
+            refine=refine,
+            crf=crf,
+            background=background,
+            margin=margin,
+            tokens=tokens,
+            areas=areas,
+            clip=clip,
+            clip_percentile=clip_percentile,
+            per_class=per_class,
+            validation=validation,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            height=height,
+            width=width,
+            device=device,
+            dtype=dtype,
+        )
+        make_data_set(request, report)
+
+
+@app.command("optimize-tokens")
+def optimize_tokens(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of rdaam segment; the embedded model needs none."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="A class, as in rdaam segment; those of --data by default."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Of each class, at most.")] = 1,
+    model: ModelOption = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the tokens, a file for each class.")
+    ] = Path("rdaam-tokens"),
+    iterations: Annotated[int, typer.Option(min=1, help="Of gradient descent.")] = 800,
+    learning_rate: Annotated[float, typer.Option(help="Of the first iteration.")] = 100.0,
+    step_size: Annotated[
+        int, typer.Option(min=1, help="Iterations after which the rate falls.")
+    ] = 120,
+    gamma: Annotated[float, typer.Option(help="What the rate is multiplied by then.")] = 0.7,
+    every: Annotated[
+        int, typer.Option(min=1, help="Of the denoiser's calls, every so-many-th is fitted to.")
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63, help="Of the embedded model's first image.")
+    ] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance; the model's own default.")
+    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Fit a token to each class of a data set with masks, for rdaam segment --tokens."""
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.optimize_tokens import TokensRequest, make_tokens
+
+        request = TokensRequest(
+            data=data,
+            classes=classes or [],
+            images=images,
+            model=model,
+            out=out,
+            iterations=iterations,
+            learning_rate=learning_rate,
+            step_size=step_size,
+            gamma=gamma,
+            every=every,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            device=device,
+            dtype=dtype,
+        )
+        make_tokens(request, report)
 
 
 @app.command("app")
@@ -467,12 +694,8 @@ def serve_app(
             help="A folder of attribution files to show; without --model no model is loaded."
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """Serve a page to generate, watch, point and ask in (extra app)."""
@@ -516,10 +739,7 @@ def evaluate(
     tune_on: Annotated[
         str | None, typer.Option("--tune-on", help="Choose the threshold on this other split.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="A diffusers folder or hub id; the embedded model if not given."),
-    ] = None,
+    model: ModelOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     source: Annotated[
         str, typer.Option(help="image, generate (from prompt and seed), or auto.")
@@ -539,12 +759,8 @@ def evaluate(
     listing: Annotated[
         bool, typer.Option("--list", help="List protocols and formats, and do nothing else.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps, …; the best there is if not given.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; by device if not given.")
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     out: Annotated[
         Path,
         typer.Option(

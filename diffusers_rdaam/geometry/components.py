@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from diffusers_rdaam.geometry.region import Box
 from diffusers_rdaam.shapes import BinaryMask
@@ -28,15 +29,9 @@ def components(mask: BinaryMask) -> list[Component]:
         mask: ``(height, width)`` booleans.
     """
     height, width = mask.shape
-    padded = np.zeros((height, width + 2), dtype=np.int8)
-    padded[:, 1:-1] = mask.cpu().numpy()
-    changes = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(changes == 1)
-    stops = np.nonzero(changes == -1)[1]
+    rows, starts, stops, part = _runs(mask)
     if not len(rows):
         return []
-    labels = _joined(len(rows), *_touching(rows, starts, stops, width))
-    _, part = np.unique(labels, return_inverse=True)
     count = int(part.max()) + 1
     pixels = np.bincount(part, stops - starts).astype(int)
     first = np.full((2, count), max(height, width))
@@ -47,6 +42,40 @@ def components(mask: BinaryMask) -> list[Component]:
     boxes = np.concatenate([first, last]).T
     order = np.argsort(-pixels, kind="stable")
     return [Component(int(pixels[i]), Box(*map(int, boxes[i]))) for i in order]
+
+
+def component_masks(mask: BinaryMask, *, least: float = 0.0) -> list[BinaryMask]:
+    """The connected parts as masks, in the order of :func:`components`.
+
+    Args:
+        mask: ``(height, width)`` booleans.
+        least: how many pixels a part has at least, as a share of those of the largest part.
+    """
+    rows, starts, stops, part = _runs(mask)
+    if not len(rows):
+        return []
+    pixels = np.bincount(part, stops - starts).astype(int)
+    order = np.argsort(-pixels, kind="stable")
+    # One number for each pixel: the part that its run is of, from 1.
+    numbers = np.zeros(tuple(mask.shape), dtype=np.int64)
+    for row, start, stop, number in zip(rows, starts, stops, part, strict=True):
+        numbers[row, start:stop] = number + 1
+    kept = [number for number in order if pixels[number] >= least * pixels.max()]
+    return [torch.from_numpy(numbers == number + 1) for number in kept]
+
+
+def _runs(mask: BinaryMask) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The row, start, stop and part of each run of pixels inside."""
+    height, width = mask.shape
+    padded = np.zeros((height, width + 2), dtype=np.int8)
+    padded[:, 1:-1] = mask.cpu().numpy()
+    changes = np.diff(padded, axis=1)
+    rows, starts = np.nonzero(changes == 1)
+    stops = np.nonzero(changes == -1)[1]
+    if not len(rows):
+        return rows, starts, stops, rows
+    labels = _joined(len(rows), *_touching(rows, starts, stops, width))
+    return rows, starts, stops, np.unique(labels, return_inverse=True)[1]
 
 
 def _touching(

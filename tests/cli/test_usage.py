@@ -101,7 +101,23 @@ def test_a_wrong_command_is_one_line(arguments, tmp_path, monkeypatch) -> None:
 
 def test_version_help_and_completion() -> None:
     assert rdaam("--version").stdout == f"rdaam {diffusers_rdaam.__version__}\n"
-    for verb in ([], ["generate"], ["image"], ["region"], ["word"], ["daam"], ["app"], ["env"]):
+    for verb in (
+        [],
+        ["generate"],
+        ["image"],
+        ["region"],
+        ["word"],
+        ["daam"],
+        ["env"],
+        ["app"],
+        ["view"],
+        ["evaluate"],
+        ["batch"],
+        ["doctor"],
+        ["segment"],
+        ["optimize-tokens"],
+        ["daam-evaluate"],
+    ):
         assert rdaam(*verb, "-h").stdout == rdaam(*verb, "--help").stdout != ""
     for verb in ("generate", "image", "word", "daam"):
         assert "--out" in rdaam(verb, "-h").stdout and "-o" in rdaam(verb, "-h").stdout

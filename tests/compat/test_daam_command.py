@@ -77,3 +77,43 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = rdaam(PROMPT, "-o", tmp_path / "file")
     assert result.exit_code == 2 and "cannot be written" in result.stderr
+
+
+def test_sets_of_prompts_masks_scores_and_once_more(tmp_path: Path) -> None:
+    out, words = tmp_path / "out", tmp_path / "template.tsv"
+    words.write_text("pos\tword\ncolour\tred\nnoun\tcircle\n", encoding="utf-8")
+    options = ("--action", "template", "--template", "a {colour} {noun}", "-tdf", words)
+    result = rdaam(*options, "-o", out, "-n", 1, "--gen-limit", 1, "--seed-offset", 5,
+                   "--masks", 0.4, "--word", "circle")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    one = out / "0"
+    assert (one / "prompt.txt").read_text() == "a red circle"
+    assert GenerationExperiment.read_seed(one) == 5
+    experiment = GenerationExperiment.load(one)
+    heat_map = experiment.heat_map().compute_word_heat_map("circle")
+    mask = heat_map.expand_as(experiment.image, threshold=0.4)
+    assert np.array_equal(experiment.prediction_masks["circle"], mask)
+    assert 0 < float(mask.mean()) < 1
+
+    # The prediction as the truth scores 1; the experiment again is the same one.
+    (one / "circle.gt.png").write_bytes((one / "circle.daam.pred.png").read_bytes())
+    scores = CliRunner().invoke(app, ["daam-evaluate", "-i", str(out), "--format", "json"])
+    assert json.loads(scores.stdout)["mean_iou"] == 1.0
+    again = ("--action", "regenerate", "-i", out, "-o", tmp_path / "again", "--truth-only")
+    assert rdaam(*again, "-n", 1, "--word", "circle").exit_code == 0
+    repeated = GenerationExperiment.load(tmp_path / "again" / "0")
+    assert np.array_equal(repeated.global_heat_map, experiment.global_heat_map)
+    assert set(repeated.truth_masks) == {"circle"}
+
+
+def test_wrong_actions_are_said(tmp_path: Path) -> None:
+    for options, text in (
+        (("--action", "draw"), "--action 'draw' is not known. Actions: prompt, stdin, coco"),
+        (("--action", "coco", "-i", tmp_path / "none"), "captions_val2014.json"),
+        (("--action", "template"), "Give a tab-separated file"),
+        (("--action", "regenerate", "-i", tmp_path), "has no experiment"),
+        (("--action", "regenerate", "-i", tmp_path / "none"), "There is no folder"),
+        ((PROMPT, "--masks", "1"), "--threshold lies in [0, 1)"),
+    ):
+        result = rdaam(*options, "-o", tmp_path / "out")
+        assert result.exit_code == 2 and text in result.stderr, result.output

@@ -156,8 +156,9 @@ def test_a_composite_mask_is_an_image_of_numbers(make: Any, tmp_path: Path) -> N
     with pytest.raises(InputError, match="numbers up to 1, and vocab= has 1 words"):
         GenerationExperiment.load(tmp_path / "one", vocab=["none"], **options)
     assert GenerationExperiment.load(tmp_path / "one", composite=True).prediction_masks == {}
-    with pytest.raises(InputError, match="simplify80="):
-        GenerationExperiment.load(tmp_path / "one", simplify80=True)
+    options |= {"vocab": ["none", "Cat"], "simplify80": True}
+    groups = GenerationExperiment.load(tmp_path / "one", **options)
+    assert set(groups.prediction_masks) == {"none", "animal"}
 
 
 def test_a_mask_is_what_is_not_transparent(tmp_path: Path) -> None:

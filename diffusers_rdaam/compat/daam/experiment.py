@@ -16,6 +16,7 @@ from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.compat.daam import masks
 from diffusers_rdaam.compat.daam.experiment_file import NAME, is_seed, read_maps, write_maps
 from diffusers_rdaam.compat.daam.heatmap import GlobalHeatMap
+from diffusers_rdaam.compat.daam.labels import COCO80_TO_27
 from diffusers_rdaam.compat.daam.plotting import write_overlay
 from diffusers_rdaam.errors import AttributionFileError, InputError, WordError
 from diffusers_rdaam.files.opening import inner_path
@@ -258,19 +259,21 @@ class GenerationExperiment:
             path: the folder with ``prompt.txt``.
             pred_prefix: the name of the predicted masks to read.
             composite: read them from ``composite.<name>.pred.png``, an image of numbers.
-            simplify80: not carried over; see the error.
+            simplify80: the masks of COCO's 80 labels by its 27 groups; masks of one are added.
             vocab: the words of those numbers.
             subtype: the folder within.
             all_subtypes: every folder within that has an experiment, in order of their names.
 
         Raises:
             AttributionFileError: there is no whole, valid experiment.
-            InputError: ``simplify80``, or a composite mask without its ``vocab``.
+            InputError: a composite mask has a number without a word in ``vocab``.
         """
-        if simplify80:
-            raise InputError("simplify80= (COCO's labels as 27 groups) is not carried over.")
         folder = Path(path)
-        options: dict[str, Any] = {"composite": composite, "vocab": vocab}
+        options: dict[str, Any] = {
+            "composite": composite,
+            "simplify80": simplify80,
+            "vocab": vocab,
+        }
         if all_subtypes:
             names = sorted(file.parent.name for file in folder.glob(f"*/{NAME}"))
             return [cls.load(folder, pred_prefix, subtype=name, **options) for name in names]
@@ -278,14 +281,18 @@ class GenerationExperiment:
         for file in (inner / NAME, inner / "output.png"):
             masks.check_inside(folder, file)
         maps, header = read_maps(inner / NAME)
+        truth = masks.read_masks(folder, ".gt.png")
+        predicted = masks.read_predictions(inner, pred_prefix, composite=composite, vocab=vocab)
+        if simplify80:
+            truth, predicted = (masks.renamed(found, COCO80_TO_27) for found in (truth, predicted))
         experiment = cls(
             masks.read_image(inner / "output.png"),
             maps,
             header["prompt"],
             seed=header["seed"],
             id=header["id"],
-            truth_masks=masks.read_masks(folder, ".gt.png"),
-            prediction_masks=masks.read_predictions(inner, pred_prefix, **options),
+            truth_masks=truth,
+            prediction_masks=predicted,
             annotations=masks.read_annotations(folder),
             subtype=subtype,
             tokens=header["tokens"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,25 @@ def read_predictions(
         words[int(number)].lower(): torch.from_numpy(numbers == number).float()
         for number in present
     }
+
+
+def renamed(found: Mapping[str, torch.Tensor], names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """Masks by other words, such as those of groups; masks of one word are put together.
+
+    Raises:
+        InputError: two masks of one word are of different sizes.
+    """
+    together: dict[str, torch.Tensor] = {}
+    for word, mask in found.items():
+        name = names.get(word, word)
+        known = together.get(name)
+        if known is not None and known.shape != mask.shape:
+            raise InputError(
+                f"The masks of {name!r} are of sizes {tuple(known.shape)} and {tuple(mask.shape)}; "
+                "those of one image must be of one size."
+            )
+        together[name] = mask if known is None else (known + mask).clamp(0, 1)
+    return together
 
 
 def read_annotations(folder: Path) -> dict[str, Any] | None:

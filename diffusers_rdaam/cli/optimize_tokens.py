@@ -1,0 +1,168 @@
+"""``rdaam optimize-tokens``: a token for each class, fitted to images with masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusers_rdaam.attention.options import QueryOptions
+from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.cli.models import (
+    best_device,
+    check_device,
+    check_dtype,
+    find_model,
+    load_pipeline,
+)
+from diffusers_rdaam.cli.options import check_guidance, check_steps
+from diffusers_rdaam.cli.report import Report
+from diffusers_rdaam.cli.segment import classes_of
+from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.segmentation.classes import ObjectClass
+from diffusers_rdaam.segmentation.folder import SegmentationFolder, open_folder, read_kept
+from diffusers_rdaam.segmentation.generate import PromptRow, class_prompts
+from diffusers_rdaam.segmentation.tokens import Example, optimize_tokens, save_tokens
+
+
+@dataclass(frozen=True)
+class TokensRequest:
+    """The options of ``rdaam optimize-tokens``; None is "the model's own"."""
+
+    data: Path | None
+    classes: list[str]
+    images: int
+    model: str | None
+    out: Path
+    iterations: int
+    learning_rate: float
+    step_size: int
+    gamma: float
+    every: int
+    seed: int
+    steps: int | None
+    guidance_scale: float | None
+    device: str | None
+    dtype: str | None
+
+
+def make_tokens(request: TokensRequest, report: Report) -> None:
+    """Generate the images of the data set again, with their queries, and fit a token to each class.
+
+    Raises:
+        InputError: an option, folder or model is wrong, or a class has no image with a mask.
+    """
+    data = None if request.data is None else open_folder(request.data)
+    classes = classes_of(request.classes) if data is None or request.classes else data.classes
+    check_guidance(request.guidance_scale, None)
+    check_dtype(request.dtype)
+    device = best_device() if request.device is None else request.device
+    check_device(device)
+    model = find_model(request.model)
+    check_steps(request.steps, model.most_steps())
+    if data is None and model.name is not None:
+        raise InputError(
+            "Tokens are fitted to masks. Give --data, a folder of rdaam segment whose masks were "
+            "looked at; only the embedded model's images have masks of their own."
+        )
+    pipe = load_pipeline(model, device, request.dtype)
+    if getattr(pipe, "unet", None) is None:
+        raise InputError(
+            f"{type(pipe).__name__} reads its text in every block, so that no token can be asked "
+            "for afterwards. Give a pipeline with a UNet, such as Stable Diffusion."
+        )
+    queries = QueryOptions(steps=slice(None, None, request.every))
+    pipe.set_attn_processor(RDAAMProcessor(keep="queries", queries=queries))
+    call = {"num_inference_steps": request.steps, "guidance_scale": request.guidance_scale}
+    given = {name: value for name, value in call.items() if value is not None}
+    source = _drawn(pipe, classes, request, given)
+    if data is not None:
+        source = _kept(pipe, data, classes, given)
+    examples = _collected(source, classes, request.images)
+
+    def told(name: str, token: Any) -> None:
+        report.say(
+            f"{name + ':':<13} loss {token.losses[0]:.4f} to {token.loss:.4f}, "
+            f"{len(examples[name])} images"
+        )
+
+    tokens = optimize_tokens(
+        pipe,
+        examples,
+        classes,
+        iterations=request.iterations,
+        learning_rate=request.learning_rate,
+        step_size=request.step_size,
+        gamma=request.gamma,
+        callback=told,
+    )
+    folder = save_tokens(tokens, request.out, model=request.model or "the embedded model")
+    report.say(f"tokens:       {folder}")
+    report.add(
+        folder=str(folder),
+        tokens={
+            name: {"first_loss": token.losses[0], "loss": token.loss, "best": token.best}
+            for name, token in tokens.items()
+        },
+    )
+
+
+Found = tuple[str, Example]
+
+
+def _collected(
+    source: Iterator[Found], classes: tuple[ObjectClass, ...], images: int
+) -> dict[str, list[Example]]:
+    """The first ``images`` examples of each class; nothing more is generated than these."""
+    examples: dict[str, list[Example]] = {one.name: [] for one in classes}
+    for name, example in source:
+        if len(examples[name]) < images:
+            examples[name].append(example)
+        if all(len(found) >= images for found in examples.values()):
+            break
+    return {name: found for name, found in examples.items() if found}
+
+
+def _kept(
+    pipe: Any, data: SegmentationFolder, classes: tuple[ObjectClass, ...], call: dict[str, Any]
+) -> Iterator[Found]:
+    """The images of a data set, generated again from prompt and seed, with the masks on disk."""
+    names = {one.name for one in classes}
+    for id, prompt, seed in read_kept(data.path):
+        segmentation = data.segmentation(id)
+        attribution = _run(pipe, prompt, seed, call)
+        if attribution.image_size != segmentation.size:
+            raise InputError(
+                f"The mask of {id!r} is of {segmentation.size} (height, width), the model makes "
+                f"images of {attribution.image_size}. Give the --model that the data set is of."
+            )
+        for name in segmentation.areas:
+            mask = segmentation.mask(name)
+            if name in names and bool(mask.any()) and not bool(mask.all()):
+                yield name, (attribution, mask.float())
+
+
+def _drawn(
+    pipe: Any, classes: tuple[ObjectClass, ...], request: TokensRequest, call: dict[str, Any]
+) -> Iterator[Found]:
+    """Images of the embedded model, whose objects are found by their colours."""
+    from diffusers_rdaam.demo.judge import find_blobs
+
+    rows: list[PromptRow] = class_prompts(
+        classes, count=4 * request.images, seed=request.seed, template="a {}"
+    )
+    for row in rows:
+        attribution = _run(pipe, row.prompt, row.seed, call)
+        blobs = find_blobs(attribution.image)
+        for one in classes:
+            if one.spans(row.prompt):
+                found = [blob.mask for blob in blobs if one.spans(blob.name)]
+                if len(found) == 1 and len(blobs) == 1:
+                    yield one.name, (attribution, torch.from_numpy(found[0]).float())
+
+
+def _run(pipe: Any, prompt: str, seed: int, call: dict[str, Any]) -> Any:
+    return pipe(prompt, generator=torch.Generator("cpu").manual_seed(seed), **call).attribution

@@ -1,0 +1,110 @@
+"""``rdaam segment`` and ``rdaam optimize-tokens``, from prompts to files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from typer.testing import CliRunner
+
+from diffusers_rdaam import load_tokens
+from diffusers_rdaam.cli import app
+
+SHORT = ("--steps", "2", "--areas", "all")
+
+
+def rdaam(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_data_set_from_prompts_and_back(tmp_path: Path, capsys) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        '{"id": "one", "prompt": "a red circle", "seed": 5}\n'
+        '{"id": "two", "prompt": "a red circle and a blue square"}\n'
+    )
+    out = tmp_path / "set"
+    command = ("segment", prompts, "--class", "demo", "--out", out, *SHORT)
+    result = rdaam(*command, "--export", "coco", "--export", "voc", "--format", "json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["kept"] + len(found["dropped"]) == 2
+    rows = [json.loads(line) for line in (out / "generated.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["seed"]) for row in rows] == [("one", 5), ("two", 1)]
+    assert set(rows[1]["areas"]) == {"circle", "square"}
+    coco = COCO(str(out / "annotations" / "instances.json"))
+    assert len(coco.getImgIds()) == found["kept"] and len(coco.getCatIds()) == 5
+    assert (out / "VOCdevkit/VOC2012/ImageSets/Segmentation/trainval.txt").exists()
+
+    # Half of the journal is lost: the same command makes that image again, and no other.
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("one.png")}
+    journal = out / "generated.jsonl"
+    journal.write_text(journal.read_text()[:-30])
+    assert rdaam(*command).exit_code == 0
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("one.png")} == times
+
+    result = rdaam(*command, "--refine", "none")
+    assert result.exit_code == 2 and "begun with other settings: refine guided" in result.stderr
+    prompts.write_text('{"id": "one", "prompt": "a blue circle", "seed": 5}\n')
+    result = rdaam(*command)
+    assert result.exit_code == 2 and "has 'one' already, from 'a red circle'" in result.stderr
+
+
+def test_prompts_of_classes_and_tokens_in_place_of_words(tmp_path: Path) -> None:
+    out = tmp_path / "tokens"
+    options = ("--class", "demo", "--images", 1, "--iterations", 2, "--every", 10, "--steps", 20)
+    classes = tmp_path / "classes.json"
+    classes.write_text('{"circle": ["red circle", "circle"]}')
+    result = rdaam("optimize-tokens", *options[2:], "--class", classes, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "circle:       loss" in result.stdout
+    (token,) = load_tokens(out).values()
+    assert token.prompt.text == "circle" and len(token.losses) == 2
+
+    data = tmp_path / "set"
+    command = ("segment", "--class", classes, "--count", 1, "--out", data, "--tokens", out)
+    result = rdaam(*command, "--refine", "self+guided", *SHORT)
+    assert result.exit_code == 0, result.output
+    with Image.open(next(data.rglob("masks/000000.png"))) as mask:
+        assert set(np.unique(np.asarray(mask))) <= {0, 1} and mask.size == (128, 128)
+    row = json.loads((data / "generated.jsonl").read_text())
+    assert row["prompt"] == "a photo of a red circle"
+
+    # Tokens are fitted to the masks of a data set that is there.
+    again = ("optimize-tokens", "--data", data, "--iterations", 1, "--every", 2, "--steps", 2)
+    result = rdaam(*again, "--out", tmp_path / "again")
+    if list((data / "masks").iterdir()):
+        assert result.exit_code == 0 and set(load_tokens(tmp_path / "again")) == {"circle"}
+    else:
+        assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--class", "dog"], "of 1 prompts name none of the classes (dog)"),
+        (["--class", "voc99.json"], "There is no file of classes"),
+        (["--refine", "more"], "'more' is not a refinement"),
+        (["--crf", "more"], "--crf 'more' is not known. Choices: none, soft, ovam."),
+        (["--export", "yolo"], "--export 'yolo' is not known. Formats: coco, voc."),
+        (["--areas", "5"], "--areas is the lowest and highest percentile"),
+        (["--areas", "95,5"], "the lowest and the highest percentile"),
+        (["--per-class", "few"], "--per-class is a number of images, or 'least'"),
+        (["--tokens", "nowhere"], "has no optimised tokens"),
+        (["--clip", "nowhere"], "No CLIP model could be loaded from nowhere"),
+        (["--model", "no-such-folder"], "No pipeline could be loaded"),
+    ],
+)
+def test_bad_options_are_said_before_anything_is_made(arguments, text, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\n")
+    out = tmp_path / "set"
+    result = rdaam("segment", prompts, "--out", out, *arguments)
+    assert result.exit_code == 2, result.output
+    assert text in result.stderr and not out.exists()
