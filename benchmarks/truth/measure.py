@@ -15,18 +15,29 @@ from benchmarks.truth import bars
 from benchmarks.truth.drawn import Drawn, drawn_scenes
 from benchmarks.truth.evidence import Evidence
 from benchmarks.truth.maps import (
+    UNSTORED,
     WORDS,
     MapScores,
     Table,
     Way,
     measure_maps,
+    queries,
     threshold_text,
     ways,
 )
-from benchmarks.truth.models import FEW, Model
+from benchmarks.truth.models import FEW, UNLEARNT, Model
 from benchmarks.truth.regions import KINDS
 from benchmarks.truth.sanity import CHECKS, checked
-from benchmarks.truth.scenes import CARD, SETTINGS, Names, Scene, Setting, prompts_of, scenes
+from benchmarks.truth.scenes import (
+    CARD,
+    SETTINGS,
+    Names,
+    Scene,
+    Setting,
+    prompts_of,
+    scenes,
+    unstored_scenes,
+)
 from benchmarks.truth.scores import average_precision, mean_and_interval, resampled, roc_area
 from benchmarks.truth.words import WordScores, measure_words
 from diffusers_rdaam import RDAAMProcessor
@@ -82,6 +93,14 @@ class Measurement:
         """The scenes that thresholds are chosen on."""
         yield from self._scenes(prompts_of("tuning", self.tuning), self.kept, CARD)
 
+    def unstored(self, part: str, count: int) -> Iterator[Scene]:
+        """Scenes of ``"test"`` or ``"tuning"`` with what :data:`UNSTORED` aggregations need."""
+
+        def texts(names: Names) -> list[str]:
+            return list(dict.fromkeys(text for name in names for text in queries(name).values()))
+
+        yield from unstored_scenes(self.model, prompts_of(part, count), texts)
+
     def _scenes(
         self, wanted: list[tuple[str, Names, int]], kept: int, setting: Setting
     ) -> Iterator[Scene]:
@@ -128,11 +147,16 @@ def maps(of: Measurement) -> Iterator[Evidence]:
     tuned, refused = of.thresholds
     asked = {name: way for name, way in of.ways.items() if name in tuned}
     table, further = measure_maps(of.test_scenes(), asked)
+    others = {name: way for name, way in of.ways.items() if name in UNSTORED}
+    other_tuned, _ = measure_maps(of.unstored("tuning", min(of.kept, of.tuning)), others)
+    other_table, other_refused = measure_maps(of.unstored("test", max(of.kept // 2, 1)), others)
+    tuned, table = tuned | other_tuned, table | other_table
     for way, by_kind in table.items():
         for kind, scores in by_kind.items():
             yield from map_numbers("Maps", way, kind, scores, tuned[way][kind])
-    for way, why in {**refused, **further}.items():
-        yield Evidence("Maps", way, "IoU", why=why)
+    for way, why in {**refused, **further, **other_refused}.items():
+        if way not in table:
+            yield Evidence("Maps", way, "IoU", why=why)
 
 
 def map_numbers(
@@ -152,10 +176,16 @@ def map_numbers(
 def words(of: Measurement) -> Iterator[Evidence]:
     """Words of regions of all kinds, by lift and by score, raw and refined."""
     found = of.light_scenes()
+    unlearnt = UNLEARNT[of.model.name]
+    parts = {"": found}
+    for word in unlearnt:
+        without = [one for one in found if not any(word in name.split() for name in one.names)]
+        parts[f", scenes without {word}"] = without
     for refined in (False, True):
-        for ranking, scores in measure_words(found, refined=refined).items():
-            way = f"{ranking}, refined" if refined else ranking
-            yield from word_numbers("Words of regions", way, scores)
+        for part, chosen in parts.items():
+            for ranking, scores in measure_words(chosen, refined=refined).items():
+                way = f"{ranking}, refined" if refined else ranking
+                yield from word_numbers("Words of regions", way + part, scores)
 
 
 def word_numbers(section: str, way: str, scores: WordScores) -> Iterator[Evidence]:

@@ -26,7 +26,7 @@ class WordScores:
         first: whether the first word is the object's colour or shape.
         both: whether the first two are both of them.
         other: whether the object's phrase is over the other object's.
-        object_signs, background_signs: how often the answer says that no word stands out.
+        object_signs, background_signs: how often the answer says that no word made the region.
     """
 
     first: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
@@ -76,7 +76,7 @@ def _add_objects(
 
 
 def _outcome(answer: Any, name: str, other: str) -> tuple[bool, bool, bool, bool]:
-    """Whether the first word, the first two and the phrase are right; whether none stands out."""
+    """Whether the first word, the first two and the phrase are right; whether no word made it."""
     own = set(name.split())
     top = [word.text for word in answer.top(2)]
     phrases = [_value(answer, text) for text in (name, other)]
