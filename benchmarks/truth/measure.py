@@ -93,6 +93,11 @@ class Measurement:
         """The scenes that thresholds are chosen on."""
         yield from self._scenes(prompts_of("tuning", self.tuning), self.kept, CARD)
 
+    @property
+    def few(self) -> int:
+        """Of how many scenes what files do not have is asked; half of it to choose thresholds."""
+        return max(self.kept // 4, 2)
+
     def unstored(self, part: str, count: int) -> Iterator[Scene]:
         """Scenes of ``"test"`` or ``"tuning"`` with what :data:`UNSTORED` aggregations need."""
 
@@ -148,8 +153,8 @@ def maps(of: Measurement) -> Iterator[Evidence]:
     asked = {name: way for name, way in of.ways.items() if name in tuned}
     table, further = measure_maps(of.test_scenes(), asked)
     others = {name: way for name, way in of.ways.items() if name in UNSTORED}
-    other_tuned, _ = measure_maps(of.unstored("tuning", min(of.kept, of.tuning)), others)
-    other_table, other_refused = measure_maps(of.unstored("test", max(of.kept // 2, 1)), others)
+    other_tuned, _ = measure_maps(of.unstored("tuning", of.few // 2), others)
+    other_table, other_refused = measure_maps(of.unstored("test", of.few), others)
     tuned, table = tuned | other_tuned, table | other_table
     for way, by_kind in table.items():
         for kind, scores in by_kind.items():
