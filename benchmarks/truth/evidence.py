@@ -13,6 +13,7 @@ from benchmarks.table import Table
 # The order of the page.
 SECTIONS = (
     "What the images show",
+    "What defaults are chosen by",
     "Maps",
     "Words of regions",
     "Other steps and guidance",

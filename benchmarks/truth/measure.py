@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,19 @@ from benchmarks.truth.scenes import (
     scenes,
     unstored_scenes,
 )
-from benchmarks.truth.scores import average_precision, mean_and_interval, resampled, roc_area
-from benchmarks.truth.words import WordScores, measure_words
+from benchmarks.truth.scores import (
+    THRESHOLDS,
+    average_precision,
+    mean_and_interval,
+    resampled,
+    roc_area,
+)
+from benchmarks.truth.words import WordScores, contrasts, measure_words
 from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.demo.judge import judge
 from diffusers_rdaam.demo.world import IMAGE_SIZE
 
+DEFAULTS = "What defaults are chosen by"
 FEW_WAYS = ("mean", "mean, refined", "rms, refined")
 
 
@@ -178,6 +185,30 @@ def map_numbers(
     yield _number(section, way, bars.BOX.format(kind), scores.box)
 
 
+def defaults(of: Measurement) -> Iterator[Evidence]:
+    """What the package's defaults are chosen by: thresholds and contrasts of the tuning scenes."""
+    tuned, _ = of.thresholds
+    for way, by_kind in tuned.items():
+        curves = {kind: np.array(by_kind[kind].curves) for kind in WORDS}
+        curves["all three"] = np.mean(list(curves.values()), axis=0)
+        for kind, each in curves.items():
+            best = resampled(each, partial(_best_threshold, each))
+            yield Evidence(DEFAULTS, way, f"best threshold, {kind}", *best, scenes=len(each))
+    for kind, values in contrasts(of.tuning_scenes()).items():
+        share = 95.0 if kind == "background" else 2.0
+        found = resampled(values, partial(_quantile, values, share))
+        what = f"contrast, {share:g} % quantile of boxes"
+        yield Evidence(DEFAULTS, f"boxes: {kind}", what, *found, scenes=len(values))
+
+
+def _best_threshold(curves: np.ndarray, chosen: np.ndarray) -> float:
+    return float(THRESHOLDS[int(curves[chosen].mean(axis=0).argmax())])
+
+
+def _quantile(values: Sequence[Sequence[float]], share: float, chosen: np.ndarray) -> float:
+    return float(np.percentile([one for place in chosen for one in values[place]], share))
+
+
 def words(of: Measurement) -> Iterator[Evidence]:
     """Words of regions of all kinds, by lift and by score, raw and refined."""
     found = of.light_scenes()
@@ -265,6 +296,7 @@ def drawn(of: Measurement) -> Iterator[Evidence]:
 
 PARTS: dict[str, Callable[[Measurement], Iterator[Evidence]]] = {
     "images": images,
+    "defaults": defaults,
     "maps": maps,
     "words": words,
     "sanity": sanity,
