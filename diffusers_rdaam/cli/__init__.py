@@ -46,6 +46,12 @@ BoxOption = Annotated[
     list[str] | None,
     typer.Option("--box", metavar="L,T,R,B", help="A box in pixels; may be given again."),
 ]
+AggregationOption = Annotated[
+    str,
+    typer.Option(
+        "--aggregation", metavar="NAME", help="How the maps of words are made: mean, rms, refined …"
+    ),
+]
 FileArgument = Annotated[Path, typer.Argument(help="An attribution file (.safetensors).")]
 
 
@@ -81,6 +87,7 @@ def generate(
         list[str] | None,
         typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
     ] = None,
+    aggregation: AggregationOption = "mean",
     timeline: Annotated[
         list[str] | None,
         typer.Option("--timeline", help="A word or phrase to draw step by step, also as a GIF."),
@@ -124,6 +131,7 @@ def generate(
             model=model,
             boxes=box or [],
             words=word or [],
+            aggregation=aggregation,
             timelines=timeline or [],
             negative_prompt=negative_prompt,
             seed=seed,
@@ -152,6 +160,7 @@ def image(
         list[str] | None,
         typer.Option("--word", help="A word or phrase to draw; every word if none is given."),
     ] = None,
+    aggregation: AggregationOption = "mean",
     method: Annotated[
         str, typer.Option(help="forward (noise the image) or invert (to noise and back).")
     ] = "forward",
@@ -200,6 +209,7 @@ def image(
             model=model,
             boxes=box or [],
             words=word or [],
+            aggregation=aggregation,
             options={
                 "method": method,
                 "draws": draws,
@@ -246,6 +256,7 @@ def word(
             help="For the box, on the map stretched to 0 to 1; that of this kind of map by default."
         ),
     ] = None,
+    aggregation: AggregationOption = "mean",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the heat map to this PNG.")
     ] = None,
@@ -255,7 +266,7 @@ def word(
     with reporting(output_format.value) as report:
         from diffusers_rdaam.cli.queries import ask_word
 
-        ask_word(file, word, occurrence, threshold, out, report)
+        ask_word(file, word, occurrence, aggregation, threshold, out, report)
 
 
 @app.command()
