@@ -8,6 +8,8 @@ FIRST, BOTH, OTHER = "first word, {}", "top two, {}", "its phrase over the other
 BACKGROUND_SIGN = "no word made the region: background"
 OBJECT_SIGN = "no word made the region: objects"
 
+# Which numbers they are of: those of images of the model, at the card's steps and guidance.
+SECTIONS = ("What the images show", "Maps", "Words of regions", "Sanity")
 _SIZES = ("tight box", "half box", "double box")
 Bars = dict[tuple[str, str], float]
 

@@ -134,6 +134,8 @@ class Measurement:
 
     def with_bar(self, one: Evidence) -> Evidence:
         """The number with what it has to reach."""
+        if one.section not in bars.SECTIONS:
+            return replace(one, bar=None, at_most=False)
         key = (one.way, one.what)
         least = bars.AT_LEAST[self.model.name].get(key)
         most = bars.AT_MOST[self.model.name].get(key)
@@ -163,6 +165,12 @@ def maps(of: Measurement) -> Iterator[Evidence]:
     other_tuned, _ = measure_maps(of.unstored("tuning", of.few // 2), others)
     other_table, other_refused = measure_maps(of.unstored("test", of.few), others)
     tuned, table = tuned | other_tuned, table | other_table
+    for word in UNLEARNT[of.model.name]:
+        few = {name: of.ways[name] for name in FEW_WAYS}
+        known = (scene for scene in of.test_scenes() if not _names(scene, word))
+        for name, scores in measure_maps(known, few)[0].items():
+            part = f"{name}, scenes without {word}"
+            table[part], tuned[part] = scores, tuned[name]
     for way, by_kind in table.items():
         for kind, scores in by_kind.items():
             yield from map_numbers("Maps", way, kind, scores, tuned[way][kind])
@@ -215,8 +223,7 @@ def words(of: Measurement) -> Iterator[Evidence]:
     unlearnt = UNLEARNT[of.model.name]
     parts = {"": found}
     for word in unlearnt:
-        without = [one for one in found if not any(word in name.split() for name in one.names)]
-        parts[f", scenes without {word}"] = without
+        parts[f", scenes without {word}"] = [one for one in found if not _names(one, word)]
     for refined in (False, True):
         for part, chosen in parts.items():
             for ranking, scores in measure_words(chosen, refined=refined).items():
@@ -324,6 +331,11 @@ def _presence(section: str, way: str, peaks: Sequence[tuple[float, float]]) -> E
 
 def _peaks(found: Sequence[Drawn]) -> list[tuple[float, float]]:
     return [(one.present, one.absent) for one in found]
+
+
+def _names(scene: Scene, word: str) -> bool:
+    """Whether one of the scene's objects has the word in its name."""
+    return any(word in name.split() for name in scene.names)
 
 
 def _precision(scene: Scene, attribution: Any, names: Sequence[str]) -> float:

@@ -65,4 +65,7 @@ AUTO = Aggregation(
     ),
     sums_to="nothing: every word has weights of its own",
     quantity="attention probability, layers weighed",
+    threshold=0.54,
+    joint_threshold=0.52,
+    refined_threshold=0.40,
 )

@@ -59,4 +59,6 @@ DAAM = Aggregation(
     measured="harms: phrase IoU .661 on the embedded model, the mean .687 (200 images)",
     sums_to="nothing: a word of several tokens has their mean",
     quantity="DAAM's heat, a sum over the steps",
+    threshold=0.58,
+    joint_threshold=0.54,
 )

@@ -45,4 +45,6 @@ GRAMCOL = Aggregation(
     ),
     sums_to="nothing: every word has 1 at its strongest position",
     quantity="likeness to the word's strongest position",
+    threshold=0.58,
+    joint_threshold=0.20,
 )

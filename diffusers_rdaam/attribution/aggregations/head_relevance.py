@@ -139,4 +139,6 @@ HRV = Aggregation(
         "shapes, .533 / .770 / .535"
     ),
     sums_to="nothing: every word has heads of its own",
+    threshold=0.56,
+    joint_threshold=0.50,
 )

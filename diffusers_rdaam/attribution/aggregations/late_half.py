@@ -30,4 +30,6 @@ LATE_HALF = Aggregation(
     reference="ConceptAttention (2025) and others leave out early steps",
     sums_to="1 over all columns, at every pixel",
     quantity="attention probability",
+    threshold=0.52,
+    refined_threshold=0.40,
 )

@@ -7,6 +7,7 @@ import torch
 from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.record import Record
+from diffusers_rdaam.attribution.thresholds import RAW
 from diffusers_rdaam.attribution.self_attention.refinement import maps_on
 from diffusers_rdaam.shapes import Column, Size
 
@@ -53,6 +54,8 @@ RDAAM = Aggregation(
     measured="as the mean but for the threshold: phrase IoU .682 against .687 (200 images)",
     sums_to="nothing: every word's maximum is 1",
     quantity="share of the word's maximum",
+    threshold=RAW["cross"],
+    joint_threshold=RAW["joint"],
 )
 
 INFORMATION = Aggregation(
@@ -69,4 +72,6 @@ INFORMATION = Aggregation(
     ),
     sums_to="over all columns at most the divergence, in nats, plus what the cut at 0 adds",
     quantity="information, nats",
+    threshold=0.32,
+    joint_threshold=0.30,
 )

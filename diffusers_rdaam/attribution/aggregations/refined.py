@@ -11,7 +11,7 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
     check_refinement,
     refined_pixels,
 )
-from diffusers_rdaam.attribution.thresholds import threshold_of_refined
+from diffusers_rdaam.attribution.thresholds import REFINED as THRESHOLDS
 from diffusers_rdaam.shapes import Column, Size
 
 
@@ -40,5 +40,6 @@ REFINED = Aggregation(
     reference="this package; S is the self-attention A + A.T with rows that sum to 1",
     sums_to="1 over all columns, at every pixel",
     quantity="refined attention probability",
-    threshold=threshold_of_refined(DEFAULT_REFINEMENT),
+    threshold=THRESHOLDS["cross"][DEFAULT_REFINEMENT],
+    joint_threshold=THRESHOLDS["joint"][DEFAULT_REFINEMENT],
 )

@@ -52,4 +52,6 @@ RMS = Aggregation(
     ),
     sums_to="1 or more over all columns, at every pixel",
     quantity="root mean square of the attention probability",
+    threshold=0.70,
+    joint_threshold=0.58,
 )
