@@ -7,8 +7,8 @@ import torch
 from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.record import Record
-from diffusers_rdaam.attribution.thresholds import RAW
 from diffusers_rdaam.attribution.self_attention.refinement import maps_on
+from diffusers_rdaam.attribution.thresholds import RAW
 from diffusers_rdaam.shapes import Column, Size
 
 
