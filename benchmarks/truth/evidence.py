@@ -16,6 +16,7 @@ SECTIONS = (
     "What the images show",
     "What defaults are chosen by",
     "Maps",
+    "Maps of the scenes with steps, layers and heads",
     "Words of regions",
     "Other steps and guidance",
     "Sanity",

@@ -50,6 +50,7 @@ from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.demo.judge import judge
 from diffusers_rdaam.demo.world import IMAGE_SIZE
 
+KEPT = "Maps of the scenes with steps, layers and heads"
 DEFAULTS = "What defaults are chosen by"
 FEW_WAYS = ("mean", "mean, refined", "rms, refined")
 
@@ -179,6 +180,16 @@ def maps(of: Measurement) -> Iterator[Evidence]:
             yield Evidence("Maps", way, "IoU", why=why)
 
 
+def kept(of: Measurement) -> Iterator[Evidence]:
+    """The mean of the scenes alone whose single steps, layers and heads were kept."""
+    asked = {name: of.ways[name] for name in FEW_WAYS}
+    tuned, _ = measure_maps(of.tuning_scenes(), asked)
+    few = replace(of, count=min(of.count, of.kept))
+    for way, by_kind in measure_maps(few.test_scenes(), asked)[0].items():
+        for kind, scores in by_kind.items():
+            yield from map_numbers(KEPT, way, kind, scores, tuned[way][kind])
+
+
 def map_numbers(
     section: str, way: str, kind: str, scores: MapScores, tuning: MapScores | None
 ) -> Iterator[Evidence]:
@@ -305,6 +316,7 @@ PARTS: dict[str, Callable[[Measurement], Iterator[Evidence]]] = {
     "images": images,
     "defaults": defaults,
     "maps": maps,
+    "kept": kept,
     "words": words,
     "sanity": sanity,
     "settings": settings,
