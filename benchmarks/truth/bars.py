@@ -5,8 +5,11 @@ from __future__ import annotations
 DEFAULT_IOU, TUNED_IOU = "{} IoU, default threshold", "{} IoU, tuned threshold"
 PRECISION, POINTING, BOX = "{} AP", "{} pointing", "{} box IoU"
 FIRST, BOTH, OTHER = "first word, {}", "top two, {}", "its phrase over the other's, {}"
-BACKGROUND_SIGN, OBJECT_SIGN = "no word stands out: background", "no word stands out: objects"
+BACKGROUND_SIGN = "no word made the region: background"
+OBJECT_SIGN = "no word made the region: objects"
 
+# Which numbers they are of: those of images of the model, at the card's steps and guidance.
+SECTIONS = ("What the images show", "Maps", "Words of regions", "Sanity")
 _SIZES = ("tight box", "half box", "double box")
 Bars = dict[tuple[str, str], float]
 

@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"truth: {error}", file=sys.stderr)
         return 2
     rows = [one.row(of.model.name) for one in found]
-    text = as_markdown(header(), settings_of(of), with_earlier(given.out, found))
+    text = as_markdown(header(), settings_of(of), whole(of, given.out, found))
     print(text)
     if given.page is not None:
         given.page.write_text(between_marks(given.page.read_text(), of.model.name, text))
@@ -157,8 +157,13 @@ def with_earlier(out: Path | None, found: Sequence[Evidence]) -> list[Evidence]:
     return [*(one for one in earlier if one.section not in sections), *found]
 
 
+def whole(of: Measurement, out: Path | None, found: Sequence[Evidence]) -> list[Evidence]:
+    """:func:`with_earlier`, all of it held to the bars as they are now."""
+    return [of.with_bar(one) for one in with_earlier(out, found)]
+
+
 def _write(out: Path, of: Measurement, found: Sequence[Evidence]) -> None:
-    facts, settings, found = header(), settings_of(of), with_earlier(out, found)
+    facts, settings, found = header(), settings_of(of), whole(of, out, found)
     out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(as_json(facts, settings, found), indent=1)
     out.with_suffix(".json").write_text(text + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,12 +14,17 @@ from benchmarks.table import Table
 # The order of the page.
 SECTIONS = (
     "What the images show",
+    "What defaults are chosen by",
     "Maps",
+    "Maps of the scenes with steps, layers and heads",
     "Words of regions",
     "Other steps and guidance",
     "Sanity",
     "Drawn images",
 )
+# A table with more columns is divided.
+WIDEST = 7
+KINDS = ("phrase", "colour", "shape")
 
 
 @dataclass(frozen=True)
@@ -114,22 +120,39 @@ def as_markdown(facts: dict[str, str], settings: dict[str, Any], found: Sequence
     parts = [markdown_header(facts), ", ".join(f"{key} {value}" for key, value in settings.items())]
     for section in SECTIONS:
         entries = [one for one in found if one.section == section]
-        if entries:
-            parts.append(_section_table(section, entries).markdown())
+        parts += [table.markdown() for table in _section_tables(section, entries)]
     reasons = {f"{one.way}: {one.why}" for one in found if one.why}
     parts += [f"* {reason}" for reason in sorted(reasons)]
     return "\n\n".join(parts)
 
 
-def _section_table(section: str, entries: Sequence[Evidence]) -> Table:
+def _section_tables(section: str, entries: Sequence[Evidence]) -> list[Table]:
+    """One table, or where that were too wide one for each kind of number."""
     measured = [one for one in entries if not one.why]
     columns = list(dict.fromkeys(one.what for one in measured))
+    groups = {"": columns}
+    if len(columns) > WIDEST:
+        groups = {}
+        for column in columns:
+            groups.setdefault(_kind(column), []).append(column)
+    return [_table(section, kind, names, measured) for kind, names in groups.items() if names]
+
+
+def _kind(what: str) -> str:
+    """What a number is of: ``"phrase"``, ``"first word"``, ``"top two"``."""
+    first = what.split()[0]
+    return first if first in KINDS else re.split("[,:]", what)[0]
+
+
+def _table(section: str, kind: str, columns: Sequence[str], entries: Sequence[Evidence]) -> Table:
+    of_columns = [one for one in entries if one.what in columns]
     rows = []
-    for way in dict.fromkeys(one.way for one in measured):
-        cells = {one.what: _cell(one) for one in measured if one.way == way}
-        count = max(one.scenes for one in measured if one.way == way)
+    for way in dict.fromkeys(one.way for one in of_columns):
+        cells = {one.what: _cell(one) for one in of_columns if one.way == way}
+        count = max(one.scenes for one in of_columns if one.way == way)
         rows.append([way, str(count), *(cells.get(column, "") for column in columns)])
-    return Table(section, ["", "scenes", *columns], rows)
+    titles = [column.removeprefix(kind).lstrip(",: ") or column for column in columns]
+    return Table(f"{section}: {kind}" if kind else section, ["", "scenes", *titles], rows)
 
 
 def _cell(one: Evidence) -> str:

@@ -65,7 +65,8 @@ def ways(model: str) -> dict[str, Way]:
     }
     for name in aggregation_names():
         map_of = _aggregated(name, OPTIONS.get(model, {}).get(name, {}))
-        found[name] = Way(map_of)
+        # GoCA weighs the layers by the self-attention of each.
+        found[name] = Way(map_of, "chosen" if name == "goca" else "last")
         if name in REFINED_TOO:
             found[f"{name}, refined"] = Way(_refined(map_of))
     return found
@@ -79,8 +80,14 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "stable-diffusion": {
         "expert_layer": {"layer": "up_blocks.1.attentions.1"},
         "goca": {"reference": "up_blocks.1.attentions.1"},
-    }
+    },
+    "flux": {
+        "expert_layer": {"layer": "single_transformer_blocks.1.attn"},
+        "goca": {"reference": "single_transformer_blocks.1.attn"},
+    },
 }
+# What these need, queries and texts of their own, is not in the files of recordings.
+UNSTORED = ("goca", "ovam")
 
 
 def with_sites(attribution: Attribution, sites: Sites) -> Attribution:

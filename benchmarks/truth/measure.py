@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,43 @@ from benchmarks.truth import bars
 from benchmarks.truth.drawn import Drawn, drawn_scenes
 from benchmarks.truth.evidence import Evidence
 from benchmarks.truth.maps import (
+    UNSTORED,
     WORDS,
     MapScores,
     Table,
     Way,
     measure_maps,
+    queries,
     threshold_text,
     ways,
 )
-from benchmarks.truth.models import FEW, Model
+from benchmarks.truth.models import FEW, UNLEARNT, Model
 from benchmarks.truth.regions import KINDS
 from benchmarks.truth.sanity import CHECKS, checked
-from benchmarks.truth.scenes import CARD, SETTINGS, Names, Scene, Setting, prompts_of, scenes
-from benchmarks.truth.scores import average_precision, mean_and_interval, resampled, roc_area
-from benchmarks.truth.words import WordScores, measure_words
+from benchmarks.truth.scenes import (
+    CARD,
+    SETTINGS,
+    Names,
+    Scene,
+    Setting,
+    prompts_of,
+    scenes,
+    unstored_scenes,
+)
+from benchmarks.truth.scores import (
+    THRESHOLDS,
+    average_precision,
+    mean_and_interval,
+    resampled,
+    roc_area,
+)
+from benchmarks.truth.words import WordScores, contrasts, measure_words
 from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.demo.judge import judge
 from diffusers_rdaam.demo.world import IMAGE_SIZE
 
+KEPT = "Maps of the scenes with steps, layers and heads"
+DEFAULTS = "What defaults are chosen by"
 FEW_WAYS = ("mean", "mean, refined", "rms, refined")
 
 
@@ -82,6 +101,19 @@ class Measurement:
         """The scenes that thresholds are chosen on."""
         yield from self._scenes(prompts_of("tuning", self.tuning), self.kept, CARD)
 
+    @property
+    def few(self) -> int:
+        """Of how many scenes what files do not have is asked; half of it to choose thresholds."""
+        return max(self.kept // 4, 2)
+
+    def unstored(self, part: str, count: int) -> Iterator[Scene]:
+        """Scenes of ``"test"`` or ``"tuning"`` with what :data:`UNSTORED` aggregations need."""
+
+        def texts(names: Names) -> list[str]:
+            return list(dict.fromkeys(text for name in names for text in queries(name).values()))
+
+        yield from unstored_scenes(self.model, prompts_of(part, count), texts)
+
     def _scenes(
         self, wanted: list[tuple[str, Names, int]], kept: int, setting: Setting
     ) -> Iterator[Scene]:
@@ -103,6 +135,8 @@ class Measurement:
 
     def with_bar(self, one: Evidence) -> Evidence:
         """The number with what it has to reach."""
+        if one.section not in bars.SECTIONS:
+            return replace(one, bar=None, at_most=False)
         key = (one.way, one.what)
         least = bars.AT_LEAST[self.model.name].get(key)
         most = bars.AT_MOST[self.model.name].get(key)
@@ -128,11 +162,32 @@ def maps(of: Measurement) -> Iterator[Evidence]:
     tuned, refused = of.thresholds
     asked = {name: way for name, way in of.ways.items() if name in tuned}
     table, further = measure_maps(of.test_scenes(), asked)
+    others = {name: way for name, way in of.ways.items() if name in UNSTORED}
+    other_tuned, _ = measure_maps(of.unstored("tuning", of.few // 2), others)
+    other_table, other_refused = measure_maps(of.unstored("test", of.few), others)
+    tuned, table = tuned | other_tuned, table | other_table
+    for word in UNLEARNT[of.model.name]:
+        few = {name: of.ways[name] for name in FEW_WAYS}
+        known = (scene for scene in of.test_scenes() if not _names(scene, word))
+        for name, scores in measure_maps(known, few)[0].items():
+            part = f"{name}, scenes without {word}"
+            table[part], tuned[part] = scores, tuned[name]
     for way, by_kind in table.items():
         for kind, scores in by_kind.items():
             yield from map_numbers("Maps", way, kind, scores, tuned[way][kind])
-    for way, why in {**refused, **further}.items():
-        yield Evidence("Maps", way, "IoU", why=why)
+    for way, why in {**refused, **further, **other_refused}.items():
+        if way not in table:
+            yield Evidence("Maps", way, "IoU", why=why)
+
+
+def kept(of: Measurement) -> Iterator[Evidence]:
+    """The mean of the scenes alone whose single steps, layers and heads were kept."""
+    asked = {name: of.ways[name] for name in FEW_WAYS}
+    tuned, _ = measure_maps(of.tuning_scenes(), asked)
+    few = replace(of, count=min(of.count, of.kept))
+    for way, by_kind in measure_maps(few.test_scenes(), asked)[0].items():
+        for kind, scores in by_kind.items():
+            yield from map_numbers(KEPT, way, kind, scores, tuned[way][kind])
 
 
 def map_numbers(
@@ -149,13 +204,42 @@ def map_numbers(
     yield _number(section, way, bars.BOX.format(kind), scores.box)
 
 
+def defaults(of: Measurement) -> Iterator[Evidence]:
+    """What the package's defaults are chosen by: thresholds and contrasts of the tuning scenes."""
+    tuned, _ = of.thresholds
+    for way, by_kind in tuned.items():
+        curves = {kind: np.array(by_kind[kind].curves) for kind in WORDS}
+        curves["all three"] = np.mean(list(curves.values()), axis=0)
+        for kind, each in curves.items():
+            best = resampled(each, partial(_best_threshold, each))
+            yield Evidence(DEFAULTS, way, f"best threshold, {kind}", *best, scenes=len(each))
+    for kind, values in contrasts(of.tuning_scenes()).items():
+        share = 95.0 if kind == "background" else 2.0
+        found = resampled(values, partial(_quantile, values, share))
+        what = f"contrast, {share:g} % quantile of boxes"
+        yield Evidence(DEFAULTS, f"boxes: {kind}", what, *found, scenes=len(values))
+
+
+def _best_threshold(curves: np.ndarray, chosen: np.ndarray) -> float:
+    return float(THRESHOLDS[int(curves[chosen].mean(axis=0).argmax())])
+
+
+def _quantile(values: Sequence[Sequence[float]], share: float, chosen: np.ndarray) -> float:
+    return float(np.percentile([one for place in chosen for one in values[place]], share))
+
+
 def words(of: Measurement) -> Iterator[Evidence]:
     """Words of regions of all kinds, by lift and by score, raw and refined."""
     found = of.light_scenes()
+    unlearnt = UNLEARNT[of.model.name]
+    parts = {"": found}
+    for word in unlearnt:
+        parts[f", scenes without {word}"] = [one for one in found if not _names(one, word)]
     for refined in (False, True):
-        for ranking, scores in measure_words(found, refined=refined).items():
-            way = f"{ranking}, refined" if refined else ranking
-            yield from word_numbers("Words of regions", way, scores)
+        for part, chosen in parts.items():
+            for ranking, scores in measure_words(chosen, refined=refined).items():
+                way = f"{ranking}, refined" if refined else ranking
+                yield from word_numbers("Words of regions", way + part, scores)
 
 
 def word_numbers(section: str, way: str, scores: WordScores) -> Iterator[Evidence]:
@@ -230,7 +314,9 @@ def drawn(of: Measurement) -> Iterator[Evidence]:
 
 PARTS: dict[str, Callable[[Measurement], Iterator[Evidence]]] = {
     "images": images,
+    "defaults": defaults,
     "maps": maps,
+    "kept": kept,
     "words": words,
     "sanity": sanity,
     "settings": settings,
@@ -257,6 +343,11 @@ def _presence(section: str, way: str, peaks: Sequence[tuple[float, float]]) -> E
 
 def _peaks(found: Sequence[Drawn]) -> list[tuple[float, float]]:
     return [(one.present, one.absent) for one in found]
+
+
+def _names(scene: Scene, word: str) -> bool:
+    """Whether one of the scene's objects has the word in its name."""
+    return any(word in name.split() for name in scene.names)
 
 
 def _precision(scene: Scene, attribution: Any, names: Sequence[str]) -> float:

@@ -13,6 +13,9 @@ AXES = ("steps", "layers", "heads")
 # For the mean, its refinements and the root mean square, which is what most scenes are asked.
 FEW = {"keep": "squares", "self_attention": "each"}
 NAMES = ("stable-diffusion", "flux")
+# Words that training left without a map of their own, as a model's card says; numbers of regions
+# are given without them too.
+UNLEARNT = {"stable-diffusion": (), "flux": ("blue",)}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Model:
     denoiser: str
     encoders: tuple[str, ...]
     folder: Path | None = None
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether texts of their own can be asked as OVAM asks them: with cross-attention."""
+        return self.denoiser == "unet"
 
     def load(self, processor: RDAAMProcessor | None = None) -> Any:
         """A recording pipeline of its own.

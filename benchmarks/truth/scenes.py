@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.truth.models import Model
+from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.demo.judge import colour_masks, find_blobs
 from diffusers_rdaam.demo.world import held_out_prompts, seen_prompts
@@ -108,6 +109,27 @@ def scenes(
         attribution = Attribution.load(recording)
         latents = load_file(states)["latents"]
         yield Scene(text, names, seed, attribution, masks_of(attribution.image, names), latents)
+
+
+def unstored_scenes(
+    model: Model, wanted: Sequence[tuple[str, Names, int]], texts: Callable[[Names], list[str]]
+) -> Iterator[Scene]:
+    """The scenes with what files of recordings do not have: queries, and texts of their own.
+
+    They are generated again, one by one, and never kept: the images are those of :func:`scenes`.
+
+    Args:
+        model: that makes them.
+        wanted: as :func:`prompts_of` gives them.
+        texts: of a scene's names, for the vocabulary; only models with cross-attention have one.
+    """
+    keep = ("layers", "queries")
+    pipe = model.load(RDAAMProcessor(keep=keep, self_attention="each", budget=2**34))
+    for text, names, seed in wanted:
+        asked = {"attribution_vocabulary": texts(names)} if model.has_vocabulary else {}
+        generator = torch.Generator().manual_seed(seed)
+        attribution = pipe(text, generator=generator, **asked, **model.call()).attribution
+        yield Scene(text, names, seed, attribution, masks_of(attribution.image, names))
 
 
 def masks_of(image: Any, names: Names) -> dict[str, np.ndarray]:

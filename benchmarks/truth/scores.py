@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-THRESHOLDS = np.round(np.arange(0.20, 0.83, 0.03), 2)
+THRESHOLDS = np.round(np.arange(0.20, 0.83, 0.02), 2)
 RESAMPLES = 2000
 
 # (left, top, right, bottom), half-open, in pixels.

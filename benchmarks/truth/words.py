@@ -13,6 +13,7 @@ from benchmarks.truth.regions import KINDS, background_boxes, regions_of
 from benchmarks.truth.scenes import Scene, object_pixels
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
+from diffusers_rdaam.geometry.region import Box
 
 RANKINGS: tuple[Ranking, ...] = ("lift", "score")
 BACKGROUND_BOXES = 3
@@ -26,7 +27,7 @@ class WordScores:
         first: whether the first word is the object's colour or shape.
         both: whether the first two are both of them.
         other: whether the object's phrase is over the other object's.
-        object_signs, background_signs: how often the answer says that no word stands out.
+        object_signs, background_signs: how often the answer says that no word made the region.
     """
 
     first: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
@@ -76,7 +77,7 @@ def _add_objects(
 
 
 def _outcome(answer: Any, name: str, other: str) -> tuple[bool, bool, bool, bool]:
-    """Whether the first word, the first two and the phrase are right; whether none stands out."""
+    """Whether the first word, the first two and the phrase are right; whether no word made it."""
     own = set(name.split())
     top = [word.text for word in answer.top(2)]
     phrases = [_value(answer, text) for text in (name, other)]
@@ -93,13 +94,36 @@ def _value(answer: Any, phrase: str) -> float:
 
 
 def _add_background(score: WordScores, scene: Scene, attribution: Attribution) -> None:
-    # Of all coloured pixels: a third object that the prompt does not name is not background.
-    objects = [*scene.masks.values(), object_pixels(attribution.image)]
-    rng = np.random.default_rng(scene.seed)
-    boxes = background_boxes(_parts(objects), rng, BACKGROUND_BOXES)
+    boxes = _background(scene)
     if boxes:
         signs = [says_none(attribution.region(box)) for box in boxes]
         score.background_signs.append(float(np.mean(signs)))
+
+
+def _background(scene: Scene) -> list[Box]:
+    # Of all coloured pixels: a third object that the prompt does not name is not background.
+    objects = [*scene.masks.values(), object_pixels(scene.attribution.image)]
+    rng = np.random.default_rng(scene.seed)
+    return background_boxes(_parts(objects), rng, BACKGROUND_BOXES)
+
+
+def contrasts(found: Iterable[Scene]) -> dict[str, list[list[float]]]:
+    """The contrast of the boxes of each usable scene, by kind: of background, and of objects."""
+    asked: dict[str, list[list[float]]] = {}
+    for scene in found:
+        if not scene.usable:
+            continue
+        boxes: dict[str, list[Any]] = {"background": list(_background(scene))}
+        for mask in scene.masks.values():
+            for kind, region in regions_of(mask).items():
+                if kind.endswith("box"):
+                    boxes.setdefault(kind, []).append(region)
+        for kind, each in boxes.items():
+            values = [scene.attribution.region(box).contrast for box in each]
+            known = [value for value in values if value is not None]
+            if known:
+                asked.setdefault(kind, []).append(known)
+    return asked
 
 
 def _parts(masks: list[np.ndarray]) -> list[np.ndarray]:

@@ -142,7 +142,7 @@ class HeatMap:
             match.encoders,
             recipe.aggregation.quantity,
             recipe,
-            recipe.aggregation.threshold,
+            recipe.aggregation.threshold_of(attribution.run),
         )
 
     @classmethod
@@ -324,12 +324,16 @@ class HeatMap:
         kept_self_grids(record.self_grids)
         if method == "none":
             return self
+        threshold = threshold_of_refined(method, record.run)
         if self.recipe is None:
             values = refined_pixels(record, self.columns, self.size, method)
         else:
             match = Match(self.text, self.spans, self.columns, self.encoders)
             values = self.recipe.refined_pixels(record, match, self.size, method)
-        return replace(self, values=values, threshold=threshold_of_refined(method))
+            measured = self.recipe.aggregation.refined_threshold
+            if measured is not None and method == DEFAULT_REFINEMENT:
+                threshold = measured
+        return replace(self, values=values, threshold=threshold)
 
     def sharpened(
         self, image: ImageLike = None, *, radius: int | None = None, eps: float = EPS

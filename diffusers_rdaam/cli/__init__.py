@@ -66,6 +66,12 @@ OutOption = Annotated[
         "--out", "-o", help="Folder for the files; those of an earlier run in it are removed."
     ),
 ]
+AggregationOption = Annotated[
+    str,
+    typer.Option(
+        "--aggregation", metavar="NAME", help="How the maps of words are made: mean, rms, refined …"
+    ),
+]
 FileArgument = Annotated[Path, typer.Argument(help="An attribution file (.safetensors).")]
 
 
@@ -95,6 +101,7 @@ def generate(
     model: ModelOption = None,
     box: BoxOption = None,
     word: WordOption = None,
+    aggregation: AggregationOption = "mean",
     timeline: Annotated[
         list[str] | None,
         typer.Option("--timeline", help="A word or phrase to draw step by step, also as a GIF."),
@@ -129,6 +136,7 @@ def generate(
             model=model,
             boxes=box or [],
             words=word or [],
+            aggregation=aggregation,
             timelines=timeline or [],
             negative_prompt=negative_prompt,
             seed=seed,
@@ -151,6 +159,7 @@ def image(
     model: ModelOption = None,
     box: BoxOption = None,
     word: WordOption = None,
+    aggregation: AggregationOption = "mean",
     method: Annotated[
         str, typer.Option(help="forward (noise the image) or invert (to noise and back).")
     ] = "forward",
@@ -190,6 +199,7 @@ def image(
             model=model,
             boxes=box or [],
             words=word or [],
+            aggregation=aggregation,
             options={
                 "method": method,
                 "draws": draws,
@@ -236,6 +246,7 @@ def word(
             help="For the box, on the map stretched to 0 to 1; that of this kind of map by default."
         ),
     ] = None,
+    aggregation: AggregationOption = "mean",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the heat map to this PNG.")
     ] = None,
@@ -245,7 +256,7 @@ def word(
     with reporting(output_format.value) as report:
         from diffusers_rdaam.cli.queries import ask_word
 
-        ask_word(file, word, occurrence, threshold, out, report)
+        ask_word(file, word, occurrence, aggregation, threshold, out, report)
 
 
 @app.command()

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.attribution.aggregations.aggregation import SELF_ATTENTION
+from diffusers_rdaam.attribution.aggregations.table import aggregations
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
 from diffusers_rdaam.cli.folder import OutputFolder
@@ -23,6 +25,8 @@ from diffusers_rdaam.cli.models import (
     load_pipeline,
 )
 from diffusers_rdaam.cli.options import (
+    OF_ITS_OWN_TEXT,
+    check_aggregation,
     check_guidance,
     check_size,
     check_steps,
@@ -32,6 +36,7 @@ from diffusers_rdaam.cli.options import (
 )
 from diffusers_rdaam.cli.queries import report_regions
 from diffusers_rdaam.cli.report import Report
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.file_names import FileNames
 from diffusers_rdaam.geometry.region import Box
 from diffusers_rdaam.pipelines.call_options import call_options
@@ -55,6 +60,7 @@ class Request:
     model: str | None
     boxes: list[str]
     words: list[str]
+    aggregation: str
     timelines: list[str]
     negative_prompt: str | None
     seed: int | None
@@ -79,12 +85,13 @@ def run(request: Request, report: Report) -> None:
     folder = OutputFolder(request.out, _FILES)
     pipe = load_pipeline(model, device, request.dtype)
     _check_with_pipeline(pipe, request, boxes)
+    steps = ("steps",) if request.timelines else ()
     negative = request.negative_prompt is not None
-    if request.timelines or negative:
-        keep: Any = "steps" if request.timelines else ()
-        pipe.set_attn_processor(RDAAMProcessor(keep=keep, keep_negative=negative))
+    pipe.set_attn_processor(processor_for(request.aggregation, steps, keep_negative=negative))
     seed = secrets.randbits(32) if request.seed is None else request.seed
     options = _call_options(pipe, request, is_embedded=model.name is None)
+    if request.aggregation == OF_ITS_OWN_TEXT:
+        options["attribution_vocabulary"] = list(dict.fromkeys(request.words))
     output = pipe(request.prompt, generator=_generator(seed), **options)
     report_removed(folder, report)
     image_path = folder.save("image.png", output.images[0].save)
@@ -94,9 +101,30 @@ def run(request: Request, report: Report) -> None:
     path = folder.save("attribution.safetensors", attribution.save)
     report.say(f"attribution:  {path}")
     report.add(attribution=str(path))
-    draw_words(attribution, request.words, folder, report)
+    draw_words(attribution, request.words, request.aggregation, folder, report)
     _draw_timelines(attribution, request, folder, report)
     report_regions(attribution, boxes, request.ranking, report)
+
+
+def processor_for(
+    aggregation: str, keep: Sequence[str] = (), *, keep_negative: bool = False
+) -> RDAAMProcessor:
+    """A processor that keeps what an aggregation needs.
+
+    Args:
+        aggregation: its name.
+        keep: what is to be kept besides.
+        keep_negative: whether the unconditional rows are recorded too.
+    """
+    needs = aggregations()[aggregation].needs
+    kept = dict.fromkeys((*keep, *(name for name in needs if name != SELF_ATTENTION)))
+    # What weighs layers by their self-attention needs that of each.
+    each: Any = "each" if "layers" in needs else True
+    return RDAAMProcessor(
+        keep=tuple(kept),  # type: ignore[arg-type]  # names that it knows
+        self_attention=each if SELF_ATTENTION in needs else False,
+        keep_negative=keep_negative,
+    )
 
 
 def report_removed(folder: OutputFolder, report: Report) -> None:
@@ -113,6 +141,12 @@ def _checked(request: Request, device: str) -> tuple[Model, list[Box]]:
     named = (("--word", request.words), ("--timeline", request.timelines))
     check_texts([*texts, *((name, word) for name, words in named for word in words)])
     check_words(request.prompt, (*request.words, *request.timelines))
+    check_aggregation(request.aggregation)
+    if request.aggregation == OF_ITS_OWN_TEXT and not request.words:
+        raise InputError(
+            f"--aggregation {OF_ITS_OWN_TEXT} makes each word the only text of its map, so that "
+            "the words are named before the run. Give --word, once for each."
+        )
     check_guidance(request.guidance_scale, request.negative_prompt)
     check_size(request.height, request.width)
     check_dtype(request.dtype)
@@ -136,6 +170,11 @@ def _check_with_pipeline(pipe: Any, request: Request, boxes: list[Box]) -> None:
     from diffusers_rdaam.tokens.alignment import align
 
     unet = getattr(pipe, "unet", None)
+    if unet is None and request.aggregation == OF_ITS_OWN_TEXT:
+        raise InputError(
+            f"--aggregation {OF_ITS_OWN_TEXT} is for models with a UNet; a transformer rewrites "
+            "its text from block to block. Take another aggregation."
+        )
     if unet is not None:
         prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
         for word in (*request.words, *request.timelines):
@@ -167,9 +206,14 @@ def _call_options(pipe: Any, request: Request, *, is_embedded: bool) -> dict[str
 
 
 def draw_words(
-    attribution: Attribution, asked: Sequence[str], folder: OutputFolder, report: Report
+    attribution: Attribution,
+    asked: Sequence[str],
+    aggregation: str,
+    folder: OutputFolder,
+    report: Report,
 ) -> None:
     """One overlay a word, of every word if none is asked; several occurrences are one picture."""
+    maps = attribution.aggregated(aggregation)
     seen: dict[str, str] = {}
     for found in attribution.words:
         if found.columns:
@@ -180,10 +224,10 @@ def draw_words(
     for index, word in enumerate(words):
         match = attribution.prompt.find(word)
         name = names.name(word, prefix="word-", suffix=".png", number=index)
-        path = folder.save(name, attribution.match(match).overlay().save)
+        path = folder.save(name, maps.match(match).overlay().save)
         written[word] = str(path)
         report.say(f"{'heat maps:' if index == 0 else '':<13} {path}")
-    report.add(heat_maps=written)
+    report.add(heat_maps=written, aggregation=aggregation)
 
 
 def _draw_timelines(

@@ -12,7 +12,7 @@ from PIL import Image
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
 from diffusers_rdaam.cli.folder import OutputFolder
-from diffusers_rdaam.cli.generate import draw_words, report_removed
+from diffusers_rdaam.cli.generate import draw_words, processor_for, report_removed
 from diffusers_rdaam.cli.models import (
     best_device,
     check_device,
@@ -20,7 +20,14 @@ from diffusers_rdaam.cli.models import (
     find_model,
     load_pipeline,
 )
-from diffusers_rdaam.cli.options import check_size, check_texts, check_words, parse_box
+from diffusers_rdaam.cli.options import (
+    OF_ITS_OWN_TEXT,
+    check_aggregation,
+    check_size,
+    check_texts,
+    check_words,
+    parse_box,
+)
 from diffusers_rdaam.cli.queries import report_regions
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.errors import InputError
@@ -39,6 +46,7 @@ class ImageFileRequest:
     model: str | None
     boxes: list[str]
     words: list[str]
+    aggregation: str
     options: dict[str, Any]
     height: int | None
     width: int | None
@@ -60,6 +68,11 @@ def attribute_file(request: ImageFileRequest, report: Report) -> None:
 
     check_texts([("PROMPT", request.prompt), *(("--word", word) for word in request.words)])
     check_words(request.prompt, request.words)
+    check_aggregation(request.aggregation)
+    if request.aggregation == OF_ITS_OWN_TEXT:
+        raise InputError(
+            f"--aggregation {OF_ITS_OWN_TEXT} is for images that the run makes: rdaam generate."
+        )
     size = _size(request)
     ImageRequest(**request.options)
     device = best_device() if request.device is None else request.device
@@ -70,13 +83,14 @@ def attribute_file(request: ImageFileRequest, report: Report) -> None:
     model = find_model(request.model)
     folder = OutputFolder(request.out, _FILES)
     pipe = load_pipeline(model, device, request.dtype)
+    pipe.set_attn_processor(processor_for(request.aggregation))
     generator = torch.Generator("cpu").manual_seed(request.seed)
     attribution = pipe.attribute_image(
         picture, request.prompt, size=size, generator=generator, **request.options
     )
     report_removed(folder, report)
     _report_run(attribution, folder, report)
-    draw_words(attribution, request.words, folder, report)
+    draw_words(attribution, request.words, request.aggregation, folder, report)
     scaled = [_scaled(box, picture, attribution.image_size) for box in boxes]
     report_regions(attribution, scaled, request.ranking, report)
 

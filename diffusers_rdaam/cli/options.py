@@ -7,12 +7,16 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffusers_rdaam.attribution.aggregations.table import aggregations
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.word_spans import find_phrase
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.checks import BOX_FORM
 from diffusers_rdaam.geometry.region import Box
+from diffusers_rdaam.suggestions import unknown_name
 
+# The aggregation whose words are texts of the run's vocabulary.
+OF_ITS_OWN_TEXT = "ovam"
 MOST_PIXELS = 2**26
 _MOST_GUIDANCE = 1000.0
 
@@ -64,6 +68,13 @@ def check_words(prompt: str, words: Iterable[str]) -> None:
             raise InputError("--word and --timeline take a word or phrase of the prompt, not ''.")
         if not find_phrase(prompt, word) and _folded(word) not in whole:
             Prompt(prompt, ()).find(word)
+
+
+def check_aggregation(name: str) -> None:
+    """Refuse a name that no aggregation has."""
+    known = aggregations()
+    if name not in known:
+        raise InputError(f"--aggregation: {unknown_name(name, known, 'an aggregation')}")
 
 
 def _folded(text: str) -> str:

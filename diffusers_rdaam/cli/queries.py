@@ -7,7 +7,13 @@ from pathlib import Path
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
 from diffusers_rdaam.cli.folder import write_file
-from diffusers_rdaam.cli.options import check_picture_path, check_texts, check_threshold, parse_box
+from diffusers_rdaam.cli.options import (
+    check_aggregation,
+    check_picture_path,
+    check_texts,
+    check_threshold,
+    parse_box,
+)
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.geometry.region import Box
 
@@ -38,6 +44,7 @@ def ask_word(
     file: Path,
     word: str,
     occurrence: int | None,
+    aggregation: str,
     threshold: float | None,
     out: Path | None,
     report: Report,
@@ -46,9 +53,10 @@ def ask_word(
     check_texts([("WORD", word)])
     if threshold is not None:
         check_threshold(threshold)
+    check_aggregation(aggregation)
     check_picture_path(out)
     attribution = Attribution.load(file)
-    heat_map = attribution.word(word, occurrence=occurrence)
+    heat_map = attribution.word(word, occurrence=occurrence, aggregation=aggregation)
     if threshold is None:
         threshold = heat_map.threshold
     box = heat_map.box(threshold)
@@ -57,10 +65,11 @@ def ask_word(
     inside, peak = heat_map.mass(box), heat_map.peak
     report.say(
         f"{heat_map.text!r}: box {','.join(map(str, box.as_tuple()))} at threshold {threshold:g}, "
-        f"mean probability {inside:.4f} there and {level:.4f} in the image, peak {peak:.4f}"
+        f"mean {heat_map.quantity} {inside:.4f} there and {level:.4f} in the image, peak {peak:.4f}"
     )
     report.add(
         word=heat_map.text,
+        aggregation=aggregation,
         spans=[list(span) for span in heat_map.spans],
         **({"encoders": list(heat_map.encoders)} if heat_map.encoders else {}),
         box=list(box.as_tuple()),

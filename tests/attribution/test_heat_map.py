@@ -16,12 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation
+from diffusers_rdaam.attribution.aggregations.table import aggregations
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.thresholds import (
     DEFAULT_THRESHOLD,
     RAW,
+    REFINED,
     SHARPENED_MORE,
     otsu,
+    threshold_of,
+    threshold_of_refined,
 )
 from diffusers_rdaam.errors import InputError, RegionError
 from diffusers_rdaam.geometry.region import Box
@@ -122,6 +127,20 @@ def test_a_map_has_the_threshold_of_its_kind(make_attribution):
     joint = dataclasses.replace(raw, run={**raw.run, "attention": "joint"})
     assert joint["cat"].threshold == RAW["joint"]
     assert joint["cat"].resize((20, 30)).threshold == RAW["joint"]
+    named = Aggregation("named", "m", lambda record, match, _: record.pixels(match.columns))
+    assert [named.threshold_of(one.run) for one in (raw, joint)] == [DEFAULT_THRESHOLD] * 2
+    named = dataclasses.replace(named, threshold=0.7, joint_threshold=0.3)
+    assert raw.word("cat", aggregation=named).threshold == 0.7
+    assert joint.word("cat", aggregation=named).threshold == 0.3
+    for name, one in aggregations().items():
+        thresholds = [one.threshold, one.joint_threshold, one.refined_threshold]
+        assert all(each is None or 0.1 < each < 0.9 for each in thresholds), name
+    for refine in ("product", "guided", "power", "ovam"):
+        cross, other = (threshold_of_refined(refine, one.run) for one in (raw, joint))
+        assert cross == REFINED["cross"][refine]
+        assert other == REFINED["joint"].get(refine, cross)
+        assert threshold_of({**joint.run, "refined": refine}) == other
+    assert REFINED["joint"]["product"] < REFINED["cross"]["product"]
     with pytest.raises(InputError, match=r"^A threshold lies in \[0, 1\)"):
         HeatMap(torch.ones(2, 3), "cat", threshold=1.0)
 

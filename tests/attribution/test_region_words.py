@@ -282,6 +282,8 @@ def test_the_contrast_of_an_attribution(make_attribution):
         assert answer.no_word_level == NO_WORD_LEVELS["cross"]
     joint = dataclasses.replace(attribution, run={**attribution.run, "attention": "joint"})
     assert joint.region((3, 5, 40, 33)).no_word_level == NO_WORD_LEVELS["joint"]
+    # A box of twice an object's sides is a region of words on both kinds of models.
+    assert NO_WORD_LEVELS["joint"] < NO_WORD_LEVELS["cross"]
 
 
 def test_bars_of_lift_begin_at_one(words):

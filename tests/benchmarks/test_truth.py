@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks.__main__ import main
 from benchmarks.guards import ROOT
 from benchmarks.truth import measure as measuring
+from benchmarks.truth import scores as scoring
 from benchmarks.truth.command import between_marks, with_earlier
 from benchmarks.truth.evidence import Evidence, as_json, as_markdown, from_json
 from benchmarks.truth.maps import MapScores, with_sites
@@ -238,6 +239,29 @@ def test_bars_and_pages():
     assert repr(from_json(stored)) == repr(found)
 
 
+def test_a_wide_table_is_divided_by_what_its_numbers_are_of():
+    whats = ["phrase AP", "phrase box IoU", "colour AP", "first word, tight box"]
+    whats += ["first word, mask", "no word made the region: objects", "top two, mask", "top"]
+    found = [Evidence("Drawn images", "lift", what, 0.5, 0.4, 0.6, 3) for what in whats]
+    page = as_markdown({}, {}, found)
+    titles = ["phrase", "colour", "first word", "no word made the region", "top two", "top"]
+    assert [line for line in page.splitlines() if line.startswith("**")] == [
+        f"**Drawn images: {title}**" for title in titles
+    ]
+    assert "|  | scenes | AP | box IoU |" in page and "|  | scenes | tight box | mask |" in page
+    assert page.count("0.500 (0.400 to 0.600)") == len(whats)
+    assert page.count("**Drawn") == 6
+    assert as_markdown({}, {}, found[:7]).count("**Drawn images**") == 1
+
+
+def test_bars_are_of_the_models_own_images(model):
+    of = Measurement(model, Path(), 1, 1, 1)
+    number = Evidence("Maps", "mean, refined", "phrase IoU, default threshold", 0.7, 0.6, 0.8, 9)
+    assert of.with_bar(number).met is False
+    other = dataclasses.replace(of.with_bar(number), section="Drawn images")
+    assert of.with_bar(other).met is None
+
+
 def test_sections_of_an_earlier_run_stay(tmp_path):
     one, two = (Evidence("Maps", "mean", "phrase AP", value, 0.1, 0.9, 3) for value in (0.5, 0.6))
     other = Evidence("Sanity", "another prompt", "phrase AP", 0.3, 0.2, 0.4, 9)
@@ -260,6 +284,7 @@ def test_a_page_has_the_tables_between_its_marks():
 
 def test_two_scenes_through_every_part(model, pipe, cache, monkeypatch):
     of = Measurement(model, cache, 2, 2, 1)
+    monkeypatch.setattr(scoring, "RESAMPLES", 40)
     monkeypatch.setattr(measuring, "CARD", QUICK)
     monkeypatch.setattr(measuring, "SETTINGS", (QUICK,))
     monkeypatch.setattr(measuring.Measurement, "pipe", pipe)
@@ -268,8 +293,23 @@ def test_two_scenes_through_every_part(model, pipe, cache, monkeypatch):
     monkeypatch.setattr(
         measuring, "scenes", lambda *args, **named: of_scenes(*args, **{"setting": QUICK, **named})
     )
+    # The scenes whose queries are in no file are those of the files, made again.
+    texts = []
+    monkeypatch.setattr(
+        measuring,
+        "unstored_scenes",
+        lambda model, wanted, of_names: (
+            texts.extend(of_names(names) for _, names, _ in wanted)
+            or of_scenes(model, wanted[:1], cache, setting=QUICK, pipe=pipe)
+        ),
+    )
     found = [of.with_bar(one) for part in measuring.PARTS.values() for one in part(of)]
     assert {one.section for one in found} >= {"Maps", "Words of regions", "Sanity"}
+    assert texts and all(len(each) == len(set(each)) >= 5 for each in texts)
+    assert {one.way for one in found if one.why} >= {"goca", "ovam"}
+    assert {one.way for one in found if one.what.startswith("best threshold")} >= {"mean", "rms"}
+    contrasts = {one.way: one.value for one in found if one.what.startswith("contrast")}
+    assert contrasts["boxes: background"] < contrasts["boxes: tight box"]
     assert {one.way for one in found if one.section == "Maps"} >= {"mean", "mean, refined"}
     numbers = [one for one in found if not one.why]
     assert len(numbers) > 60 and all(one.low <= one.value <= one.high for one in numbers)

@@ -129,9 +129,59 @@ def test_timelines_and_the_negative_prompt(tmp_path) -> None:
     assert "triangle" in result.stdout
 
 
+def test_an_aggregation_is_kept_for_and_drawn(tmp_path) -> None:
+    given = ("--steps", "2", "--word", "red circle", "--height", "64", "--width", "64")
+    plain, rms = tmp_path / "plain", tmp_path / "rms"
+    assert rdaam("generate", PROMPT, *given, "--seed", "3", "--out", plain).exit_code == 0
+    result = rdaam(
+        *("generate", PROMPT, *given, "--seed", "3", "--aggregation", "rms", "--out", rms),
+        *("--format", "json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["aggregation"] == "rms"
+    attribution = Attribution.load(rms / "attribution.safetensors")
+    # The run is the same: the images, and the base quantity that regions are asked of.
+    np.testing.assert_array_equal(pixels(plain / "image.png"), pixels(rms / "image.png"))
+    drawn = pixels(rms / "word-red-circle.png")
+    expected = attribution.word("red circle", aggregation="rms").overlay()
+    np.testing.assert_array_equal(drawn, np.asarray(expected.convert("RGB")))
+    assert (drawn != pixels(plain / "word-red-circle.png")).any()
+
+    told = json.loads(
+        rdaam(
+            *("word", rms / "attribution.safetensors", "red circle", "--aggregation", "rms"),
+            *("--format", "json"),
+        ).stdout
+    )
+    heat = attribution.word("red circle", aggregation="rms")
+    assert told["aggregation"] == "rms" and told["peak"] == heat.peak
+    assert tuple(told["box"]) == heat.box().as_tuple()
+    refused = rdaam("word", plain / "attribution.safetensors", "red", "--aggregation", "rms")
+    assert refused.exit_code == 1
+    assert "needs the mean squares, which this run did not keep" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["auto", "ovam"])
+def test_what_an_aggregation_needs_is_kept(name, tmp_path) -> None:
+    result = rdaam(
+        *("generate", PROMPT, "--steps", "2", "--word", "red circle", "--height", "64"),
+        *("--width", "64", "--aggregation", name, "--timeline", "red", "--out", tmp_path),
+    )
+    assert result.exit_code == 0, result.output
+    attribution = Attribution.load(tmp_path / "attribution.safetensors")
+    assert attribution.word("red circle", aggregation=name).values.max() > 0
+    assert len(attribution.steps) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["--aggregation", "rmss"], "--aggregation: 'rmss' is not an aggregation. Did you mean"),
+        (["--aggregation", "ovam"], "the words are named before the run. Give --word"),
+        (
+            ["--aggregation", "ovam", "--word", "red", "--model", "demo-flux"],
+            "ovam is for models with a UNet",
+        ),
         (["--timeline", "dog"], "'dog' is not a word of the prompt 'a red circle and a blue"),
         (["--box", "1,2,3"], "--box '1,2,3' is not a box. Give --box L,T,R,B, four whole"),
         (["--box", "a,b,c,d"], "--box 'a,b,c,d' is not a box"),

@@ -50,8 +50,11 @@ def test_an_image_is_attributed_and_its_boxes_are_in_its_pixels(photo, tmp_path)
     with Image.open(out / "image.png") as image:
         assert np.array_equal(attribution.image, image)
     assert {path.name for path in out.glob("word-*.png")} >= {"word-red.png", "word-blue.png"}
-    again = rdaam(*arguments, "--word", "red circle", "--seed", "1")
+    again = rdaam(*arguments, "--word", "red circle", "--seed", "1", "--aggregation", "refined")
     assert again.exit_code == 0 and "scaled from 256x256" in again.stdout
+    refined = Attribution.load(out / "attribution.safetensors").word("red circle").refined()
+    with Image.open(out / "word-red-circle.png") as drawn:
+        assert np.array_equal(refined.overlay().convert("RGB"), drawn.convert("RGB"))
     assert [path.name for path in out.glob("word-*.png")] == ["word-red-circle.png"]
 
 
@@ -71,6 +74,8 @@ def test_an_inversion_says_its_error(photo, tmp_path):
         (("--method", "invert", "--solver", "x"), "'x' is not a solver"),
         (("--height", "64"), "--height and --width are given together"),
         (("--box", "300,0,310,10"), "outside"),
+        (("--aggregation", "ovam"), "rdaam generate"),
+        (("--aggregation", "mod"), "'mod' is not an aggregation"),
         (("--word", "dog"), "'dog' is not a word of the prompt"),
         (("--model", "no-such-folder"), "no-such-folder"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from diffusers_rdaam.attribution.self_attention.refinement import (
     refine,
     refining_grid,
 )
-from diffusers_rdaam.attribution.thresholds import DEFAULT_THRESHOLD
+from diffusers_rdaam.attribution.thresholds import DEFAULT_THRESHOLD, attention_of
 from diffusers_rdaam.errors import NoAttributionError
 from diffusers_rdaam.geometry.exact import in_full_precision
 from diffusers_rdaam.geometry.grid import enlarge
@@ -47,6 +47,10 @@ class Aggregation:
         sums_to: what the maps of all columns sum to at a pixel, in words.
         quantity: what the values are, for scales.
         threshold: where the masks of its maps begin by default, on the map stretched to 0 to 1.
+        joint_threshold: the same of models whose softmax runs over text and image together;
+            ``threshold`` if not given.
+        refined_threshold: of its maps corrected by self-attention; that of the refined mean if not
+            given.
     """
 
     name: str
@@ -59,6 +63,14 @@ class Aggregation:
     sums_to: str = "nothing in particular"
     quantity: str = "aggregated attention"
     threshold: float = DEFAULT_THRESHOLD
+    joint_threshold: float | None = None
+    refined_threshold: float | None = None
+
+    def threshold_of(self, run: Mapping[str, Any]) -> float:
+        """The default threshold of its maps, from the facts about a run."""
+        if self.joint_threshold is None or attention_of(run) != "joint":
+            return self.threshold
+        return self.joint_threshold
 
     @property
     def options(self) -> tuple[str, ...]:
