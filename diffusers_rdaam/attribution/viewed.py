@@ -164,7 +164,7 @@ def _kept_maps(record: AnyRecord) -> Iterable[ViewerMaps]:
             f"refined by self-attention ({DEFAULT_REFINEMENT})",
             columns * height * width,
             lambda: _read(refine_record(record, DEFAULT_REFINEMENT)),
-            threshold_of_refined(DEFAULT_REFINEMENT),
+            threshold_of_refined(DEFAULT_REFINEMENT, record.run),
         )
     kept = record.kept
     if kept is None:
