@@ -279,16 +279,16 @@ class Page:
         if self.folder is not None:
             self.listed.input(self.open_listed, self.listed, shown, api_name="open_listed")
             self.reload_button.click(
-                lambda: gr.Dropdown(events.listed_files(self.folder)),  # type: ignore[arg-type]
+                lambda: gr.Dropdown(events.listed_files(self.folder)),
                 None,
                 self.listed,
                 api_name="list_files",
             )
 
     def _bind_questions(self, shown: list[Any]) -> None:
-        self.history.choose(self._choose, None, shown, api_name=False)  # type: ignore[attr-defined]
+        self.history.choose(self._choose, None, shown, api_name=False)
         self.current.input(self.open_entry, self.current, shown, api_name="open_entry")
-        self.frame.selection(  # type: ignore[attr-defined]  # an event of its script
+        self.frame.selection(
             self._select, self.current, [self.selection, self.chart, self.status], api_name=False
         )
         self.selection.input(
@@ -661,18 +661,16 @@ class Page:
 
         def answer() -> Updates:
             numbers = [_number(first), _number(second)]
-            pair = [session.attribution(number) for number in numbers]
+            a, b = (session.attribution(number) for number in numbers)
             title = " and ".join(session.entry(number).title for number in numbers)
             try:
-                region = events.selected_region(
-                    events.read_selection(selection), pair[0].image_size
-                )
-                table = events.comparison_chart(*pair, region)
+                region = events.selected_region(events.read_selection(selection), a.image_size)
+                table = events.comparison_chart(a, b, region)
             except RDAAMError:
                 # The region may be of an image of another size.
-                table = events.comparison_chart(*pair)
+                table = events.comparison_chart(a, b)
             return {
-                self.frame: fragments.document(pair, title),
+                self.frame: fragments.document([a, b], title),
                 self.comparison: fragments.comparison(*table),
                 self.status: fragments.status("Images A and B, side by side."),
             }

@@ -75,8 +75,8 @@ def analyze_drawing(
 
 def _painted(layer: np.ndarray) -> np.ndarray:
     if layer.ndim == 3:
-        return layer[..., 3] > 0 if layer.shape[-1] == 4 else (layer > 0).any(axis=-1)
-    return layer > 0
+        layer = layer[..., 3] if layer.shape[-1] == 4 else layer.max(axis=-1)
+    return np.asarray(layer > 0)
 
 
 class Demo:
