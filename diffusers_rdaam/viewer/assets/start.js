@@ -114,7 +114,8 @@ function listen(viewers) {
   const isPair = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
   window.addEventListener("message", ({ source, data }) => {
     if (source !== window.parent || source === window || !data || typeof data !== "object") return;
-    const viewer = viewers[data.attribution === undefined ? 0 : data.attribution];
+    const number = data.attribution === undefined ? 0 : data.attribution;
+    const viewer = Number.isInteger(number) ? viewers[number] : null;
     if (!viewer) return;
     if (data.rdaam === "select") {
       const { box, polygon } = data;
