@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -340,6 +341,8 @@ def test_it_opens_at_once(pages, make_attribution) -> None:
     grids = ((64, 64), (32, 32), (16, 16), (8, 8))
     text = " ".join(f"w{i}" for i in range(73))
     page = pages.show(make_attribution(text, size=(512, 512), grids=grids).to_html())
+    if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
+        pytest.skip("The machine is busy with other work, so that a time says nothing.")
     times = []
     for _ in range(3):
         page.reload()

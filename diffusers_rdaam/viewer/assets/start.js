@@ -118,7 +118,8 @@ function listen(viewers) {
     if (data.rdaam === "theme" && ["light", "dark"].includes(data.theme)) {
       document.documentElement.dataset.theme = data.theme;
     }
-    const viewer = viewers[data.attribution === undefined ? 0 : data.attribution];
+    const number = data.attribution === undefined ? 0 : data.attribution;
+    const viewer = Number.isInteger(number) ? viewers[number] : null;
     if (!viewer) return;
     if (data.rdaam === "select") {
       const { box, polygon } = data;
