@@ -96,7 +96,7 @@ def explore(
             "'diffusers_rdaam[notebook]', or pass widget=False for a frame without it."
         )
     shown = [attributions] if isinstance(attributions, Viewable) else attributions
-    # Once, as it may be a generator; what is no sequence is told by contents_of.
+    # Once, as it may be a generator; contents_of refuses what is not a sequence.
     shown = list(shown) if isinstance(shown, Iterable) and not isinstance(shown, str) else shown
     contents = contents_of(shown, kept=kept)
     check_size(contents, large=large)

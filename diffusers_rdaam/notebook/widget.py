@@ -170,7 +170,7 @@ class ViewerWidget(anywidget.AnyWidget):
         self._state = {"by": "kernel", **self._shown}
 
     def _selected(self) -> dict[str, Any]:
-        """What is selected, as the page is told it."""
+        """What is selected, in the form that the page takes."""
         word = None if self.word is None else self._number
         record = 0 if self.word is None else self._record
         found = {"attribution": self.index, "box": self.box, "polygon": self.polygon}
