@@ -115,5 +115,6 @@ from diffusers_rdaam.pipelines.output import AttributedOutput as AttributedOutpu
 from diffusers_rdaam.pipelines.record_attention import Recording as Recording
 from diffusers_rdaam.pipelines.record_attention import record_attention as record_attention
 from diffusers_rdaam.pipelines.record_denoiser import DenoiserRecording as DenoiserRecording
+from diffusers_rdaam.viewer.page import viewer_page as viewer_page
 
 __version__: str

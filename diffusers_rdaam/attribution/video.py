@@ -29,9 +29,11 @@ from diffusers_rdaam.attribution.region_words import (
 )
 from diffusers_rdaam.attribution.stacked_frames import split_frames
 from diffusers_rdaam.attribution.video_heat_map import VideoHeatMap, mean_levels, mean_scores
+from diffusers_rdaam.attribution.viewed import facts_of, title_of, viewed_part
 from diffusers_rdaam.errors import InputError, RepeatedWordWarning
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 from diffusers_rdaam.shapes import Size, TokenScores
+from diffusers_rdaam.viewer.contents import ViewerContents, ViewerFrame
 
 # Frames of a notebook's strip.
 _SHOWN = 5
@@ -340,6 +342,75 @@ class VideoAttribution(Sequence[Attribution]):
 
         content = load_video(Path(path), Attribution)
         return cls(content.parts, content.frame_mapping, content.images, content.numbers)
+
+    @overload
+    def to_html(
+        self,
+        path: None = None,
+        *,
+        title: str | None = ...,
+        embedded: bool = ...,
+        kept: bool = ...,
+        large: bool = ...,
+        image_format: str = ...,
+    ) -> str: ...
+
+    @overload
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        title: str | None = ...,
+        embedded: bool = ...,
+        kept: bool = ...,
+        large: bool = ...,
+        image_format: str = ...,
+    ) -> Path: ...
+
+    def to_html(
+        self,
+        path: str | Path | None = None,
+        *,
+        title: str | None = None,
+        embedded: bool = False,
+        kept: bool = True,
+        large: bool = False,
+        image_format: str = "png",
+    ) -> str | Path:
+        """One HTML page with a slider for the frames; see :meth:`Attribution.to_html`.
+
+        Frames of one latent frame share its maps. ``image_format="jpeg"`` or ``"webp"`` makes pages
+        of many frames smaller.
+
+        Raises:
+            InputError: as :meth:`Attribution.to_html`.
+        """
+        from diffusers_rdaam.viewer.saving import page_of
+
+        return page_of(
+            self,
+            path,
+            title=title,
+            embedded=embedded,
+            kept=kept,
+            large=large,
+            image_format=image_format,
+        )
+
+    def viewer_contents(self, *, kept: bool = True) -> ViewerContents:
+        """What of the video :meth:`to_html` writes, as plain data that is read later."""
+        used = sorted(set(self.frame_mapping.latent))
+        places = {latent: place for place, latent in enumerate(used)}
+        images = self.images or (None,) * len(self)
+        frames = tuple(
+            ViewerFrame(image, places[latent], f"{number + 1}")
+            for image, latent, number in zip(
+                images, self.frame_mapping.latent, self.numbers, strict=True
+            )
+        )
+        parts = tuple(viewed_part(self.parts[latent], kept=kept) for latent in used)
+        title = title_of(self.prompt)
+        return ViewerContents(title, self.image_size, frames, parts, facts_of(self.run))
 
     def _repr_html_(self) -> str:
         """Some of the frames, and the prompt with its words coloured by their level in all."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from diffusers_rdaam.attribution.kept_maps import by_grid
 from diffusers_rdaam.attribution.prompt import Prompt, encoders_of, labelled
 from diffusers_rdaam.attribution.ranked_words import grouped
-from diffusers_rdaam.attribution.record import AnyRecord, Record
+from diffusers_rdaam.attribution.record import AnyRecord, Record, RunInfo
 from diffusers_rdaam.attribution.region_words import no_word_level
 from diffusers_rdaam.attribution.select import select
 from diffusers_rdaam.attribution.self_attention.refinement import (
@@ -36,6 +38,7 @@ from diffusers_rdaam.viewer.contents import (
     ViewerWord,
 )
 
+Fact = str | int | float | bool | None
 # Positions of a grid of self-attention along each side; finer ones are averaged down, as their
 # number of values is the fourth power of the side.
 SIDE = 32
@@ -50,13 +53,27 @@ def viewed(attribution: Record, *, kept: bool) -> ViewerContents:
         attribution.image_size,
         (ViewerFrame(attribution.image),),
         (viewed_part(attribution, kept=kept),),
-        dict(attribution.run),
+        facts_of(attribution.run),
     )
 
 
 def title_of(prompt: Prompt) -> str:
     """The text of the prompt, or the texts."""
     return " / ".join(text.text or "" for text in prompt.texts) or "an image without a prompt"
+
+
+def facts_of(run: RunInfo) -> RunInfo:
+    """The facts of a run; of a folder of this computer the name alone, as pages are passed on."""
+    return {name: _without_folders(value) for name, value in run.items()}
+
+
+def _without_folders(value: Fact) -> Fact:
+    if not isinstance(value, str):
+        return value
+    for path in (PurePosixPath(value), PureWindowsPath(value)):
+        if path.is_absolute() and path.name:
+            return f"…/{path.name}"
+    return value
 
 
 def viewed_part(attribution: Record, *, kept: bool) -> ViewerPart:
@@ -183,8 +200,6 @@ def _read_part(
     record: AnyRecord, axis: str, which: int | str
 ) -> tuple[list[ViewerGrid], list[float]]:
     # Without what is of the whole run, which would be selected each time.
-    from dataclasses import replace
-
     alone = replace(record, switched=(), vocabulary={}, negative_attribution=None, queries=None)
     if axis == "steps":
         return _read(select(alone, steps=int(which)))

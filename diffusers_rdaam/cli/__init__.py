@@ -259,6 +259,39 @@ def word(
 
 
 @app.command()
+def view(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Attribution files (.safetensors).")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The page (.html); named after the first file if not given."
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
+    title: Annotated[str | None, typer.Option(help="Of the page; the prompt if not given.")] = None,
+    kept: Annotated[
+        bool,
+        typer.Option(
+            "--kept/--no-kept",
+            help="Single steps, layers, refined maps and self-attention, where they were kept.",
+        ),
+    ] = True,
+    large: Annotated[bool, typer.Option("--large", help="Also where it has over 50 MB.")] = False,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """One HTML page that shows saved attributions, side by side, without a server or a model."""
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.view import ViewRequest, write_view
+
+        request = ViewRequest(
+            files=files, out=out, opens=open_page, title=title, kept=kept, large=large
+        )
+        write_view(request, report)
+
+
+@app.command()
 def daam(
     prompt: Annotated[str, typer.Argument(help="What to generate; - for a prompt a line.")],
     model: Annotated[

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import overload
 
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.files.writing import write_text
@@ -15,32 +14,6 @@ from diffusers_rdaam.viewer.page import check_size, contents_of, document, large
 
 _logger = logging.getLogger(__name__)
 _ENDINGS = (".html", ".htm")
-
-
-@overload
-def page_of(
-    attributions: Viewable | Iterable[Viewable],
-    path: None,
-    *,
-    title: str | None,
-    embedded: bool,
-    kept: bool,
-    large: bool,
-    image_format: str,
-) -> str: ...
-
-
-@overload
-def page_of(
-    attributions: Viewable | Iterable[Viewable],
-    path: str | Path,
-    *,
-    title: str | None,
-    embedded: bool,
-    kept: bool,
-    large: bool,
-    image_format: str,
-) -> Path: ...
 
 
 def page_of(
@@ -63,13 +36,8 @@ def page_of(
             written.
     """
     target = None if path is None else Path(path)
-    if target is not None and target.suffix.lower() not in _ENDINGS:
-        raise InputError(
-            f"The viewer's page is HTML, and {target.name[-80:]!r} does not end in .html. Name it "
-            f"{target.with_suffix('.html').name[-80:]!r}."
-            if target.name
-            else f"The viewer's page needs the name of a file; got {str(path)!r}."
-        )
+    if target is not None:
+        check_page_path(target)
     contents = contents_of(attributions, kept=kept)
     check_size(contents, large=large)
     if any(one.has_finer_records for one in contents):
@@ -84,3 +52,18 @@ def page_of(
         return page
     write_text(target, page, "page")
     return target
+
+
+def check_page_path(path: Path) -> None:
+    """Refuse a name that does not end as pages do.
+
+    Raises:
+        InputError: it ends otherwise, or there is no name.
+    """
+    if not path.name:
+        raise InputError(f"The viewer's page needs the name of a file; got {str(path)!r}.")
+    if path.suffix.lower() not in _ENDINGS:
+        raise InputError(
+            f"The viewer's page is HTML, and {path.name[-80:]!r} does not end in .html. Name it "
+            f"{path.with_suffix('.html').name[-80:]!r}."
+        )

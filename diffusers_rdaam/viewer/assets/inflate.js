@@ -49,6 +49,7 @@ function inflate(source, size) {
   let written = 0;
 
   const bits = (count) => {
+    if (position > source.length + 8) throw new Error("The maps are damaged.");
     while (held < count) {
       hold |= (source[position++] || 0) << held;
       held += 8;

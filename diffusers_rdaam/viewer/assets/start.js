@@ -11,7 +11,7 @@ function start() {
     const link = checkbox("Same region and word in all images", true, (on) => { linked = on; });
     main.append(element("div", { class: "link" }, link.row));
   }
-  main.append(...viewers.map((viewer) => viewer.element));
+  main.append(element("div", { class: "panels" }, ...viewers.map((viewer) => viewer.element)));
   const others = (viewer) => (linked ? viewers.filter((other) => other !== viewer) : []);
   viewers.forEach((viewer, number) => {
     viewer.listeners.selection = (form, words) => {
@@ -114,7 +114,8 @@ function listen(viewers) {
   const isPair = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
   window.addEventListener("message", ({ source, data }) => {
     if (source !== window.parent || source === window || !data || typeof data !== "object") return;
-    const viewer = viewers[data.attribution === undefined ? 0 : data.attribution];
+    const number = data.attribution === undefined ? 0 : data.attribution;
+    const viewer = Number.isInteger(number) ? viewers[number] : null;
     if (!viewer) return;
     if (data.rdaam === "select") {
       const { box, polygon } = data;
