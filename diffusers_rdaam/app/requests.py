@@ -57,7 +57,7 @@ class GenerationRequest:
         mask: the part of ``start`` to make anew, white on black.
         strength: how far from ``start``, over 0 to 1.
         vocabulary: other texts whose maps are recorded as well.
-        keep_steps, keep_self_attention, keep_queries: what is recorded beside the maps.
+        keep_steps, keep_self_attention, keep_queries: what is recorded in addition to the maps.
 
     Raises:
         InputError: one of them is wrong.

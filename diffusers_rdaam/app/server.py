@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import shutil
@@ -46,12 +47,11 @@ def check_gradio() -> None:
     Raises:
         AppExtraError: it is not; the text names the extra.
     """
-    try:
-        import gradio  # noqa: F401  # whether it is there
-    except ImportError:
+    # Not imported yet: that takes seconds, and other things are checked first.
+    if importlib.util.find_spec("gradio") is None:
         raise AppExtraError(
             "The app needs gradio. Install it with: pip install 'diffusers_rdaam[app]'"
-        ) from None
+        )
 
 
 def check_folder(folder: Path | None) -> None:

@@ -113,7 +113,7 @@ def test_a_cancelled_generation_leaves_the_model_as_it_was(pipelines: Pipelines)
     run.at_step = cancel_at  # type: ignore[method-assign]
     with pytest.raises(CancelledRun):
         pipelines.generate(request, run)
-    assert run.progress.step == 2
+    assert run.progress.step == 3
     (after,) = pipelines.generate(request, _run())
     assert _same(before.image, after.image)
 
