@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Mapping
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,7 +75,7 @@ def write_gallery(
         raise InputError(f"There is no image to show: {evaluation.summary()}.")
     shown = min(count, (len(ranked) + 1) // 2)
     chosen = protocol_of(protocol) if isinstance(protocol, str) else protocol
-    recording = Run(pipe, data, chosen, maps_of(evaluation.maps[0]), RunSettings(**_settings(run)))
+    recording = Run(pipe, data, chosen, maps_of(evaluation.maps[0]), RunSettings(**run))
     parts = {"The best": ranked[:shown], "The worst": ranked[shown:][-shown:][::-1]}
     body = [
         f"<h2>{title}</h2>" + "".join(_article(recording, *pair) for pair in pairs)
@@ -87,13 +86,6 @@ def write_gallery(
     with replacing(target, "gallery") as file:
         file.write(_page(evaluation, "".join(body)).encode())
     return target
-
-
-def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in run.items() if value is not None}
-    if "noise" in given and not isinstance(given["noise"], (list, tuple)):
-        given["noise"] = (given["noise"],)
-    return given
 
 
 def _article(run: Run, name: str, value: float) -> str:
