@@ -101,7 +101,7 @@ def test_a_wrong_command_is_one_line(arguments, tmp_path, monkeypatch) -> None:
 
 def test_version_help_and_completion() -> None:
     assert rdaam("--version").stdout == f"rdaam {diffusers_rdaam.__version__}\n"
-    for verb in ([], ["generate"], ["image"], ["region"], ["word"], ["daam"], ["env"]):
+    for verb in ([], ["generate"], ["image"], ["region"], ["word"], ["batch"], ["daam"], ["env"]):
         assert rdaam(*verb, "-h").stdout == rdaam(*verb, "--help").stdout != ""
     for verb in ("generate", "image", "word", "daam"):
         assert "--out" in rdaam(verb, "-h").stdout and "-o" in rdaam(verb, "-h").stdout
