@@ -121,8 +121,6 @@ def _silent(ray: Any) -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     try:
         yield
-    except RDAAMError:
-        raise
     except Exception as error:
         raise _reason(error) from error
     finally:
@@ -230,9 +228,10 @@ def _reason(error: BaseException) -> RDAAMError:
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
         seen.add(id(at))
-        if isinstance(at, (BatchError, InputError)) or type(at) is RDAAMError:
-            # Without the worker's traceback, which Ray adds to the text.
-            return type(at)(*at.args) if at.args else at
-        at = getattr(at, "cause", None) or at.__cause__ or at.__context__
+        # Ray makes a class of its own and the worker's, with the worker's traceback as the text.
+        inner = getattr(at, "cause", None)
+        if isinstance(at, RDAAMError) and inner is None:
+            return type(at)(str(at))
+        at = inner or at.__cause__ or at.__context__
     text = str(error).strip().splitlines() or [type(error).__name__]
     return BatchError(f"The batch stopped: {type(error).__name__}: {text[-1][:500]}. {GO_ON}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,9 @@ def run_batch(
     chosen = _settings(model, gpus_per_worker, settings)
     cluster = _cluster(workers, gpus_per_worker, address, chosen)
     on_ray = _is_on_ray(use_ray, cluster, chosen, pipe)
+    if chosen.device.startswith("cuda") and not cluster.gpus:
+        # Ray hides all GPUs from an actor that asks for none.
+        cluster = replace(cluster, gpus=1.0)
     check_count(retries, "retries=", least=0)
     folder = BatchFolder(Path(out))
     found = folder.job()

@@ -24,6 +24,12 @@ def pipe() -> Any:
     return found
 
 
+@pytest.fixture(scope="session")
+def small() -> dict[str, Any]:
+    """The options of a batch of small images."""
+    return SMALL
+
+
 @pytest.fixture
 def make(pipe: Any) -> Run:
     """``run_batch`` with the tiny pipeline, one step an image."""

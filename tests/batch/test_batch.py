@@ -261,7 +261,7 @@ def test_a_missing_library_is_named(make, tmp_path, monkeypatch):
         run_batch(ROWS, tmp_path / "out", workers=2)
 
 
-def test_an_attribution_in_bytes(make_attribution, tmp_path):
+def test_an_attribution_in_bytes(make_attribution, tmp_path, types_unchecked):
     attribution = make_attribution()
     content = attribution.to_bytes()
     assert content == attribution.save(tmp_path / "one.safetensors").read_bytes()

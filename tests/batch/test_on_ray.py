@@ -113,3 +113,20 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path, address):
     with pytest.raises(InputError, match="There is no cluster of Ray at --address"):
         run_batch(["a cat"], tmp_path, address=address.format(port=port), progress=False)
     assert time.monotonic() - begun < 60
+
+
+def test_the_error_of_a_worker_is_said_without_its_traceback():
+    from ray.exceptions import RayTaskError
+
+    from diffusers_rdaam import BatchError, UnsupportedPipelineError
+    from diffusers_rdaam.batch.ray_workers import _reason
+
+    for cause in (BatchError("the disk is full"), UnsupportedPipelineError("no such family")):
+        raised = RayTaskError("make", "a long\ntraceback", cause).as_instanceof_cause()
+        try:
+            raise RuntimeError("a failure of the stream") from raised
+        except RuntimeError as error:
+            found = _reason(error)
+        assert type(found) is type(cause) and str(found) == str(cause)
+    other = _reason(OSError("first\nthe cluster went away"))
+    assert type(other) is BatchError and "OSError: the cluster went away" in str(other)
