@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from diffusers_rdaam.drawing.labels import label_colour
 from diffusers_rdaam.drawing.pictures import ImageLike, as_picture
 from diffusers_rdaam.errors import AttributionFileError
 from diffusers_rdaam.files.fields import is_number, is_text
@@ -24,7 +25,6 @@ from diffusers_rdaam.files.opening import read_text
 from diffusers_rdaam.files.writing import write_text
 from diffusers_rdaam.segmentation.annotate import AnnotatedObject, Annotations
 from diffusers_rdaam.segmentation.classes import ClassesLike, object_classes
-from diffusers_rdaam.segmentation.label_map import voc_palette
 
 FORMAT, VERSION = "diffusers_rdaam.annotations", "1"
 
@@ -44,10 +44,10 @@ def annotation_page(
     """
     picture = as_picture(image).convert("RGB")
     classes = [one.name for one in object_classes(names)]
-    palette = voc_palette()
     data = {
         "classes": classes,
-        "colours": [f"rgb({r},{g},{b})" for r, g, b in palette[1 : len(classes) + 1].tolist()],
+        # The first colour of labels is a background's.
+        "colours": [f"rgb{label_colour(number)}" for number in range(1, len(classes) + 1)],
         "width": picture.width,
         "height": picture.height,
     }
