@@ -57,25 +57,7 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
     """
     data = None if request.data is None else open_folder(request.data)
     classes = classes_of(request.classes) if data is None or request.classes else data.classes
-    check_guidance(request.guidance_scale, None)
-    check_dtype(request.dtype)
-    device = best_device() if request.device is None else request.device
-    check_device(device)
-    model = find_model(request.model)
-    check_steps(request.steps, model.most_steps())
-    if data is None and model.name is not None:
-        raise InputError(
-            "Tokens are fitted to masks. Give --data, a folder of rdaam segment whose masks were "
-            "looked at; only the embedded model's images have masks of their own."
-        )
-    pipe = load_pipeline(model, device, request.dtype)
-    if getattr(pipe, "unet", None) is None:
-        raise InputError(
-            f"{type(pipe).__name__} reads its text in every block, so that no token can be asked "
-            "for afterwards. Give a pipeline with a UNet, such as Stable Diffusion."
-        )
-    queries = QueryOptions(steps=slice(None, None, request.every))
-    pipe.set_attn_processor(RDAAMProcessor(keep="queries", queries=queries))
+    pipe = _pipeline(request)
     call = {"num_inference_steps": request.steps, "guidance_scale": request.guidance_scale}
     given = {name: value for name, value in call.items() if value is not None}
     source = _drawn(pipe, classes, request, given)
@@ -108,6 +90,34 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
             for name, token in tokens.items()
         },
     )
+
+
+def _pipeline(request: TokensRequest) -> Any:
+    """The pipeline, which keeps queries, after a check of all options.
+
+    Raises:
+        InputError: one is wrong, or tokens cannot be fitted with this model.
+    """
+    check_guidance(request.guidance_scale, None)
+    check_dtype(request.dtype)
+    device = best_device() if request.device is None else request.device
+    check_device(device)
+    model = find_model(request.model)
+    check_steps(request.steps, model.most_steps())
+    if request.data is None and model.name is not None:
+        raise InputError(
+            "Tokens are fitted to masks. Give --data, a folder of rdaam segment whose masks were "
+            "looked at; only the embedded model's images have masks of their own."
+        )
+    pipe = load_pipeline(model, device, request.dtype)
+    if getattr(pipe, "unet", None) is None:
+        raise InputError(
+            f"{type(pipe).__name__} reads its text in every block, so that no token can be asked "
+            "for afterwards. Give a pipeline with a UNet, such as Stable Diffusion."
+        )
+    queries = QueryOptions(steps=slice(None, None, request.every))
+    pipe.set_attn_processor(RDAAMProcessor(keep="queries", queries=queries))
+    return pipe
 
 
 Found = tuple[str, Example]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -16,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from diffusers_rdaam.drawing.labels import label_colour
 from diffusers_rdaam.drawing.pictures import ImageLike, as_picture
 from diffusers_rdaam.errors import AttributionFileError
 from diffusers_rdaam.files.fields import is_number, is_text
@@ -24,7 +26,6 @@ from diffusers_rdaam.files.opening import read_text
 from diffusers_rdaam.files.writing import write_text
 from diffusers_rdaam.segmentation.annotate import AnnotatedObject, Annotations
 from diffusers_rdaam.segmentation.classes import ClassesLike, object_classes
-from diffusers_rdaam.segmentation.label_map import voc_palette
 
 FORMAT, VERSION = "diffusers_rdaam.annotations", "1"
 
@@ -44,10 +45,10 @@ def annotation_page(
     """
     picture = as_picture(image).convert("RGB")
     classes = [one.name for one in object_classes(names)]
-    palette = voc_palette()
     data = {
         "classes": classes,
-        "colours": [f"rgb({r},{g},{b})" for r, g, b in palette[1 : len(classes) + 1].tolist()],
+        # The first colour of labels is a background's.
+        "colours": [f"rgb{label_colour(number)}" for number in range(1, len(classes) + 1)],
         "width": picture.width,
         "height": picture.height,
     }
@@ -111,42 +112,16 @@ def _document(data: dict[str, Any], image: str) -> str:
         for kind, part in (("script-src", script), ("style-src-elem", styles))
     )
     policy = f"default-src 'none'; img-src data:; style-src-attr 'unsafe-inline'; {sources}"
-    size = f"{data['width']}x{data['height']}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">
-<title>Annotate an image of {size} pixels</title>
-<style>{styles}</style>
-</head>
-<body>
-<h1>Annotate</h1>
-<p>Choose a class. Drag a box around an object, or click a point on it; a click inside of a box of
-its class belongs to that box. Save when all objects are marked.</p>
-<main>
-<div id="stage">
-<img alt="The image to annotate, {size} pixels" src="data:image/png;base64,{image}">
-<svg id="drawing" viewBox="0 0 {data["width"]} {data["height"]}" preserveAspectRatio="none"
- role="img" aria-label="Boxes and points that were drawn"></svg>
-</div>
-<section>
-<fieldset><legend>Class</legend><div id="classes"></div></fieldset>
-<form id="add"><fieldset><legend>A box in pixels</legend><div class="numbers">
-<label>left<input id="left" type="number" min="0" max="{data["width"]}" required></label>
-<label>top<input id="top" type="number" min="0" max="{data["height"]}" required></label>
-<label>right<input id="right" type="number" min="0" max="{data["width"]}" required></label>
-<label>bottom<input id="bottom" type="number" min="0" max="{data["height"]}" required></label>
-</div><p></p><button>Add the box</button></fieldset></form>
-<ol id="objects" aria-label="Objects"></ol>
-<p id="said" role="status"></p>
-<button id="undo" type="button">Undo</button>
-<button id="save" class="main" type="button">Save annotations.json</button>
-</section>
-</main>
-<script id="data" type="application/json">{text}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    parts = {
+        "policy": escape(policy),
+        "styles": styles,
+        "script": script,
+        "image": image,
+        "data": text,
+        "size": f"{data['width']}x{data['height']}",
+        "width": str(data["width"]),
+        "height": str(data["height"]),
+    }
+    page = (folder / "annotate.html").read_text(encoding="utf-8")
+    # In one pass: what is put in is not looked through again.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)

@@ -63,7 +63,7 @@ def _run(crf: DenseCRF, image: Any, mask: Any) -> np.ndarray:
     if given.ndim != 3 or given.shape[:2] != (picture.height, picture.width):
         raise InputError(
             f"A mask is (height, width) or (height, width, classes) of the image's size "
-            f"{(picture.height, picture.width)}; got {given.shape}."
+            f"{(picture.height, picture.width)}; got {np.shape(mask)}."
         )
     probabilities = torch.from_numpy(given).permute(2, 0, 1)
     return crf(picture, probabilities).numpy()

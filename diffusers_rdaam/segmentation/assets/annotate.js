@@ -153,7 +153,7 @@
     link.href = URL.createObjectURL(new Blob([content()], { type: "application/json" }));
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    say(`Saved ${objects.length} objects as annotations.json.`);
+    say(`Saved annotations.json, ${objects.length} object${objects.length === 1 ? "" : "s"}.`);
   });
   show();
 })();
