@@ -74,6 +74,7 @@ def test_only_ours_with_steps_apart_grows() -> None:
     assert four > one
 
 
+@pytest.mark.slow
 def test_a_system_that_fails_has_its_reason_and_the_others_their_times() -> None:
     systems = [Stock(), Keeper(fails=True), Keeper(title="good")]
     for warm_up in (True, False):
@@ -109,6 +110,7 @@ def test_other_bits_are_seen() -> None:
     assert any(name.endswith("attn2.forward") for name in found["keeper"].left)
 
 
+@pytest.mark.slow
 def test_the_table_and_its_rows() -> None:
     ours = Ours("cross-attention")
     systems = [Stock(), ours, Missing(), Keeper(), Keeper(title="bad", fails=True)]

@@ -347,7 +347,11 @@ TESTS: dict[str, tuple[str, bool, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", TESTS)
+# Each starts a pytest of its own.
+@pytest.mark.parametrize(
+    "kind",
+    [*(pytest.param(kind, marks=pytest.mark.slow) for kind in TESTS if kind != "none"), "none"],
+)
 def test_tests_are_counted(tmp_path: Path, kind: str):
     text, none_skipped, result, reason = TESTS[kind]
     # As the repository's own settings: a warning is an error, but not in these commands.

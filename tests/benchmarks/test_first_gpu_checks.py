@@ -95,6 +95,7 @@ def test_a_changed_image_is_found(host: Host, monkeypatch: pytest.MonkeyPatch):
     assert found == ["image, a condition"]
 
 
+@pytest.mark.slow
 def test_another_kernel_than_the_one_that_is_wanted_is_found(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ):
@@ -114,6 +115,7 @@ class Growing(Host):
         return super().generate(pipe, **more, height=32 * len(runs))
 
 
+@pytest.mark.slow
 def test_what_is_compiled_again_is_found(host: Host, capfd: pytest.CaptureFixture[str]):
     growing = Growing(CPU, tiny, host.arguments)
     with pytest.raises(RuntimeError, match=r"(?i)recompil"):

@@ -149,6 +149,7 @@ torch.testing.assert_close(calls["fused.attend"](), calls["stock SDPA"](), atol=
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NO_TRITON, reason="Triton is not installed")
 @pytest.mark.parametrize(
     "program",

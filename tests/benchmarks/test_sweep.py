@@ -110,6 +110,7 @@ def _not_served(query: Any, key: Any) -> None:
     raise fused_launch.refuse(query, key, "Triton could not launch its kernel (no such size)")
 
 
+@pytest.mark.slow
 @interpreted
 @pytest.mark.parametrize(
     ("way", "name", "spoil", "why"),

@@ -282,6 +282,7 @@ def test_a_page_has_the_tables_between_its_marks():
         between_marks((ROOT / "docs" / "evidence.md").read_text(), name, "")
 
 
+@pytest.mark.slow
 def test_two_scenes_through_every_part(model, pipe, cache, monkeypatch):
     of = Measurement(model, cache, 2, 2, 1)
     monkeypatch.setattr(scoring, "RESAMPLES", 40)
