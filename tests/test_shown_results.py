@@ -153,11 +153,17 @@ IN_THE_PICTURE = {"Timeline", "FrameTimeline", "VideoHeatMap"}
 
 # Segments have a legend of their colours; the images of two runs stand there without colours.
 @pytest.mark.parametrize(
-    "name", sorted(PICTURES - IN_THE_PICTURE - {"Segments", "AttributionComparison"})
+    "name",
+    sorted(PICTURES - IN_THE_PICTURE - {"Segments", "Segmentation", "AttributionComparison"}),
 )
 def test_colours_have_a_scale(shown, name):
     html = shown[name]._repr_html_()
     assert "linear-gradient" in html
+
+
+def test_classes_have_a_legend(shown):
+    html = shown["Segmentation"]._repr_html_()
+    assert "background:rgb(128,0,0)" in html and "cat: " in html and "mat: " in html
 
 
 def test_segments_have_a_legend(shown):

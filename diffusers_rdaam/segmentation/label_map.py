@@ -16,7 +16,7 @@ from PIL import Image
 
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution.heat_map import HeatMap
-from diffusers_rdaam.drawing.html import picture
+from diffusers_rdaam.drawing.html import colour_legend, picture
 from diffusers_rdaam.drawing.pictures import base_image
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.components import component_masks
@@ -167,8 +167,13 @@ class Segmentation:
 
     def _repr_html_(self) -> str:
         shown = self.label_image().convert("RGB") if self.image is None else self.overlay()
-        areas = ", ".join(f"{name} {share:.1%}" for name, share in self.areas.items())
-        return picture(shown, areas or "background alone")
+        colours = voc_palette().tolist()
+        entries = []
+        for name, share in self.areas.items():
+            red, green, blue = colours[self.number(name)]
+            entries.append(((red, green, blue), f"{name}: {share:.1%}"))
+        legend = colour_legend(entries, "classes by their share of the image")
+        return f"<div>{picture(shown, repr(self))}{legend}</div>"
 
 
 def voc_palette() -> np.ndarray:
