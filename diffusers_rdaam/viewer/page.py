@@ -195,7 +195,7 @@ def _hash(text: str) -> str:
 
 
 def _title(text: str) -> str:
-    """Plain text of one line; what is not a character, such as half of a pair, becomes a mark."""
+    """Plain text of one line; half of a surrogate pair becomes a mark."""
     line = " ".join(text[:_LONGEST_TITLE].split()) or "Attribution"
     printable = "".join(c if c.isprintable() else " " for c in line)
     return escape(printable.encode("utf-8", "replace").decode("utf-8"))

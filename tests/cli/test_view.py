@@ -38,7 +38,7 @@ def test_several_files_and_a_video(file: Path, make_attribution, tmp_path: Path)
     assert told["page"] == str(out) and told["bytes"] == out.stat().st_size
     assert told["attributions"] == [str(file), str(video)]
     text = out.read_text(encoding="utf-8")
-    assert "<title>two &lt;b&gt;</title>" in text and text.count('"facts"') == 2
+    assert "<title>two &lt;b&gt;</title>" in text and text.count('"facts":') == 2
 
 
 def test_open(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
