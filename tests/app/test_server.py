@@ -167,8 +167,10 @@ def test_a_run_holds_no_other_visitor_up_and_its_cancel_frees_the_model(
     denoiser = tiny_denoiser()
     server = serve([denoiser], tmp_path)
     busy, reader = Visitor(server, "busy"), Visitor(server, "reader")
-    event = busy.begin("generate", *form(1, steps=1000))
+    event = busy.begin("generate", *form(1, steps=400))
+    deadline = time.monotonic() + 60
     while busy.session.run is None or busy.session.run.progress.step < 2:
+        assert time.monotonic() < deadline and not (busy.session.run and busy.session.run.has_ended)
         time.sleep(0.01)
     reader.call("open_listed", "a.safetensors")
     selection = json.dumps({"box": [10, 10, 40, 40]})
@@ -176,16 +178,13 @@ def test_a_run_holds_no_other_visitor_up_and_its_cancel_frees_the_model(
     assert "words ranked by lift" in chart
     run = busy.session.run
     assert run.state == "running", "the other visitor was answered meanwhile"
-    # A second run of the same visitor is refused, and disturbs nothing.
-    refused = busy.server.sessions.get("busy").run
-    assert refused is run
     Visitor(server, "busy").begin("cancel")
-    assert run.wait(30) and run.state == "cancelled" and run.progress.step < 1000
+    assert run.wait(30) and run.state == "cancelled" and run.progress.step < 400
     deadline = time.monotonic() + 10
     while not denoiser.is_idle and time.monotonic() < deadline:
         time.sleep(0.01)
     assert denoiser.is_idle
-    assert "Cancelled" in json.dumps(busy.finish(event)) or busy.session.run.has_ended
+    assert "Cancelled" in json.dumps(busy.finish(event))
     assert Visitor(server, "next").call("generate", *form(2))
 
 
