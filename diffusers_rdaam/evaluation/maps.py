@@ -227,7 +227,7 @@ class RecordedAnswers(Answers):
         self, box: Sequence[float], size: Size
     ) -> list[tuple[str, tuple[int, int] | None, float, float]]:
         """Every token of the prompt that is text, with its span, score and lift in a box."""
-        found = []
+        found: list[tuple[str, tuple[int, int] | None, float, float]] = []
         for text, span, values in self._tokens:
             cells = box_weights(box, size, values.shape)
             score, level = float((values * cells).sum() / cells.sum()), float(values.mean())

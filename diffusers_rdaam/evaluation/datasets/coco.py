@@ -53,8 +53,8 @@ def coco_instances(root: Path, split: str = "val2017") -> DataSet:
             kind = _class_of(one, classes, where)
             targets.append(Target(kind.word, mask, kind.name, box=_edges(one, where)))
         # An object in front of a crowd is scored.
-        for one in targets:
-            ignore &= ~one.mask
+        for target in targets:
+            ignore &= ~target.mask
         return Sample(
             name,
             picture,

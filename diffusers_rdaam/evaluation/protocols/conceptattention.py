@@ -172,21 +172,21 @@ class ConceptAttention(Protocol):
         right = int(((guess == truth) & scored).sum())
         # As published, a pixel of the border is scored, and never right.
         pixels = int(scored.sum()) if self.strict else int(scored.size)
-        found = {
+        found: dict[str, Any] = {
             "counts": counts_of_labels(guess, truth, names, scored),
             "pixels": [right, pixels],
             "words": [],
             "missing": missing,
         }
         for one in question.asked:
-            mask, label = guess == names.index(one.name), nearest(one.mask, size)
-            if not (label & scored).any():
+            mask, there = guess == names.index(one.name), nearest(one.mask, size)
+            if not (there & scored).any():
                 continue
             word_map = answers.map(one.text, one.span)
             soft = (
                 np.zeros(size) if word_map is None else resized(word_map.values, size, "bilinear")
             )
-            found["words"].append(_word(one, mask, soft, label, scored, known=True))
+            found["words"].append(_word(one, mask, soft, there, scored, known=True))
         found["missing_counted"] = missing
         return found
 

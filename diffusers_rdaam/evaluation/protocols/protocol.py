@@ -108,7 +108,7 @@ class Answers:
             box: left, top, right, bottom.
             size: height and width of the image that the box is of.
         """
-        found = []
+        found: list[tuple[str, tuple[int, int] | None, float, float]] = []
         for text, one in self._maps.items():
             cells = box_weights(box, size, one.values.shape)
             score = float((one.values * cells).sum() / cells.sum())
