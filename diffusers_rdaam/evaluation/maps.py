@@ -184,7 +184,7 @@ def processor_for(maps: Sequence[Maps]) -> RDAAMProcessor:
     if not keep and not itself:
         return RDAAMProcessor()
     return RDAAMProcessor(
-        keep=keep,  # type: ignore[arg-type]  # of its names
+        keep=keep,
         self_attention="each" if itself else False,
         budget=2**34,
     )
