@@ -179,14 +179,14 @@ class ConceptAttention(Protocol):
             "missing": missing,
         }
         for one in question.asked:
-            mask, wanted = guess == names.index(one.name), nearest(one.mask, size)
-            if not (wanted & scored).any():
+            mask, there = guess == names.index(one.name), nearest(one.mask, size)
+            if not (there & scored).any():
                 continue
             word_map = answers.map(one.text, one.span)
             soft = (
                 np.zeros(size) if word_map is None else resized(word_map.values, size, "bilinear")
             )
-            found["words"].append(_word(one, mask, soft, wanted, scored, known=True))
+            found["words"].append(_word(one, mask, soft, there, scored, known=True))
         found["missing_counted"] = missing
         return found
 
