@@ -705,8 +705,8 @@ async def _answered(answer: Callable[[], str]) -> str:
 
 
 def _number_field(label: str, value: int = 0) -> gr.Number:
-    # The browser sends 0 for an empty field.
-    return gr.Number(label=label, value=value, precision=0, minimum=0, min_width=80)
+    # The browser sends 0 for an empty field. Without a precision, which would round in silence.
+    return gr.Number(label=label, value=value, minimum=0, step=1, min_width=80)
 
 
 def _whole(value: Any, name: str) -> int | None:

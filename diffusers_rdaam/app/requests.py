@@ -17,6 +17,7 @@ from diffusers_rdaam.app.runs import Progress, Run
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.geometry.region import RegionLike
+from diffusers_rdaam.images.input_images import usual_pixels
 
 if TYPE_CHECKING:
     from diffusers_rdaam.attention.processor import RDAAMProcessor
@@ -393,10 +394,9 @@ def _check_sides(height: Any, width: Any) -> None:
 
 
 def _default_side(pipe: Any) -> int | None:
-    """Height and width of a UNet's usual image, which its pipeline takes from the settings."""
-    config = getattr(getattr(pipe, "unet", None), "config", None)
-    side, scale = getattr(config, "sample_size", None), getattr(pipe, "vae_scale_factor", None)
-    return side * scale if isinstance(side, int) and isinstance(scale, int) else None
+    """Height and width of the pipeline's usual image, where they are known."""
+    pixels = usual_pixels(pipe)
+    return None if pixels is None else int(math.sqrt(pixels)) // SIDE_STEP * SIDE_STEP
 
 
 def _fitted(

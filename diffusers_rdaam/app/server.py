@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import ipaddress
 import os
@@ -201,7 +202,7 @@ class Server:
         self._undo.callback(self._socket.close)
         try:
             self._undo.enter_context(_private_uploads(self.root / "uploads"))
-            self._server = _uvicorn(self._application(folder))
+            self._server = _uvicorn(_within_a_loop(lambda: self._application(folder)))
         except BaseException:
             self._undo.close()
             raise
@@ -287,6 +288,23 @@ def _private_uploads(folder: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _within_a_loop(build: Callable[[], Any]) -> Any:
+    """What a function returns that runs within an event loop.
+
+    Outside of one gradio makes several for its locks, and leaves them open.
+    """
+
+    async def built() -> Any:
+        return build()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(built())
+    # That of a notebook.
+    return build()
 
 
 def _uvicorn(app: Any) -> Any:

@@ -37,7 +37,9 @@ class SiteSums:
     calls: int = 0
     maps: Tensor | None = None
     size: tuple[int, int] = (0, 0)
-    positions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    positions: Tensor = field(
+        default_factory=lambda: torch.zeros(0, dtype=torch.long, device="cpu")
+    )
 
     def mean(self) -> Tensor:
         """``(images, columns, positions)`` float64."""
@@ -129,9 +131,11 @@ class SiteOracle(TorchFunctionMode):
         if sums.maps is None:
             sums.size = self.family.grid(self._sites[self._site], call.grid)
             cells = sums.size[0] * sums.size[1]
-            sums.positions = torch.linspace(0, cells - 1, min(self._count, cells)).long()
+            sums.positions = torch.linspace(
+                0, cells - 1, min(self._count, cells), dtype=torch.float64, device="cpu"
+            ).long()
             shape = (stop - start, call.columns, len(sums.positions))
-            sums.maps = torch.zeros(shape, dtype=torch.float64)
+            sums.maps = torch.zeros(shape, dtype=torch.float64, device="cpu")
         for row in rows:
             place = 0 if row_by_row else row
             positions = sums.positions + (0 if call.joint is None else call.joint.queries[row])

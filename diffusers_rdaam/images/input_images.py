@@ -102,7 +102,7 @@ def checked_size(size: Any, unit: int) -> tuple[int, int]:
 
 
 def _rounded(pipe: Any, image: Image.Image, unit: int) -> tuple[int, int]:
-    usual = _usual_pixels(pipe)
+    usual = usual_pixels(pipe)
     pixels = image.width * image.height
     scale = 1.0
     least, most = _AS_IT_IS
@@ -137,7 +137,7 @@ def _multiples(side: float, unit: int) -> list[int]:
     return sorted({below * unit, above * unit})
 
 
-def _usual_pixels(pipe: Any) -> float | None:
+def usual_pixels(pipe: Any) -> float | None:
     """How many pixels the pipeline's images have by default; None where it is not known."""
     parameter = inspect.signature(type(pipe).__call__).parameters.get("height")
     default = None if parameter is None else parameter.default

@@ -280,13 +280,14 @@ def test_the_end_removes_everything(
         name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED")
     }
     server = serve([], tmp_path)
-    assert before == {name: os.environ.get(name) for name in before}
+    assert os.environ["GRADIO_TEMP_DIR"] == str(server.root / "uploads")
     visitor = Visitor(server, "visitor")
     visitor.call("open_listed", "a.safetensors")
     assert list(server.root.rglob("attribution.safetensors"))
     assert server.root.stat().st_mode & 0o077 == 0, "no other user reads it"
     server.close()
     assert not server.root.exists()
+    assert before == {name: os.environ.get(name) for name in before}
 
 
 def test_a_port_in_use_says_so(serve: Callable[..., Server]) -> None:
