@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -21,9 +22,9 @@ BOX = (10, 10, 60, 50)
 LONGEST = 600
 # Options and what stands for a run that goes on; they hold no result.
 NO_RESULTS = {
-    "DenoiserRecording", "DenseCRF", "MapRecipe", "MaskOptions", "ObjectClass",
-    "OptimizationStep", "OptimizedToken", "PromptRow", "QueryOptions",
-    "Recording", "RecordingOptions", "SavedAttention", "Schedule",
+    "ClassName", "DataSet", "DenoiserRecording", "DenseCRF", "MapRecipe", "Maps", "MaskOptions",
+    "ObjectClass", "OptimizationStep", "OptimizedToken", "PromptRow", "Protocol", "QueryOptions",
+    "Recording", "RecordingOptions", "Sample", "SavedAttention", "Schedule", "Target",
 }  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def _results(make_attribution) -> dict[str, object]:
         video["cat"], video["cat"].over_frames(), rdaam.compare(attribution, attribution),
         rdaam.compare(attribution, attribution)["cat"], attribution.aggregated("rdaam"),
         rdaam.aggregations()["mean"],
-        *_segmentation(attribution),
+        *_segmentation(attribution), *_of_many(),
     ]  # fmt: skip
     stock = StableDiffusionPipelineOutput(images=[image], nsfw_content_detected=None)
     found: dict[str, object] = {type(one).__name__: one for one in made}
@@ -89,6 +90,19 @@ def _segmentation(attribution: rdaam.Attribution) -> list[object]:
     return [
         *(rdaam.segment(attribution, ["cat", "mat"]), facts, rdaam.choose([facts])),
         *(marked, rdaam.Annotations((marked,), ("cat",), (64, 96))),
+    ]
+
+
+def _of_many() -> list[object]:
+    row = {"id": "a", "cluster": "a", "status": "error", "error": "no <such> file"}
+    evaluation = rdaam.Evaluation(
+        "daam (strict)", True, False, ("miou",), ("mean",), (row,), {"data": "drawn"}
+    )
+    files = (Path("out/rows-00000.parquet"),)
+    values = {"id": "a", "prompt": "a cat", "error": None}
+    return [
+        *(evaluation, evaluation.table(), rdaam.BatchRow(values)),
+        rdaam.BatchSummary(Path("out"), 2, 1, files, 2, 1.0, "no image"),
     ]
 
 
@@ -121,6 +135,9 @@ def test_a_repr_is_a_line_or_two_without_tensors(shown):
         ("output", "images=1 x image 96x64"), ("Prompt", "'a cat with"),
         ("VideoAttribution", "5 frames of 96x64 from 2"), ("VideoHeatMap", "'cat', 5 frames"),
         ("FrameTimeline", "'cat', 5 frames"), ("FrameMapping", "each later one 4 frames"),
+        ("Evaluation", "1 failed, the first a: no <such> file"),
+        ("EvaluationTable", "strict, real"),
+        ("BatchRow", "'a cat'"), ("BatchSummary", "errors=1"),
     ],
 )  # fmt: skip
 def test_a_repr_says_what_is_inside(shown, name, wanted):
@@ -134,7 +151,7 @@ PICTURES = {
 }  # fmt: skip
 TABLES = {
     "RegionWords", "WordsInside", "GradientWords", "AblationWords", "Steps", "Comparison",
-    "AttributionComparison",
+    "AttributionComparison", "Evaluation", "EvaluationTable",
 }  # fmt: skip
 
 

@@ -126,8 +126,8 @@ def examine(
         prompt: what it generates.
         steps: of each run.
         seed: of the noise.
-        rounds: pairs of a stock and a recorded run whose time is taken, in addition to the three runs
-            that are compared.
+        rounds: pairs of a stock and a recorded run whose time is taken, in addition to the three
+            runs that are compared.
         call: further arguments of the pipeline's call, such as ``height``.
 
     Raises:

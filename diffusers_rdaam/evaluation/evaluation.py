@@ -7,9 +7,10 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +272,10 @@ class Evaluation:
         return target
 
     def __repr__(self) -> str:
-        return f"Evaluation({self.label!r} on {self.data!r}: {self.summary()})"
+        return f"Evaluation({self.label!r} on {self.data!r}: {self.summary()})"[:600]
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
 
 @dataclass(frozen=True)
@@ -366,6 +370,20 @@ class EvaluationTable:
 
     def __str__(self) -> str:
         return self.text()
+
+    def __repr__(self) -> str:
+        labels = ", ".join(f"{one.label} on {one.data}" for one in self.evaluations)
+        return f"EvaluationTable({labels}; {self.title})"[:600]
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            f"<p>{escape(caption)}</p><table>{''.join(map(_html_row, (titles, *lines)))}</table>"
+            for caption, titles, lines in self._sections()
+        )
+
+
+def _html_row(cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
 def _as_dict(one: Estimate) -> dict[str, Any]:
