@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.report import Row, judged
 
 ROWS = 200
-GUARDS = ("tests/batch/test_interrupts.py",)
+GUARDS = ("tests/batch/test_batch_interrupts.py",)
 _RATE, _OVERHEAD, _GROWTH = 1.7, 0.10, 0.05
 _MODEL = Path(__file__).parents[1] / "tests" / "data" / "tiny_sd"
 _CODE = """

@@ -14,8 +14,11 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from browser_pages import browser, pages  # noqa: F401  # fixtures
 from PIL import Image
+
+# Also where this file is imported from elsewhere, as the kernels' tests do in another process.
+sys.path.insert(0, str(Path(__file__).parent))
+from browser_pages import browser, pages  # noqa: F401  # fixtures
 
 # Checks of transformers, which several folders import: they show what they compared.
 pytest.register_assert_rewrite("case_checks", "dense_checks", "dense_oracle")

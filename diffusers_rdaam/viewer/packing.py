@@ -22,10 +22,13 @@ _EFFORT = 6
 def packed(maps: np.ndarray) -> str:
     """Maps ``(columns, height, width)`` as base64 text.
 
-    Its bytes are a zlib stream: for each column the lowest value and the size of a step (float32,
-    little-endian), then the upper bytes of all differences, then the lower bytes.
+    Values that are not finite become 0. Its bytes are a zlib stream: for each column the lowest
+    value and the size of a step (float32, little-endian), then the upper bytes of all differences,
+    then the lower bytes.
     """
     flat = np.ascontiguousarray(maps, dtype=np.float32).reshape(len(maps), -1)
+    # Of a file that somebody has damaged: one such value would spoil its whole column.
+    flat = np.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
     low = flat.min(axis=1).astype(np.float64)
     step = ((flat.max(axis=1).astype(np.float64) - low) / LEVELS).astype("<f4")
     low = low.astype("<f4")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable
 from functools import lru_cache
 from html import escape
@@ -203,8 +204,19 @@ def _title(text: str) -> str:
 
 def _json(data: dict[str, Any]) -> str:
     """JSON in plain ASCII without a character that could end the script element."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_finite(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    """The same with 0 for numbers that JSON does not have, of a file that somebody has damaged."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else 0.0
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return value
 
 
 def _entry(contents: ViewerContents, image_format: str) -> dict[str, Any]:

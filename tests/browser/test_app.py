@@ -49,7 +49,9 @@ def _open(page: Any, name: str) -> Any:
     page.get_by_role("option", name=name).click()
     page.wait_for_selector("#rdaam-frame iframe:not([hidden])", timeout=60_000)
     frame = page.frame_locator("#rdaam-frame iframe")
-    frame.locator("canvas, svg, img").first.wait_for(timeout=60_000)
+    # A browser draws nothing in a frame that is out of sight.
+    page.locator("#rdaam-frame iframe").scroll_into_view_if_needed()
+    frame.locator("button:visible").first.wait_for(timeout=60_000)
     found = next(one for one in page.frames if one is not page.main_frame)
     found.wait_for_function("window.rdaam && window.rdaam.viewers.length > 0", timeout=60_000)
     return found
@@ -104,11 +106,12 @@ def test_the_page_fits_a_phone(server: Server, pages: Any, scheme: str) -> None:
 def test_generating_shows_live_attention_and_then_the_viewer(server: Server, pages: Any) -> None:
     page = pages.open(server.url, height=1400)
     page.locator("#rdaam-prompt textarea").fill("a cat in a hat")
-    for label, value in (("Steps", "4"), ("Width", "64"), ("Height", "64")):
+    for label, value in (("Steps", "40"), ("Width", "64"), ("Height", "64")):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Generate", exact=True).click()
     page.locator("#rdaam-live img").first.wait_for(timeout=120_000)
     page.locator("#rdaam-status").get_by_text("Done: 1 image").wait_for(timeout=120_000)
     page.wait_for_selector("#rdaam-frame iframe:not([hidden])", timeout=60_000)
     page.get_by_role("tab", name="History").click()
+    page.locator("#rdaam-history button").first.wait_for(timeout=60_000)
     assert page.locator("#rdaam-history button").count() == 1

@@ -1,11 +1,15 @@
 // The viewer in its frame: the page shows it, and hears what is selected in it.
-const frame = element.querySelector("iframe");
+let frame = element.querySelector("iframe");
 const show = () => {
   let page = "";
   try { page = props.value ? JSON.parse(props.value) : ""; } catch (error) { page = ""; }
-  frame.hidden = !page;
+  // A new frame each time: Chromium does not always draw a page that came while it was hidden.
+  const fresh = frame.cloneNode(false);
+  fresh.hidden = !page;
   element.querySelector(".rdaam-empty").hidden = Boolean(page);
-  frame.srcdoc = page;
+  fresh.srcdoc = page;
+  frame.replaceWith(fresh);
+  frame = fresh;
 };
 const hear = (event) => {
   const data = event.data;

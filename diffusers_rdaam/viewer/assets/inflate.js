@@ -127,8 +127,26 @@ function inflate(source, size) {
       copyBlock(fixedTables);
     } else copyBlock(dynamicTables());
   }
-  if (written !== size) throw new Error("The maps are damaged.");
+  if (written !== size || adler32(output) !== trailer(source)) {
+    throw new Error("The maps are damaged.");
+  }
   return output;
+}
+
+// The check sum that ends a zlib stream.
+function trailer(source) {
+  return new DataView(source.buffer, source.byteOffset).getUint32(source.length - 4);
+}
+
+function adler32(bytes) {
+  let low = 1, high = 0;
+  for (let i = 0; i < bytes.length;) {
+    // So many sums stay exact before they are reduced.
+    for (const end = Math.min(i + 3800, bytes.length); i < end; i += 1) high += low += bytes[i];
+    low %= 65521;
+    high %= 65521;
+  }
+  return ((high << 16) | low) >>> 0;
 }
 
 function bytesOfBase64(text) {
