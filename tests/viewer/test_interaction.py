@@ -201,7 +201,7 @@ def test_steps_maps_points_and_masks(pages, full_attribution) -> None:
     assert page.evaluate(pixels) != whole
     page.get_by_label("Maps").select_option("0")
     page.get_by_label("Mask").check()
-    assert page.locator("svg .dashes").count() == 1
+    page.wait_for_function("document.querySelectorAll('svg .dashes').length === 1")
     page.get_by_label("Mask").uncheck()
     page.get_by_label("Colours").select_option("cividis")
     page.wait_for_timeout(60)
