@@ -156,7 +156,7 @@ def region_chart(attribution: Attribution, region: Region, ranking: str = "lift"
         RegionError: the region is not one of the image.
         InputError: the ranking is none of lift, score and share.
     """
-    return chart(attribution.region(region, ranking=ranking))  # type: ignore[arg-type]
+    return chart(attribution.region(region, ranking=ranking))  # type: ignore[arg-type]  # checked there
 
 
 def chart(words: RankedSequence[Any]) -> Chart:

@@ -128,7 +128,7 @@ class GenerationRequest:
         keep = ["steps"] * self.keep_steps + ["queries"] * self.keep_queries
         queries = QueryOptions(location=folder or "cpu") if self.keep_queries else None
         return RDAAMProcessor(
-            keep=keep,  # type: ignore[arg-type]  # its names
+            keep=keep,  # type: ignore[arg-type]  # the names of its axes
             keep_negative=bool(self.negative_prompt),
             self_attention=self.keep_self_attention,
             queries=queries,
