@@ -6,6 +6,7 @@ checkpoint.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,14 @@ def flux(
     ] = None,
     workers: Workers = 2,
     seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda; for cuda one worker.")] = "cpu",
+    batch: Annotated[int | None, typer.Option(help="Of a worker; the stage's own.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="A budget in place of samples.")] = None,
+    bias_at: Annotated[
+        int | None, typer.Option(help="Samples before T5's bias is set; the stage's own.")
+    ] = None,
+    coarse_scenes: Annotated[int, typer.Option(help="Encoded at 128 pixels.")] = 16_000,
+    fine_scenes: Annotated[int, typer.Option(help="Encoded at 256 pixels.")] = 4_000,
 ):
     """A stage of the embedded FLUX, on the embedded Stable Diffusion's CLIP and autoencoder."""
     from diffusers_rdaam.demo.train.flux.training import encode_flux_scenes, train_flux
@@ -70,10 +79,14 @@ def flux(
 
     if stage == "encode":
         run_workers(
-            encode_flux_scenes, (folder, 16_000, 4_000, seed), workers=workers, folder=folder
+            encode_flux_scenes,
+            (folder, coarse_scenes, fine_scenes, seed),
+            workers=workers,
+            folder=folder,
         )
     else:
-        run_workers(train_flux, (folder, stage, samples, seed), workers=workers, folder=folder)
+        work = partial(train_flux, device=device, batch=batch, minutes=minutes, bias_at=bias_at)
+        run_workers(work, (folder, stage, samples, seed), workers=workers, folder=folder)
 
 
 @app.command(name="all")

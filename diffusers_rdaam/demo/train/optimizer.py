@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,22 @@ from diffusers_rdaam.demo.train.session import training_dtype
 
 
 def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
-    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix (Jordan et al., 2024)."""
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix (Jordan et al., 2024).
+
+    Args:
+        matrix: ``(..., rows, columns)``; those before the last two axes are matrices of their own.
+        steps: of the iteration.
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.to(training_dtype())
-    tall = x.shape[0] > x.shape[1]
+    x = matrix.to(training_dtype(matrix.device.type))
+    tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).float()
+    return (x.mT if tall else x).float()
 
 
 class Muon(torch.optim.Optimizer):
@@ -40,19 +46,27 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is used
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
+            # Matrices of one shape are one batch: an accelerator waits for launches, not for sums.
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                gradient = parameter.grad
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(gradient)
-                buffer = state["momentum"].lerp_(gradient, 1.0 - group["momentum"])
-                update = gradient.lerp(buffer, group["momentum"]).flatten(1)
-                scale = 0.2 * max(update.shape) ** 0.5
-                direction = orthogonalise(update).view_as(parameter)
-                parameter.mul_(1.0 - group["lr"] * group["decay"])
-                parameter.add_(direction, alpha=-group["lr"] * scale)
+                if parameter.grad is not None:
+                    shapes.setdefault(parameter.shape, []).append(parameter)
+            for parameters in shapes.values():
+                self._update(parameters, group)
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """One update of parameters of one shape."""
+        gradients = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(buffers, gradients, 1.0 - group["momentum"])
+        updates = torch.stack(torch._foreach_lerp(gradients, buffers, group["momentum"])).flatten(2)
+        scale = 0.2 * max(updates.shape[1:]) ** 0.5
+        directions = orthogonalise(updates).view(-1, *parameters[0].shape)
+        torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["decay"])
+        torch._foreach_add_(parameters, list(directions), alpha=-group["lr"] * scale)
 
 
 def build_optimizers(modules: Iterable[nn.Module], *, lr: float) -> list[torch.optim.Optimizer]:

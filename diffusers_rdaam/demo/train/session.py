@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,16 +15,18 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 
-def training_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies it, else float32, which is then ten times as fast."""
+def training_dtype(device: str = "cpu") -> torch.dtype:
+    """bfloat16 where the device multiplies it, else float32, which is then ten times as fast."""
+    if device == "cuda":
+        return torch.bfloat16
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 
-def mixed_precision() -> torch.autocast:
+def mixed_precision(device: str = "cpu") -> torch.autocast:
     """Autocast to :func:`training_dtype`."""
-    dtype = training_dtype()
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+    dtype = training_dtype(device)
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def _worker(rank: int, world: int, rendezvous: str, work: Callable[..., None], arguments: tuple):
@@ -38,7 +41,8 @@ def _worker(rank: int, world: int, rendezvous: str, work: Callable[..., None], a
 def run_workers(work: Callable[..., None], arguments: tuple, *, workers: int, folder: Path) -> None:
     """Run ``work(*arguments)`` in ``workers`` single-threaded processes that average gradients."""
     folder.mkdir(parents=True, exist_ok=True)
-    rendezvous = folder / "rendezvous"
+    # Scenes of one stage may be encoded while another trains.
+    rendezvous = folder / f"rendezvous-{os.getpid()}"
     rendezvous.unlink(missing_ok=True)
     mp.spawn(
         _worker, (workers, str(rendezvous.resolve()), work, arguments), nprocs=workers, join=True
@@ -92,6 +96,7 @@ class Session:
         decay: of the running average of the weights.
         wanted: how many samples are the whole run, in place of the seconds.
         warm_up: the share of the run over which the learning rate rises.
+        device: on which it trains.
     """
 
     seconds: float
@@ -101,6 +106,7 @@ class Session:
     decay: float = 0.998
     wanted: int | None = None
     warm_up: float = 0.005
+    device: str = "cpu"
     spent: float = 0.0
     samples: int = 0
     step: int = 0
@@ -123,7 +129,7 @@ class Session:
         """Load the checkpoint if there is one; say whether."""
         found = self.checkpoint.exists()
         if found:
-            state = torch.load(self.checkpoint, weights_only=True)
+            state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
             for name, module in self.modules.items():
                 module.load_state_dict(state["modules"][name])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -142,14 +148,22 @@ class Session:
         self._last = time.monotonic()
         return found
 
-    def advance(self, loss: Tensor, *, batch: int, hold: float) -> tuple[float, float]:
-        """One optimizer step from ``loss``; returns the mean loss and the progress so far."""
+    def advance(self, loss: Tensor, *, batch: int, hold: float) -> tuple[Tensor, float]:
+        """One optimizer step from ``loss``; returns the mean loss and the progress so far.
+
+        The loss is a tensor of the device: one worker does not wait for it.
+        """
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         now = time.monotonic()
         parameters = self.parameters
-        mean_loss, spent = average(parameters, [loss.item(), self.spent + now - self._last])
+        spent = self.spent + now - self._last
+        if dist.get_world_size() > 1:
+            value, spent = average(parameters, [loss.item(), spent])
+            mean_loss = torch.tensor(value)
+        else:
+            mean_loss = loss.detach()
         self._last, self.spent = now, spent
         progress = self.progress
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -162,15 +176,23 @@ class Session:
         self.step += 1
         self.samples += batch * dist.get_world_size()
         decay = min(self.decay, (1.0 + self.step) / (10.0 + self.step))
-        with torch.no_grad():
-            for name, module in self.modules.items():
-                for key, value in module.state_dict().items():
-                    target = self.averaged[name][key]
-                    if value.is_floating_point():
-                        target.lerp_(value, 1.0 - decay)
-                    else:
-                        target.copy_(value)
+        self._average_weights(1.0 - decay)
         return mean_loss, progress
+
+    @torch.no_grad()
+    def _average_weights(self, share: float) -> None:
+        """Move the running average by a share of the way to the weights."""
+        targets: list[Tensor] = []
+        values: list[Tensor] = []
+        for name, module in self.modules.items():
+            for key, value in module.state_dict().items():
+                target = self.averaged[name][key]
+                if value.is_floating_point():
+                    targets.append(target)
+                    values.append(value)
+                else:
+                    target.copy_(value)
+        torch._foreach_lerp_(targets, values, share)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all; only the first worker writes."""

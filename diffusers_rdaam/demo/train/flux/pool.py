@@ -21,6 +21,9 @@ from diffusers_rdaam.demo.world import IMAGE_SIZE, REACH, SceneObject, caption, 
 CELL = 8  # pixels of a latent cell
 MARGIN = 2  # latent cells kept around the objects when they are moved
 EMPTY_SHARE = 0.10  # captions dropped for classifier-free guidance
+# Objects whose colour the caption leaves out. Where every object's is named, a model may draw one
+# colour wherever it reads none of the others, and that colour's word says nothing.
+UNNAMED_SHARE = 0.15
 
 
 def pool_path(folder: Path, size: int) -> Path:
@@ -70,20 +73,28 @@ def encode_scenes(vae: AutoencoderKL, folder: Path, size: int, count: int, seed:
     dist.all_gather_object(gathered, (names, boxes, torch.cat(parts)))
     if rank == 0:
         empty = vae.encode(to_tensor([render((), size=size)])).latent_dist.mean.half().contiguous()
+        # Whole or not at all: training may wait for it.
+        temporary = pool_path(folder, size).with_suffix(".part")
         save_file(
             {
                 "latents": torch.cat([latents for _, _, latents in gathered]).contiguous(),
                 "boxes": torch.tensor([box for _, boxes, _ in gathered for box in boxes]),
                 "empty": empty,
             },
-            pool_path(folder, size),
+            temporary,
             metadata={"scenes": "\n".join(name for names, _, _ in gathered for name in names)},
         )
+        temporary.replace(pool_path(folder, size))
 
 
 def pack(latents: Tensor) -> Tensor:
     """``(batch, 4, height, width)`` as FLUX's tokens of 2x2 cells, ``(batch, tokens, 16)``."""
     return rearrange(latents, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
+
+
+def _named(scene: list[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """The objects' phrases, a share of them without its colour."""
+    return tuple(name.split()[1] if rng.random() < UNNAMED_SHARE else name for name in scene)
 
 
 class ScenePool:
@@ -98,12 +109,13 @@ class ScenePool:
         self.moves = moves
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, list[str]]:
-        """Packed latents ``(batch, tokens, 16)`` and captions, a share of them empty."""
+        """Packed latents ``(batch, tokens, 16)``, float16, and captions, a share of them empty."""
         picks = rng.integers(len(self.scenes), size=batch)
         captions = [
-            "" if rng.random() < EMPTY_SHARE else caption(rng, tuple(self.scenes[i])) for i in picks
+            "" if rng.random() < EMPTY_SHARE else caption(rng, _named(self.scenes[i], rng))
+            for i in picks
         ]
-        latents = torch.stack([self._one(int(pick), rng) for pick in picks]).float()
+        latents = torch.stack([self._one(int(pick), rng) for pick in picks])
         return pack(latents), captions
 
     def _one(self, index: int, rng: np.random.Generator) -> Tensor:

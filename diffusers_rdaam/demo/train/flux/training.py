@@ -9,7 +9,9 @@ empty caption's more often than not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
 from diffusers_rdaam.demo.loader import WEIGHTS
@@ -38,7 +41,6 @@ POOLED_DROPOUT = 0.60  # rows whose pooled vector is the empty caption's
 # The autoencoder's first two latent channels carry next to nothing (deviations .012 and .005).
 CHANNEL_WEIGHTS = (0.1, 0.1, 1.9, 1.9)
 SHORT, LONG = 16, (32, 48, 64)
-LONG_SHARE = 0.20
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Stage:
         plain_share: of a batch, whose levels are uniform.
         hold: the share of the samples after which the rate falls along a cosine; 1 for never.
         bias_at: samples after which the text encoder's relative bias is set; None for never.
+        long_share: of the batches, whose texts have more positions.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Stage:
     plain_share: float
     hold: float
     bias_at: int | None
+    long_share: float = 0.0
 
     @property
     def side(self) -> int:
@@ -75,7 +79,7 @@ class Stage:
 
 STAGES = {
     "coarse": Stage("coarse", 128, 500_000, 64, 2.5e-3, 3.0, 0.0, 1.0, 80_000),
-    "fine": Stage("fine", 256, 210_000, 32, 2.0e-3, 2.5, 1 / 3, 0.4, None),
+    "fine": Stage("fine", 256, 210_000, 32, 2.0e-3, 2.5, 1 / 3, 0.4, None, 0.20),
 }
 
 
@@ -101,37 +105,83 @@ def noise_levels(count: int, shift: float, plain_share: float) -> Tensor:
 class Texts:
     """Captions as FLUX reads them: T5's states and CLIP's pooled vector, which is frozen."""
 
-    def __init__(self, tokenizer: T5TokenizerFast, encoder: T5EncoderModel) -> None:
-        self.tokenizer, self.encoder = tokenizer, encoder
+    def __init__(
+        self, tokenizer: T5TokenizerFast, encoder: T5EncoderModel, device: str = "cpu"
+    ) -> None:
+        self.tokenizer, self.encoder, self.device = tokenizer, encoder, device
         self.clip_tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
-        self.clip = CLIPTextModel.from_pretrained(WEIGHTS / "text_encoder").float().eval()
-        self.pooled: dict[str, Tensor] = {}
+        clip = CLIPTextModel.from_pretrained(WEIGHTS / "text_encoder").float().eval()
+        self.clip = clip.to(device)
+        self.row_of: dict[str, int] = {}
+        self.pooled = torch.empty(0, self.clip.config.hidden_size, device=device)
 
-    def states(self, captions: list[str], length: int) -> Tensor:
-        """``(batch, length, width)``; a share of the rows ends as the empty caption does."""
-        tokens = self.tokenizer(
-            [*captions, ""], padding="max_length", max_length=length, return_tensors="pt"
-        )
+    def states(self, ids: Tensor, ends: Tensor) -> Tensor:
+        """``(batch, length, width)``; a share of the rows ends as the empty caption does.
+
+        Args:
+            ids: ``(batch + 1, length)``; the last row is the empty caption.
+            ends: ``(batch,)``, the position of each caption's end token.
+        """
         # FLUX gives T5 no mask: words attend to the padding.
-        states = self.encoder(tokens.input_ids)[0]
+        states = self.encoder(ids.to(self.device))[0]
         states, empty = states[:-1], states[-1:]
-        ends = tokens.attention_mask[:-1].sum(dim=1) - 1
-        after = torch.arange(length)[None, :] >= ends[:, None]
-        dropped = torch.rand(len(captions)) < PAD_DROPOUT
-        return torch.where((after & dropped[:, None])[..., None], empty, states)
+        after = torch.arange(ids.shape[1])[None, :] >= ends[:, None]
+        dropped = torch.rand(len(ends)) < PAD_DROPOUT
+        rest = (after & dropped[:, None])[..., None].to(self.device)
+        return torch.where(rest, empty, states)
 
     @torch.no_grad()
     def pooled_of(self, captions: list[str]) -> Tensor:
-        """``(batch, width)`` of CLIP; each caption is encoded once."""
-        read = ["" if torch.rand(()) < POOLED_DROPOUT else text for text in captions]
-        missing = sorted({text for text in read if text not in self.pooled})
+        """``(batch, width)`` of CLIP, for a share of the rows the empty caption's."""
+        dropped = (torch.rand(len(captions)) < POOLED_DROPOUT).tolist()
+        read = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
+        missing = sorted({text for text in read if text not in self.row_of})
         if missing:
             tokens = self.clip_tokenizer(
                 missing, padding="max_length", truncation=True, return_tensors="pt"
             )
-            found = self.clip(tokens.input_ids).pooler_output
-            self.pooled |= dict(zip(missing, found, strict=True))
-        return torch.stack([self.pooled[text] for text in read])
+            found = self.clip(tokens.input_ids.to(self.device)).pooler_output
+            for text in missing:
+                self.row_of[text] = len(self.row_of)
+            self.pooled = torch.cat([self.pooled, found])
+        return self.pooled[torch.tensor([self.row_of[text] for text in read])]
+
+
+class Batches(IterableDataset):
+    """Scenes and their captions as tokens, from a step on without end.
+
+    Every batch has a generator of its own, so that one process that loads them, or several, give
+    the same ones in the same order.
+    """
+
+    def __init__(
+        self, pool: ScenePool, tokenizer: T5TokenizerFast, stage: Stage, seed: int, rank: int
+    ) -> None:
+        self.pool, self.tokenizer, self.stage = pool, tokenizer, stage
+        self.seed, self.rank = seed, rank
+        self.first = 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, list[str]]]:
+        """Packed latents, token ids (the empty caption last), positions of ends, captions."""
+        process = get_worker_info()
+        offset, every = (0, 1) if process is None else (process.id, process.num_workers)
+        for step in itertools.count(self.first + offset, every):
+            rng = np.random.default_rng([self.seed, self.rank, step])
+            tokens, captions = self.pool.draw(rng, self.stage.batch)
+            found = self.tokenizer(
+                [*captions, ""],
+                padding="max_length",
+                max_length=self._length(step),
+                return_tensors="pt",
+            )
+            ends = found.attention_mask[:-1].sum(dim=1) - 1
+            yield tokens, found.input_ids, ends, captions
+
+    def _length(self, step: int) -> int:
+        """Text positions; the workers agree, or the shorter would wait for the longer."""
+        shared = np.random.default_rng([self.seed, step])
+        long = self.stage.long_share > shared.random()
+        return int(shared.choice(LONG)) if long else SHORT
 
 
 def flow_loss(
@@ -142,20 +192,21 @@ def flow_loss(
     pooled: Tensor,
 ) -> Tensor:
     """Squared error of the velocity ``noise - x`` at ``(1 - s) x + s noise``, channels weighted."""
+    device = tokens.device
     noise = torch.randn_like(tokens)
     level = levels[:, None, None]
     noisy = (1.0 - level) * tokens + level * noise
     side = round(tokens.shape[1] ** 0.5)
-    with mixed_precision():
+    with mixed_precision(device.type):
         predicted = transformer(
             hidden_states=noisy,
             encoder_hidden_states=states,
             pooled_projections=pooled,
             timestep=levels,
-            img_ids=position_ids(side),
-            txt_ids=torch.zeros(states.shape[1], 3),
+            img_ids=position_ids(side).to(device),
+            txt_ids=torch.zeros(states.shape[1], 3, device=device),
         ).sample
-    weights = torch.tensor(CHANNEL_WEIGHTS).repeat_interleave(4)
+    weights = torch.tensor(CHANNEL_WEIGHTS, device=device).repeat_interleave(4)
     return ((predicted.float() - (noise - tokens)).square() * weights).mean()
 
 
@@ -175,35 +226,59 @@ def build_flux_optimizers(
     return [Muon(matrices, lr=rate), adam]
 
 
-def train_flux(folder: Path, name: str, samples: int | None, seed: int) -> None:
-    """Train one stage until its samples are seen; one worker's part."""
+def train_flux(
+    folder: Path,
+    name: str,
+    samples: int | None,
+    seed: int,
+    *,
+    device: str = "cpu",
+    batch: int | None = None,
+    minutes: float | None = None,
+    bias_at: int | None = None,
+) -> None:
+    """Train one stage until its samples are seen, or its time is over; one worker's part.
+
+    Args:
+        folder: of the pools and checkpoints.
+        name: of the stage.
+        samples: seen by all workers; the stage's own if None.
+        seed: of weights, scenes and noise.
+        device: ``"cpu"`` or ``"cuda"``.
+        batch: of one worker; the stage's own if None.
+        minutes: a budget in place of the samples.
+        bias_at: samples after which the relative bias is set; the stage's own if None.
+    """
     stage, rank = STAGES[name], dist.get_rank()
+    stage = replace(stage, batch=batch or stage.batch, bias_at=bias_at or stage.bias_at)
     torch.manual_seed(seed)
     tokenizer = build_t5_tokenizer()
     transformer, text_encoder = build_transformer().train(), build_t5(tokenizer).train()
-    if training_dtype() == torch.bfloat16:  # else the stock backward pass is the faster one
+    if device == "cpu" and training_dtype() == torch.bfloat16:  # else stock is the faster one
         transformer.set_attn_processor(TrainingAttnProcessor())
     modules: dict[str, nn.Module] = {"transformer": transformer, "text_encoder": text_encoder}
+    for module in modules.values():
+        module.to(device)
     optimizers = build_flux_optimizers(transformer, text_encoder, stage.rate)
-    wanted = samples or stage.samples
-    session = Session(float("inf"), folder / f"flux-{name}.pt", modules, optimizers, decay=0.996)
-    session.wanted, session.warm_up = wanted, 0.025
+    seconds = float("inf") if minutes is None else 60 * minutes
+    session = Session(seconds, folder / f"flux-{name}.pt", modules, optimizers, decay=0.996)
+    session.wanted = (samples or stage.samples) if minutes is None else None
+    session.warm_up, session.device = 0.025, device
     if not session.checkpoint.exists() and name == "fine":
-        _load_average(folder / "flux-coarse.pt", modules)
+        _load_average(folder / "flux-coarse.pt", modules, device)
     session.resume()
     torch.manual_seed(seed * 1000 + rank * 100 + session.step)
-    rng = np.random.default_rng([seed, rank, session.step])
     pool = ScenePool(pool_path(folder, stage.size), moves=name == "fine")
-    texts = Texts(tokenizer, text_encoder)
-    smooth: float | None = None
-    while session.samples < wanted:
-        # The workers must agree on the length, or the shorter waits for the longer.
-        shared = np.random.default_rng([seed, session.step])
-        long = name == "fine" and shared.random() < LONG_SHARE
-        length = int(shared.choice(LONG)) if long else SHORT
-        tokens, captions = pool.draw(rng, stage.batch)
-        levels = noise_levels(stage.batch, stage.shift, stage.plain_share)
-        states = texts.states(captions, length)
+    batches = Batches(pool, tokenizer, stage, seed, rank)
+    batches.first = session.step
+    texts = Texts(tokenizer, text_encoder, device)
+    smooth: Tensor | float | None = None
+    loaded = iter(_loader(batches, device))
+    while session.progress < 1.0:
+        tokens, ids, ends, captions = next(loaded)
+        tokens = tokens.to(device, non_blocking=True).float()
+        levels = noise_levels(stage.batch, stage.shift, stage.plain_share).to(device)
+        states = texts.states(ids, ends)
         loss = flow_loss(transformer, tokens, levels, states, texts.pooled_of(captions))
         before = session.samples
         value, progress = session.advance(loss, batch=stage.batch, hold=stage.hold)
@@ -211,16 +286,22 @@ def train_flux(folder: Path, name: str, samples: int | None, seed: int) -> None:
             _set_bias(text_encoder, session.averaged["text_encoder"])
         smooth = value if smooth is None else 0.99 * smooth + 0.01 * value
         if session.step % 50 == 0 and rank == 0:
-            rate = session.samples / session.spent
-            print(f"{name} {progress:6.1%} step {session.step} loss {smooth:.4f} {rate:.0f}/s",
-                  flush=True)  # fmt: skip
+            said = f"loss {float(smooth):.4f} {session.samples / session.spent:.0f}/s"
+            print(f"{name} {progress:6.1%} step {session.step} {said}", flush=True)
         if session.step % 200 == 0:
             session.save()
     session.save()
 
 
-def _load_average(path: Path, modules: dict[str, nn.Module]) -> None:
-    averaged = torch.load(path, weights_only=True)["averaged"]
+def _loader(batches: Batches, device: str) -> DataLoader:
+    """Batches of this process, or for an accelerator of eight others, which it would wait for."""
+    if device == "cpu":
+        return DataLoader(batches, batch_size=None)
+    return DataLoader(batches, batch_size=None, num_workers=8, prefetch_factor=8, pin_memory=True)
+
+
+def _load_average(path: Path, modules: dict[str, nn.Module], device: str) -> None:
+    averaged = torch.load(path, weights_only=True, map_location=device)["averaged"]
     for name, module in modules.items():
         module.load_state_dict(averaged[name])
 
