@@ -18,7 +18,8 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        probabilities = torch.bmm(query, key.transpose(1, 2)).softmax(dim=-1)
+        # Autocast of an accelerator gives a softmax in float32.
+        probabilities = torch.bmm(query, key.transpose(1, 2)).softmax(dim=-1).to(value.dtype)
         ctx.save_for_backward(query, key, value, probabilities)
         return torch.bmm(probabilities, value)
 

@@ -254,7 +254,7 @@ def train_flux(
     torch.manual_seed(seed)
     tokenizer = build_t5_tokenizer()
     transformer, text_encoder = build_transformer().train(), build_t5(tokenizer).train()
-    if device == "cpu" and training_dtype() == torch.bfloat16:  # else stock is the faster one
+    if training_dtype(device) == torch.bfloat16:  # else stock is the faster one
         transformer.set_attn_processor(TrainingAttnProcessor())
     modules: dict[str, nn.Module] = {"transformer": transformer, "text_encoder": text_encoder}
     for module in modules.values():
