@@ -111,8 +111,8 @@ def test_parts_are_numbers_of_tf32_and_nothing_is_lost(size):
     right = widen_right(vectors).unflatten(-1, (3, 100))
     upper, rest = left[:, 0], left[:, 1]
     assert torch.equal(upper + rest, vectors)
-    assert torch.equal(left[:, 2], upper) and torch.equal(right[:, 2], rest)
-    assert torch.equal(right[:, 0], upper) and torch.equal(right[:, 1], upper)
+    assert torch.equal(left[:, 2], upper) and torch.equal(right[:, 0], rest)
+    assert torch.equal(right[:, 1], upper) and torch.equal(right[:, 2], upper)
     assert not (upper.view(torch.int32) & (2**13 - 1)).any()
     assert (rest.abs() <= vectors.abs() * 2.0**-11).all()
 

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from diffusers_rdaam import float32_products
-from diffusers_rdaam.float32_products import are_rounded, widen_left, widen_right
+from diffusers_rdaam.float32_products import (
+    are_rounded,
+    multiply_widened,
+    widen_left,
+    widen_right,
+)
 from diffusers_rdaam.shapes import Key, Query
 
 _HALVES = (torch.float16, torch.bfloat16)
@@ -65,8 +70,10 @@ class Logits:
             columns = query.flatten(0, 1).transpose(-1, -2)
             products = torch.bmm(self.keys.flatten(0, 1), columns, out_dtype=torch.float32)
             return self._scaled(products.unflatten(0, query.shape[:2]), added)
-        query = widen_right(query.float()) if self.widened else query.to(self.keys.dtype)
-        columns = query.transpose(-1, -2)
+        if self.widened:
+            columns = widen_right(query.float()).transpose(-1, -2)
+            return self._scaled(multiply_widened(self.keys, columns), added)
+        columns = query.to(self.keys.dtype).transpose(-1, -2)
         if added is None or self.after is not None or self.keys.dtype == torch.float64:
             return self._scaled((self.keys @ columns).float(), added)
         sums = added.flatten(0, 1).unsqueeze(1).expand(-1, self.keys.shape[2], -1)

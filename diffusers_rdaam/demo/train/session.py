@@ -52,6 +52,8 @@ def run_workers(work: Callable[..., None], arguments: tuple, *, workers: int, fo
 
 def synchronise(modules: Iterable[nn.Module]) -> None:
     """Give every worker the first worker's weights."""
+    if dist.get_world_size() == 1:
+        return
     for module in modules:
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)

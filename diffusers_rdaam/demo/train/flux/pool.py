@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,14 @@ from torch import Tensor
 
 from diffusers_rdaam.demo.train.autoencoder import describe, to_tensor
 from diffusers_rdaam.demo.train.session import mixed_precision
-from diffusers_rdaam.demo.world import IMAGE_SIZE, REACH, SceneObject, caption, random_scene, render
+from diffusers_rdaam.demo.world import (
+    IMAGE_SIZE,
+    PREFIXES,
+    REACH,
+    SceneObject,
+    random_scene,
+    render,
+)
 
 CELL = 8  # pixels of a latent cell
 MARGIN = 2  # latent cells kept around the objects when they are moved
@@ -24,6 +32,7 @@ EMPTY_SHARE = 0.10  # captions dropped for classifier-free guidance
 # Objects whose colour the caption leaves out. Where every object's is named, a model may draw one
 # colour wherever it reads none of the others, and that colour's word says nothing.
 UNNAMED_SHARE = 0.15
+PREFIX_SHARE = 0.15  # captions that begin with "a picture of" or the like
 
 
 def pool_path(folder: Path, size: int) -> Path:
@@ -92,42 +101,88 @@ def pack(latents: Tensor) -> Tensor:
     return rearrange(latents, "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
 
 
-def _named(scene: list[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """The objects' phrases, a share of them without its colour."""
-    return tuple(name.split()[1] if rng.random() < UNNAMED_SHARE else name for name in scene)
-
-
 class ScenePool:
-    """The scenes of one size; every draw writes a fresh caption and may move the objects."""
+    """The scenes of one size; every draw takes a fresh caption and may move the objects.
 
-    def __init__(self, path: Path, *, moves: bool) -> None:
+    Args:
+        path: of the file that :func:`encode_scenes` wrote.
+        moves: whether the objects are moved, together and by whole latent cells.
+        device: on which scenes are drawn.
+    """
+
+    def __init__(self, path: Path, *, moves: bool, device: str = "cpu") -> None:
         with safe_open(path, framework="pt") as file:
-            self.latents = file.get_tensor("latents")
-            self.boxes = file.get_tensor("boxes").tolist()
-            self.empty = file.get_tensor("empty")[0]
+            self.latents = file.get_tensor("latents").to(device)
+            self.boxes = file.get_tensor("boxes").to(device)
+            self.empty = file.get_tensor("empty")[0].to(device)
             self.scenes = [line.split(";") for line in file.metadata()["scenes"].split("\n")]
         self.moves = moves
+        self.captions = Captions(self.scenes)
 
-    def draw(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, list[str]]:
-        """Packed latents ``(batch, tokens, 16)``, float16, and captions, a share of them empty."""
+    def draw(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, np.ndarray]:
+        """Packed latents ``(batch, tokens, 16)`` and the indices of their captions."""
         picks = rng.integers(len(self.scenes), size=batch)
-        captions = [
-            "" if rng.random() < EMPTY_SHARE else caption(rng, _named(self.scenes[i], rng))
-            for i in picks
-        ]
-        latents = torch.stack([self._one(int(pick), rng) for pick in picks])
+        captions = self.captions.draw(rng, picks)
+        index = torch.from_numpy(picks).to(self.latents.device)
+        latents = self.latents[index].float()
+        if self.moves:
+            latents = self._moved(latents, self.boxes[index], rng)
         return pack(latents), captions
 
-    def _one(self, index: int, rng: np.random.Generator) -> Tensor:
-        latents = self.latents[index]
-        if not self.moves:
-            return latents
+    def _moved(self, latents: Tensor, boxes: Tensor, rng: np.random.Generator) -> Tensor:
+        """The objects' boxes somewhere else, on the empty scene."""
         cells = latents.shape[-1]
-        left, top, right, bottom = self.boxes[index]
-        to_left = int(rng.integers(cells - (right - left) + 1))
-        to_top = int(rng.integers(cells - (bottom - top) + 1))
-        moved = self.empty.clone()
-        moved[:, to_top : to_top + bottom - top, to_left : to_left + right - left] = latents[
-            :, top:bottom, left:right
-        ]
-        return moved
+        uniform = torch.from_numpy(rng.random((2, len(boxes), 1))).to(latents.device)
+        places = torch.arange(cells, device=latents.device)[None, :]
+        sources, inside = [], []
+        for axis in (0, 1):  # x, y
+            start, stop = boxes[:, axis, None], boxes[:, axis + 2, None]
+            to = (uniform[axis] * (cells - (stop - start) + 1)).long()
+            source = places - to + start
+            inside.append((source >= start) & (source < stop))
+            sources.append(source.clamp(0, cells - 1))
+        rows = torch.arange(len(boxes), device=latents.device)[:, None, None]
+        moved = latents.movedim(1, -1)[rows, sources[1][:, :, None], sources[0][:, None, :]]
+        shown = (inside[1][:, :, None] & inside[0][:, None, :])[:, None]
+        return torch.where(shown, moved.movedim(-1, 1), self.empty.float())
+
+
+class Captions:
+    """All captions of a pool's scenes, of which there are few thousand, and a draw of them.
+
+    Attributes:
+        texts: each once; the first is the empty one.
+    """
+
+    def __init__(self, scenes: list[list[str]]) -> None:
+        keys = sorted({tuple(scene) for scene in scenes})
+        self.key_of = np.array([keys.index(tuple(scene)) for scene in scenes])
+        self.texts = [""]
+        # By key, order, whether each object's colour is named, and the beginning.
+        self.rows = np.zeros((len(keys), 2, 2, 2, 1 + len(PREFIXES)), dtype=np.int64)
+        for key, names in enumerate(keys):
+            for order, *named in itertools.product((0, 1), (0, 1), (0, 1)):
+                phrases = [
+                    name if full else name.split()[1]
+                    for name, full in zip(names, named, strict=False)
+                ]
+                text = " and ".join(f"a {phrase}" for phrase in phrases[:: -1 if order else 1])
+                for beginning, prefix in enumerate(("", *PREFIXES)):
+                    self.rows[key, order, named[0], named[1], beginning] = len(self.texts)
+                    self.texts.append(prefix + text)
+
+    def draw(self, rng: np.random.Generator, picks: np.ndarray) -> np.ndarray:
+        """Indices of captions, one for each scene: in any order, some without a colour, some empty.
+
+        Args:
+            rng: the generator.
+            picks: indices of scenes.
+        """
+        count = len(picks)
+        order = rng.integers(2, size=count)
+        named = (rng.random((2, count)) >= UNNAMED_SHARE).astype(np.int64)
+        beginning = rng.integers(1, 1 + len(PREFIXES), size=count)
+        beginning[rng.random(count) >= PREFIX_SHARE] = 0
+        found = self.rows[self.key_of[picks], order, named[0], named[1], beginning]
+        found[rng.random(count) < EMPTY_SHARE] = 0
+        return found

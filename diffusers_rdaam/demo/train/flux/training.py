@@ -9,8 +9,6 @@ empty caption's more often than not.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
 from diffusers_rdaam.demo.loader import WEIGHTS
@@ -103,85 +100,66 @@ def noise_levels(count: int, shift: float, plain_share: float) -> Tensor:
 
 
 class Texts:
-    """Captions as FLUX reads them: T5's states and CLIP's pooled vector, which is frozen."""
+    """Captions as FLUX reads them: T5's states and CLIP's pooled vector, which is frozen.
 
-    def __init__(
-        self, tokenizer: T5TokenizerFast, encoder: T5EncoderModel, device: str = "cpu"
-    ) -> None:
-        self.tokenizer, self.encoder, self.device = tokenizer, encoder, device
-        self.clip_tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
-        clip = CLIPTextModel.from_pretrained(WEIGHTS / "text_encoder").float().eval()
-        self.clip = clip.to(device)
-        self.row_of: dict[str, int] = {}
-        self.pooled = torch.empty(0, self.clip.config.hidden_size, device=device)
-
-    def states(self, ids: Tensor, ends: Tensor) -> Tensor:
-        """``(batch, length, width)``; a share of the rows ends as the empty caption does.
-
-        Args:
-            ids: ``(batch + 1, length)``; the last row is the empty caption.
-            ends: ``(batch,)``, the position of each caption's end token.
-        """
-        # FLUX gives T5 no mask: words attend to the padding.
-        states = self.encoder(ids.to(self.device))[0]
-        states, empty = states[:-1], states[-1:]
-        after = torch.arange(ids.shape[1])[None, :] >= ends[:, None]
-        dropped = torch.rand(len(ends)) < PAD_DROPOUT
-        rest = (after & dropped[:, None])[..., None].to(self.device)
-        return torch.where(rest, empty, states)
-
-    @torch.no_grad()
-    def pooled_of(self, captions: list[str]) -> Tensor:
-        """``(batch, width)`` of CLIP, for a share of the rows the empty caption's."""
-        dropped = (torch.rand(len(captions)) < POOLED_DROPOUT).tolist()
-        read = ["" if drop else text for text, drop in zip(captions, dropped, strict=True)]
-        missing = sorted({text for text in read if text not in self.row_of})
-        if missing:
-            tokens = self.clip_tokenizer(
-                missing, padding="max_length", truncation=True, return_tensors="pt"
-            )
-            found = self.clip(tokens.input_ids.to(self.device)).pooler_output
-            for text in missing:
-                self.row_of[text] = len(self.row_of)
-            self.pooled = torch.cat([self.pooled, found])
-        return self.pooled[torch.tensor([self.row_of[text] for text in read])]
-
-
-class Batches(IterableDataset):
-    """Scenes and their captions as tokens, from a step on without end.
-
-    Every batch has a generator of its own, so that one process that loads them, or several, give
-    the same ones in the same order.
+    Args:
+        texts: all that there are; the first is the empty one.
+        tokenizer, encoder: T5's.
+        device: of the encoder.
     """
 
     def __init__(
-        self, pool: ScenePool, tokenizer: T5TokenizerFast, stage: Stage, seed: int, rank: int
+        self,
+        texts: list[str],
+        tokenizer: T5TokenizerFast,
+        encoder: T5EncoderModel,
+        device: str = "cpu",
     ) -> None:
-        self.pool, self.tokenizer, self.stage = pool, tokenizer, stage
-        self.seed, self.rank = seed, rank
-        self.first = 0
+        self.encoder, self.device = encoder, device
+        found = tokenizer(texts, padding="max_length", max_length=max(LONG), return_tensors="pt")
+        self.ids = found.input_ids.to(device)
+        self.ends = found.attention_mask.sum(dim=1).to(device) - 1
+        self.texts = texts
+        self.clip_tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "tokenizer")
+        clip = CLIPTextModel.from_pretrained(WEIGHTS / "text_encoder").float().eval()
+        self.clip = clip.to(device)
+        self.pooled = torch.zeros(len(texts), clip.config.hidden_size, device=device)
+        self.known = torch.zeros(len(texts), dtype=torch.bool)
+        if device != "cpu":  # where a step does not wait for what it needs
+            self._read(torch.arange(len(texts)))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, list[str]]]:
-        """Packed latents, token ids (the empty caption last), positions of ends, captions."""
-        process = get_worker_info()
-        offset, every = (0, 1) if process is None else (process.id, process.num_workers)
-        for step in itertools.count(self.first + offset, every):
-            rng = np.random.default_rng([self.seed, self.rank, step])
-            tokens, captions = self.pool.draw(rng, self.stage.batch)
-            found = self.tokenizer(
-                [*captions, ""],
+    def states(self, captions: Tensor, length: int) -> Tensor:
+        """``(batch, length, width)``; a share of the rows ends as the empty caption does."""
+        empty = torch.zeros(1, dtype=torch.long, device=self.device)
+        # FLUX gives T5 no mask: words attend to the padding.
+        states = self.encoder(self.ids[torch.cat([captions, empty]), :length])[0]
+        states, empty_states = states[:-1], states[-1:]
+        places = torch.arange(length, device=self.device)
+        after = places[None, :] >= self.ends[captions][:, None]
+        dropped = torch.rand(len(captions), 1, device=self.device) < PAD_DROPOUT
+        return torch.where((after & dropped)[..., None], empty_states, states)
+
+    def pooled_of(self, captions: Tensor) -> Tensor:
+        """``(batch, width)`` of CLIP, for a share of the rows the empty caption's."""
+        dropped = torch.rand(len(captions), device=self.device) < POOLED_DROPOUT
+        read = captions.masked_fill(dropped, 0)
+        if self.device == "cpu":
+            self._read(read.unique())
+        return self.pooled[read]
+
+    @torch.no_grad()
+    def _read(self, captions: Tensor) -> None:
+        """Let CLIP read captions that it has not read."""
+        for part in captions[~self.known[captions]].split(512):
+            tokens = self.clip_tokenizer(
+                [self.texts[index] for index in part.tolist()],
                 padding="max_length",
-                max_length=self._length(step),
+                truncation=True,
                 return_tensors="pt",
             )
-            ends = found.attention_mask[:-1].sum(dim=1) - 1
-            yield tokens, found.input_ids, ends, captions
-
-    def _length(self, step: int) -> int:
-        """Text positions; the workers agree, or the shorter would wait for the longer."""
-        shared = np.random.default_rng([self.seed, step])
-        long = self.stage.long_share > shared.random()
-        return int(shared.choice(LONG)) if long else SHORT
+            pooled = self.clip(tokens.input_ids.to(self.device)).pooler_output
+            self.pooled[part.to(self.device)] = pooled
+            self.known[part] = True
 
 
 def flow_loss(
@@ -268,17 +246,18 @@ def train_flux(
         _load_average(folder / "flux-coarse.pt", modules, device)
     session.resume()
     torch.manual_seed(seed * 1000 + rank * 100 + session.step)
-    pool = ScenePool(pool_path(folder, stage.size), moves=name == "fine")
-    batches = Batches(pool, tokenizer, stage, seed, rank)
-    batches.first = session.step
-    texts = Texts(tokenizer, text_encoder, device)
+    rng = np.random.default_rng([seed, rank, session.step])
+    pool = ScenePool(pool_path(folder, stage.size), moves=name == "fine", device=device)
+    texts = Texts(pool.captions.texts, tokenizer, text_encoder, device)
     smooth: Tensor | float | None = None
-    loaded = iter(_loader(batches, device))
     while session.progress < 1.0:
-        tokens, ids, ends, captions = next(loaded)
-        tokens = tokens.to(device, non_blocking=True).float()
+        # The workers must agree on the length, or the shorter waits for the longer.
+        shared = np.random.default_rng([seed, session.step])
+        length = int(shared.choice(LONG)) if shared.random() < stage.long_share else SHORT
+        tokens, picked = pool.draw(rng, stage.batch)
+        captions = torch.from_numpy(picked).to(device)
         levels = noise_levels(stage.batch, stage.shift, stage.plain_share).to(device)
-        states = texts.states(ids, ends)
+        states = texts.states(captions, length)
         loss = flow_loss(transformer, tokens, levels, states, texts.pooled_of(captions))
         before = session.samples
         value, progress = session.advance(loss, batch=stage.batch, hold=stage.hold)
@@ -291,13 +270,6 @@ def train_flux(
         if session.step % 200 == 0:
             session.save()
     session.save()
-
-
-def _loader(batches: Batches, device: str) -> DataLoader:
-    """Batches of this process, or for an accelerator of eight others, which it would wait for."""
-    if device == "cpu":
-        return DataLoader(batches, batch_size=None)
-    return DataLoader(batches, batch_size=None, num_workers=8, prefetch_factor=8, pin_memory=True)
 
 
 def _load_average(path: Path, modules: dict[str, nn.Module], device: str) -> None:
