@@ -174,12 +174,13 @@ class Runner:
     def _shown(self, command: Command) -> str:
         """As one would type it in the repository, the report's folder called OUT."""
         names = {
+            **{f"{{{name}}}": value for name, value in self.report.facts.items()},
+            # After the facts, which have the version of Python under this name.
             "{python}": "python",
             "{out}": "OUT",
             "{sanitizer}": "compute-sanitizer",
             "{minutes}": "MINUTES",
             "{inference_steps}": str(self.inference_steps),
-            **{f"{{{name}}}": value for name, value in self.report.facts.items()},
         }
         words = [f"{name}={value}" for name, value in command.environment.items() if value]
         for text in self._arguments(command):

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.kernels.planes import add_to_planes, read_planes
+from diffusers_rdaam.recording.buffers.counters import SiteCounters
 from diffusers_rdaam.shapes import HeadMeans, Size
 
 # A half-precision sum of equal addends stops growing after 2048 to 4096 additions. At 500 its error
@@ -145,7 +146,7 @@ class HeatMapAccumulator:
             self._high = self._planes()
             self._low = self._planes() if shape.pair else {}
             self._counts = {
-                device: torch.zeros(len(shape.grids), dtype=torch.int32, device=device)
+                device: SiteCounters(len(shape.grids), device)
                 for device in dict.fromkeys(self._place_of.values())
             }
 
@@ -165,7 +166,7 @@ class HeatMapAccumulator:
     @property
     def counts(self) -> Tensor:
         """How often each site has added: on the device, or summed on the CPU where several are."""
-        counts = list(self._counts.values())
+        counts = [counters.all() for counters in self._counts.values()]
         return counts[0] if len(counts) == 1 else torch.stack([one.cpu() for one in counts]).sum(0)
 
     def planes(self, site: str) -> tuple[Tensor, Tensor | None]:
@@ -179,7 +180,7 @@ class HeatMapAccumulator:
     def count(self, site: str) -> Tensor:
         """The number of the site's additions, a view of one element."""
         index = self._index_of[site]
-        return self._counts[self._place_of[site]][index : index + 1]
+        return self._counts[self._place_of[site]][index]
 
     def add(self, site: str, maps: HeadMeans) -> None:
         """Add the maps of one site and denoiser call."""
@@ -221,16 +222,17 @@ class HeatMapAccumulator:
 
     def zero_(self) -> None:
         """Forget everything that was added; keep the memory."""
-        for plane in (*self._high.values(), *self._low.values(), *self._counts.values()):
-            plane.zero_()
+        for part in (*self._high.values(), *self._low.values(), *self._counts.values()):
+            part.zero_()
         self._since = dict.fromkeys(self.banks, 0)
         self._moved = {}
 
     @property
     def nbytes(self) -> int:
         """Bytes that are allocated."""
-        planes = (*self._high.values(), *self._low.values(), *self._counts.values())
-        return sum(plane.numel() * plane.element_size() for plane in planes)
+        planes = (*self._high.values(), *self._low.values())
+        counted = sum(counters.nbytes for counters in self._counts.values())
+        return counted + sum(plane.numel() * plane.element_size() for plane in planes)
 
     def additions(self, counts: list[int]) -> dict[Bank, int]:
         """How often each bank was added to, from the sites' counts in the order of the shape."""

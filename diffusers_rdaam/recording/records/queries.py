@@ -18,6 +18,7 @@ from diffusers_rdaam.attribution.site_queries import SiteQueries, StoredTensor
 from diffusers_rdaam.errors import InputError, NoAttributionError, RecordingFailedWarning
 from diffusers_rdaam.families import Branch, DenoiserCall, Family, RowsOfBranches
 from diffusers_rdaam.files.tensor_file import write_tensors
+from diffusers_rdaam.recording.buffers.counters import SiteCounters
 from diffusers_rdaam.recording.buffers.host_copy import HostCopy, host_buffers
 from diffusers_rdaam.recording.memory.query_cost import (
     check_query_budget,
@@ -117,7 +118,7 @@ class QueriesRecord(RunRecord):
         self._places = 1
         # The steps whose queries are being copied to the host, by branch.
         self._leaving: dict[Branch, int] = {}
-        self._counts: dict[Branch, Tensor] = {}
+        self._counts: dict[Branch, SiteCounters] = {}
         self._steps: range | list[int] = range(0)
         self._pending: dict[Branch, int] = {}
         # By branch and kept step: each site's tensors, one for each image; and the counts.
@@ -193,7 +194,7 @@ class QueriesRecord(RunRecord):
         self._shapes = shapes
         for branch in branches:
             self._buffers[branch] = self._parts(whole[branch])
-            self._counts[branch] = torch.zeros(len(shapes), dtype=torch.int32, device=device)
+            self._counts[branch] = SiteCounters(len(shapes), device)
         if self.query_options.location != "device":
             self._copy = HostCopy({branch.value: buffer for branch, buffer in whole.items()})
 
@@ -262,7 +263,7 @@ class QueriesRecord(RunRecord):
         targets = {}
         for index, name in enumerate(self._sizes):
             parts = tuple(
-                (self._buffers[branch][name], self._counts[branch][index : index + 1], *places)
+                (self._buffers[branch][name], self._counts[branch][index], *places)
                 for branch, places in rows.items()
             )
             if joint is None:
@@ -286,7 +287,7 @@ class QueriesRecord(RunRecord):
             if step not in there:
                 one = sum(buffer.nbytes for buffer in self._buffers[branch].values())
                 self._check(one * len(self._buffers), len(there) + 1)
-            self._seen.setdefault(branch, {})[step] = self._counts[branch].clone()
+            self._seen.setdefault(branch, {})[step] = self._counts[branch].all()
         if self._copy is None:
             for branch, step in kept.items():
                 self._kept[branch][step] = self._put(branch, step, self._buffers[branch])
