@@ -98,8 +98,10 @@ class RegionWords(RankedSequence[WordScore]):
     def words(self) -> tuple[WordScore, ...]:
         """Every word that has a column, in the order of ``ranking``; ties in prompt order."""
         groups = grouped(self.prompt)
+        # As lists: reading a tensor for each word would take longer than all else here.
+        scores, levels = self.scores.tolist(), self.levels.tolist()
         totals = {
-            text: (_sum_words(self.scores, group), _sum_words(self.levels, group))
+            text: (_sum_words(scores, group), _sum_words(levels, group))
             for text, group in groups.items()
         }
         everything = math.fsum(score for score, _ in totals.values())
@@ -344,5 +346,6 @@ def sum_columns(scores: TokenScores, columns: Iterable[int]) -> float:
     return math.fsum(scores[list(columns)].tolist())
 
 
-def _sum_words(scores: TokenScores, words: list[Word]) -> float:
-    return sum_columns(scores, {column for word in words for column in word.columns})
+def _sum_words(scores: list[float], words: list[Word]) -> float:
+    columns = {column for word in words for column in word.columns}
+    return math.fsum(scores[column] for column in columns)

@@ -127,9 +127,14 @@ def _point(point: Any) -> tuple[float, float]:
 
 def on_one_line(points: tuple[tuple[float, float], ...]) -> bool:
     """Whether the points span no area."""
-    # Not the signed area: that of a bow tie is zero as well.
-    array = np.asarray(points)
-    return int(np.linalg.matrix_rank(array - array[0])) < 2
+    # Not the signed area: that of a bow tie is zero as well. The distance of every point from the
+    # line through the first and the farthest from it, against what rounding leaves of it.
+    array = np.asarray(points, dtype=np.float64)
+    x, y = (array - array[0]).T
+    reach = np.hypot(x, y)
+    far = int(reach.argmax())
+    crosses = np.abs(x * y[far] - y * x[far])
+    return bool(crosses.max() <= len(points) * np.finfo(np.float64).eps * reach[far] ** 2)
 
 
 def outside_image(what: str, size: tuple[int, int]) -> str:

@@ -27,6 +27,10 @@ from tests.kernels.fused_checks import (
 pytest.importorskip("triton", reason="Triton is not installed")
 
 
+# Interpreted, wide calls take seconds; a narrow one beside each stays.
+WIDE = pytest.param(300, marks=pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def poisoned():
     """Memory that is not initialised holds NaN."""
@@ -61,7 +65,7 @@ def test_output_and_maps(size, dtype):
     check_maps_only(query, key)
 
 
-@pytest.mark.parametrize("columns", [77, 300])
+@pytest.mark.parametrize("columns", [77, WIDE])
 @pytest.mark.parametrize(("first", "images"), [(0, 3), (0, 1), (1, 1), (1, 2), (2, 1)])
 def test_only_the_recorded_rows_write_maps(first, images, columns):
     query, key, value = (
@@ -70,7 +74,7 @@ def test_only_the_recorded_rows_write_maps(first, images, columns):
     check_attend(query, key, value, first=first, images=images)
 
 
-@pytest.mark.parametrize("columns", [20, 300])
+@pytest.mark.parametrize("columns", [20, WIDE])
 @pytest.mark.parametrize("shape", [(2, 2, 21), (1, 1, 1), (2, 1, 1), (1, 2, 21)])
 @pytest.mark.parametrize("kind", ["added", "chosen"])
 def test_masks(kind, shape, columns):
@@ -104,14 +108,19 @@ def test_a_mask_with_finite_minima_leaves_the_rest():
     check_attend(query, key, value, mask=mask)
 
 
-@pytest.mark.parametrize("columns", [20, 77, 300])
+@pytest.mark.parametrize("columns", [20, 77, WIDE])
 def test_heads_separately(columns):
     query, key = vectors(2, 3, 35, 40, seed=0), vectors(2, 3, columns, 40, seed=1)
     check_maps_only(query, key, per_head=True)
 
 
-@pytest.mark.parametrize("splits", [1, 2, 3, 6])
-@pytest.mark.parametrize("block", [16, 32])
+@pytest.mark.parametrize(
+    ("block", "splits"),
+    [
+        *((32, splits) for splits in (1, 2, 3, 6)),
+        *(pytest.param(16, splits, marks=pytest.mark.slow) for splits in (1, 2, 3, 6)),
+    ],
+)
 def test_heads_shared_by_programs(splits, block):
     query, key, value = (vectors(2, 6, n, 16, seed=n) for n in (37, 77, 77))
     cut = Blocks(block, 0, splits, 4, 1)
