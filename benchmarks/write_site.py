@@ -48,7 +48,8 @@ def _frame(match: re.Match[str]) -> str:
     address = target.removeprefix("../")
     return (
         f'<iframe class="viewer" src="{address}" title="{title}" loading="lazy" '
-        f'sandbox="allow-scripts"></iframe>\n\n<a href="{address}">Open the viewer alone</a>'
+        f'sandbox="allow-scripts allow-downloads"></iframe>\n\n'
+        f'<a href="{address}">Open the viewer alone</a>'
     )
 
 
