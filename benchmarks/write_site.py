@@ -5,6 +5,7 @@ read on a code host, where links lead to any file of the repository; a site has 
 
 * the API pages are made of the public names (``benchmarks.write_api``);
 * viewers of ``examples/`` come along, and a picture that links to one becomes the viewer itself;
+* notebooks of ``examples/`` become the tutorials, with their outputs as they are kept;
 * a link to any other file of the repository becomes that file's name.
 """
 
@@ -16,10 +17,12 @@ import re
 import shutil
 from pathlib import Path
 
+from benchmarks.notebook_page import notebook_page, title_of
 from benchmarks.write_api import PAGES, page_text
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+EXAMPLES = ROOT / "examples"
 OUT = ROOT / "out" / "site" / "pages"
 _FRAME = re.compile(r"^\[!\[([^\]]*)\]\([^)]*\)\]\((\.\./examples/[^)]*\.html)\)$", re.M)
 # The text of a link may hold an image, or code with brackets.
@@ -27,12 +30,13 @@ _LINK = re.compile(r"\[((?:[^\[\]`]|`[^`]*`|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)
 _FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
-def site_page(text: str, folder: str = "") -> str:
-    """A page of ``docs/`` as the site shows it.
+def site_page(text: str, folder: str = "docs") -> str:
+    """A page as the site shows it.
 
     Args:
         text: the page, in Markdown.
-        folder: the page's folder below ``docs/``.
+        folder: where links of the page begin, in the repository: ``docs``, or ``examples`` for the
+            tutorials.
 
     Returns:
         The text, in which links lead to what is on the site.
@@ -58,11 +62,17 @@ def _link(match: re.Match[str], folder: str) -> str:
     path = target.split("#")[0]
     if ":" in target or not path:
         return match.group()
-    place = posixpath.normpath(posixpath.join("docs", folder, path))
+    place = posixpath.normpath(posixpath.join(folder, path))
+    # Pages of docs/ are at the top of the site, tutorials one folder below.
+    top = "" if folder.startswith("docs") else "../"
+    anchor = target.removeprefix(path)
     if place.startswith("docs/"):
-        return match.group()
+        inside = posixpath.relpath(place, folder) if not top else f"{top}{place[5:]}"
+        return f"[{text}]({inside}{anchor})"
+    if place.startswith("examples/") and place.endswith(".ipynb"):
+        return f"[{text}]({top}tutorials/{Path(place).stem}.md{anchor})"
     if place.startswith("examples/") and place.endswith(".html"):
-        return f'<a href="{place}">{text}</a>'
+        return f'<a href="{top}{place}">{text}</a>'
     return f"{text} (`{place}`)" if place not in text else text
 
 
@@ -72,14 +82,47 @@ def write_site(out: Path = OUT) -> int:
     shutil.copytree(DOCS, out)
     pages = sorted(out.rglob("*.md"))
     for page in pages:
-        folder = page.parent.relative_to(out).as_posix()
-        page.write_text(site_page(page.read_text(encoding="utf-8"), folder), encoding="utf-8")
-    shutil.copytree(ROOT / "examples", out / "examples", ignore=shutil.ignore_patterns("*.py"))
+        folder = posixpath.join("docs", page.parent.relative_to(out).as_posix())
+        text = site_page(page.read_text(encoding="utf-8"), posixpath.normpath(folder))
+        page.write_text(text, encoding="utf-8")
+    (out / "examples").mkdir()
+    for viewer in EXAMPLES.glob("*.html"):
+        shutil.copy(viewer, out / "examples")
+    tutorials = _write_tutorials(out / "tutorials")
     api = out / "api"
     api.mkdir()
     for name in PAGES:
         (api / f"{name}.md").write_text(page_text(name), encoding="utf-8")
-    return len(pages) + len(PAGES)
+    return len(pages) + tutorials + len(PAGES)
+
+
+def _write_tutorials(folder: Path) -> int:
+    """The notebooks, and a page that leads to them; returns how many pages that are."""
+    folder.mkdir()
+    lines = [
+        "# Tutorials",
+        "",
+        "Read a question through from the first line to the answer: each is a notebook of the",
+        "repository's folder `examples`, with its outputs, which runs on the embedded models.",
+        "",
+    ]
+    notebooks = sorted(EXAMPLES.glob("*.ipynb"))
+    for notebook in notebooks:
+        title, first = title_of(notebook)
+        text = site_page(notebook_page(notebook, folder), "examples")
+        (folder / f"{notebook.stem}.md").write_text(text, encoding="utf-8")
+        lines += [f"## [{title}]({notebook.stem}.md)", "", first.replace(" * ", "\n\n* ", 1).replace(" * ", "\n* "), ""]
+    lines += [
+        "## Viewers",
+        "",
+        "Pages to try: "
+        + ", ".join(
+            f'<a href="../examples/{viewer.name}">{viewer.stem}</a>'
+            for viewer in sorted(EXAMPLES.glob("*.html"))
+        ),
+    ]
+    (folder / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(notebooks) + 1
 
 
 if __name__ == "__main__":

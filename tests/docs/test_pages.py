@@ -113,7 +113,7 @@ def _navigation() -> list[str]:
 
 def test_the_navigation_has_every_page_once() -> None:
     wanted = [f"{name}.md" for name in PAGES if name != "README"]
-    wanted += [f"api/{name}.md" for name in API_PAGES]
+    wanted += ["tutorials/index.md", *(f"api/{name}.md" for name in API_PAGES)]
     assert sorted(_navigation()) == sorted(wanted)
 
 
