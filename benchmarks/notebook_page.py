@@ -13,7 +13,7 @@ _PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
 
 
 def title_of(notebook: Path) -> tuple[str, str]:
-    """The title of a notebook, and its first paragraph or list after that, in one line.
+    """The title of a notebook, and its first paragraph with the list that follows it, if one does.
 
     Raises:
         ValueError: its first cell is not a text that begins with a title.
@@ -23,8 +23,9 @@ def title_of(notebook: Path) -> tuple[str, str]:
     if not text.startswith("# "):
         raise ValueError(f"{notebook.name} does not begin with a cell of text and its title.")
     title, _, rest = text[2:].partition("\n")
-    first = " ".join(rest.strip().split("\n## ")[0].split())
-    return title.strip(), first
+    paragraphs = [part for part in rest.split("\n\n") if part.strip()]
+    with_list = len(paragraphs) > 1 and paragraphs[1].startswith("* ")
+    return title.strip(), "\n\n".join(paragraphs[: 2 if with_list else 1]).strip()
 
 
 def notebook_page(notebook: Path, folder: Path) -> str:

@@ -44,7 +44,9 @@ def site_page(text: str, folder: str = "docs") -> str:
     text = _FRAME.sub(_frame, text)
     parts = _FENCE.split(text)
     parts[::2] = [_LINK.sub(lambda match: _link(match, folder), part) for part in parts[::2]]
-    return "".join(parts)
+    text = "".join(parts)
+    # Pictures of a size of their own are HTML.
+    return text if folder.startswith("docs") else text.replace('src="../docs/', 'src="../')
 
 
 def _frame(match: re.Match[str]) -> str:
@@ -111,7 +113,8 @@ def _write_tutorials(folder: Path) -> int:
         title, first = title_of(notebook)
         text = site_page(notebook_page(notebook, folder), "examples")
         (folder / f"{notebook.stem}.md").write_text(text, encoding="utf-8")
-        lines += [f"## [{title}]({notebook.stem}.md)", "", first.replace(" * ", "\n\n* ", 1).replace(" * ", "\n* "), ""]
+        head = f"## [{title}]({notebook.stem}.md)"
+        lines += [head, "", site_page(first, "examples"), ""]
     lines += [
         "## Viewers",
         "",

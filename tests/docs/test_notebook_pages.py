@@ -57,6 +57,8 @@ def test_links_from_and_to_tutorials() -> None:
         '[a](../tutorials/02.md), <a href="../examples/flux.html">b</a>'
     )
     assert site_page("[a](../examples/02.ipynb)") == "[a](tutorials/02.md)"
+    picture = '<img src="../docs/images/a.png">'
+    assert site_page(picture, "examples") == '<img src="../images/a.png">'
 
 
 def test_the_page_of_tutorials_has_every_notebook(tmp_path: Path, monkeypatch) -> None:
