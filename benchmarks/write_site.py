@@ -25,6 +25,7 @@ DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 OUT = ROOT / "out" / "site" / "pages"
 _FRAME = re.compile(r"^\[!\[([^\]]*)\]\([^)]*\)\]\((\.\./examples/[^)]*\.html)\)$", re.M)
+_NAMES = re.compile(r"^\| (?:stock )?class \|.*\n(?:\|.*\n)+", re.M)
 # The text of a link may hold an image, or code with brackets.
 _LINK = re.compile(r"\[((?:[^\[\]`]|`[^`]*`|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
@@ -42,6 +43,7 @@ def site_page(text: str, folder: str = "docs") -> str:
         The text, in which links lead to what is on the site.
     """
     text = _FRAME.sub(_frame, text)
+    text = _NAMES.sub(r'<div class="names" markdown="1">\n\n\g<0>\n</div>\n', text)
     parts = _FENCE.split(text)
     parts[::2] = [_LINK.sub(lambda match: _link(match, folder), part) for part in parts[::2]]
     text = "".join(parts)
@@ -94,7 +96,7 @@ def write_site(out: Path = OUT) -> int:
     api = out / "api"
     api.mkdir()
     for name in PAGES:
-        (api / f"{name}.md").write_text(page_text(name), encoding="utf-8")
+        (api / f"{name}.md").write_text(site_page(page_text(name), "docs/api"), encoding="utf-8")
     return len(pages) + tutorials + len(PAGES)
 
 

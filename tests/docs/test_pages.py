@@ -134,6 +134,8 @@ def test_what_the_site_makes_of_links() -> None:
     page = site_page(text)
     assert page.startswith("card (`diffusers_rdaam/demo/README.md`), [one](words.md#a), ")
     assert page.endswith('<a href="examples/x.html">try</a>')
+    table = "| stock class | ours |\n|---|---|\n| `A` | `B` |\n"
+    assert site_page(table) == f'<div class="names" markdown="1">\n\n{table}\n</div>\n'
     assert "(../no.md)" in site_page("```text\n[x](../no.md)\n```\n")
     viewer = "[![A viewer](images/viewer.png)](../examples/flux.html)"
     assert '<iframe class="viewer" src="examples/flux.html" title="A viewer"' in site_page(viewer)
