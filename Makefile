@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-browser check bench clean
+.PHONY: demo test test-slow test-browser check bench docs docs-build docs-serve clean
 
 # torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -33,6 +33,19 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, in out/site/html. Every example on its pages runs, and a broken link, a public name
+# without a docstring or a page that is not in the navigation is an error.
+docs: docs-build
+	$(BIN)/python -m pytest -p no:cacheprovider tests/docs
+
+docs-build: $(VENV)/installed
+	$(BIN)/python -m benchmarks.write_site
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: $(VENV)/installed
+	$(BIN)/python -m benchmarks.write_site
+	$(BIN)/zensical serve
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks --json out/bench/results.json --markdown out/bench/results.md

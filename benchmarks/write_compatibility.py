@@ -1,7 +1,7 @@
-"""Write the tables of docs/compatibility.md that are the package's own.
+"""Write the tables of the pages on compatibility that are the package's own.
 
 ``python -m benchmarks.write_compatibility``: the transformers' pipelines, and those that are
-refused. Each lies between two comments of the page.
+refused. Each lies between two comments of its page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from diffusers_rdaam.families.refused import REFUSED
 from diffusers_rdaam.families.rows import Branch, SeparateCallsLayout
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 
-PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def rows_in_words(layout: Any) -> str:
@@ -50,17 +50,25 @@ def refused_table() -> str:
 TABLES = {"transformers": transformer_table, "refused": refused_table}
 
 
-def written(page: str) -> str:
-    """The page with its tables made anew."""
-    for name, make in TABLES.items():
-        begin, end = f"<!-- table: {name} -->", "<!-- end of the table -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        table = f"{begin}\n{make()}\n{end}"
-        page, count = pattern.subn(lambda _, table=table: table, page)
-        if count != 1:
-            raise SystemExit(f"{PAGE.name} has {count} places for the table {name!r}; wanted one.")
+def page_of(name: str) -> Path:
+    """The page of a table."""
+    return DOCS / f"compatibility_{name}.md"
+
+
+def written(name: str) -> str:
+    """A table's page with the table made anew."""
+    page = page_of(name).read_text(encoding="utf-8")
+    begin, end = f"<!-- table: {name} -->", "<!-- end of the table -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    table = f"{begin}\n{TABLES[name]()}\n{end}"
+    page, count = pattern.subn(lambda _: table, page)
+    if count != 1:
+        raise SystemExit(
+            f"{page_of(name).name} has {count} places for the table {name!r}; wanted one."
+        )
     return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for each in TABLES:
+        page_of(each).write_text(written(each), encoding="utf-8")

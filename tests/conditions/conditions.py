@@ -1,6 +1,6 @@
 """Conditions that a pipeline of diffusers may run under: what switches them on, and what is known.
 
-``CONDITIONS`` has one entry for each row of the table in ``docs/compatibility.md``, or several
+``CONDITIONS`` has one entry for each row of the table in ``docs/conditions.md``, or several
 (variants) where one row speaks of all of them.
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[1] / "docs" / "compatibility.md"
+DOCUMENT = HERE.parents[1] / "docs" / "conditions.md"
 START, END = "<!-- conditions: begin -->", "<!-- conditions: end -->"
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Conditions that a transformer of diffusers may run under, and the pipelines they are tried with.
 
-``CONDITIONS`` has one entry for each row of the second table in ``docs/compatibility.md``, or
+``CONDITIONS`` has one entry for each row of the table in ``docs/conditions_transformers.md``, or
 several (variants) where one row speaks of all of them.
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
-DOCUMENT = HERE.parents[1] / "docs" / "compatibility.md"
+DOCUMENT = HERE.parents[1] / "docs" / "conditions_transformers.md"
 START, END = "<!-- transformers' conditions: begin -->", "<!-- transformers' conditions: end -->"
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """DAAM's names on this package: ``from diffusers_rdaam.compat.daam import trace, set_seed``.
 
 Tang et al. (2023), *What the DAAM: Interpreting Stable Diffusion Using Cross Attention*. What is
-other than in castorini/daam 0.2.0, and why, is in ``docs/migrating.md``.
+other than in castorini/daam 0.2.0, and why, is in ``docs/migrating_daam.md``.
 """
 
 from __future__ import annotations

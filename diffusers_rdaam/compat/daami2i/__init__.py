@@ -1,7 +1,7 @@
 """DAAM-I2I's names on this package: ``from diffusers_rdaam.compat import daami2i``.
 
 Self-attention of an image: which places look at which. What is other than in
-RishiDarkDevil/daam-i2i 0.2.0, and why, is in ``docs/migrating.md``.
+RishiDarkDevil/daam-i2i 0.2.0, and why, is in ``docs/migrating_daami2i.md``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """diffusers-interpret's names on this package: ``from diffusers_rdaam.compat.diffusers_interpret``.
 
 Gradients of an image's pixels by the tokens of its prompt, and by an input image. What is other
-than in JoaoLages/diffusers-interpret 0.5.0, and why, is in ``docs/migrating.md``.
+than in JoaoLages/diffusers-interpret 0.5.0, and why, is in
+``docs/migrating_diffusers_interpret.md``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Marcos-Manchon et al. (2024), *Open-Vocabulary Attention Maps with Token Optimization for Semantic
 Segmentation in Diffusion Models*. What is other than in vpulab/ovam 0.0.1, and why, is in
-``docs/migrating.md``.
+``docs/migrating_ovam.md``.
 """
 
 from __future__ import annotations

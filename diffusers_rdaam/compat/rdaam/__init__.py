@@ -1,6 +1,7 @@
 """rdaam's names on this package: ``from diffusers_rdaam.compat.rdaam import run_reverse_daam``.
 
-What is other than in rdaam 0.1.0 (Muhammad Ahmad Waseem), and why, is in ``docs/migrating.md``.
+What is other than in rdaam 0.1.0 (Muhammad Ahmad Waseem), and why, is in
+``docs/migrating_rdaam.md``.
 """
 
 from __future__ import annotations
