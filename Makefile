@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-browser check bench clean
+.PHONY: demo test test-slow test-browser check bench notebooks clean
 
 # torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -36,6 +36,10 @@ check: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks --json out/bench/results.json --markdown out/bench/results.md
+
+# Executes the notebooks and writes their outputs, as after a change of an embedded model.
+notebooks: $(VENV)/installed
+	$(BIN)/python examples/run_notebooks.py
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info
