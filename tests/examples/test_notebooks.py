@@ -7,9 +7,7 @@ import base64
 import importlib.util
 import io
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import numpy as np
@@ -17,28 +15,18 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
+from script_modules import EXAMPLES, script
 from test_wording import _found
 
 import diffusers_rdaam
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 # The one that is executed in every run of the tests; the others are slow.
 QUICK = "08_your_own_family.ipynb"
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def _module(name: str) -> ModuleType:
-    """A script of the folder, which is not a package."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-run_notebooks = _module("run_notebooks")
+run_notebooks = script("run_notebooks")
 
 
 def _read(path: Path) -> NotebookNode:
