@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-browser check bench docs docs-build docs-serve clean
+.PHONY: demo test test-slow test-browser check bench docs docs-build docs-serve notebooks clean
 
 # torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -49,6 +49,10 @@ docs-serve: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks --json out/bench/results.json --markdown out/bench/results.md
+
+# Executes the notebooks and writes their outputs, as after a change of an embedded model.
+notebooks: $(VENV)/installed
+	$(BIN)/python examples/run_notebooks.py
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

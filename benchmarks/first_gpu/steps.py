@@ -136,7 +136,7 @@ STEPS = (
             Command(
                 "env",
                 (PYTHON, "-m", "diffusers_rdaam", "env"),
-                20,
+                25,
                 needs=PIPELINE,
             ),
         ),
@@ -161,7 +161,7 @@ STEPS = (
             Command(
                 "kernels_on_device",
                 tests("tests/kernels/test_fused_gpu.py", "tests/kernels/test_fused_proof.py"),
-                90,
+                130,
                 "tests",
                 TESTS,
                 none_skipped=True,
@@ -175,7 +175,7 @@ STEPS = (
             Command(
                 "kernels",
                 tests("--durations=10", "tests/kernels/test_fused.py"),
-                200,
+                320,
                 "tests",
                 TESTS,
             ),
@@ -186,7 +186,7 @@ STEPS = (
                     *("tests/kernels/test_planes.py", "tests/attention/test_processor.py"),
                     "tests/recording/test_accumulator.py",
                 ),
-                *(30, "tests", TESTS),
+                *(70, "tests", TESTS),
             ),
         ),
     ),
@@ -224,8 +224,8 @@ STEPS = (
                 *("devices", 30, "synchronisation", "second_device", "graph_capture"),
                 on_device=True,
             ),
-            end_to_end("compiled", 65, "compiled", compiled=True, on_device=True),
-            end_to_end("reduce_overhead", 70, "reduce_overhead", compiled=True, on_device=True),
+            end_to_end("compiled", 100, "compiled", compiled=True, on_device=True),
+            end_to_end("reduce_overhead", 110, "reduce_overhead", compiled=True, on_device=True),
         ),
     ),
     Step(
@@ -238,7 +238,7 @@ STEPS = (
                     *("-m", "gpu", "tests/kernels", "tests/recording"),
                     "tests/benchmarks/test_timing.py",
                 ),
-                120,
+                240,
                 "tests",
                 TESTS,
                 # As a developer calls them: what must not be interpreted starts its own process.
@@ -247,7 +247,7 @@ STEPS = (
             Command(
                 "gpu_pipelines",
                 tests("-m", "gpu", "tests/gpu"),
-                60,
+                130,
                 "tests",
                 (*TESTS, "accelerate"),
             ),
@@ -273,7 +273,7 @@ STEPS = (
     Step(
         9,
         "whole UNets, recorded against stock",
-        (timed("gpu", 130, "gpu"),),
+        (timed("gpu", 260, "gpu"),),
     ),
     Step(
         10,
