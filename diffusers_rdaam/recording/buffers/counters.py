@@ -9,8 +9,8 @@ from torch import Tensor
 class SiteCounters:
     """One number for each site, in memory of its own.
 
-    torch copies an input of compiled code whose address is no multiple of 16, as an element of a
-    longer tensor has; what is copied cannot be counted up in a CUDA graph, and torch makes none.
+    torch copies an input of compiled code whose address is not a multiple of 16, which an element
+    of a longer tensor has. What is copied cannot be counted up in a CUDA graph: torch makes none.
 
     Args:
         sites: how many.
