@@ -4,7 +4,7 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-browser check bench clean
+.PHONY: demo test test-slow test-browser test-lowest canary check bench release release-check clean
 
 # torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -33,6 +33,21 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The lowest versions that pyproject.toml declares, in an environment under out/.
+test-lowest: $(VENV)/installed
+	$(BIN)/python -m release lowest
+
+# The newest diffusers and transformers that the index has: which families moved.
+canary: $(VENV)/installed
+	$(BIN)/python -m release canary
+
+# VERSION=0.1.0, and REPOSITORY=https://… where the project's address is still a placeholder.
+release: $(VENV)/installed
+	$(BIN)/python -m release prepare "$(VERSION)" --repository "$(REPOSITORY)"
+
+release-check: $(VENV)/installed
+	$(BIN)/python -m release check
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks --json out/bench/results.json --markdown out/bench/results.md
