@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--reuse",
         action="store_true",
-        help="keep the libraries of an earlier check's environment, and replace the package only",
+        help="keep the libraries of an earlier check's environments, and replace the package only",
     )
     given = parser.parse_args(arguments)
     steps = Steps()
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 def _check(steps: Steps, folder: Path, python: str, reuse: bool) -> None:
     tools = Environment(folder / "tools")
-    if not steps.run("install build and twine", lambda: _install_tools(tools)):
+    if not steps.run("install build and twine", lambda: _install_tools(tools, reuse)):
         return
     dist = folder / "dist"
     if not steps.run("build the sdist, and the wheel of it", lambda: _build(tools, dist)):
@@ -65,8 +65,9 @@ def _check(steps: Steps, folder: Path, python: str, reuse: bool) -> None:
         use(steps, clean, Path(elsewhere).resolve())
 
 
-def _install_tools(tools: Environment) -> list[str]:
-    tools.make()
+def _install_tools(tools: Environment, reuse: bool) -> list[str]:
+    if not (reuse and tools.python.exists()):
+        tools.make()
     tools.install("--constraint", CONSTRAINTS, "build", "twine")
     return []
 

@@ -110,7 +110,8 @@ def test_versions_come_from_the_constraints():
 
 def test_commands_are_listed(capsys):
     assert main([]) == main(["publish"]) == 2
-    assert all(name in capsys.readouterr().err for name in COMMANDS)
+    printed = capsys.readouterr().err
+    assert all(name in printed for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
