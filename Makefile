@@ -4,7 +4,11 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
+<<<<<<< HEAD
 .PHONY: demo test test-slow test-browser check bench docs docs-build docs-serve notebooks clean
+=======
+.PHONY: demo test test-slow test-browser test-lowest canary check bench release release-check clean
+>>>>>>> release
 
 # torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -34,6 +38,7 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+<<<<<<< HEAD
 # The site, in out/site/html. Every example on its pages runs, and a broken link, a public name
 # without a docstring or a page that is not in the navigation is an error.
 docs: docs-build
@@ -46,6 +51,22 @@ docs-build: $(VENV)/installed
 docs-serve: $(VENV)/installed
 	$(BIN)/python -m benchmarks.write_site
 	$(BIN)/zensical serve
+=======
+# The lowest versions that pyproject.toml declares, in an environment under out/.
+test-lowest: $(VENV)/installed
+	$(BIN)/python -m release lowest
+
+# The newest diffusers and transformers that the index has: which families moved.
+canary: $(VENV)/installed
+	$(BIN)/python -m release canary
+
+# VERSION=0.1.0, and REPOSITORY=https://… where the project's address is still a placeholder.
+release: $(VENV)/installed
+	$(BIN)/python -m release prepare "$(VERSION)" --repository "$(REPOSITORY)"
+
+release-check: $(VENV)/installed
+	$(BIN)/python -m release check
+>>>>>>> release
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks --json out/bench/results.json --markdown out/bench/results.md

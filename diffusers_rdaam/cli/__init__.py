@@ -822,12 +822,17 @@ def evaluate(
 
 
 @app.command()
-def env(output_format: FormatOption = Format.text) -> None:
+def env(
+    pipelines: Annotated[
+        bool, typer.Option("--pipelines", help="List the classes that can be recorded.")
+    ] = False,
+    output_format: FormatOption = Format.text,
+) -> None:
     """Versions, devices, the kernel that would record, and the embedded model."""
     with reporting(output_format.value) as report:
         from diffusers_rdaam.cli.environment import describe
 
-        describe(report)
+        describe(report, pipelines=pipelines)
 
 
 @app.command()

@@ -146,5 +146,5 @@ def unsupported(name: str, stock: type | None = None) -> UnsupportedPipelineErro
         f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
         "never guessed. Supported: Stable Diffusion, FLUX and others whose denoiser attends to "
         f"text, {len(RECORDED)} classes of diffusers and those derived from them; the command "
-        f"rdaam env lists all.{nearest}"
+        f"rdaam env --pipelines lists all.{nearest}"
     )

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from diffusers_rdaam import Attribution
 from diffusers_rdaam.cli import app
+from diffusers_rdaam.cli.environment import extras_text
+from diffusers_rdaam.families.registry import unsupported
 
 PROMPT = "a red circle and a blue square"
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
@@ -247,6 +249,36 @@ def test_env_names_versions_kernel_and_model() -> None:
     assert told["diffusers"]
     assert told["kernel"].startswith("portable (")
     assert "MB of weights" in told["embedded model"]
+
+
+def test_env_says_which_extras_are_installed() -> None:
+    told = json.loads(rdaam("env", "--format", "json").stdout)
+    assert "plot" in told["extras"] and "dev" not in told["extras"]
+    assert (
+        extras_text(
+            [
+                "torch>=2.6",
+                "numpy>=1.26; extra == 'plot'",
+                'nowhere-to-be-had[data]>=1; extra == "batch"',
+                "pillow>=1; extra == 'batch'",
+                "nowhere-to-be-had<7,>=6.14; extra == 'app'",
+                "nothing; extra == 'dev'",
+            ]
+        )
+        == "plot (not installed: app, batch)"
+    )
+    assert extras_text([]).startswith("unknown: the package is on the path")
+
+
+def test_env_lists_the_pipelines_that_an_error_sends_there() -> None:
+    text = rdaam("env", "--pipelines").stdout
+    recorded, _, refused = text.partition("Not recorded:")
+    assert "  FluxPipeline\n" in recorded and "  StableDiffusionPipeline\n" in recorded
+    assert "  StableVideoDiffusionPipeline: " in refused
+    told = json.loads(rdaam("env", "--pipelines", "--format", "json").stdout)
+    assert f"{len(told['recorded'])} classes can be recorded" in told["pipelines"]
+    assert not set(told["recorded"]) & told["refused"].keys()
+    assert "rdaam env --pipelines lists all" in str(unsupported("ExamplePipeline"))
 
 
 def test_help_is_there_at_once_and_without_torch() -> None:
