@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,6 +43,16 @@ class ClassName:
     def word(self) -> str:
         """The usual word."""
         return self.words[0]
+
+
+def word_in(prompt: str, words: Sequence[str]) -> str | None:
+    """The first of some words that a prompt has, as whole words; None where it has none."""
+    flat = "".join(c if c.isalnum() else " " for c in prompt.casefold()).split()
+    for word in words:
+        parts = word.casefold().split()
+        if any(flat[i : i + len(parts)] == parts for i in range(len(flat) - len(parts) + 1)):
+            return word
+    return None
 
 
 @dataclass(frozen=True, eq=False)

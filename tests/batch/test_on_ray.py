@@ -23,22 +23,45 @@ COUNT = 24
 DRIVER = f"""
 import sys
 from pathlib import Path
-from diffusers_rdaam import run_batch
+from diffusers_rdaam import BatchError, run_batch
 
 out, workers, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
+limit = int(sys.argv[4])
+
+
+def full_disk():
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+if limit:
+    # Of the workers alone: Ray's own files and its object store are larger.
+    import ray
+    hook = {{"worker_process_setup_hook": full_disk}}
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False,
+             object_store_memory=100 * 2**20, logging_level="error", runtime_env=hook)
 on_ray = dict(workers=workers) if workers else dict(use_ray=False)
-done = run_batch(
-    [f"a cat in hat {{i}}" for i in range({COUNT})], out, model={str(TINY)!r}, steps=2,
-    height=64, width=96, rows_per_file=3, resume=resume, progress=False, **on_ray,
-)
-print("made", done.made, "errors", done.errors)
+try:
+    done = run_batch(
+        [f"a cat in hat {{i}}" for i in range({COUNT})], out, model={str(TINY)!r}, steps=2,
+        height=64, width=96, rows_per_file=3, resume=resume, progress=False, **on_ray,
+    )
+    print("made", done.made, "errors", done.errors)
+except BatchError as error:
+    print("stopped:", error)
 """
 
 
-def driver(out: Path, workers: int, *, resume: bool = False) -> subprocess.Popen[str]:
-    """A batch in a process of its own; without workers in that process alone."""
+def driver(
+    out: Path, workers: int, *, resume: bool = False, limit: int = 0
+) -> subprocess.Popen[str]:
+    """A batch in a process of its own; without workers in that process alone.
+
+    With a limit no file that a worker writes may have more bytes, as on a full disk.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", DRIVER, str(out), str(workers), "resume" if resume else "new"]
+    begin = "resume" if resume else "new"
+    command = [sys.executable, "-c", DRIVER, str(out), str(workers), begin, str(limit)]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -102,6 +125,21 @@ def test_three_workers_write_what_one_process_writes(tmp_path, digests_of):
     ended(driver(tmp_path / "plain", 0))
     ended(driver(tmp_path / "three", 3))
     assert digests_of(tmp_path / "three") == digests_of(tmp_path / "plain")
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_workers_stops_the_batch_and_loses_nothing(tmp_path, digests_of):
+    ended(driver(tmp_path / "plain", 0))
+    out = tmp_path / "full"
+    # A record fits, a file of three rows does not.
+    largest = max(path.stat().st_size for path in (tmp_path / "plain" / "data").iterdir())
+    said = ended(driver(out, 2, limit=largest - 1))
+    assert "stopped: " in said and "could not be written: File too large" in said
+    assert "--resume" in said and "Traceback" not in said
+    assert not list(out.rglob("*.part")), "nothing half written is left"
+    assert list((out / ".batch" / "parts").rglob("*.arrow")), "what fitted is kept"
+    assert "errors 0" in ended(driver(out, 2, resume=True))
+    assert digests_of(out) == digests_of(tmp_path / "plain")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere"])

@@ -39,7 +39,7 @@ def test_the_list_names_protocols_flaws_and_formats():
     text = rdaam("evaluate", "--list").stdout
     assert "Acc/(2 - Acc)" in text and "voc2012: JPEGImages/" in text
     listed = json.loads(rdaam("evaluate", "--list", "--format", "json").stdout)
-    assert len(listed["protocols"]) == 8 and len(listed["formats"]) == 12
+    assert len(listed["protocols"]) == 8 and len(listed["formats"]) == 13
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,11 @@ from diffusers_rdaam.evaluation.datasets.coco import (
 from diffusers_rdaam.evaluation.datasets.context import pascal_context
 from diffusers_rdaam.evaluation.datasets.imagenet_segmentation import imagenet_segmentation
 from diffusers_rdaam.evaluation.datasets.plain_folder import plain_folder
-from diffusers_rdaam.evaluation.datasets.predecessors import daam_experiments, ovam_voc_sim
+from diffusers_rdaam.evaluation.datasets.predecessors import (
+    daam_experiments,
+    ovam_coco_cap,
+    ovam_voc_sim,
+)
 from diffusers_rdaam.evaluation.datasets.scenes import ade20k, cityscapes
 from diffusers_rdaam.evaluation.datasets.voc import voc2012
 from diffusers_rdaam.evaluation.sample import DataSet
@@ -64,6 +68,9 @@ FORMATS: dict[str, Format] = {
     "cityscapes": Format(cityscapes, "leftImg8bit/ gtFine/", "val"),
     "daam": Format(daam_experiments, "ID/prompt.txt, seed.txt, WORD.gt.png, output.png", "."),
     "ovam_voc_sim": Format(ovam_voc_sim, "images/ annotations/", ""),
+    "ovam_coco_cap": Format(
+        ovam_coco_cap, "images/ annotations/ and coco_captions_sampled.csv", ""
+    ),
 }
 
 

@@ -28,7 +28,7 @@ from PIL import Image
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.errors import DataSetError
 from diffusers_rdaam.evaluation.datasets import reading
-from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target
+from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target, word_in
 
 LINES, TABLE, FACTS = "prompts.jsonl", "prompts.csv", "dataset.json"
 
@@ -181,7 +181,7 @@ def _named(form: _Form, numbers: np.ndarray, prompt: str | None, path: Path) -> 
     targets = []
     for one in found:
         words = by_name[str(one.class_name)].words
-        text = next((word for word in words if prompt and _has(prompt, word)), words[0])
+        text = word_in(prompt or "", words) or words[0]
         targets.append(Target(text, one.mask, one.class_name))
     return tuple(targets)
 
@@ -242,10 +242,6 @@ def _check_texts(
                 f"{where}: {one.text!r} is not in the prompt {prompt!r:.100}"
                 + (f" at {one.span}." if one.span else ".")
             )
-
-
-def _has(prompt: str, word: str) -> bool:
-    return f" {word.casefold()} " in f" {prompt.casefold().replace(',', ' ').replace('.', ' ')} "
 
 
 def _word_mask(path: Path) -> np.ndarray:

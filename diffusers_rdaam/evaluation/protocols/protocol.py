@@ -280,16 +280,6 @@ def asked_targets(sample: Sample) -> tuple[Asked, ...]:
     )
 
 
-def word_in(prompt: str, words: Sequence[str]) -> str | None:
-    """The first of some words that a prompt has, as whole words; None where it has none."""
-    flat = "".join(c if c.isalnum() else " " for c in prompt.casefold()).split()
-    for word in words:
-        parts = word.casefold().split()
-        if any(flat[i : i + len(parts)] == parts for i in range(len(flat) - len(parts) + 1)):
-            return word
-    return None
-
-
 def article(words: Sequence[str], template: str = "a {}", joint: str = " and ") -> str:
     """A prompt that names some words: ``"a dog and a cat"``."""
     return joint.join(template.format(word) for word in words)
