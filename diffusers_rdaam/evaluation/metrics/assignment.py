@@ -29,9 +29,9 @@ def best_columns(gains: np.ndarray) -> np.ndarray:
 def plain_best_columns(gains: np.ndarray) -> np.ndarray:
     """:func:`best_columns` without scipy."""
     rows, columns = np.shape(gains)
-    # Rows and columns that are not there gain nothing, whatever they are paired with.
+    # Rows or columns that are not there gain nothing, whatever they are paired with.
     square = np.zeros((max(rows, columns),) * 2)
-    square[:rows, :columns] = np.asarray(gains) - np.min(gains, initial=0.0)
+    square[:rows, :columns] = gains
     found = _assigned(square)[:rows] if square.size else np.zeros(0, dtype=np.int64)
     return np.where(found < columns, found, -1)
 

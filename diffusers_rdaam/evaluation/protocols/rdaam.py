@@ -103,7 +103,10 @@ def _is_of(target: Target, token: str, span: tuple[int, int] | None) -> bool:
         return span[0] < target.span[1] and target.span[0] < span[1]
     words = target.text.casefold().split()
     flat = token.casefold().strip()
-    return flat in words or any(word.startswith(flat) and len(flat) > 2 for word in words)
+    # The text of a concept is all of the target's.
+    return flat in (*words, " ".join(words)) or any(
+        word.startswith(flat) and len(flat) > 2 for word in words
+    )
 
 
 def _ratio(one: float, other: float) -> float:
