@@ -33,6 +33,8 @@ class ClassName:
             raise DataSetError("A class has no name.")
         if not self.words:
             object.__setattr__(self, "words", (self.name,))
+        if not all(word.strip() for word in self.words):
+            raise DataSetError(f"The class {self.name!r} has an empty word: a prompt says it so.")
         if self.template.count("{}") != 1:
             raise DataSetError(
                 f"The template of the class {self.name!r} is {self.template!r}: it has one {{}} "

@@ -153,6 +153,36 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path, address):
     assert time.monotonic() - begun < 60
 
 
+def test_the_error_of_a_worker_comes_back_as_it_was(monkeypatch):
+    from dataclasses import asdict
+
+    from diffusers_rdaam import BatchError, UnsupportedPipelineError
+    from diffusers_rdaam.batch import ray_workers
+    from diffusers_rdaam.batch.folder import FileOfRows
+
+    file = FileOfRows("data/part", 3, 1, 99, "ab")
+    outcomes = [file, BatchError("the disk is full. Go on."), UnsupportedPipelineError("no family")]
+
+    class Worker:
+        def __init__(self, work):
+            assert work == "work"
+
+        def make(self, number):
+            found = outcomes[number]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    monkeypatch.setattr(ray_workers, "FileWorker", Worker)
+    made = ray_workers._Actor("work")({"number": [0, 1, 2]})
+    rows = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+    assert asdict(ray_workers._file_of(rows[0])) == asdict(file)
+    for row, wanted in zip(rows[1:], outcomes[1:], strict=True):
+        with pytest.raises(type(wanted)) as found:
+            ray_workers._file_of(row)
+        assert type(found.value) is type(wanted) and str(found.value) == str(wanted)
+
+
 def test_the_error_of_a_worker_is_said_without_its_traceback():
     from ray.exceptions import RayTaskError
 

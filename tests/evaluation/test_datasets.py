@@ -659,17 +659,86 @@ def test_the_list_of_prompts_is_checked_when_it_is_opened(tmp_path, lines, text)
         ({"text": "red circle", "span": [1]}, "'span' is a list of 2 numbers"),
         ({"text": "red circle", "box": "all"}, "'box' is a list of 4 numbers"),
         ("red", "a target has a text"),
+        (None, "'targets' is a list of objects with a text"),
     ],
 )
 def test_a_bad_target_is_an_error_of_its_sample_alone(tmp_path, target, text):
     lines = [
         {"id": "one", "prompt": "a puppy"},
-        {"id": "two", "prompt": "a red circle", "targets": [target]},
+        {"id": "two", "prompt": "a red circle", "targets": [target] if target else 3},
     ]
     data = open_dataset(plain(tmp_path, lines=lines))
     assert data["one"].targets
     with pytest.raises(DataSetError, match=text):
         data["two"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"classes": ["dog"]}, "'classes' is an object from the numbers of the masks to names"),
+        ({"classes": {"1": {"name": " "}}}, "dataset.json: A class has no name"),
+        ({"classes": {"1": {"name": "dog", "words": [""]}}}, "'dog' has an empty word"),
+        ({"classes": {"one": "dog"}}, "a class is its number and an object with a name"),
+        ({"classes": {"1": "dog", "2": "dog"}}, "The class 'dog' occurs twice"),
+        ({"ignore": "255"}, "'ignore' is a number of the masks or null"),
+    ],
+)
+def test_facts_that_are_wrong_are_said_when_the_folder_is_opened(tmp_path, facts, text):
+    root = plain(tmp_path)
+    write_text(root / "dataset.json", json.dumps(facts))
+    with pytest.raises(DataSetError, match=text):
+        open_dataset(root)
+
+
+def test_masks_of_classes_that_nobody_named(tmp_path):
+    root = plain(tmp_path, lines=[{"id": "one", "prompt": "a"}, {"id": "two", "prompt": "b"}])
+    (root / "dataset.json").unlink()
+    with pytest.raises(DataSetError, match=r"the number 1, .* Classes: none is named; ignored: 25"):
+        open_dataset(root)["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("coco_instances", {"images": None}),
+        ("coco_instances", {"images": [{"id": 9}]}),
+        ("coco_instances", {"annotations": [3]}),
+        ("coco_instances", {"categories": [{"id": 1}]}),
+        ("coco_panoptic", {"annotations": [{"segments_info": []}]}),
+        ("coco_panoptic", {"annotations": 3}),
+        ("pascal_context", {"images": [{"phase": "val"}], "annos_segmentation": []}),
+        ("pascal_context", {"images": 3, "annos_segmentation": []}),
+    ],
+)
+def test_entries_without_their_fields_are_said_and_name_the_data_set(tmp_path, name, change):
+    root = coco_root(tmp_path)
+    (root / "annotations/panoptic_val2017").mkdir()
+    (root / "JPEGImages").mkdir()
+    found = json.loads((root / "annotations/instances_val2017.json").read_text())
+    text = json.dumps({**found, **change})
+    for path in (
+        "annotations/instances_val2017",
+        "annotations/panoptic_val2017",
+        "trainval_merged",
+    ):
+        write_text(root / f"{path}.json", text)
+    with pytest.raises(DataSetError, match=f"({tmp_path}|{name})"):
+        open_dataset(root, name)
+
+
+def test_an_entry_that_lacks_a_field_is_an_error_of_its_sample(tmp_path):
+    root = coco_root(tmp_path)
+    found = json.loads((root / "annotations/instances_val2017.json").read_text())
+    (root / "annotations/panoptic_val2017").mkdir()
+    found["annotations"] = [{"image_id": 9, "file_name": "000000000009.png"}]
+    save(root / "annotations/panoptic_val2017/000000000009.png", panoptic_picture(numbers()))
+    write_text(root / "annotations/panoptic_val2017.json", json.dumps(found))
+    data = open_dataset(root, "coco_panoptic")
+    with pytest.raises(DataSetError, match=r"9 is not as coco_panoptic .* no 'segments_info'"):
+        data["000000000009"]
+    with pytest.raises(DataSetError, match="has no segments of image 25"):
+        data["000000000025"]
 
 
 def test_without_images_it_is_a_generated_set(tmp_path):

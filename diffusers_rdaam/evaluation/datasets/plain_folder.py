@@ -79,7 +79,13 @@ def _form(path: Path) -> _Form:
         return _Form("folder", {}, (255,), False)
     found = reading.json_file(path)
     classes: dict[int, ClassName] = {}
-    for key, one in dict(found.get("classes") or {}).items():
+    given = found.get("classes") or {}
+    if not isinstance(given, dict):
+        raise DataSetError(
+            f"{path}: 'classes' is an object from the numbers of the masks to names, such as "
+            f'{{"1": "dog"}}; got {given!r:.80}.'
+        )
+    for key, one in given.items():
         try:
             entry = {"name": one} if isinstance(one, str) else dict(one)
             words = tuple(map(str, entry.get("words") or ()))
@@ -153,6 +159,11 @@ def _read(root: Path, form: _Form, entry: dict[str, Any], *, generate: bool) -> 
     label_map = root / "masks" / f"{name}.png"
     numbers = reading.labels(label_map) if label_map.is_file() else None
     ignore = None if numbers is None else np.isin(numbers, list(form.unscored))
+    if not isinstance(entry.get("targets") or [], list):
+        raise DataSetError(
+            f"{entry['where']}: 'targets' is a list of objects with a text; got "
+            f"{entry['targets']!r:.80}."
+        )
     if entry.get("targets"):
         targets = tuple(_target(root, form, entry, one, numbers) for one in entry["targets"])
     elif numbers is not None:

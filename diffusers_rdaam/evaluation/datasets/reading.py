@@ -176,7 +176,7 @@ def targets_of(
             if number == 0:
                 # Background, unless the data set says otherwise: it has no word.
                 continue
-            known = ", ".join(map(str, sorted(classes)[:30]))
+            known = ", ".join(map(str, sorted(classes)[:30])) or "none is named"
             raise DataSetError(
                 f"{where} has the number {number}, which is not a class. Classes: {known}; "
                 f"ignored: {', '.join(map(str, unscored)) or 'none'}."
