@@ -157,7 +157,7 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         yield
         return
     if cluster.address is not None:
-        _check_address(cluster.address)
+        check_address(cluster.address)
     options: dict[str, Any] = {"address": cluster.address}
     if cluster.address is None:
         processors = max(os.cpu_count() or 1, cluster.workers * cluster.threads + 1)
@@ -195,8 +195,12 @@ def _environment() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _check_address(address: str) -> None:
-    """Refuse an address where nothing listens; Ray itself waits for a minute."""
+def check_address(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself waits for a minute.
+
+    Raises:
+        InputError: there is no cluster.
+    """
     if address in ("auto", "local"):
         return
     try:

@@ -149,8 +149,9 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path, address):
         port = free.getsockname()[1]
     begun = time.monotonic()
     with pytest.raises(InputError, match="There is no cluster of Ray at --address"):
-        run_batch(["a cat"], tmp_path, address=address.format(port=port), progress=False)
+        run_batch(["a cat"], tmp_path / "o", address=address.format(port=port), progress=False)
     assert time.monotonic() - begun < 60
+    assert not (tmp_path / "o").exists(), "the folder would have to be gone on with"
 
 
 def test_the_error_of_a_worker_comes_back_as_it_was(monkeypatch):

@@ -606,6 +606,8 @@ def test_the_plain_folder_with_16_bits_word_masks_and_splits(tmp_path):
     np.testing.assert_array_equal(first.ignore, numbers((0, slice(None), 1)) > 0)
     assert second.targets[0].span == (2, 12) and second.ignore is None
     assert open_dataset(tmp_path, split="val").ids == ("one",)
+    with pytest.raises(DataSetError, match=r"no entry of the split 'test'. Splits: val"):
+        open_dataset(tmp_path, split="test")
 
 
 def test_the_plain_folders_facts_are_read(tmp_path):

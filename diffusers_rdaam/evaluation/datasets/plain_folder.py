@@ -58,8 +58,9 @@ def plain_folder(root: Path, split: str = "") -> DataSet:
     entries = _entries(root)
     chosen = {key: one for key, one in entries.items() if not split or one.get("split") == split}
     if not chosen:
-        known = sorted({str(one.get("split")) for one in entries.values()})
-        raise DataSetError(f"{root} has no entry of {split!r}. Splits: {', '.join(known)}.")
+        known = sorted({str(one["split"]) for one in entries.values() if one.get("split")})
+        splits = f"Splits: {', '.join(known)}." if known else "No entry names a split: give none."
+        raise DataSetError(f"{root} has no entry of the split {split!r}. {splits}")
     reading.folder(root / "masks", "the masks")
     _check_masks(root, entries)
     generate = not (root / "images").is_dir()

@@ -28,6 +28,8 @@ def folder(path: Path, what: str) -> Path:
     Raises:
         DataSetError: it is not.
     """
+    if path.is_file():
+        raise DataSetError(f"{path} is a file; give the folder of the data set, with {what}.")
     if not path.is_dir():
         raise DataSetError(
             f"There is no folder {path}, which has {what}. Give the folder that the data set was "
