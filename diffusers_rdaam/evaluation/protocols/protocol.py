@@ -292,6 +292,16 @@ def class_words(data: DataSet, sample: Sample) -> tuple[ClassName, ...]:
     return tuple(ClassName(text) for text in dict.fromkeys(one.text for one in sample.targets))
 
 
+def empty_scores() -> dict[str, Any]:
+    """The scores of an image before its first word.
+
+    ``words`` has an entry for each word that is scored; ``missing`` counts those that the prompt
+    lacks, ``missing_counted`` those of them that are scored nevertheless, as 0, and ``empty`` those
+    that have no true pixel, and are not scored.
+    """
+    return {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
+
+
 def counts_of_masks(predicted: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> list[int]:
     """Intersection, union and true pixels of a mask among the scored pixels."""
     return [

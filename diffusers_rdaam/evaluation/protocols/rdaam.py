@@ -13,6 +13,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Skipped,
     article,
     asked_targets,
+    empty_scores,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample, Target
 
@@ -51,7 +52,7 @@ class Rdaam(Protocol):
     ) -> dict[str, Any]:
         """One entry for each box."""
         size = (sample.scored.shape[0], sample.scored.shape[1])
-        found: dict[str, Any] = {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
+        found = empty_scores()
         for one in sample.targets:
             if one.edges is None:
                 found["empty"] += 1
