@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,12 @@ def start(out: Path, **options: object) -> subprocess.Popen[bytes]:
 def ready(out: Path, rows_per_file: int) -> int:
     """How many rows of a batch are on the disk."""
     done = len(list((out / ".batch" / "done").glob("*.json")))
-    return done * rows_per_file + len(list((out / ".batch" / "parts").glob("*/*.arrow")))
+    parts = 0
+    for folder in (out / ".batch" / "parts").glob("*"):
+        # A folder goes away when its file is complete.
+        with suppress(OSError):
+            parts += sum(path.suffix == ".arrow" for path in folder.iterdir())
+    return done * rows_per_file + parts
 
 
 def _processes(process: subprocess.Popen[bytes]) -> tuple[float, int]:

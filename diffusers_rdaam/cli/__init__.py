@@ -580,7 +580,11 @@ def segment(
         float, typer.Option(help="Pixels less certain than this are 255 in masks, to be ignored.")
     ] = 0.0,
     tokens: Annotated[
-        str | None, typer.Option(help="A folder of tokens that rdaam optimize-tokens wrote.")
+        str | None,
+        typer.Option(
+            help="A folder of tokens that rdaam optimize-tokens wrote; demo for those of the "
+            "embedded Stable Diffusion."
+        ),
     ] = None,
     areas: Annotated[
         str, typer.Option(help="Percentiles of a class's area to keep, or all.")
