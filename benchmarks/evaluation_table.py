@@ -33,9 +33,7 @@ MAPS = {
     "stable-diffusion": (
         *("mean", "rms", "late_half", "daam", "mean, refine=product", "mean, sharpen=true"),
     ),
-    "flux": (
-        *("mean", "rms", "mean, refine=product", "mean, sharpen=true", "mean, concepts=true"),
-    ),
+    "flux": ("mean", "rms", "mean, refine=product", "mean, sharpen=true"),
 }
 # Protocol, options, measure, title.
 STRICT = (
@@ -86,8 +84,7 @@ def tables(model: str, scenes: int, *, generated: bool = False) -> Iterator[str]
     """A table of the honest forms and one of the published ones, after each scene."""
     size = IMAGE_SIZE if model == "stable-diffusion" else int(FLUX_DEFAULTS["height"])
     data = generated_scenes(scenes) if generated else drawn_scenes(scenes, size=size)
-    # Concepts are asked for of images that are there: of generated ones they are other maps.
-    kinds = maps_of([name for name in MAPS[model] if not (generated and "concepts" in name)])
+    kinds = maps_of(MAPS[model])
     pipe = load_demo_pipeline(model)  # type: ignore[call-overload]  # one of two names
     columns = {
         strict: [
