@@ -79,7 +79,7 @@ class DataSetError(InputError):
 
 
 class DataSetsExtraError(RDAAMError, ImportError):
-    """A data set's format, or Hungarian matching, needs a library that is not installed."""
+    """A data set's format needs a library that is not installed."""
 
 
 class PlotExtraError(RDAAMError, ImportError):

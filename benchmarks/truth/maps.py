@@ -12,9 +12,7 @@ from benchmarks.embedded_model import bounding_box
 from benchmarks.truth.scenes import Scene
 from benchmarks.truth.scores import (
     THRESHOLDS,
-    average_precision,
     box_iou,
-    intersection_over_union,
     iou_curve,
     points_inside,
 )
@@ -23,6 +21,8 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.self_grid import finest, largest_size
 from diffusers_rdaam.errors import RDAAMError
+from diffusers_rdaam.evaluation.metrics.overlap import intersection_over_union
+from diffusers_rdaam.evaluation.metrics.ranking import average_precision
 
 WORDS = ("phrase", "colour", "shape")
 # What makes a word's map of an attribution.

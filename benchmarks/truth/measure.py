@@ -40,15 +40,14 @@ from benchmarks.truth.scenes import (
 )
 from benchmarks.truth.scores import (
     THRESHOLDS,
-    average_precision,
     mean_and_interval,
     resampled,
-    roc_area,
 )
 from benchmarks.truth.words import WordScores, contrasts, measure_words
 from diffusers_rdaam import RDAAMProcessor
 from diffusers_rdaam.demo.judge import judge
 from diffusers_rdaam.demo.world import IMAGE_SIZE
+from diffusers_rdaam.evaluation.metrics.ranking import average_precision, roc_area
 
 KEPT = "Maps of the scenes with steps, layers and heads"
 DEFAULTS = "What defaults are chosen by"

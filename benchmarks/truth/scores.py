@@ -6,16 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from diffusers_rdaam.evaluation.metrics.overlap import intersection_over_union
+
 THRESHOLDS = np.round(np.arange(0.20, 0.83, 0.02), 2)
 RESAMPLES = 2000
 
 # (left, top, right, bottom), half-open, in pixels.
 BoxEdges = tuple[float, float, float, float]
-
-
-def intersection_over_union(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two masks; 0 where both are empty."""
-    return float((one & other).sum() / max((one | other).sum(), 1))
 
 
 def iou_curve(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -25,23 +22,11 @@ def iou_curve(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.array([intersection_over_union(stretched > level, mask) for level in THRESHOLDS])
 
 
-def average_precision(values: np.ndarray, mask: np.ndarray) -> float:
-    """Of pixels ranked by a map, against a mask: ``sum_n (R_n - R_(n-1)) P_n``.
-
-    ``P_n`` and ``R_n`` are precision and recall of all pixels from the n-th largest value on; equal
-    values count together, so that the order of pixels does not matter. A map without information
-    has the mask's share of the image.
-    """
-    order = np.argsort(-values, axis=None, kind="stable")
-    ranked, hits = values.ravel()[order], mask.ravel()[order]
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    found = np.cumsum(hits)[last]
-    precision, recall = found / (last + 1.0), found / max(int(mask.sum()), 1)
-    return float((np.diff(recall, prepend=0.0) * precision).sum())
-
-
 def points_inside(values: np.ndarray, mask: np.ndarray) -> bool:
-    """The pointing game: whether the map's highest pixel lies in the mask."""
+    """The pointing game: whether the map's highest pixel lies in the mask, the first of several.
+
+    The package's measure takes the middle of pixels that are equally high.
+    """
     return bool(mask.ravel()[int(values.argmax())])
 
 
@@ -52,12 +37,6 @@ def box_iou(one: BoxEdges, other: BoxEdges) -> float:
     both = max(across, 0.0) * max(down, 0.0)
     areas = [(edges[2] - edges[0]) * (edges[3] - edges[1]) for edges in (one, other)]
     return both / (sum(areas) - both)
-
-
-def roc_area(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The chance that a positive's value is over a negative's, ties half: the area under ROC."""
-    one, other = np.asarray(positive)[:, None], np.asarray(negative)[None, :]
-    return float(((one > other) + 0.5 * (one == other)).mean())
 
 
 def resampled(

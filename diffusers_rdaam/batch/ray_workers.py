@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from diffusers_rdaam import errors
 from diffusers_rdaam.batch.extra import import_ray
 from diffusers_rdaam.batch.file_worker import FileWorker, Work
 from diffusers_rdaam.batch.folder import GO_ON, FileOfRows
@@ -61,21 +62,42 @@ class _Actor:
         self.worker: FileWorker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        # Not in __init__, where an exception would start the actor again and again.
-        if self.worker is None:
-            self.worker = FileWorker(self.work)
         done: dict[str, list[Any]] = {}
         for number in batch["number"]:
-            try:
-                found = self.worker.make(int(number))
-            except BatchError as error:
-                if "The device of a worker failed" in str(error):
-                    # The next process has a device again; Ray starts it and gives it this file.
-                    os._exit(1)
-                raise
-            for name, value in asdict(found).items():
+            for name, value in self._made(int(number)).items():
                 done.setdefault(name, []).append(value)
         return done
+
+    def _made(self, number: int) -> dict[str, Any]:
+        """The file, or the error of the package that it ended with.
+
+        An error is a value: of an exception Ray may keep no more than its traceback as a text.
+        """
+        try:
+            # Not in __init__, where an exception would start the actor again and again.
+            if self.worker is None:
+                self.worker = FileWorker(self.work)
+            return asdict(self.worker.make(number)) | {"failure": "", "reason": ""}
+        except RDAAMError as error:
+            if "The device of a worker failed" in str(error):
+                # The next process has a device again; Ray starts it and gives it this file.
+                os._exit(1)
+            return asdict(_NO_FILE) | {"failure": type(error).__name__, "reason": str(error)}
+
+
+_NO_FILE = FileOfRows("", 0, 0, 0, "")
+
+
+def _file_of(row: dict[str, Any]) -> FileOfRows:
+    """The file that a worker made.
+
+    Raises:
+        RDAAMError: the error that the worker ended with instead.
+    """
+    failure, reason = row.pop("failure"), row.pop("reason")
+    if failure:
+        raise getattr(errors, failure, BatchError)(reason)
+    return FileOfRows(**row)
 
 
 def make_on_ray(work: Work, numbers: Sequence[int], cluster: Cluster) -> Iterator[FileOfRows]:
@@ -105,7 +127,7 @@ def make_on_ray(work: Work, numbers: Sequence[int], cluster: Cluster) -> Iterato
                 ),
             )
             for row in data.iter_rows():
-                yield FileOfRows(**row)
+                yield _file_of(row)
 
 
 @contextmanager
@@ -135,7 +157,7 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         yield
         return
     if cluster.address is not None:
-        _check_address(cluster.address)
+        check_address(cluster.address)
     options: dict[str, Any] = {"address": cluster.address}
     if cluster.address is None:
         processors = max(os.cpu_count() or 1, cluster.workers * cluster.threads + 1)
@@ -173,8 +195,12 @@ def _environment() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _check_address(address: str) -> None:
-    """Refuse an address where nothing listens; Ray itself waits for a minute."""
+def check_address(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself waits for a minute.
+
+    Raises:
+        InputError: there is no cluster.
+    """
     if address in ("auto", "local"):
         return
     try:
@@ -234,4 +260,5 @@ def _reason(error: BaseException) -> RDAAMError:
             return type(at)(str(at))
         at = inner or at.__cause__ or at.__context__
     text = str(error).strip().splitlines() or [type(error).__name__]
-    return BatchError(f"The batch stopped: {type(error).__name__}: {text[-1][:500]}. {GO_ON}")
+    reason = text[-1][:500].rstrip(".")
+    return BatchError(f"The batch stopped: {type(error).__name__}: {reason}. {GO_ON}")

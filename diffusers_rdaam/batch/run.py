@@ -17,7 +17,7 @@ from diffusers_rdaam.batch.folder import BatchFolder, FileOfRows, Job
 from diffusers_rdaam.batch.model import is_embedded
 from diffusers_rdaam.batch.progress import showing
 from diffusers_rdaam.batch.prompt_row import COLUMNS, PromptRow, read_row
-from diffusers_rdaam.batch.ray_workers import Cluster, make_on_ray
+from diffusers_rdaam.batch.ray_workers import Cluster, check_address, make_on_ray
 from diffusers_rdaam.batch.settings import BatchSettings, differences
 from diffusers_rdaam.batch.sources import BatchInput, ListedRows
 from diffusers_rdaam.errors import InputError
@@ -119,6 +119,9 @@ def run_batch(
     if chosen.device.startswith("cuda") and not cluster.gpus:
         # Ray hides all GPUs from an actor that asks for none.
         cluster = replace(cluster, gpus=1.0)
+    if on_ray and address is not None:
+        # Before anything is written.
+        check_address(address)
     check_count(retries, "retries=", least=0)
     folder = BatchFolder(Path(out))
     found = folder.job()
@@ -235,8 +238,9 @@ def _job(rows: BatchInput | ListedRows, settings: BatchSettings) -> Job:
     if not count:
         raise InputError(f"{rows.name} has no rows.")
     if not prompts:
+        reason = (problem or "").rstrip(".")
         raise InputError(
-            f"No row of {rows.name} has a prompt ({problem}). Columns: {', '.join(COLUMNS)}; the "
+            f"No row of {rows.name} has a prompt ({reason}). Columns: {', '.join(COLUMNS)}; the "
             'column of the prompts has such as --column prompt=caption (columns={"prompt": '
             '"caption"}).'
         )

@@ -71,6 +71,11 @@ class BatchInput:
         if self.input_format is None:
             object.__setattr__(self, "input_format", _format_of(self.path))
         check_choice(self.input_format, InputFormat, "a format of rows")
+        if self.split is not None and self.input_format != "dataset":
+            raise InputError(
+                f"{self.path} has no splits, which a folder of datasets has; leave --split "
+                "(split=) out."
+            )
         if self.images is not None and not self.images.is_dir():
             raise InputError(f"There is no folder of images at {self.images}.")
 

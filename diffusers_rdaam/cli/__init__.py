@@ -280,6 +280,14 @@ def view(
         ),
     ] = True,
     large: Annotated[bool, typer.Option("--large", help="Also where it has over 50 MB.")] = False,
+    annotate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Instead a page to draw boxes and points of this class in, over the image of one "
+            "file; may be repeated. Or demo, voc20, coco80, or a .json of names.",
+        ),
+    ] = None,
     output_format: FormatOption = Format.text,
 ) -> None:
     """One HTML page that shows saved attributions, side by side, without a server or a model."""
@@ -287,7 +295,13 @@ def view(
         from diffusers_rdaam.cli.view import ViewRequest, write_view
 
         request = ViewRequest(
-            files=files, out=out, opens=open_page, title=title, kept=kept, large=large
+            files=files,
+            out=out,
+            opens=open_page,
+            title=title,
+            kept=kept,
+            large=large,
+            annotate=annotate or [],
         )
         write_view(request, report)
 
@@ -566,7 +580,11 @@ def segment(
         float, typer.Option(help="Pixels less certain than this are 255 in masks, to be ignored.")
     ] = 0.0,
     tokens: Annotated[
-        str | None, typer.Option(help="A folder of tokens that rdaam optimize-tokens wrote.")
+        str | None,
+        typer.Option(
+            help="A folder of tokens that rdaam optimize-tokens wrote; demo for those of the "
+            "embedded Stable Diffusion."
+        ),
     ] = None,
     areas: Annotated[
         str, typer.Option(help="Percentiles of a class's area to keep, or all.")

@@ -102,7 +102,7 @@ def run_evaluation(request: EvaluationRequest, report: Report) -> None:
     )
     _report(found, request, report)
     if not found.scored:
-        raise InputError(f"No image could be scored: {found.summary()}.")
+        raise InputError(f"No image could be scored: {found.summary().rstrip('.')}.")
     if request.gallery:
         path = request.out / "gallery.html"
         write_gallery(pipe, data, protocol, found, path, count=request.gallery, **run)

@@ -176,9 +176,9 @@ def check_device(device: str) -> None:
             raise RuntimeError("it holds no numbers.")
         torch.zeros((), device=found, dtype=torch.float32)
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"--device {device!r} cannot be used here: {reason} Leave --device out for the best "
+            f"--device {device!r} cannot be used here: {reason}. Leave --device out for the best "
             "there is."
         ) from error
 

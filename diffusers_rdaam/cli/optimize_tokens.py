@@ -158,20 +158,33 @@ def _kept(
 def _drawn(
     pipe: Any, classes: tuple[ObjectClass, ...], request: TokensRequest, call: dict[str, Any]
 ) -> Iterator[Found]:
-    """Images of the embedded model, whose objects are found by their colours."""
+    """Images of the embedded model with two objects, which are found by their colours.
+
+    Of images with one object a token would learn where *an* object is.
+    """
     from diffusers_rdaam.demo.judge import find_blobs
 
     rows: list[PromptRow] = class_prompts(
-        classes, count=4 * request.images, seed=request.seed, template="a {}"
+        classes, count=8 * request.images, seed=request.seed, template="a {}"
     )
-    for row in rows:
-        attribution = _run(pipe, row.prompt, row.seed, call)
+    for place, row in enumerate(rows):
+        prompt = f"{row.prompt} and a {_another(row.prompt, place)}"
+        attribution = _run(pipe, prompt, row.seed, call)
         blobs = find_blobs(attribution.image)
-        for one in classes:
-            if one.spans(row.prompt):
-                found = [blob.mask for blob in blobs if one.spans(blob.name)]
-                if len(found) == 1 and len(blobs) == 1:
-                    yield one.name, (attribution, torch.from_numpy(found[0]).float())
+        for one in classes if len(blobs) == 2 else ():
+            found = [blob.mask for blob in blobs if one.spans(blob.name)]
+            if one.spans(prompt) and len(found) == 1:
+                yield one.name, (attribution, torch.from_numpy(found[0]).float())
+
+
+def _another(prompt: str, place: int) -> str:
+    """An object of another colour and shape than the prompt has."""
+    from diffusers_rdaam.demo.world import COLOURS, SHAPES
+
+    words = set(prompt.split())
+    colours = [one for one in COLOURS if one not in words]
+    shapes = [one for one in SHAPES if one not in words]
+    return f"{colours[place % len(colours)]} {shapes[place % len(shapes)]}"
 
 
 def _run(pipe: Any, prompt: str, seed: int, call: dict[str, Any]) -> Any:

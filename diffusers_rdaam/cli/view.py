@@ -27,6 +27,7 @@ class ViewRequest:
     title: str | None
     kept: bool
     large: bool
+    annotate: list[str]
 
 
 def write_view(request: ViewRequest, report: Report) -> None:
@@ -42,6 +43,9 @@ def write_view(request: ViewRequest, report: Report) -> None:
         raise InputError(
             f"A page shows at most {MOST_FILES} attributions; got {len(request.files)} files."
         )
+    if request.annotate:
+        _write_annotation_page(request, report)
+        return
     first = request.files[0]
     # A file without a name is refused when it is read.
     default = first.with_suffix(".html") if first.name else Path("attribution.html")
@@ -60,7 +64,38 @@ def write_view(request: ViewRequest, report: Report) -> None:
     size = Path(page).stat().st_size
     report.say(f"{page}: {size / 1e6:.2f} MB, opens in any browser")
     report.add(page=str(page), bytes=size, attributions=[str(file) for file in request.files])
-    if request.opens and not webbrowser.open(Path(page).resolve().as_uri()):
+    _open(Path(page), request, report)
+
+
+def _write_annotation_page(request: ViewRequest, report: Report) -> None:
+    """A page to draw boxes and points in, over the image of the only file.
+
+    Raises:
+        InputError: there are several files, the file has no image, or the classes are none.
+    """
+    from diffusers_rdaam.cli.segment import classes_of
+    from diffusers_rdaam.segmentation.annotation_page import annotation_page
+
+    if len(request.files) != 1:
+        raise InputError(f"--annotate is of one image; got {len(request.files)} files.")
+    file = request.files[0]
+    classes = classes_of(request.annotate)
+    out = file.with_name(f"{file.stem}-annotate.html") if request.out is None else request.out
+    check_page_path(out)
+    attribution = _load(file)
+    if not isinstance(attribution, Attribution) or attribution.image is None:
+        raise InputError(
+            f"{file} has no single image to annotate. Give the attribution of an image that was "
+            "saved with it."
+        )
+    annotation_page(attribution.image, classes, out)
+    report.say(f"{out}: draw boxes and points, then save annotations.json; it opens in any browser")
+    report.add(page=str(out), bytes=out.stat().st_size, attributions=[str(file)])
+    _open(out, request, report)
+
+
+def _open(page: Path, request: ViewRequest, report: Report) -> None:
+    if request.opens and not webbrowser.open(page.resolve().as_uri()):
         report.warn("There is no browser that could be opened.", UserWarning)
 
 

@@ -22,7 +22,7 @@ from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.evaluation.protocols.protocol import Answers, Size, WordMap, box_weights
 from diffusers_rdaam.suggestions import check_keywords
 
-_SETTINGS = ("refine", "sharpen", "resolutions", "layers", "steps")
+_SETTINGS = ("refine", "sharpen", "concepts", "resolutions", "layers", "steps")
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -38,6 +38,9 @@ class Maps:
         options: of the aggregation, such as ``{"layer": "up_blocks.1.attentions.1"}``.
         refine: by self-attention, with this method.
         sharpen: by the image's edges (guided filter).
+        concepts: each word is asked for as a text of its own (``attribution_vocabulary=``), not as
+            a word of the prompt: ConceptAttention's maps of a transformer, where the texts of a
+            question compete in one softmax, and OVAM's of a UNet. For recording pipelines.
         resolutions: only these grids, ``n`` for a square one.
         layers: only these layers: names, prefixes or patterns.
         steps: only these denoiser calls, as a slice of three numbers or None.
@@ -50,6 +53,7 @@ class Maps:
     options: Mapping[str, Any] = field(default_factory=dict)
     refine: Refinement | None = None
     sharpen: bool = False
+    concepts: bool = False
     resolutions: tuple[int, ...] | None = None
     layers: tuple[str, ...] | None = None
     steps: tuple[int | None, int | None] | None = None
@@ -95,6 +99,8 @@ class Maps:
             parts.append(f"refine={self.refine}")
         if self.sharpen:
             parts.append("sharpen=true")
+        if self.concepts:
+            parts.append("concepts=true")
         for key in ("resolutions", "layers"):
             values = getattr(self, key)
             if values is not None:
@@ -138,9 +144,9 @@ class Maps:
 
 def _value(key: str, value: str, text: str) -> Any:
     """What a setting's text means."""
-    if key == "sharpen":
+    if key in ("sharpen", "concepts"):
         if value.lower() not in _BOOLEANS:
-            raise InputError(f"{text!r}: sharpen= is true or false; got {value!r}.")
+            raise InputError(f"{text!r}: {key}= is true or false; got {value!r}.")
         return _BOOLEANS[value.lower()]
     if key == "resolutions":
         sizes = value.split("|")
@@ -190,6 +196,23 @@ def processor_for(maps: Sequence[Maps]) -> RDAAMProcessor:
     )
 
 
+def texts_of(asked: Sequence[str], background: Sequence[str], maps: Sequence[Maps]) -> list[str]:
+    """The texts that a run is given besides its prompt, for maps of concepts; none without them.
+
+    A text alone has nothing to compete with, and gets ``"background"`` as a second one.
+    """
+    if not any(one.concepts for one in maps):
+        return []
+    texts = list(dict.fromkeys([*asked, *background]))
+    return texts if len(texts) > 1 else [*texts, "background"]
+
+
+def _as_a_text(attribution: Attribution, text: str) -> Attribution:
+    """The attribution of a text of the vocabulary, with the image and its self-attention."""
+    found = attribution.vocabulary[text]
+    return replace(found, image=attribution.image, self_grids=attribution.self_grids)
+
+
 class RecordedAnswers(Answers):
     """The answers of one attribution, by one kind of maps.
 
@@ -208,12 +231,18 @@ class RecordedAnswers(Answers):
         """The map of a word or phrase; None where the prompt does not have it."""
         key = (text, span)
         if key not in self._read:
+            attribution, place = self._attribution, text if span is None else span
+            if self._kind.concepts:
+                # A text of its own; another one was not asked for in this run.
+                if text not in attribution.vocabulary:
+                    return None
+                attribution, place = _as_a_text(attribution, text), text
             try:
-                match = self._attribution.prompt.find(text if span is None else span)
+                match = attribution.prompt.find(place)
             except WordError:
                 self._read[key] = None
             else:
-                self._read[key] = self._kind.read(self._attribution, match)
+                self._read[key] = self._kind.read(attribution, match)
         return self._read[key]
 
     def map(self, text: str, span: tuple[int, int] | None = None) -> WordMap | None:
@@ -235,9 +264,19 @@ class RecordedAnswers(Answers):
         return found
 
     @cached_property
-    def _tokens(self) -> list[tuple[str, tuple[int, int], np.ndarray]]:
-        """The map of each token that is text: read once for all boxes of an image."""
-        found = []
+    def _tokens(self) -> list[tuple[str, tuple[int, int] | None, np.ndarray]]:
+        """The map of each token that is text: read once for all boxes of an image.
+
+        Of concepts, those of the texts.
+        """
+        found: list[tuple[str, tuple[int, int] | None, np.ndarray]] = []
+        if self._kind.concepts:
+            maps = {text: self.heat_map(text) for text in self._attribution.vocabulary}
+            return [
+                (text, None, one.values.double().numpy())
+                for text, one in maps.items()
+                if one is not None
+            ]
         for token in self._attribution.prompt.tokens:
             if token.kind == "text" and token.start is not None and token.end is not None:
                 span = (token.start, token.end)

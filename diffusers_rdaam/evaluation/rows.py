@@ -45,7 +45,7 @@ class RowFile:
                 with replacing(folder / SETTINGS, "settings") as file:
                     file.write((json.dumps(wanted, indent=1) + "\n").encode())
         except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error}.") from error
+            raise InputError(f"{folder} cannot be written: {error.strerror or error}.") from error
 
     def _check(self, wanted: dict[str, Any]) -> None:
         try:

@@ -28,7 +28,7 @@ from diffusers_rdaam.errors import (
 )
 from diffusers_rdaam.evaluation.environment import environment
 from diffusers_rdaam.evaluation.evaluation import Evaluation
-from diffusers_rdaam.evaluation.maps import Maps, RecordedAnswers, maps_of, processor_for
+from diffusers_rdaam.evaluation.maps import Maps, RecordedAnswers, maps_of, processor_for, texts_of
 from diffusers_rdaam.evaluation.measures import MEASURES
 from diffusers_rdaam.evaluation.protocols.protocol import Protocol, Question, Skipped
 from diffusers_rdaam.evaluation.protocols.table import protocol_of
@@ -364,8 +364,14 @@ class Run:
     def _attribution(
         self, sample: Sample, question: Question, generated: Attribution | None
     ) -> Attribution:
-        if generated is not None and generated.prompt.text == question.prompt:
+        asked = [one.text for one in question.asked]
+        texts = texts_of(asked, question.background, self.maps)
+        # Which texts are asked for is known once the image is there: then it is attributed.
+        if generated is not None and generated.prompt.text == question.prompt and not texts:
             return generated
+        if texts and not isinstance(self.pipe, RDAAMPipelineMixin):
+            raise NoAttributionError(_STOCK)
+        more: dict[str, Any] = {"attribution_vocabulary": texts} if texts else {}
         seed = seed_of(self.settings.seed, sample.id)
         with self._recording() as processor:
             found = attribute_image(
@@ -377,6 +383,7 @@ class Run:
                 generator=torch.Generator("cpu").manual_seed(seed),
                 processor=processor,
                 **_of_images(self.settings.call),
+                **more,
             )
         assert isinstance(found, Attribution)
         return found
@@ -413,6 +420,10 @@ class Run:
 _USUAL = (RepeatedWordWarning, ImageResizedWarning)
 # Rows that are not done again.
 _DONE = ("ok", "skipped")
+_STOCK = (
+    "Maps with concepts=true are given texts besides the prompt, which a stock pipeline does not "
+    "take. Give a recording one: AutoRDAAMPipelineForText2Image.from_pipe(pipe)."
+)
 # Arguments of a generation that have no meaning for an image that is there.
 _GENERATION = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "height", "width")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,6 +33,8 @@ class ClassName:
             raise DataSetError("A class has no name.")
         if not self.words:
             object.__setattr__(self, "words", (self.name,))
+        if not all(word.strip() for word in self.words):
+            raise DataSetError(f"The class {self.name!r} has an empty word: a prompt says it so.")
         if self.template.count("{}") != 1:
             raise DataSetError(
                 f"The template of the class {self.name!r} is {self.template!r}: it has one {{}} "
@@ -43,6 +45,16 @@ class ClassName:
     def word(self) -> str:
         """The usual word."""
         return self.words[0]
+
+
+def word_in(prompt: str, words: Sequence[str]) -> str | None:
+    """The first of some words that a prompt has, as whole words; None where it has none."""
+    flat = "".join(c if c.isalnum() else " " for c in prompt.casefold()).split()
+    for word in words:
+        parts = word.casefold().split()
+        if any(flat[i : i + len(parts)] == parts for i in range(len(flat) - len(parts) + 1)):
+            return word
+    return None
 
 
 @dataclass(frozen=True, eq=False)

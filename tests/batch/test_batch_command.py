@@ -56,6 +56,7 @@ def test_a_table_becomes_a_data_set(table, tmp_path):
         (("--no-ray", "--workers", "2", "--column", "prompt=caption", "--ignore-columns"), "leave"),
         (("--input-format", "exel"), "is not a format of rows"),
         (("--images", "nowhere"), "There is no folder of images"),
+        (("--split", "train"), "has no splits, which a folder of datasets has"),
         (("--steps", "100000"), "more than the model's scheduler has"),
     ],
 )

@@ -23,22 +23,45 @@ COUNT = 24
 DRIVER = f"""
 import sys
 from pathlib import Path
-from diffusers_rdaam import run_batch
+from diffusers_rdaam import BatchError, run_batch
 
 out, workers, resume = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "resume"
+limit = int(sys.argv[4])
+
+
+def full_disk():
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+if limit:
+    # Of the workers alone: Ray's own files and its object store are larger.
+    import ray
+    hook = {{"worker_process_setup_hook": full_disk}}
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False,
+             object_store_memory=100 * 2**20, logging_level="error", runtime_env=hook)
 on_ray = dict(workers=workers) if workers else dict(use_ray=False)
-done = run_batch(
-    [f"a cat in hat {{i}}" for i in range({COUNT})], out, model={str(TINY)!r}, steps=2,
-    height=64, width=96, rows_per_file=3, resume=resume, progress=False, **on_ray,
-)
-print("made", done.made, "errors", done.errors)
+try:
+    done = run_batch(
+        [f"a cat in hat {{i}}" for i in range({COUNT})], out, model={str(TINY)!r}, steps=2,
+        height=64, width=96, rows_per_file=3, resume=resume, progress=False, **on_ray,
+    )
+    print("made", done.made, "errors", done.errors)
+except BatchError as error:
+    print("stopped:", error)
 """
 
 
-def driver(out: Path, workers: int, *, resume: bool = False) -> subprocess.Popen[str]:
-    """A batch in a process of its own; without workers in that process alone."""
+def driver(
+    out: Path, workers: int, *, resume: bool = False, limit: int = 0
+) -> subprocess.Popen[str]:
+    """A batch in a process of its own; without workers in that process alone.
+
+    With a limit no file that a worker writes may have more bytes, as on a full disk.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", DRIVER, str(out), str(workers), "resume" if resume else "new"]
+    begin = "resume" if resume else "new"
+    command = [sys.executable, "-c", DRIVER, str(out), str(workers), begin, str(limit)]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -104,6 +127,21 @@ def test_three_workers_write_what_one_process_writes(tmp_path, digests_of):
     assert digests_of(tmp_path / "three") == digests_of(tmp_path / "plain")
 
 
+@pytest.mark.slow
+def test_a_full_disk_under_workers_stops_the_batch_and_loses_nothing(tmp_path, digests_of):
+    ended(driver(tmp_path / "plain", 0))
+    out = tmp_path / "full"
+    # A record fits, a file of three rows does not.
+    largest = max(path.stat().st_size for path in (tmp_path / "plain" / "data").iterdir())
+    said = ended(driver(out, 2, limit=largest - 1))
+    assert "stopped: " in said and "could not be written: File too large" in said
+    assert "--resume" in said and "Traceback" not in said
+    assert not list(out.rglob("*.part")), "nothing half written is left"
+    assert list((out / ".batch" / "parts").rglob("*.arrow")), "what fitted is kept"
+    assert "errors 0" in ended(driver(out, 2, resume=True))
+    assert digests_of(out) == digests_of(tmp_path / "plain")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere"])
 def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path, address):
     with socket.socket() as free:
@@ -111,8 +149,39 @@ def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path, address):
         port = free.getsockname()[1]
     begun = time.monotonic()
     with pytest.raises(InputError, match="There is no cluster of Ray at --address"):
-        run_batch(["a cat"], tmp_path, address=address.format(port=port), progress=False)
+        run_batch(["a cat"], tmp_path / "o", address=address.format(port=port), progress=False)
     assert time.monotonic() - begun < 60
+    assert not (tmp_path / "o").exists(), "the folder would have to be gone on with"
+
+
+def test_the_error_of_a_worker_comes_back_as_it_was(monkeypatch):
+    from dataclasses import asdict
+
+    from diffusers_rdaam import BatchError, UnsupportedPipelineError
+    from diffusers_rdaam.batch import ray_workers
+    from diffusers_rdaam.batch.folder import FileOfRows
+
+    file = FileOfRows("data/part", 3, 1, 99, "ab")
+    outcomes = [file, BatchError("the disk is full. Go on."), UnsupportedPipelineError("no family")]
+
+    class Worker:
+        def __init__(self, work):
+            assert work == "work"
+
+        def make(self, number):
+            found = outcomes[number]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    monkeypatch.setattr(ray_workers, "FileWorker", Worker)
+    made = ray_workers._Actor("work")({"number": [0, 1, 2]})
+    rows = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+    assert asdict(ray_workers._file_of(rows[0])) == asdict(file)
+    for row, wanted in zip(rows[1:], outcomes[1:], strict=True):
+        with pytest.raises(type(wanted)) as found:
+            ray_workers._file_of(row)
+        assert type(found.value) is type(wanted) and str(found.value) == str(wanted)
 
 
 def test_the_error_of_a_worker_is_said_without_its_traceback():

@@ -27,16 +27,15 @@ from benchmarks.truth.sanity import other_names, replay, spoil_attention, spoil_
 from benchmarks.truth.scenes import Setting, object_pixels, prompts_of, scenes
 from benchmarks.truth.scores import (
     THRESHOLDS,
-    average_precision,
     box_iou,
     iou_curve,
     mean_and_interval,
     points_inside,
     resampled,
-    roc_area,
 )
 from diffusers_rdaam import Attribution, HeatMap
 from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.evaluation.metrics.ranking import average_precision, roc_area
 from diffusers_rdaam.geometry.region import Box
 
 QUICK = Setting("quick", steps=2)

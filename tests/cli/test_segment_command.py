@@ -85,6 +85,15 @@ def test_prompts_of_classes_and_tokens_in_place_of_words(tmp_path: Path) -> None
         assert result.exit_code == 2
 
 
+def test_the_tokens_that_come_with_the_package(tmp_path: Path) -> None:
+    data = tmp_path / "set"
+    command = ("segment", "--class", "demo", "--count", 1, "--out", data, "--tokens", "demo")
+    result = rdaam(*command, *SHORT)
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (data / "generated.jsonl").read_text().splitlines()]
+    assert len(rows) == 5 and all(len(row["areas"]) == 1 for row in rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -51,6 +51,25 @@ def test_open(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0 and "no browser that could be opened" in result.stderr
 
 
+def test_a_page_to_annotate_the_image_in(file: Path, tmp_path: Path) -> None:
+    result = rdaam(file, "--annotate", "red cat", "--annotate", "</script>")
+    assert result.exit_code == 0, result.output
+    page = tmp_path / "cat-annotate.html"
+    text = page.read_text(encoding="utf-8")
+    assert str(page) in result.stdout and '"red cat"' in text and "data:image/png;base64" in text
+    assert '</script>"' not in text
+    out = tmp_path / "page.html"
+    told = json.loads(rdaam(file, "--annotate", "demo", "-o", out, "--format", "json").stdout)
+    assert told["page"] == str(out) and '"circle"' in out.read_text(encoding="utf-8")
+
+
+def test_a_video_has_no_single_image_to_annotate(make_attribution, tmp_path: Path) -> None:
+    frames = [make_attribution("a dog", seed=seed) for seed in range(2)]
+    video = VideoAttribution.of_frames(frames).save(tmp_path / "video.safetensors")
+    result = rdaam(video, "--annotate", "dog")
+    assert result.exit_code == 2 and "has no single image to annotate" in result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -67,6 +86,11 @@ def test_open(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["FILE", "nowhere.safetensors"],
         ["FILE"] * 101,
         ["FILE", "--nope"],
+        ["FILE", "--annotate", ""],
+        ["FILE", "--annotate", "cat", "--annotate", "Cat"],
+        ["FILE", "--annotate", "none.json"],
+        ["FILE", "--annotate", "cat", "-o", "page.png"],
+        ["FILE", "FILE", "--annotate", "cat"],
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, file: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_list_names_protocols_flaws_and_formats():
     text = rdaam("evaluate", "--list").stdout
     assert "Acc/(2 - Acc)" in text and "voc2012: JPEGImages/" in text
     listed = json.loads(rdaam("evaluate", "--list", "--format", "json").stdout)
-    assert len(listed["protocols"]) == 8 and len(listed["formats"]) == 12
+    assert len(listed["protocols"]) == 8 and len(listed["formats"]) == 13
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_the_list_names_protocols_flaws_and_formats():
         (("drawn_scenes", "--tune-on", "held out"), "has images that are evaluated"),
         ((".", "--data-format", "drawn_scenes"), "is given in place of a folder"),
         ((".", "--data-format", "voc"), "is not a format of data sets"),
+        ((str(PAGE),), "evaluation.md is a file; give the folder of the data set"),
         (("drawn_scenes", "--model", "./nothing"), "No pipeline could be loaded"),
         (("drawn_scenes", "--source", "disk"), "is not a source"),
     ],

@@ -102,6 +102,13 @@ def test_voc_reads_indices_and_not_colours_and_ignores_the_border(voc):
     assert [one.text for one in data["2007_000002"].targets] == ["dining table", "person"]
 
 
+def test_vocs_numbers_are_in_the_order_of_its_development_kit():
+    names = """
+        aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike
+        person pottedplant sheep sofa train tvmonitor"""
+    assert " ".join(class_lists.VOC) == " ".join(names.split())
+
+
 def test_voc_with_plain_label_maps_and_with_those_of_sbd(voc):
     import scipy.io
 
@@ -172,6 +179,11 @@ def write_context(root: Path) -> None:
             if value != int(values[5, 7]):
                 form = run_lengths_of(values == value, compressed=value == 360)
                 annotations.append({"image_id": number, "category_id": value, "segmentation": form})
+    photo(root / "JPEGImages" / "2008_000001.jpg")
+    other = {"image_id": 4, "file_name": "2008_000001.jpg", "phase": "train"}
+    images.append({**other, "height": HEIGHT, "width": WIDTH})
+    form = run_lengths_of(np.ones(SIZE, bool))
+    annotations.append({"image_id": 4, "category_id": 454, "segmentation": form})
     text = json.dumps({"images": images, "annos_segmentation": annotations})
     write_text(root / "trainval_merged.json", text)
 
@@ -183,6 +195,15 @@ def run_lengths_of(mask: np.ndarray, *, compressed: bool = False):
     return {**form, "counts": text_of_counts(form["counts"])} if compressed else form
 
 
+def test_pascal_contexts_numbers_are_those_of_its_authors():
+    # In the order of frequency, as the data set's page has them.
+    numbers = """
+        2 259 260 415 324 9 258 144 18 19 22 23 397 25 284 158 159 416 33 162 420 454 295 296 427
+        44 45 46 308 59 440 445 31 232 65 354 424 68 326 72 458 34 207 80 355 85 347 220 349 360
+        98 187 104 105 366 189 368 113 115"""
+    assert class_lists.CONTEXT_59.keys() == set(map(int, numbers.split()))
+
+
 def test_pascal_context_from_json_and_from_matlab(context):
     import scipy.io
 
@@ -190,8 +211,12 @@ def test_pascal_context_from_json_and_from_matlab(context):
     assert len(names) == 59 and list(names.values()) == sorted(names.values())
     others = set(range(460)) - names.keys()
     data = open_dataset(context, "pascal_context")
+    assert data.ids == tuple(CONTEXT), "the image of the other split is left out"
     for name, values in CONTEXT.items():
         assert_labels(data[name], values, names, others)
+    assert open_dataset(context, "pascal_context", split="train").ids == ("2008_000001",)
+    with pytest.raises(DataSetError, match=r"has no image of 'test'. Phases: train, val"):
+        open_dataset(context, "pascal_context", split="test")
     (context / "trainval_merged.json").unlink()
     (context / "trainval").mkdir()
     for name, values in CONTEXT.items():
@@ -279,7 +304,8 @@ def coco_root(root: Path) -> Path:
     ]
     found = {"images": images, "annotations": annotations, "categories": categories}
     write_text(root / "annotations/instances_val2017.json", json.dumps(found))
-    captions = {"annotations": [{"image_id": 9, "caption": "A dog and people. "}]}
+    listed = [(9, "A dog and people. "), (9, "People with a dog.")]
+    captions = {"annotations": [{"image_id": n, "caption": text} for n, text in listed]}
     write_text(root / "annotations/captions_val2017.json", json.dumps(captions))
     return root
 
@@ -303,7 +329,9 @@ def test_coco_instances_have_gaps_in_their_ids_crowds_and_several_polygons(tmp_p
 
 def test_coco_panoptic_ids_are_over_255(tmp_path):
     root = coco_root(tmp_path)
-    ids = numbers((slice(1, 3), slice(1, 5), 70_001), (slice(4, 6), slice(None), 300))
+    ids = numbers(
+        (slice(1, 3), slice(1, 5), 70_001), (slice(4, 6), slice(None), 300), (3, slice(None), 9)
+    )
     save(root / "annotations/panoptic_val2017/000000000009.png", panoptic_picture(ids))
     found = json.loads((root / "annotations/instances_val2017.json").read_text())
     found["images"] = found["images"][:1]
@@ -314,6 +342,7 @@ def test_coco_panoptic_ids_are_over_255(tmp_path):
             "segments_info": [
                 {"id": 70_001, "category_id": 18, "iscrowd": 0},
                 {"id": 300, "category_id": 1, "iscrowd": 0},
+                {"id": 9, "category_id": 1, "iscrowd": 1},
             ],
         }
     ]
@@ -321,25 +350,45 @@ def test_coco_panoptic_ids_are_over_255(tmp_path):
     (sample,) = open_dataset(root, "coco_panoptic")
     np.testing.assert_array_equal(masks(sample)["dog"], ids == 70_001)
     np.testing.assert_array_equal(masks(sample)["person"], ids == 300)
-    np.testing.assert_array_equal(sample.ignore, ids == 0)
+    np.testing.assert_array_equal(sample.ignore, (ids == 0) | (ids == 9))
 
 
 def test_coco_stuff_and_its_27_classes(tmp_path):
-    values = numbers((0, slice(None), 255), (slice(1, 3), slice(None), 52), (5, 1, 120), fill=17)
+    values = numbers(
+        *((0, slice(None), 255), (slice(1, 3), slice(None), 52), (5, 1, 120), (5, 2, 18)), fill=17
+    )
     for name in ("000000000009", "000000000025"):
         photo(tmp_path / "val2017" / f"{name}.jpg")
         path = tmp_path / "stuffthingmaps/val2017" / f"{name}.png"
         save(path, Image.fromarray(values.astype(np.uint8)))
-    write_text(tmp_path / "labels.txt", "0: unlabeled\n18: dog\n53: apple\n121: food-other\n")
+    names = {18: "dog", 19: "horse", 53: "apple", 121: "food-other"}
+    listed = "".join(f"{number}: {name}\n" for number, name in names.items())
+    write_text(tmp_path / "labels.txt", f"0: unlabeled\n{listed}")
     fine = open_dataset(tmp_path, "coco_stuff")["000000000009"]
-    assert_labels(fine, values, {17: "dog", 52: "apple", 120: "food-other"}, [255])
+    assert_labels(fine, values, {number - 1: name for number, name in names.items()}, [255])
     coarse = open_dataset(tmp_path, "coco_stuff_27")
-    assert_labels(
-        coarse["000000000025"], values, {17: "animal", 52: "food-things", 120: "food-stuff"}, [255]
-    )
+    together = np.where(values == 18, 17, values)
+    wanted = {17: "animal", 52: "food-things", 120: "food-stuff"}
+    assert_labels(coarse["000000000025"], together, wanted, [255])
     sizes = [list(class_lists.stuff_27().values()).count(one.name) for one in coarse.classes]
     assert sizes[:12] == [6, 6, 10, 10, 8, 8, 8, 10, 6, 1, 10, 8]
     assert sizes[12:] == [2, 6, 4, 11, 4, 11, 7, 2, 6, 11, 9, 2, 6, 5, 5] and sum(sizes) == 182
+
+
+def test_coco_stuffs_names_come_from_its_annotations_where_there_is_no_list(tmp_path):
+    photo(tmp_path / "val2017/000000000009.jpg")
+    values = numbers((0, slice(None), 170), fill=17)
+    path = tmp_path / "stuffthingmaps/val2017/000000000009.png"
+    save(path, Image.fromarray(values.astype(np.uint8)))
+    with pytest.raises(DataSetError, match="The names of COCO-Stuff's classes are not in"):
+        open_dataset(tmp_path, "coco_stuff")
+    for kind, entry in (("instances", (18, "dog")), ("stuff", (171, "wall-brick"))):
+        categories = [dict(zip(("id", "name"), entry, strict=True))]
+        text = json.dumps({"categories": categories})
+        write_text(tmp_path / f"annotations/{kind}_val2017.json", text)
+    (sample,) = open_dataset(tmp_path, "coco_stuff")
+    assert_labels(sample, values, {17: "dog", 170: "wall-brick"}, [255])
+    assert [one.text for one in sample.targets] == ["dog", "brick wall"]
 
 
 def test_imagenet_segmentation_turns_matlabs_axes(tmp_path):
@@ -379,12 +428,32 @@ def test_ade20k_ignores_zero_and_strips_blanks(tmp_path):
         photo(tmp_path / f"images/validation/{name}.jpg")
         path = tmp_path / f"annotations/validation/{name}.png"
         save(path, Image.fromarray(values.astype(np.uint8)))
-    table = "Idx\tRatio\tTrain\tVal\tName\n2\t.1\t1\t1\tbuilding;edifice\n8\t.02\t1\t1\tbed \n"
+    table = "Idx\tRatio\tTrain\tVal\tName\n2\t.1\t1\t1\tbuilding; edifice\n8 \t.02\t1\t1\tbed \n"
     write_text(tmp_path / "objectInfo150.txt", table)
     data = open_dataset(tmp_path, "ade20k")
     assert data.classes[0].words == ("building", "edifice")
     for sample in data:
         assert_labels(sample, values, {2: "building", 8: "bed"}, [0])
+
+
+def test_two_classes_of_ade20k_that_begin_with_one_word_stay_two(tmp_path):
+    values = numbers((slice(1, 4), slice(2, 7), 131), (5, slice(None), 144))
+    photo(tmp_path / "images/validation/one.jpg")
+    save(tmp_path / "annotations/validation/one.png", Image.fromarray(values.astype(np.uint8)))
+    table = "131\t.1\t1\t1\tscreen;silver screen\n144\t.1\t1\t1\tscreen, CRT screen\n"
+    write_text(tmp_path / "objectInfo150.txt", table)
+    (sample,) = open_dataset(tmp_path, "ade20k")
+    assert_labels(sample, values, {131: "screen", 144: "screen, CRT screen"}, [0])
+
+
+def test_cityscapes_table_is_that_of_its_scripts():
+    scored = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+    names = (
+        *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light"),
+        *("traffic sign", "vegetation", "terrain", "sky", "person", "rider", "car", "truck"),
+        *("bus", "train", "motorcycle", "bicycle"),
+    )
+    assert list(class_lists.CITYSCAPES.items()) == list(zip(scored, names, strict=True))
 
 
 def test_cityscapes_scores_only_the_19_classes(tmp_path):
@@ -416,6 +485,11 @@ def test_daams_folders_take_alpha_and_stems_in_lower_case(tmp_path):
         (dog,) = sample.targets
         assert (dog.text, sample.seed, sample.prompt) == ("dog", 42, "a dog runs")
         np.testing.assert_array_equal(dog.mask, mask[..., 3] > 0)
+    # A sub-experiment is a folder in each.
+    photo(tmp_path / "101/swapped/output.png", seed=5)
+    swapped = open_dataset(tmp_path, "daam", split="swapped")["101"]
+    with Image.open(tmp_path / "101/swapped/output.png") as wanted:
+        np.testing.assert_array_equal(np.asarray(swapped.image), np.asarray(wanted))
     write_text(tmp_path / "7/seed.txt", "-1")
     with pytest.raises(DataSetError, match="a seed is a whole number from 0"):
         data["7"]
@@ -427,14 +501,78 @@ def test_ovams_annotations_of_an_image_are_one_mask(tmp_path):
     for stem in ("dining-table_stable-diffusion-v1-5_seed3", "tv_stable-diffusion-v1-5_seed0"):
         photo(tmp_path / f"images/{stem}.png")
         for number, part in enumerate(parts):
-            save(
-                tmp_path / f"annotations/{stem}_{number}.png", Image.fromarray(part).convert("RGB")
-            )
+            # An object is any pixel that is not black, in whichever channel.
+            colours = np.stack([part, part * 0, part * 0], axis=-1)
+            save(tmp_path / f"annotations/{stem}_{number}.png", Image.fromarray(colours))
+    # Of another image, whose name begins alike.
+    whole = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    save(tmp_path / "annotations/tv_stable-diffusion-v1-5_seed01_0.png", whole)
     data = open_dataset(tmp_path, "ovam_voc_sim")
     first = data[data.ids[0]]
     assert data.generated and first.prompt == "a photograph of a dining table" and first.seed == 3
     np.testing.assert_array_equal(first.targets[0].mask, (parts[0] > 0) | (parts[1] > 0))
-    assert data[data.ids[1]].targets[0].class_name == "tvmonitor"
+    second = data[data.ids[1]]
+    assert second.targets[0].class_name == "tvmonitor"
+    np.testing.assert_array_equal(second.targets[0].mask, (parts[0] > 0) | (parts[1] > 0))
+
+
+def coco_cap(root: Path) -> Path:
+    """Three images: a cat that is named, the table of the same caption, and a tv that is not."""
+    mask = np.zeros((*SIZE, 3), np.uint8)
+    mask[2:4, 1:6, 2] = 9
+    for name, caption, seed in (("cat", 12, 5), ("dining-table", 12, 6), ("tv", 7, 5)):
+        photo(root / f"images/{name}_sd15_caption{caption}_seed{seed}.png")
+        path = root / f"annotations/{name}_sd-15_caption_{caption}_seed_{seed}.png"
+        save(path, Image.fromarray(mask))
+    photo(root / "images/cat_sd15_caption12_seed99.png")
+    table = (
+        "caption_id,caption,category_name,categories,word_included,image_id,url\n"
+        '12,"A cat, on a table. ",cat,"[\'cat\']",True,1,x\n'
+        '12,"A cat, on a table. ",dining table,"[\'cat\']",False,1,x\n'
+        "7,A room with a sofa.,tv,[],False,2,x\n"
+    )
+    write_text(root / "coco_captions_sampled.csv", table)
+    return root
+
+
+def test_ovams_captions_have_their_class_or_not(tmp_path):
+    root = coco_cap(tmp_path / "coco_captions")
+    data = open_dataset(root, "ovam_coco_cap")
+    cat, table, tv = data
+    assert data.generated, "and an image without an annotation is left out"
+    assert (cat.prompt, cat.seed, cat.targets[0].text) == ("A cat, on a table.", 5, "cat")
+    assert (table.targets[0].text, table.targets[0].class_name) == ("table", "diningtable")
+    assert (tv.prompt, tv.targets[0].text) == ("A room with a sofa.", "tv")
+    for sample in data:
+        wanted = numbers((slice(2, 4), slice(1, 6), 1)) > 0
+        np.testing.assert_array_equal(sample.targets[0].mask, wanted)
+    assert open_dataset(root, "ovam_coco_cap", split="included").ids == data.ids[:1]
+    assert open_dataset(root, "ovam_coco_cap", split="not_included").ids == data.ids[1:]
+    # The table may lie over the folder, where OVAM has it.
+    (root / "coco_captions_sampled.csv").rename(tmp_path / "coco_captions_sampled.csv")
+    assert open_dataset(root, "ovam_coco_cap").ids == data.ids
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("coco_captions_sampled.csv", None, "There is no coco_captions_sampled.csv in"),
+        ("coco_captions_sampled.csv", b"caption_id,caption\n1,a\n", "no column 'category_name'"),
+        ("images/cat.png", b"", r"cat.png is not named \{class\}_\{model\}_caption"),
+        ("images/cat_sd15_caption3_seed1.png", b"", "has no caption 3 of cat"),
+    ],
+)
+def test_ovams_captions_that_do_not_fit_are_said(tmp_path, name, content, text):
+    root = coco_cap(tmp_path / "deep" / "coco_captions")
+    path = root / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DataSetError, match=text):
+        open_dataset(root, "ovam_coco_cap")
+    with pytest.raises(DataSetError, match="the splits 'included' and 'not_included'"):
+        open_dataset(root, "ovam_coco_cap", split="val")
 
 
 def plain(root: Path, *, lines: list[dict] | None = None, table: str | None = None) -> Path:
@@ -468,6 +606,28 @@ def test_the_plain_folder_with_16_bits_word_masks_and_splits(tmp_path):
     np.testing.assert_array_equal(first.ignore, numbers((0, slice(None), 1)) > 0)
     assert second.targets[0].span == (2, 12) and second.ignore is None
     assert open_dataset(tmp_path, split="val").ids == ("one",)
+    with pytest.raises(DataSetError, match=r"no entry of the split 'test'. Splits: val"):
+        open_dataset(tmp_path, split="test")
+
+
+def test_the_plain_folders_facts_are_read(tmp_path):
+    line = {"id": "one", "prompt": "a puppy", "image": "photo"}
+    root = plain(tmp_path, lines=[line, {"id": "two", "prompt": "a red circle"}])
+    one = {"name": "dog", "words": ["dog", "puppy"], "template": "my {}"}
+    facts = {"ignore": 1, "background": None, "classes": {"700": one}}
+    write_text(root / "dataset.json", json.dumps(facts))
+    values = numbers((slice(1, 4), slice(2, 7), 1), (0, slice(None), 700))
+    save(root / "masks/one.png", Image.fromarray(values.astype(np.uint16)))
+    data = open_dataset(root)
+    assert data.classes[0].template == "my {}" and data["one"].cluster == "photo"
+    np.testing.assert_array_equal(masks(data["one"])["dog"], values == 700)
+    # A mask of a word may be an alpha channel, whatever the colours are.
+    pixels = np.full((*SIZE, 4), 255, np.uint8)
+    pixels[..., 3] = values == 1
+    save(root / "masks/two/red circle.png", Image.fromarray(pixels))
+    np.testing.assert_array_equal(data["two"].targets[0].mask, values == 1)
+    # Without a background 0 has no class, as ADE20K's.
+    np.testing.assert_array_equal(data["one"].ignore, values != 700)
 
 
 def test_the_plain_folder_with_a_table_has_the_classes_of_the_mask(tmp_path):
@@ -501,17 +661,86 @@ def test_the_list_of_prompts_is_checked_when_it_is_opened(tmp_path, lines, text)
         ({"text": "red circle", "span": [1]}, "'span' is a list of 2 numbers"),
         ({"text": "red circle", "box": "all"}, "'box' is a list of 4 numbers"),
         ("red", "a target has a text"),
+        (None, "'targets' is a list of objects with a text"),
     ],
 )
 def test_a_bad_target_is_an_error_of_its_sample_alone(tmp_path, target, text):
     lines = [
         {"id": "one", "prompt": "a puppy"},
-        {"id": "two", "prompt": "a red circle", "targets": [target]},
+        {"id": "two", "prompt": "a red circle", "targets": [target] if target else 3},
     ]
     data = open_dataset(plain(tmp_path, lines=lines))
     assert data["one"].targets
     with pytest.raises(DataSetError, match=text):
         data["two"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"classes": ["dog"]}, "'classes' is an object from the numbers of the masks to names"),
+        ({"classes": {"1": {"name": " "}}}, "dataset.json: A class has no name"),
+        ({"classes": {"1": {"name": "dog", "words": [""]}}}, "'dog' has an empty word"),
+        ({"classes": {"one": "dog"}}, "a class is its number and an object with a name"),
+        ({"classes": {"1": "dog", "2": "dog"}}, "The class 'dog' occurs twice"),
+        ({"ignore": "255"}, "'ignore' is a number of the masks or null"),
+    ],
+)
+def test_facts_that_are_wrong_are_said_when_the_folder_is_opened(tmp_path, facts, text):
+    root = plain(tmp_path)
+    write_text(root / "dataset.json", json.dumps(facts))
+    with pytest.raises(DataSetError, match=text):
+        open_dataset(root)
+
+
+def test_masks_of_classes_that_nobody_named(tmp_path):
+    root = plain(tmp_path, lines=[{"id": "one", "prompt": "a"}, {"id": "two", "prompt": "b"}])
+    (root / "dataset.json").unlink()
+    with pytest.raises(DataSetError, match=r"the number 1, .* Classes: none is named; ignored: 25"):
+        open_dataset(root)["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("coco_instances", {"images": None}),
+        ("coco_instances", {"images": [{"id": 9}]}),
+        ("coco_instances", {"annotations": [3]}),
+        ("coco_instances", {"categories": [{"id": 1}]}),
+        ("coco_panoptic", {"annotations": [{"segments_info": []}]}),
+        ("coco_panoptic", {"annotations": 3}),
+        ("pascal_context", {"images": [{"phase": "val"}], "annos_segmentation": []}),
+        ("pascal_context", {"images": 3, "annos_segmentation": []}),
+    ],
+)
+def test_entries_without_their_fields_are_said_and_name_the_data_set(tmp_path, name, change):
+    root = coco_root(tmp_path)
+    (root / "annotations/panoptic_val2017").mkdir()
+    (root / "JPEGImages").mkdir()
+    found = json.loads((root / "annotations/instances_val2017.json").read_text())
+    text = json.dumps({**found, **change})
+    for path in (
+        "annotations/instances_val2017",
+        "annotations/panoptic_val2017",
+        "trainval_merged",
+    ):
+        write_text(root / f"{path}.json", text)
+    with pytest.raises(DataSetError, match=f"({tmp_path}|{name})"):
+        open_dataset(root, name)
+
+
+def test_an_entry_that_lacks_a_field_is_an_error_of_its_sample(tmp_path):
+    root = coco_root(tmp_path)
+    found = json.loads((root / "annotations/instances_val2017.json").read_text())
+    (root / "annotations/panoptic_val2017").mkdir()
+    found["annotations"] = [{"image_id": 9, "file_name": "000000000009.png"}]
+    save(root / "annotations/panoptic_val2017/000000000009.png", panoptic_picture(numbers()))
+    write_text(root / "annotations/panoptic_val2017.json", json.dumps(found))
+    data = open_dataset(root, "coco_panoptic")
+    with pytest.raises(DataSetError, match=r"9 is not as coco_panoptic .* no 'segments_info'"):
+        data["000000000009"]
+    with pytest.raises(DataSetError, match="has no segments of image 25"):
+        data["000000000025"]
 
 
 def test_without_images_it_is_a_generated_set(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.evaluation.metrics import intervals, label_maps, overlap, ranking
+from diffusers_rdaam.evaluation.metrics import assignment, intervals, label_maps, overlap, ranking
 
 
 def counts_of(predicted, truth, classes, ignore=None):
@@ -146,6 +148,27 @@ def test_matching_finds_the_best_pairs_and_the_two_rules_differ():
     # DAAM's rule weighs a pair that occurs often by the sum of its IoU, and divides afterwards.
     sums = np.array([[0.9, 0.0], [1.0, 0.8]])
     assert label_maps.matched_iou(sums, np.array([[1, 1], [10, 1]])) == pytest.approx(0.85)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 3), (3, 5), (8, 8), (4, 1)])
+def test_the_plain_matching_is_as_good_as_scipys(size):
+    generator = np.random.default_rng(sum(size))
+    for _ in range(20):
+        gains = generator.random(size) * (generator.random(size) > 0.3) - 0.2
+        found = assignment.plain_best_columns(gains)
+        taken = found[found >= 0]
+        assert len(set(taken.tolist())) == len(taken) == min(size)
+        sums = [
+            sum(gains[row, column] for row, column in enumerate(columns) if column >= 0)
+            for columns in (found, assignment.best_columns(gains))
+        ]
+        assert sums[0] == pytest.approx(sums[1])
+    assert assignment.plain_best_columns(np.zeros((0, 3))).tolist() == []
+
+
+def test_matching_does_without_scipy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    assert label_maps.matched_classes(np.array([[1, 8, 0], [9, 2, 1]])).tolist() == [1, 0]
 
 
 def test_more_segments_than_classes_leave_some_unmatched():

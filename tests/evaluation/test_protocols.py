@@ -17,10 +17,9 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     box_weights,
     nearest,
     resized,
-    word_in,
 )
 from diffusers_rdaam.evaluation.protocols.table import protocol_of, protocols
-from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target
+from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target, word_in
 
 SIZE = (12, 16)
 CLASSES = (ClassName("dog"), ClassName("cat"), ClassName("tree"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from diffusers_rdaam import (
@@ -34,9 +35,13 @@ from diffusers_rdaam import (
     tune_threshold,
     write_dataset,
 )
+from diffusers_rdaam.demo.loader import FLUX_DEFAULTS
 from diffusers_rdaam.evaluation.datasets.formats import FORMATS
-from diffusers_rdaam.evaluation.maps import processor_for
+from diffusers_rdaam.evaluation.maps import processor_for, texts_of
+from diffusers_rdaam.evaluation.metrics.ranking import average_precision
+from diffusers_rdaam.evaluation.protocols.protocol import resized
 from diffusers_rdaam.evaluation.rows import ROWS, SETTINGS, RowFile
+from diffusers_rdaam.evaluation.run import seed_of
 
 FEW = {"draws": 1, "noise": 0.3}
 
@@ -132,6 +137,7 @@ def test_a_full_disk_loses_no_row_and_leaves_no_half_of_one(tmp_path):
 import resource, signal
 from pathlib import Path
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.evaluation.run import seed_of
 from diffusers_rdaam.evaluation.rows import RowFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 file = RowFile(Path({str(tmp_path / "run")!r}), {{}})
@@ -250,7 +256,7 @@ def test_an_image_that_comes_out_otherwise_is_refused(pipe, scenes):
 def test_maps_are_named_by_the_line_that_makes_them():
     for text in (
         "mean",
-        "rms, refine=product, sharpen=true",
+        "rms, refine=product, sharpen=true, concepts=true",
         "mean, resolutions=8|16",
         "mean, layers=up_blocks, steps=5:",
         "expert_layer, layer=up_blocks.1.attentions.1",
@@ -278,6 +284,47 @@ def test_maps_are_named_by_the_line_that_makes_them():
 def test_a_line_of_maps_that_is_wrong(text, message):
     with pytest.raises(InputError, match=message):
         Maps.parse(text)
+
+
+@pytest.mark.parametrize("model", ["stable-diffusion", "flux"])
+def test_concepts_are_texts_of_their_own(model):
+    """The maps are those of the vocabulary of a run of the same image and noise."""
+    pipe = load_demo_pipeline(model)
+    side = 128 if model == "stable-diffusion" else int(FLUX_DEFAULTS["height"])
+    data = drawn_scenes(1, size=side)
+    maps = ["mean", "mean, concepts=true", "mean, sharpen=true, concepts=true"]
+    found = evaluate(pipe, data, "pointing", maps=maps, **FEW)
+    (sample,) = data
+    texts = [one.text for one in sample.targets]
+    again = pipe.attribute_image(
+        sample.image,
+        sample.prompt,
+        noise=0.3,
+        draws=1,
+        generator=torch.Generator("cpu").manual_seed(seed_of(0, sample.id)),
+        attribution_vocabulary=texts,
+    )
+    for number, name in enumerate(maps):
+        for word, target in zip(found.scores(name)[0]["words"], sample.targets, strict=True):
+            heat_map = again.word(target.text)
+            if number:
+                heat_map = again.vocabulary[target.text].word(target.text)
+            if number == 2:
+                heat_map = replace(heat_map, image=again.image).sharpened()
+            values = resized(heat_map.values.double().numpy(), target.mask.shape)
+            assert word["ap"] == pytest.approx(average_precision(values, target.mask))
+    boxes = evaluate(pipe, data, "rdaam", maps=maps[1], **FEW)
+    assert boxes["coverage"].value == 1.0, "a box's tokens are the texts"
+
+
+def test_concepts_of_stock_pipelines_are_refused_and_one_text_gets_another(pipe, scenes):
+    stock = StableDiffusionPipeline(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(NoAttributionError, match=r"concepts=true .*does not take. Give a record"):
+        evaluate(stock, scenes, "pointing", maps="mean, concepts=true", **FEW)
+    concepts = (Maps("mean", concepts=True),)
+    assert texts_of(["cat"], [], concepts) == ["cat", "background"]
+    assert texts_of(["cat", "dog"], ["sky", "cat"], concepts) == ["cat", "dog", "sky"]
+    assert texts_of(["cat"], ["sky"], (Maps("mean"),)) == []
 
 
 def test_the_same_maps_twice_are_refused(pipe, scenes):

@@ -9,21 +9,26 @@ import torch
 import torch.nn.functional as F
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.evaluation.metrics import overlap
 from diffusers_rdaam.files.fields import MAX_AREA
 from diffusers_rdaam.files.pictures import read_picture
 
 
 def compute_iou(a: torch.Tensor, b: torch.Tensor) -> float:
     """``sum(ab) / (sum(a) + sum(b) - sum(ab))`` of two maps or masks ``(height, width)``."""
-    a = _of_one_size(a, b)
-    shared = (a * b).sum()
-    return float(shared / (a.sum() + b.sum() - shared + 1e-8))
+    return overlap.soft_intersection_over_union(*_arrays(a, b))
 
 
 def compute_ioa(a: torch.Tensor, b: torch.Tensor) -> float:
     """``sum(ab) / sum(a)``: how much of ``a`` lies in ``b``."""
-    a = _of_one_size(a, b)
-    return float((a * b).sum() / (a.sum() + 1e-8))
+    return overlap.soft_intersection_over_area(*_arrays(a, b))
+
+
+def _arrays(a: torch.Tensor, b: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Both at the size of ``b``."""
+    pair = (_of_one_size(a, b), b)
+    first, second = (one.detach().float().cpu().numpy() for one in pair)
+    return first, second
 
 
 def _of_one_size(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

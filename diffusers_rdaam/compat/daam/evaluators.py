@@ -9,6 +9,8 @@ import torch
 
 from diffusers_rdaam.compat.daam.evaluate import compute_iou
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.evaluation.metrics.intervals import normal_interval
+from diffusers_rdaam.evaluation.metrics.label_maps import matched_iou
 
 Masks = torch.Tensor | list[torch.Tensor]
 _EMPTY = "Nothing was logged, so that there is no mean. Call log_iou(prediction, truth) first."
@@ -73,7 +75,7 @@ class MeanEvaluator:
         """
         if not self.ious:
             raise InputError(_EMPTY)
-        return float(1.96 * np.std(self.ious) / np.sqrt(len(self.ious)))
+        return normal_interval(self.ious, ddof=0)[1]
 
     def __len__(self) -> int:
         return max(len(self.ious), len(self.intensities))
@@ -126,9 +128,8 @@ class UnsupervisedEvaluator:
         for row, column, iou in pairs:
             sums[row, column] += iou
             counts[row, column] += 1
-        columns = _assigned(sums)
-        met = counts[np.arange(size), columns].sum()
-        return float(sums[np.arange(size), columns].sum() / met) if met else 0.0
+        found = matched_iou(sums, counts)
+        return 0.0 if np.isnan(found) else found
 
     def increment(self) -> None:
         """Count an image."""
@@ -141,36 +142,3 @@ class UnsupervisedEvaluator:
         if not self.ious:
             return f"{self.name}<0 samples>"
         return f"{self.name}<{self.mean_iou:.4f} (mIoU) {len(self)} samples>"
-
-
-def _assigned(gains: np.ndarray) -> np.ndarray:
-    """The column of each row of a square matrix, so that the sum is highest (Hungarian method).
-
-    Rows are added one by one; each is brought in by the path of least cost through rows that are
-    assigned already, with potentials that keep all reduced costs at 0 or more (Kuhn, Munkres).
-    """
-    costs, size = gains.max() - gains, len(gains)
-    # A column of number 0 stands for the row that is being added.
-    rows, columns = np.zeros(size + 1), np.zeros(size + 1)
-    owner = np.zeros(size + 1, dtype=int)
-    for row in range(1, size + 1):
-        owner[0], column = row, 0
-        least, before = np.full(size + 1, np.inf), np.zeros(size + 1, dtype=int)
-        done = np.zeros(size + 1, dtype=bool)
-        while owner[column]:
-            done[column] = True
-            reduced = costs[owner[column] - 1] - rows[owner[column]] - columns[1:]
-            closer = ~done[1:] & (reduced < least[1:])
-            least[1:][closer], before[1:][closer] = reduced[closer], column
-            step = least[~done].min()
-            following = int(np.flatnonzero(~done & (least == step))[0])
-            rows[owner[done]] += step
-            columns[done] -= step
-            least[~done] -= step
-            column = following
-        while column:
-            owner[column] = owner[before[column]]
-            column = before[column]
-    found = np.zeros(size, dtype=int)
-    found[owner[1:] - 1] = np.arange(size)
-    return found

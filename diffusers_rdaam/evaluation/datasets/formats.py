@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import DataSetError, InputError, RDAAMError
 from diffusers_rdaam.evaluation.datasets.coco import (
     coco_instances,
     coco_panoptic,
@@ -17,10 +18,14 @@ from diffusers_rdaam.evaluation.datasets.coco import (
 from diffusers_rdaam.evaluation.datasets.context import pascal_context
 from diffusers_rdaam.evaluation.datasets.imagenet_segmentation import imagenet_segmentation
 from diffusers_rdaam.evaluation.datasets.plain_folder import plain_folder
-from diffusers_rdaam.evaluation.datasets.predecessors import daam_experiments, ovam_voc_sim
+from diffusers_rdaam.evaluation.datasets.predecessors import (
+    daam_experiments,
+    ovam_coco_cap,
+    ovam_voc_sim,
+)
 from diffusers_rdaam.evaluation.datasets.scenes import ade20k, cityscapes
 from diffusers_rdaam.evaluation.datasets.voc import voc2012
-from diffusers_rdaam.evaluation.sample import DataSet
+from diffusers_rdaam.evaluation.sample import DataSet, Sample
 from diffusers_rdaam.suggestions import check_keywords, unknown_name
 
 
@@ -64,6 +69,9 @@ FORMATS: dict[str, Format] = {
     "cityscapes": Format(cityscapes, "leftImg8bit/ gtFine/", "val"),
     "daam": Format(daam_experiments, "ID/prompt.txt, seed.txt, WORD.gt.png, output.png", "."),
     "ovam_voc_sim": Format(ovam_voc_sim, "images/ annotations/", ""),
+    "ovam_coco_cap": Format(
+        ovam_coco_cap, "images/ annotations/ and coco_captions_sampled.csv", ""
+    ),
 }
 
 
@@ -93,4 +101,35 @@ def open_dataset(
         raise InputError(
             f"There is no folder {path}. Give the folder of the data set: {name} has {form.files}."
         )
-    return form.read(path, form.split if split is None else split, **options)
+    try:
+        found = form.read(path, form.split if split is None else split, **options)
+    except _DAMAGED as error:
+        raise _not_as(name, str(path), error) from error
+    return replace(found, read=partial(_read, found.read, name))
+
+
+# What reading raises where a field is missing or of another type; the package's own errors, some of
+# which are of these types, say more and are left as they are.
+_DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+
+
+def _read(read: Callable[[str], Sample], name: str, sample: str) -> Sample:
+    """Read a sample; whatever is wrong with its entries is an error that names it.
+
+    Raises:
+        DataSetError: its image, masks or entries cannot be read.
+    """
+    try:
+        return read(sample)
+    except _DAMAGED as error:
+        raise _not_as(name, sample, error) from error
+
+
+def _not_as(name: str, where: str, error: Exception) -> Exception:
+    if isinstance(error, RDAAMError):
+        return error
+    what = f"there is no {error}" if isinstance(error, KeyError) else f"{error}"
+    return DataSetError(
+        f"{where} is not as {name} has it, which is {FORMATS[name].files}: {what[:300]} "
+        f"({type(error).__name__})."
+    )

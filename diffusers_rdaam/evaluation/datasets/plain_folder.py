@@ -28,7 +28,7 @@ from PIL import Image
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.errors import DataSetError
 from diffusers_rdaam.evaluation.datasets import reading
-from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target
+from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target, word_in
 
 LINES, TABLE, FACTS = "prompts.jsonl", "prompts.csv", "dataset.json"
 
@@ -58,8 +58,9 @@ def plain_folder(root: Path, split: str = "") -> DataSet:
     entries = _entries(root)
     chosen = {key: one for key, one in entries.items() if not split or one.get("split") == split}
     if not chosen:
-        known = sorted({str(one.get("split")) for one in entries.values()})
-        raise DataSetError(f"{root} has no entry of {split!r}. Splits: {', '.join(known)}.")
+        known = sorted({str(one["split"]) for one in entries.values() if one.get("split")})
+        splits = f"Splits: {', '.join(known)}." if known else "No entry names a split: give none."
+        raise DataSetError(f"{root} has no entry of the split {split!r}. {splits}")
     reading.folder(root / "masks", "the masks")
     _check_masks(root, entries)
     generate = not (root / "images").is_dir()
@@ -79,7 +80,13 @@ def _form(path: Path) -> _Form:
         return _Form("folder", {}, (255,), False)
     found = reading.json_file(path)
     classes: dict[int, ClassName] = {}
-    for key, one in dict(found.get("classes") or {}).items():
+    given = found.get("classes") or {}
+    if not isinstance(given, dict):
+        raise DataSetError(
+            f"{path}: 'classes' is an object from the numbers of the masks to names, such as "
+            f'{{"1": "dog"}}; got {given!r:.80}.'
+        )
+    for key, one in given.items():
         try:
             entry = {"name": one} if isinstance(one, str) else dict(one)
             words = tuple(map(str, entry.get("words") or ()))
@@ -153,6 +160,11 @@ def _read(root: Path, form: _Form, entry: dict[str, Any], *, generate: bool) -> 
     label_map = root / "masks" / f"{name}.png"
     numbers = reading.labels(label_map) if label_map.is_file() else None
     ignore = None if numbers is None else np.isin(numbers, list(form.unscored))
+    if not isinstance(entry.get("targets") or [], list):
+        raise DataSetError(
+            f"{entry['where']}: 'targets' is a list of objects with a text; got "
+            f"{entry['targets']!r:.80}."
+        )
     if entry.get("targets"):
         targets = tuple(_target(root, form, entry, one, numbers) for one in entry["targets"])
     elif numbers is not None:
@@ -181,7 +193,7 @@ def _named(form: _Form, numbers: np.ndarray, prompt: str | None, path: Path) -> 
     targets = []
     for one in found:
         words = by_name[str(one.class_name)].words
-        text = next((word for word in words if prompt and _has(prompt, word)), words[0])
+        text = word_in(prompt or "", words) or words[0]
         targets.append(Target(text, one.mask, one.class_name))
     return tuple(targets)
 
@@ -242,10 +254,6 @@ def _check_texts(
                 f"{where}: {one.text!r} is not in the prompt {prompt!r:.100}"
                 + (f" at {one.span}." if one.span else ".")
             )
-
-
-def _has(prompt: str, word: str) -> bool:
-    return f" {word.casefold()} " in f" {prompt.casefold().replace(',', ' ').replace('.', ' ')} "
 
 
 def _word_mask(path: Path) -> np.ndarray:

@@ -28,6 +28,8 @@ def folder(path: Path, what: str) -> Path:
     Raises:
         DataSetError: it is not.
     """
+    if path.is_file():
+        raise DataSetError(f"{path} is a file; give the folder of the data set, with {what}.")
     if not path.is_dir():
         raise DataSetError(
             f"There is no folder {path}, which has {what}. Give the folder that the data set was "
@@ -176,7 +178,7 @@ def targets_of(
             if number == 0:
                 # Background, unless the data set says otherwise: it has no word.
                 continue
-            known = ", ".join(map(str, sorted(classes)[:30]))
+            known = ", ".join(map(str, sorted(classes)[:30])) or "none is named"
             raise DataSetError(
                 f"{where} has the number {number}, which is not a class. Classes: {known}; "
                 f"ignored: {', '.join(map(str, unscored)) or 'none'}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.evaluation.metrics.assignment import best_columns
 
 # No class: pixels that are not scored.
 IGNORED = 255
@@ -76,17 +77,8 @@ def matched_classes(counts: np.ndarray) -> np.ndarray:
 
     Returns:
         ``(segments,)`` the number of the class; -1 where there are more segments than classes.
-
-    Raises:
-        DataSetsExtraError: scipy is not installed.
     """
-    from diffusers_rdaam.evaluation.extras import needed
-
-    optimize = needed("scipy.optimize", "Hungarian matching")
-    rows, columns = optimize.linear_sum_assignment(np.asarray(counts), maximize=True)
-    found = np.full(len(counts), -1, dtype=np.int64)
-    found[rows] = columns
-    return found
+    return best_columns(counts)
 
 
 def unsupervised_mean_iou(counts: np.ndarray) -> float:
@@ -94,9 +86,6 @@ def unsupervised_mean_iou(counts: np.ndarray) -> float:
 
     Args:
         counts: ``(segments, classes)`` over the whole data set.
-
-    Raises:
-        DataSetsExtraError: scipy is not installed.
     """
     ious = []
     true = counts.sum(axis=0)
@@ -117,9 +106,6 @@ def matched_iou(sums: np.ndarray, counts: np.ndarray) -> float:
     Args:
         sums: ``(words, classes)`` IoU added over images.
         counts: of how many pairs each sum is.
-
-    Raises:
-        DataSetsExtraError: scipy is not installed.
     """
     match = matched_classes(sums)
     pairs = [(row, column) for row, column in enumerate(match) if column >= 0]

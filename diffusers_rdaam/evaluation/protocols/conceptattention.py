@@ -20,6 +20,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     asked_targets,
     counts_of_labels,
     counts_of_masks,
+    empty_scores,
     nearest,
     resized,
     stretched,
@@ -115,7 +116,7 @@ class ConceptAttention(Protocol):
     ) -> dict[str, Any]:
         size = self._size(sample, LABEL_SIDE)
         scored = nearest(sample.scored, size) if self.strict else np.ones(size, dtype=bool)
-        found: dict[str, Any] = {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
+        found = empty_scores()
         both = np.zeros((2, 3), dtype=np.int64)
         right = 0
         for one in question.asked:

@@ -17,6 +17,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Skipped,
     article,
     asked_targets,
+    empty_scores,
     resized,
     stretched,
 )
@@ -69,7 +70,7 @@ class Daam(Protocol):
     ) -> dict[str, Any]:
         """IoU and the other measures of each word, and of each word with each class."""
         scored = sample.scored if self.strict else np.ones_like(sample.scored)
-        found: dict[str, Any] = {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
+        found = empty_scores()
         predictions: dict[str, np.ndarray] = {}
         counts: dict[str, list[int]] = {}
         for one in question.asked:

@@ -23,6 +23,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Skipped,
     article,
     asked_targets,
+    empty_scores,
     resized,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
@@ -74,7 +75,7 @@ class Deletion(Protocol):
         self, question: Question, answers: Answers, sample: Sample, data: DataSet
     ) -> dict[str, Any]:
         """The areas of each word."""
-        found: dict[str, Any] = {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
+        found = empty_scores()
         assert sample.image is not None
         image = np.asarray(sample.image.convert("RGB"), dtype=np.float64) / 255.0
         ground = blurred(image) if self.strict else np.zeros_like(image)

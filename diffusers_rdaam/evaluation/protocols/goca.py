@@ -20,9 +20,8 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     resized,
     stretched,
     threshold_value,
-    word_in,
 )
-from diffusers_rdaam.evaluation.sample import DataSet, Sample
+from diffusers_rdaam.evaluation.sample import DataSet, Sample, word_in
 
 BACKGROUND = "background"
 LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

@@ -21,6 +21,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     article,
     asked_targets,
     class_words,
+    empty_scores,
     resized,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
@@ -70,7 +71,7 @@ class Pointing(Protocol):
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = 0.0 if self.strict else PUBLISHED_TOLERANCE
-        found: dict[str, Any] = {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
+        found = empty_scores()
         for one in question.asked:
             truth = one.mask & scored
             if not truth.any():

@@ -280,16 +280,6 @@ def asked_targets(sample: Sample) -> tuple[Asked, ...]:
     )
 
 
-def word_in(prompt: str, words: Sequence[str]) -> str | None:
-    """The first of some words that a prompt has, as whole words; None where it has none."""
-    flat = "".join(c if c.isalnum() else " " for c in prompt.casefold()).split()
-    for word in words:
-        parts = word.casefold().split()
-        if any(flat[i : i + len(parts)] == parts for i in range(len(flat) - len(parts) + 1)):
-            return word
-    return None
-
-
 def article(words: Sequence[str], template: str = "a {}", joint: str = " and ") -> str:
     """A prompt that names some words: ``"a dog and a cat"``."""
     return joint.join(template.format(word) for word in words)
@@ -300,6 +290,16 @@ def class_words(data: DataSet, sample: Sample) -> tuple[ClassName, ...]:
     if data.classes:
         return data.classes
     return tuple(ClassName(text) for text in dict.fromkeys(one.text for one in sample.targets))
+
+
+def empty_scores() -> dict[str, Any]:
+    """The scores of an image before its first word.
+
+    ``words`` has an entry for each word that is scored; ``missing`` counts those that the prompt
+    lacks, ``missing_counted`` those of them that are scored nevertheless, as 0, and ``empty`` those
+    that have no true pixel, and are not scored.
+    """
+    return {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
 
 
 def counts_of_masks(predicted: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> list[int]:

@@ -13,6 +13,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Skipped,
     article,
     asked_targets,
+    empty_scores,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample, Target
 
@@ -51,7 +52,7 @@ class Rdaam(Protocol):
     ) -> dict[str, Any]:
         """One entry for each box."""
         size = (sample.scored.shape[0], sample.scored.shape[1])
-        found: dict[str, Any] = {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
+        found = empty_scores()
         for one in sample.targets:
             if one.edges is None:
                 found["empty"] += 1
@@ -103,7 +104,10 @@ def _is_of(target: Target, token: str, span: tuple[int, int] | None) -> bool:
         return span[0] < target.span[1] and target.span[0] < span[1]
     words = target.text.casefold().split()
     flat = token.casefold().strip()
-    return flat in words or any(word.startswith(flat) and len(flat) > 2 for word in words)
+    # The text of a concept is all of the target's.
+    return flat in (*words, " ".join(words)) or any(
+        word.startswith(flat) and len(flat) > 2 for word in words
+    )
 
 
 def _ratio(one: float, other: float) -> float:

@@ -17,9 +17,8 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     confusion_of_labels,
     counts_of_labels,
     resized,
-    word_in,
 )
-from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample
+from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, word_in
 
 BACKGROUND = "background"
 # Of the highest value of all maps of an image.
