@@ -4,11 +4,8 @@ VENV ?= .venv
 OUT ?= out/demo
 BIN := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: demo test test-slow test-browser check bench docs docs-build docs-serve notebooks clean
-=======
-.PHONY: demo test test-slow test-browser test-lowest canary check bench release release-check clean
->>>>>>> release
+.PHONY: demo test test-slow test-browser test-lowest canary check bench docs docs-build docs-serve \
+	notebooks release release-check clean
 
 # torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -38,7 +35,6 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-<<<<<<< HEAD
 # The site, in out/site/html. Every example on its pages runs, and a broken link, a public name
 # without a docstring or a page that is not in the navigation is an error.
 docs: docs-build
@@ -51,7 +47,7 @@ docs-build: $(VENV)/installed
 docs-serve: $(VENV)/installed
 	$(BIN)/python -m benchmarks.write_site
 	$(BIN)/zensical serve
-=======
+
 # The lowest versions that pyproject.toml declares, in an environment under out/.
 test-lowest: $(VENV)/installed
 	$(BIN)/python -m release lowest
@@ -66,7 +62,6 @@ release: $(VENV)/installed
 
 release-check: $(VENV)/installed
 	$(BIN)/python -m release check
->>>>>>> release
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks --json out/bench/results.json --markdown out/bench/results.md

@@ -55,8 +55,8 @@ class Muon(torch.optim.Optimizer):
                 self._update(parameters, group)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """One update of parameters of one shape."""
-        gradients = [parameter.grad for parameter in parameters]
+        """One update of parameters of one shape that have gradients."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)

@@ -222,8 +222,10 @@ class HeatMapAccumulator:
 
     def zero_(self) -> None:
         """Forget everything that was added; keep the memory."""
-        for part in (*self._high.values(), *self._low.values(), *self._counts.values()):
-            part.zero_()
+        for plane in (*self._high.values(), *self._low.values()):
+            plane.zero_()
+        for counters in self._counts.values():
+            counters.zero_()
         self._since = dict.fromkeys(self.banks, 0)
         self._moved = {}
 
