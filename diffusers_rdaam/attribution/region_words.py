@@ -188,9 +188,9 @@ class RegionWords(RankedSequence[WordScore]):
         ]
 
     def notes(self) -> list[str]:
-        """The scores of the special tokens, in a line."""
+        """The scores of the special tokens, in a line; none where there are none, as of concepts."""
         rest = ", ".join(f"{kind} {score:.4f}" for kind, score in self.special.items())
-        return [f"special tokens: {rest}"]
+        return [f"special tokens: {rest}"] if rest else []
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, for JSON.

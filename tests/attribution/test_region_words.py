@@ -107,6 +107,18 @@ def test_embeddings_without_text_have_only_unknown_columns():
     words.plot().savefig(io.BytesIO())
 
 
+def test_without_special_tokens_nothing_is_said_of_them(make_prompt):
+    whole = make_prompt("a cat")
+    tokens = [token for token in whole.tokens if token.kind == "text"]
+    prompt = Prompt(
+        whole.text, tuple(dataclasses.replace(t, column=i) for i, t in enumerate(tokens))
+    )
+    scores = torch.tensor([0.25, 0.75])
+    words = RegionWords(prompt, scores, scores, Box(0, 0, 1, 1))
+    assert not words.special and [word.text for word in words] == ["a", "cat"]
+    assert "special" not in str(words) and "special" not in words._repr_html_()
+
+
 def test_lookup_of_words_phrases_and_spans(words):
     assert words["cat"] == pytest.approx(0.25)
     assert words["CAT"] == words["cat"] == words.score_of(1) == words[(2, 5)]
