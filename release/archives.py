@@ -13,7 +13,11 @@ from release.index_page import relative_links
 PACKAGE = "diffusers_rdaam"
 # The goal, in bytes.
 LARGEST_WHEEL = 16_000_000
-WEIGHTS = (f"{PACKAGE}/demo/weights/", f"{PACKAGE}/demo/weights_flux/")
+WEIGHTS = (
+    f"{PACKAGE}/demo/weights/",
+    f"{PACKAGE}/demo/weights_flux/",
+    f"{PACKAGE}/segmentation/demo_tokens/",
+)
 # Of the package: code, types, the viewer's page and the other assets, and the model card.
 SUFFIXES = (".py", ".pyi", ".typed", ".js", ".css", ".html", ".md")
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".txt")

@@ -188,7 +188,7 @@ class RegionWords(RankedSequence[WordScore]):
         ]
 
     def notes(self) -> list[str]:
-        """The scores of the special tokens, in a line; none where there are none, as of concepts."""
+        """The scores of the special tokens, in a line; nothing where there are none."""
         rest = ", ".join(f"{kind} {score:.4f}" for kind, score in self.special.items())
         return [f"special tokens: {rest}"] if rest else []
 

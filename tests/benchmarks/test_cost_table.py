@@ -90,7 +90,7 @@ def test_extra_time_and_peak_are_over_stocks() -> None:
     class Slow(Keeper):
         def _keep(self, module: object, args: tuple[object, ...]) -> None:
             super()._keep(module, args)
-            for _ in range(200):
+            for _ in range(1000):
                 torch.ones(100, 100) @ torch.ones(100, 100)
 
     systems = [Stock(), Keeper(), Slow(title="slow")]

@@ -17,7 +17,7 @@ from diffusers_rdaam.demo.train.flux.model import (
     local_causal_bias,
     relative_bias,
 )
-from diffusers_rdaam.demo.train.flux.pool import ScenePool, encode_scenes, pack, pool_path
+from diffusers_rdaam.demo.train.flux.pool import Captions, ScenePool, encode_scenes, pack, pool_path
 from diffusers_rdaam.demo.train.flux.tokenizer import build_t5_tokenizer
 from diffusers_rdaam.demo.train.flux.training import (
     _set_bias,
@@ -156,18 +156,42 @@ def pools(one_worker, tmp_path):
 
 def test_objects_are_moved_whole(pools) -> None:
     pool = ScenePool(pool_path(pools, 256), moves=True)
-    rng = np.random.default_rng(0)
-    for index in range(8):
-        left, top, right, bottom = pool.boxes[index]
-        objects = pool.latents[index][:, top:bottom, left:right]
-        moved = pool._one(index, rng)
+    latents, boxes = pool.latents[:8].float(), pool.boxes[:8]
+    moved = pool._moved(latents, boxes, np.random.default_rng(0))
+    elsewhere = 0
+    for before, after, (left, top, right, bottom) in zip(latents, moved, boxes, strict=True):
+        objects = before[:, top:bottom, left:right]
         places = [
             (y, x)
             for y in range(32 - (bottom - top) + 1)
             for x in range(32 - (right - left) + 1)
-            if torch.equal(moved[:, y : y + bottom - top, x : x + right - left], objects)
+            if torch.equal(after[:, y : y + bottom - top, x : x + right - left], objects)
         ]
         assert places, "the objects' latents are somewhere in the moved scene"
+        (y, x), *_ = places
+        around = after.clone()
+        around[:, y : y + bottom - top, x : x + right - left] = 0
+        empty = pool.empty.float().clone()
+        empty[:, y : y + bottom - top, x : x + right - left] = 0
+        assert torch.equal(around, empty), "all around them is the empty scene"
+        elsewhere += (y, x) != (top, left)
+    assert elsewhere >= 4
+
+
+def test_captions_are_of_their_scenes_and_some_leave_a_colour_out() -> None:
+    scenes = [["red circle", "blue square"], ["green heart"]]
+    captions = Captions(scenes)
+    assert captions.texts[0] == ""
+    picks = np.repeat([0, 1], 4000)
+    drawn = [captions.texts[index] for index in captions.draw(np.random.default_rng(0), picks)]
+    pairs, single = drawn[:4000], drawn[4000:]
+    assert {"a red circle and a blue square", "a blue square and a red circle"} <= set(pairs)
+    assert {"a circle and a blue square", "a drawing of a square and a circle"} <= set(pairs)
+    assert {text.split("of ")[-1] for text in single} == {"", "a green heart", "a heart"}
+    assert drawn.count("") / 8000 == pytest.approx(0.10, abs=0.02)
+    told = [text for text in single if text]
+    assert sum("green" in text for text in told) / len(told) == pytest.approx(0.85, abs=0.03)
+    assert sum(" of " in text for text in told) / len(told) == pytest.approx(0.15, abs=0.03)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ GOOD = {
     "diffusers_rdaam/demo/weights/unet/model.safetensors": b"",
     "diffusers_rdaam/demo/weights/tokenizer/merges.txt": b"",
     "diffusers_rdaam/demo/weights_flux/model_index.json": b"",
+    "diffusers_rdaam/segmentation/demo_tokens/tokens.json": b"",
     f"{FACTS}/METADATA": METADATA.encode(),
     f"{FACTS}/licenses/LICENSE": b"",
     f"{FACTS}/RECORD": b"",
@@ -107,6 +108,7 @@ def test_a_wheel_that_is_too_large(tmp_path, monkeypatch):
     [
         ("demo/weights_flux/", "there is nothing of diffusers_rdaam/demo/weights_flux/"),
         ("demo/weights/", "there is nothing of diffusers_rdaam/demo/weights/"),
+        ("demo_tokens/", "there is nothing of diffusers_rdaam/segmentation/demo_tokens/"),
         ("LICENSE", "there is no LICENSE"),
         ("METADATA", "there is no METADATA"),
     ],

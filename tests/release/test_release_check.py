@@ -66,8 +66,9 @@ def test_every_extra_for_users_is_among_the_optional_libraries():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     # Installed under another name, by torch itself, or by those who work on the package.
     named = {"pydensecrf2": "pydensecrf", "triton": None}
+    of_developers = ("dev", "docs")
     for extra, requirements in project["optional-dependencies"].items():
-        for requirement in requirements if extra != "dev" else ():
+        for requirement in requirements if extra not in of_developers else ():
             name = requirement.partition(">")[0].partition("[")[0]
             assert named.get(name, name) in (*OPTIONAL, None), f"{name} of the extra {extra}"
 
