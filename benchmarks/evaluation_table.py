@@ -3,9 +3,9 @@
 ``python -m benchmarks.evaluation_table --model flux --scenes 20
 --page docs/evaluation_measured.md``. Every scene is attributed once, with its own prompt and the
 default noise levels, and scored by all protocols: those that ask another prompt are asked with this
-one (ConceptAttention without its background words). With ``--world generated`` the model makes the images and the maps are of that
-run; images that lack an object have no truth, and are left out. Deletion, which asks the model
-about edited images, is not in the tables.
+one (ConceptAttention without its background words). With ``--world generated`` the model makes the
+images and the maps are of that run; images that lack an object have no truth, and are left out.
+Deletion, which asks the model about edited images, is not in the tables.
 """
 
 from __future__ import annotations
