@@ -20,6 +20,7 @@ from diffusers_rdaam.demo.train.flux.model import (
 from diffusers_rdaam.demo.train.flux.pool import Captions, ScenePool, encode_scenes, pack, pool_path
 from diffusers_rdaam.demo.train.flux.tokenizer import build_t5_tokenizer
 from diffusers_rdaam.demo.train.flux.training import (
+    Texts,
     _set_bias,
     build_flux_optimizers,
     noise_levels,
@@ -192,6 +193,17 @@ def test_captions_are_of_their_scenes_and_some_leave_a_colour_out() -> None:
     told = [text for text in single if text]
     assert sum("green" in text for text in told) / len(told) == pytest.approx(0.85, abs=0.03)
     assert sum(" of " in text for text in told) / len(told) == pytest.approx(0.15, abs=0.03)
+
+
+def test_a_caption_is_read_once() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_t5_tokenizer()
+    texts = Texts(["", "a red circle", "a circle"], tokenizer, build_t5(tokenizer))
+    first = texts.pooled_of(torch.tensor([1, 2, 0, 1]))
+    known = texts.known.clone()
+    texts.clip = None  # is not asked again for what it has read
+    again = texts.pooled_of(torch.nonzero(known)[:, 0])
+    assert again.shape == (int(known.sum()), first.shape[1]) and texts.pooled.any()
 
 
 @pytest.mark.slow

@@ -150,7 +150,8 @@ class Texts:
     @torch.no_grad()
     def _read(self, captions: Tensor) -> None:
         """Let CLIP read captions that it has not read."""
-        for part in captions[~self.known[captions]].split(512):
+        missing = captions[~self.known[captions]]
+        for part in missing.split(512) if len(missing) else ():
             tokens = self.clip_tokenizer(
                 [self.texts[index] for index in part.tolist()],
                 padding="max_length",
