@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ from PIL import Image
 from diffusers_rdaam.app import events, fragments
 from diffusers_rdaam.app.requests import (
     GenerationRequest,
+    ModelDefaults,
     PictureRequest,
     Pipelines,
 )
 from diffusers_rdaam.app.runs import CancelledRun, Denoiser, Progress, Run
-from diffusers_rdaam.app.session import Session, Sessions
+from diffusers_rdaam.app.session import Entry, Session, Sessions
 from diffusers_rdaam.errors import InputError, RDAAMError
 
 # Seconds between two looks at a run.
 _PATIENCE = 0.15
 _EXAMPLE = "a red circle and a blue square"
+# Shown in an empty field.
+_OWN = "model's own"
 _NO_MODEL = "This server has no model: it shows saved attributions. Start it with --model."
 
 Updates = dict[Any, Any]
@@ -58,7 +62,7 @@ class Page:
                     self._lay_inputs()
                 with gr.Column(scale=3, min_width=320):
                     self._lay_result()
-            self._bind()
+            self._bind(blocks)
             blocks.unload(self._leave)
         blocks.queue(default_concurrency_limit=None)
         return blocks
@@ -82,13 +86,13 @@ class Page:
         self.negative = gr.Textbox(label="Negative prompt", lines=1)
         with gr.Row():
             self.seed = _number_field("Seed", 3)
-            self.steps = _number_field("Steps")
-            self.guidance = gr.Number(label="Guidance", value=0, minimum=0, min_width=80)
             self.images = _number_field("Images", 1)
         with gr.Row():
-            self.width = _number_field("Width")
-            self.height = _number_field("Height")
-        gr.HTML(fragments.note("0 is the model's own number of steps, guidance or size."))
+            self.steps = _optional_field("Steps")
+            self.guidance = _optional_field("Guidance")
+        with gr.Row():
+            self.width = _optional_field("Width")
+            self.height = _optional_field("Height")
         with gr.Accordion("Begin from an image", open=False):
             self.start = gr.File(label="Image", file_types=["image"], type="filepath", height=120)
             self.mask = self._painter("Paint what is to be made anew, or nothing for all of it")
@@ -188,6 +192,15 @@ class Page:
             self.first = gr.Number(label="Image A of the history", precision=0, minimum=1)
             self.second = gr.Number(label="Image B", precision=0, minimum=1)
         self.compare_button = gr.Button("Compare side by side")
+        with gr.Row(visible=bool(self.denoisers)):
+            # Any text, because the choices of another page may come from a caller.
+            self.replaced = gr.Dropdown(
+                [], label="Word of the shown image", allow_custom_value=True, value=None
+            )
+            self.replacement = gr.Textbox(label="Another in its place", max_lines=1)
+        with gr.Row(visible=bool(self.denoisers)):
+            self.replace_button = gr.Button("Replace the word, same seed")
+            self.cancel_replacement = gr.Button("Cancel", variant="stop")
         self.comparison = gr.HTML("")
 
     def _painter(self, label: str) -> gr.HTML:
@@ -212,7 +225,7 @@ class Page:
 
     # ------------------------------------------------------------------ events
 
-    def _bind(self) -> None:
+    def _bind(self, blocks: gr.Blocks) -> None:
         shown = [
             self.status,
             self.live,
@@ -223,20 +236,21 @@ class Page:
             self.paint,
             self.costs,
             self.save_button,
+            self.replaced,
             *(self.chart, self.explanation, self.painted_chart, self.maps, self.tree, self.answer),
         ]
         self._bind_files(shown)
         self._bind_questions(shown)
         if self.denoisers:
-            self._bind_models(shown)
+            self._bind_models(shown, blocks)
 
-    def _bind_models(self, shown: list[Any]) -> None:
+    def _bind_models(self, shown: list[Any], blocks: gr.Blocks) -> None:
         form = [
             *(self.model, self.prompt, self.negative, self.seed, self.steps, self.guidance),
             *(self.width, self.height, self.images, self.start, self.mask, self.strength),
             *(self.concepts, self.keep),
         ]
-        gr.on(
+        generated = gr.on(
             [self.generate_button.click, self.prompt.submit],
             self.generate,
             form,
@@ -244,14 +258,21 @@ class Page:
             api_name="generate",
             show_progress="hidden",
         )
-        self.attribute_button.click(
+        attributed = self.attribute_button.click(
             self.attribute_picture,
             [self.model, self.picture, self.picture_prompt, self.method, self.seed],
             shown,
             api_name="attribute_image",
             show_progress="hidden",
         )
-        for button in (self.cancel_button, self.cancel_picture, self.cancel_explanation):
+        optional = [self.steps, self.guidance, self.width, self.height]
+        # The first run loads the model, and a page may be opened later than that.
+        for moment in (generated.then, attributed.then, self.model.change, blocks.load):
+            moment(self.show_defaults, self.model, optional, api_name=False, show_progress="hidden")
+        for button in (
+            *(self.cancel_button, self.cancel_picture),
+            *(self.cancel_explanation, self.cancel_replacement),
+        ):
             button.click(self.cancel, None, self.status, api_name="cancel", show_progress="hidden")
         self.start.change(self.show_start, self.start, [self.mask, self.status], api_name=False)
         explained = [self.status, self.live, self.explanation]
@@ -266,6 +287,13 @@ class Page:
                 api_name=kind,
                 show_progress="hidden",
             )
+        self.replace_button.click(
+            self.replace_word,
+            [self.current, self.replaced, self.replacement],
+            [*shown, self.first, self.second, self.comparison],
+            api_name="replace_word",
+            show_progress="hidden",
+        )
         self.ask_button.click(
             self.ask,
             [self.current, self.asked],
@@ -342,10 +370,10 @@ class Page:
                 prompt=prompt,
                 negative_prompt=negative or "",
                 seed=_whole(seed, "The seed") or 0,
-                steps=_whole(steps, "The number of steps") or None,
-                guidance=float(guidance) if guidance else None,
-                width=_whole(width, "The width") or None,
-                height=_whole(height, "The height") or None,
+                steps=_typed_whole(steps, "The number of steps"),
+                guidance=_typed(guidance, "The guidance"),
+                width=_typed_whole(width, "The width"),
+                height=_typed_whole(height, "The height"),
                 images=_whole(images, "The number of images") or 1,
                 start=picture,
                 mask=_mask(strokes, picture),
@@ -359,23 +387,37 @@ class Page:
             return denoiser, lambda pipes, run: pipes.generate(asked, run)
 
         def finish(run: Run) -> Updates:
-            for made in run.result:
-                session.add(
-                    made.attribution,
-                    made.image,
-                    title=made.request.prompt,
-                    kind="made",
-                    model=model,
-                    request=made.request,
-                    seed=made.seed,
-                    seconds=made.seconds,
-                )
+            entry = self._add_made(session, run, model)
             count = len(run.result)
             done = f"Done: {count} image{'s' * (count > 1)} in {run.seconds:.1f} s."
-            return self._show(session, session.entries[0].number, done, run.warnings)
+            return self._show(session, entry.number, done, run.warnings)
 
         async for update in self._run(session, work, finish):
             yield update
+
+    def _add_made(self, session: Session, run: Run, model: str | None) -> Entry:
+        """The images of a run into the history; the last one's entry."""
+        for made in run.result:
+            entry = session.add(
+                made.attribution,
+                made.image,
+                title=made.request.prompt,
+                kind="made",
+                model=model,
+                request=made.request,
+                seed=made.seed,
+                seconds=made.seconds,
+            )
+        return entry
+
+    def show_defaults(self, model: str) -> list[Any]:
+        """The model's own numbers in the empty fields, once the model is loaded."""
+        loaded = self._denoiser(model).loaded
+        own = getattr(loaded, "defaults", ModelDefaults())
+        return [
+            gr.Textbox(placeholder=_OWN if number is None else f"{number:g} ({_OWN})")
+            for number in (own.steps, own.guidance, own.width, own.height)
+        ]
 
     async def attribute_picture(
         self,
@@ -459,6 +501,42 @@ class Page:
             shown = fragments.maps(events.heat_maps(run.result), "The text has no word.")
             done = fragments.status("Done.", remarks=run.warnings)
             return {self.status: done, self.live: "", self.answer: shown}
+
+        async for update in self._run(session, work, finish):
+            yield update
+
+    async def replace_word(
+        self, current: Any, word: Any, text: Any, request: gr.Request
+    ) -> AsyncIterator[Updates]:
+        """Generate an image again with another word and the same seed, and show both."""
+        session = self._session(request)
+        before: list[Any] = []
+
+        def work() -> tuple[Denoiser, Callable[[Pipelines, Run], Any]]:
+            number = _number(current)
+            entry, asked = session.entry(number), session.replay(number)
+            found = session.attribution(number)
+            changed = events.replaced_word(found.prompt, word, text)
+            again = replace(asked, prompt=changed.prompt, seed=entry.seed or 0, images=1)
+            before[:] = [entry, found, changed]
+            return self._denoiser(entry.model), lambda pipes, run: pipes.generate(again, run)
+
+        def finish(run: Run) -> Updates:
+            entry, found, changed = before
+            made = self._add_made(session, run, entry.model)
+            done = f"Done: {changed.title} in {run.seconds:.1f} s."
+            shown = self._show(session, made.number, done, run.warnings)
+            if not made.has_attribution:
+                return shown | {self.comparison: ""}
+            other = session.attribution(made.number)
+            table = fragments.comparison(*events.comparison_chart(found, other))
+            maps = fragments.maps(events.replaced_maps(found, other, changed), "")
+            return shown | {
+                self.frame: fragments.document([found, other], changed.title),
+                self.first: entry.number,
+                self.second: made.number,
+                self.comparison: maps + table,
+            }
 
         async for update in self._run(session, work, finish):
             yield update
@@ -577,6 +655,7 @@ class Page:
         )
         found = session.attribution(number) if entry.has_attribution else None
         words = 0 if found is None else len({word.text.casefold() for word in found.words})
+        labels = [] if found is None else list(events.word_labels(found.prompt))
         image = None if found is None else found.image
         chart = "Draw a box or an outline in the image above."
         return emptied | {
@@ -593,6 +672,7 @@ class Page:
                 interactive=entry.has_attribution,
             ),
             self.chart: fragments.note(chart),
+            self.replaced: gr.Dropdown(labels, value=None),
         }
 
     # --------------------------------------------------------------- questions
@@ -709,6 +789,32 @@ def _number_field(label: str, value: int = 0) -> gr.Number:
     return gr.Number(label=label, value=value, minimum=0, step=1, min_width=80)
 
 
+def _optional_field(label: str) -> gr.Textbox:
+    # A field for numbers cannot be empty in the browser: it begins with 0.
+    return gr.Textbox(label=label, placeholder=_OWN, max_lines=1, min_width=80)
+
+
+def _typed(value: Any, name: str) -> float | None:
+    """The number that somebody has typed; None for an empty field.
+
+    Raises:
+        InputError: it is not a number.
+    """
+    text = "" if value is None else str(value).strip()
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(
+            f"{name} is a number; got {text!r:.60}. Leave the field empty for the model's own."
+        ) from None
+
+
+def _typed_whole(value: Any, name: str) -> int | None:
+    return _whole(_typed(value, name), name)
+
+
 def _whole(value: Any, name: str) -> int | None:
     """A number of the form as a whole one; None stays.
 
@@ -717,7 +823,7 @@ def _whole(value: Any, name: str) -> int | None:
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0:
         raise InputError(f"{name} is a whole number; got {value!r:.60}.")
     return int(value)
 

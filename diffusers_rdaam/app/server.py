@@ -248,7 +248,8 @@ class Server:
         from diffusers_rdaam.app import fragments
         from diffusers_rdaam.app.blocks import Page
 
-        blocks = Page(self._denoisers, self.sessions, folder).build()
+        self.page = Page(self._denoisers, self.sessions, folder)
+        blocks = self.page.build()
         fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "sans-serif"]
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         gradio.mount_gradio_app(
