@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from diffusers_rdaam.app import events, fragments
+from diffusers_rdaam.app import events, form, fragments
 from diffusers_rdaam.app.requests import (
     GenerationRequest,
     ModelDefaults,
@@ -245,7 +245,7 @@ class Page:
             self._bind_models(shown, blocks)
 
     def _bind_models(self, shown: list[Any], blocks: gr.Blocks) -> None:
-        form = [
+        fields = [
             *(self.model, self.prompt, self.negative, self.seed, self.steps, self.guidance),
             *(self.width, self.height, self.images, self.start, self.mask, self.strength),
             *(self.concepts, self.keep),
@@ -253,7 +253,7 @@ class Page:
         generated = gr.on(
             [self.generate_button.click, self.prompt.submit],
             self.generate,
-            form,
+            fields,
             shown,
             api_name="generate",
             show_progress="hidden",
@@ -369,14 +369,14 @@ class Page:
             asked = GenerationRequest(
                 prompt=prompt,
                 negative_prompt=negative or "",
-                seed=_whole(seed, "The seed") or 0,
-                steps=_typed_whole(steps, "The number of steps"),
-                guidance=_typed(guidance, "The guidance"),
-                width=_typed_whole(width, "The width"),
-                height=_typed_whole(height, "The height"),
-                images=_whole(images, "The number of images") or 1,
+                seed=form.whole(seed, "The seed") or 0,
+                steps=form.typed_whole(steps, "The number of steps"),
+                guidance=form.typed_number(guidance, "The guidance"),
+                width=form.typed_whole(width, "The width"),
+                height=form.typed_whole(height, "The height"),
+                images=form.whole(images, "The number of images") or 1,
                 start=picture,
-                mask=_mask(strokes, picture),
+                mask=form.painted_mask(strokes, picture),
                 strength=strength,
                 vocabulary=events.split_concepts(concepts or ""),
                 keep_steps=0 in keep,
@@ -435,7 +435,7 @@ class Page:
             if picture is None:
                 raise InputError("There is no picture. Upload one.")
             asked = PictureRequest(
-                events.read_upload(picture), prompt, method, _whole(seed, "The seed") or 0
+                events.read_upload(picture), prompt, method, form.whole(seed, "The seed") or 0
             )
             return self._denoiser(model), lambda pipes, run: pipes.attribute_picture(asked, run)
 
@@ -455,7 +455,7 @@ class Page:
             session = self._session(request)
 
             def work() -> tuple[Denoiser, Callable[[Pipelines, Run], Any]]:
-                number = _number(current)
+                number = form.image_number(current)
                 entry, asked = session.entry(number), session.replay(number)
                 size = session.attribution(number).image_size
                 region = events.selected_region(events.read_selection(selection), size)
@@ -488,7 +488,7 @@ class Page:
         session = self._session(request)
 
         def work() -> tuple[Denoiser, Callable[[Pipelines, Run], Any]]:
-            number = _number(current)
+            number = form.image_number(current)
             entry, found = session.entry(number), session.attribution(number)
             if found.queries is None:
                 raise InputError(
@@ -513,7 +513,7 @@ class Page:
         before: list[Any] = []
 
         def work() -> tuple[Denoiser, Callable[[Pipelines, Run], Any]]:
-            number = _number(current)
+            number = form.image_number(current)
             entry, asked = session.entry(number), session.replay(number)
             found = session.attribution(number)
             changed = events.replaced_word(found.prompt, word, text)
@@ -530,12 +530,13 @@ class Page:
                 return shown | {self.comparison: ""}
             other = session.attribution(made.number)
             table = fragments.comparison(*events.comparison_chart(found, other))
-            maps = fragments.maps(events.replaced_maps(found, other, changed), "")
+            images = [("A", found.image), ("B", other.image)]
+            maps = events.replaced_maps(found, other, changed)
             return shown | {
                 self.frame: fragments.document([found, other], changed.title),
                 self.first: entry.number,
                 self.second: made.number,
-                self.comparison: maps + table,
+                self.comparison: fragments.replacement(images, maps) + table,
             }
 
         async for update in self._run(session, work, finish):
@@ -609,7 +610,8 @@ class Page:
     async def open_upload(self, path: str | None, request: gr.Request) -> Updates:
         """Open an attribution file of the visitor."""
         return await self._open(
-            request, lambda: (events.read_attribution(_given(path)), Path(_given(path)).name)
+            request,
+            lambda: (events.read_attribution(form.uploaded(path)), Path(form.uploaded(path)).name),
         )
 
     async def open_listed(self, name: Any, request: gr.Request) -> Updates:
@@ -628,7 +630,7 @@ class Page:
         try:
             number = await asyncio.to_thread(add)
         except RDAAMError as error:
-            return {self.status: fragments.status(_without_paths(error), kind="error")}
+            return {self.status: fragments.status(form.without_paths(error), kind="error")}
         return await self._shown(session, number, "The file is open.", [])
 
     async def _choose(self, event: gr.EventData, request: gr.Request) -> Updates:
@@ -638,7 +640,9 @@ class Page:
         """Show an image of the history."""
         session = self._session(request)
         try:
-            return await self._shown(session, _number(current), "An image of the history.", [])
+            return await self._shown(
+                session, form.image_number(current), "An image of the history.", []
+            )
         except RDAAMError as error:
             return {self.status: fragments.status(str(error), kind="error")}
 
@@ -682,7 +686,7 @@ class Page:
         try:
             image = None if path is None else events.read_upload(path)
         except RDAAMError as error:
-            shown = fragments.status(_without_paths(error), kind="error")
+            shown = fragments.status(form.without_paths(error), kind="error")
             return gr.HTML(**fragments.canvas(None)), shown
         text = "Ready." if image is None else "The image is read. Paint a mask, or generate."
         return gr.HTML(**fragments.canvas(image)), fragments.status(text)
@@ -699,7 +703,7 @@ class Page:
         session = self._session(request)
 
         def answer() -> str:
-            number = _number(current)
+            number = form.image_number(current)
             found = session.attribution(number)
             region = events.selected_region(events.read_selection(selection), found.image_size)
             if region is None:
@@ -716,7 +720,7 @@ class Page:
         session = self._session(request)
 
         def answer() -> str:
-            found = session.attribution(_number(current))
+            found = session.attribution(form.image_number(current))
             shown = fragments.maps(events.heat_maps(found), "The prompt has no word.")
             if found.vocabulary:
                 shown += "<p>Concepts:</p>" + fragments.maps(events.concept_maps(found), "")
@@ -729,7 +733,9 @@ class Page:
         session = self._session(request)
 
         def answer() -> str:
-            return events.dependency_tree(session.attribution(_number(current)).prompt.text or "")
+            return events.dependency_tree(
+                session.attribution(form.image_number(current)).prompt.text or ""
+            )
 
         return await _answered(answer)
 
@@ -740,7 +746,7 @@ class Page:
         session = self._session(request)
 
         def answer() -> Updates:
-            numbers = [_number(first), _number(second)]
+            numbers = [form.image_number(first), form.image_number(second)]
             a, b = (session.attribution(number) for number in numbers)
             title = " and ".join(session.entry(number).title for number in numbers)
             try:
@@ -792,68 +798,6 @@ def _number_field(label: str, value: int = 0) -> gr.Number:
 def _optional_field(label: str) -> gr.Textbox:
     # A field for numbers cannot be empty in the browser: it begins with 0.
     return gr.Textbox(label=label, placeholder=_OWN, max_lines=1, min_width=80)
-
-
-def _typed(value: Any, name: str) -> float | None:
-    """The number that somebody has typed; None for an empty field.
-
-    Raises:
-        InputError: it is not a number.
-    """
-    text = "" if value is None else str(value).strip()
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(
-            f"{name} is a number; got {text!r:.60}. Leave the field empty for the model's own."
-        ) from None
-
-
-def _typed_whole(value: Any, name: str) -> int | None:
-    return _whole(_typed(value, name), name)
-
-
-def _whole(value: Any, name: str) -> int | None:
-    """A number of the form as a whole one; None stays.
-
-    Raises:
-        InputError: it is not one.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0:
-        raise InputError(f"{name} is a whole number; got {value!r:.60}.")
-    return int(value)
-
-
-def _number(current: Any) -> int:
-    if current is None:
-        raise InputError("There is no image yet. Generate one, or open a file.")
-    found = _whole(current, "The number of an image")
-    assert found is not None
-    return found
-
-
-def _given(path: str | None) -> str:
-    if path is None:
-        raise InputError("No file came. Upload one.")
-    return path
-
-
-def _mask(strokes: str, picture: Image.Image | None) -> Image.Image | None:
-    found = events.read_selection(strokes).get("strokes")
-    if not found or picture is None:
-        return None
-    return events.painted(found, (picture.height, picture.width))
-
-
-def _without_paths(error: Exception) -> str:
-    """The text of an error about an upload, without where the server has put it."""
-    import re
-
-    return re.sub(r"/\S*/([^/\s]+)", r"\1", str(error))
 
 
 def _image_alone(folder: Path) -> str:

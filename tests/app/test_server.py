@@ -230,10 +230,10 @@ def test_empty_fields_say_what_the_model_does_by_itself(serve: Callable[..., Ser
     before = [field.placeholder for field in server.page.show_defaults("tiny")]
     assert before == ["model's own"] * 4
     values = form(1)
-    values[6:8] = ["", None]
+    values[6] = ""
     visitor.call("generate", *values)
     own = denoiser.loaded.defaults
-    assert visitor.session.entries[0].attribution().image_size == (own.height, own.width)
+    assert visitor.session.entries[0].attribution().image_size == (64, own.width)
     after = [field.placeholder for field in server.page.show_defaults("tiny")]
     numbers = ("50", "7.5", str(own.width), str(own.height))
     assert after == [f"{number} (model's own)" for number in numbers]
@@ -245,7 +245,7 @@ def test_a_replaced_word_is_another_image_of_the_same_seed(serve: Callable[..., 
     visitor.call("generate", *form(7))
     shown = unescape(json.dumps(visitor.call("replace_word", 1, "cat", "dog")))
     assert "'dog' in place of 'cat'" in shown
-    assert "A: cat (peak" in shown and "B: dog (peak" in shown
+    assert ">A<" in shown and ">B<" in shown and "A: cat (peak" in shown and "B: dog (peak" in shown
     second, first = visitor.session.entries
     assert (first.title, second.title) == (PROMPT, "a dog in a hat")
     assert first.seed == second.seed == 7 and second.request.prompt == "a dog in a hat"
