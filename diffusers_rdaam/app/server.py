@@ -1,6 +1,6 @@
 """The server: one address, one private folder, and nothing that leaves the machine.
 
-Nothing slow is imported before the checks: a port in use or a missing folder is told at once.
+Nothing slow is imported before the checks: a port in use or a missing folder is reported at once.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def check_device(device: str) -> None:
 
 def best_device() -> str:
     """The accelerator where there is one."""
-    # It takes seconds to import, and a wrong path or name is told before.
+    # It takes seconds to import, and a wrong path or name is reported before.
     import torch
 
     if torch.cuda.is_available():

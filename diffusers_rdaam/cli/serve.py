@@ -93,7 +93,7 @@ def _denoisers(request: AppRequest, models: dict[str, Model]) -> list[Denoiser]:
     Raises:
         InputError: the device is not here.
     """
-    # torch comes with these: what is wrong with the options is told before.
+    # torch comes with these: what is wrong with the options is reported before.
     from diffusers_rdaam.app.requests import Pipelines
     from diffusers_rdaam.app.runs import Denoiser
 
