@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,22 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from diffusers_rdaam.app import events, fragments
+from diffusers_rdaam.app import events, form, fragments
 from diffusers_rdaam.app.requests import (
     GenerationRequest,
+    ModelDefaults,
     PictureRequest,
     Pipelines,
 )
 from diffusers_rdaam.app.runs import CancelledRun, Denoiser, Progress, Run
-from diffusers_rdaam.app.session import Session, Sessions
+from diffusers_rdaam.app.session import Entry, Session, Sessions
 from diffusers_rdaam.errors import InputError, RDAAMError
 
 # Seconds between two looks at a run.
 _PATIENCE = 0.15
 _EXAMPLE = "a red circle and a blue square"
+# Shown in an empty field.
+_OWN = "model's own"
 _NO_MODEL = "This server has no model: it shows saved attributions. Start it with --model."
 
 Updates = dict[Any, Any]
@@ -58,7 +62,7 @@ class Page:
                     self._lay_inputs()
                 with gr.Column(scale=3, min_width=320):
                     self._lay_result()
-            self._bind()
+            self._bind(blocks)
             blocks.unload(self._leave)
         blocks.queue(default_concurrency_limit=None)
         return blocks
@@ -82,13 +86,13 @@ class Page:
         self.negative = gr.Textbox(label="Negative prompt", lines=1)
         with gr.Row():
             self.seed = _number_field("Seed", 3)
-            self.steps = _number_field("Steps")
-            self.guidance = gr.Number(label="Guidance", value=0, minimum=0, min_width=80)
             self.images = _number_field("Images", 1)
         with gr.Row():
-            self.width = _number_field("Width")
-            self.height = _number_field("Height")
-        gr.HTML(fragments.note("0 is the model's own number of steps, guidance or size."))
+            self.steps = _optional_field("Steps")
+            self.guidance = _optional_field("Guidance")
+        with gr.Row():
+            self.width = _optional_field("Width")
+            self.height = _optional_field("Height")
         with gr.Accordion("Begin from an image", open=False):
             self.start = gr.File(label="Image", file_types=["image"], type="filepath", height=120)
             self.mask = self._painter("Paint what is to be made anew, or nothing for all of it")
@@ -188,6 +192,15 @@ class Page:
             self.first = gr.Number(label="Image A of the history", precision=0, minimum=1)
             self.second = gr.Number(label="Image B", precision=0, minimum=1)
         self.compare_button = gr.Button("Compare side by side")
+        with gr.Row(visible=bool(self.denoisers)):
+            # Any text, because the choices of another page may come from a caller.
+            self.replaced = gr.Dropdown(
+                [], label="Word of the shown image", allow_custom_value=True, value=None
+            )
+            self.replacement = gr.Textbox(label="Another in its place", max_lines=1)
+        with gr.Row(visible=bool(self.denoisers)):
+            self.replace_button = gr.Button("Replace the word, same seed")
+            self.cancel_replacement = gr.Button("Cancel", variant="stop")
         self.comparison = gr.HTML("")
 
     def _painter(self, label: str) -> gr.HTML:
@@ -212,7 +225,7 @@ class Page:
 
     # ------------------------------------------------------------------ events
 
-    def _bind(self) -> None:
+    def _bind(self, blocks: gr.Blocks) -> None:
         shown = [
             self.status,
             self.live,
@@ -223,35 +236,43 @@ class Page:
             self.paint,
             self.costs,
             self.save_button,
+            self.replaced,
             *(self.chart, self.explanation, self.painted_chart, self.maps, self.tree, self.answer),
         ]
         self._bind_files(shown)
         self._bind_questions(shown)
         if self.denoisers:
-            self._bind_models(shown)
+            self._bind_models(shown, blocks)
 
-    def _bind_models(self, shown: list[Any]) -> None:
-        form = [
+    def _bind_models(self, shown: list[Any], blocks: gr.Blocks) -> None:
+        fields = [
             *(self.model, self.prompt, self.negative, self.seed, self.steps, self.guidance),
             *(self.width, self.height, self.images, self.start, self.mask, self.strength),
             *(self.concepts, self.keep),
         ]
-        gr.on(
+        generated = gr.on(
             [self.generate_button.click, self.prompt.submit],
             self.generate,
-            form,
+            fields,
             shown,
             api_name="generate",
             show_progress="hidden",
         )
-        self.attribute_button.click(
+        attributed = self.attribute_button.click(
             self.attribute_picture,
             [self.model, self.picture, self.picture_prompt, self.method, self.seed],
             shown,
             api_name="attribute_image",
             show_progress="hidden",
         )
-        for button in (self.cancel_button, self.cancel_picture, self.cancel_explanation):
+        optional = [self.steps, self.guidance, self.width, self.height]
+        # The first run loads the model, and a page may be opened later than that.
+        for moment in (generated.then, attributed.then, self.model.change, blocks.load):
+            moment(self.show_defaults, self.model, optional, api_name=False, show_progress="hidden")
+        for button in (
+            *(self.cancel_button, self.cancel_picture),
+            *(self.cancel_explanation, self.cancel_replacement),
+        ):
             button.click(self.cancel, None, self.status, api_name="cancel", show_progress="hidden")
         self.start.change(self.show_start, self.start, [self.mask, self.status], api_name=False)
         explained = [self.status, self.live, self.explanation]
@@ -266,6 +287,13 @@ class Page:
                 api_name=kind,
                 show_progress="hidden",
             )
+        self.replace_button.click(
+            self.replace_word,
+            [self.current, self.replaced, self.replacement],
+            [*shown, self.first, self.second, self.comparison],
+            api_name="replace_word",
+            show_progress="hidden",
+        )
         self.ask_button.click(
             self.ask,
             [self.current, self.asked],
@@ -341,14 +369,14 @@ class Page:
             asked = GenerationRequest(
                 prompt=prompt,
                 negative_prompt=negative or "",
-                seed=_whole(seed, "The seed") or 0,
-                steps=_whole(steps, "The number of steps") or None,
-                guidance=float(guidance) if guidance else None,
-                width=_whole(width, "The width") or None,
-                height=_whole(height, "The height") or None,
-                images=_whole(images, "The number of images") or 1,
+                seed=form.whole(seed, "The seed") or 0,
+                steps=form.typed_whole(steps, "The number of steps"),
+                guidance=form.typed_number(guidance, "The guidance"),
+                width=form.typed_whole(width, "The width"),
+                height=form.typed_whole(height, "The height"),
+                images=form.whole(images, "The number of images") or 1,
                 start=picture,
-                mask=_mask(strokes, picture),
+                mask=form.painted_mask(strokes, picture),
                 strength=strength,
                 vocabulary=events.split_concepts(concepts or ""),
                 keep_steps=0 in keep,
@@ -359,23 +387,37 @@ class Page:
             return denoiser, lambda pipes, run: pipes.generate(asked, run)
 
         def finish(run: Run) -> Updates:
-            for made in run.result:
-                session.add(
-                    made.attribution,
-                    made.image,
-                    title=made.request.prompt,
-                    kind="made",
-                    model=model,
-                    request=made.request,
-                    seed=made.seed,
-                    seconds=made.seconds,
-                )
+            entry = self._add_made(session, run, model)
             count = len(run.result)
             done = f"Done: {count} image{'s' * (count > 1)} in {run.seconds:.1f} s."
-            return self._show(session, session.entries[0].number, done, run.warnings)
+            return self._show(session, entry.number, done, run.warnings)
 
         async for update in self._run(session, work, finish):
             yield update
+
+    def _add_made(self, session: Session, run: Run, model: str | None) -> Entry:
+        """The images of a run into the history; the last one's entry."""
+        for made in run.result:
+            entry = session.add(
+                made.attribution,
+                made.image,
+                title=made.request.prompt,
+                kind="made",
+                model=model,
+                request=made.request,
+                seed=made.seed,
+                seconds=made.seconds,
+            )
+        return entry
+
+    def show_defaults(self, model: str) -> list[Any]:
+        """The model's own numbers in the empty fields, once the model is loaded."""
+        loaded = self._denoiser(model).loaded
+        own = getattr(loaded, "defaults", ModelDefaults())
+        return [
+            gr.Textbox(placeholder=_OWN if number is None else f"{number:g} ({_OWN})")
+            for number in (own.steps, own.guidance, own.width, own.height)
+        ]
 
     async def attribute_picture(
         self,
@@ -393,7 +435,7 @@ class Page:
             if picture is None:
                 raise InputError("There is no picture. Upload one.")
             asked = PictureRequest(
-                events.read_upload(picture), prompt, method, _whole(seed, "The seed") or 0
+                events.read_upload(picture), prompt, method, form.whole(seed, "The seed") or 0
             )
             return self._denoiser(model), lambda pipes, run: pipes.attribute_picture(asked, run)
 
@@ -413,7 +455,7 @@ class Page:
             session = self._session(request)
 
             def work() -> tuple[Denoiser, Callable[[Pipelines, Run], Any]]:
-                number = _number(current)
+                number = form.image_number(current)
                 entry, asked = session.entry(number), session.replay(number)
                 size = session.attribution(number).image_size
                 region = events.selected_region(events.read_selection(selection), size)
@@ -446,7 +488,7 @@ class Page:
         session = self._session(request)
 
         def work() -> tuple[Denoiser, Callable[[Pipelines, Run], Any]]:
-            number = _number(current)
+            number = form.image_number(current)
             entry, found = session.entry(number), session.attribution(number)
             if found.queries is None:
                 raise InputError(
@@ -459,6 +501,43 @@ class Page:
             shown = fragments.maps(events.heat_maps(run.result), "The text has no word.")
             done = fragments.status("Done.", remarks=run.warnings)
             return {self.status: done, self.live: "", self.answer: shown}
+
+        async for update in self._run(session, work, finish):
+            yield update
+
+    async def replace_word(
+        self, current: Any, word: Any, text: Any, request: gr.Request
+    ) -> AsyncIterator[Updates]:
+        """Generate an image again with another word and the same seed, and show both."""
+        session = self._session(request)
+        before: list[Any] = []
+
+        def work() -> tuple[Denoiser, Callable[[Pipelines, Run], Any]]:
+            number = form.image_number(current)
+            entry, asked = session.entry(number), session.replay(number)
+            found = session.attribution(number)
+            changed = events.replaced_word(found.prompt, word, text)
+            again = replace(asked, prompt=changed.prompt, seed=entry.seed or 0, images=1)
+            before[:] = [entry, found, changed]
+            return self._denoiser(entry.model), lambda pipes, run: pipes.generate(again, run)
+
+        def finish(run: Run) -> Updates:
+            entry, found, changed = before
+            made = self._add_made(session, run, entry.model)
+            done = f"Done: {changed.title} in {run.seconds:.1f} s."
+            shown = self._show(session, made.number, done, run.warnings)
+            if not made.has_attribution:
+                return shown | {self.comparison: ""}
+            other = session.attribution(made.number)
+            table = fragments.comparison(*events.comparison_chart(found, other))
+            images = [("A", found.image), ("B", other.image)]
+            maps = events.replaced_maps(found, other, changed)
+            return shown | {
+                self.frame: fragments.document([found, other], changed.title),
+                self.first: entry.number,
+                self.second: made.number,
+                self.comparison: fragments.replacement(images, maps) + table,
+            }
 
         async for update in self._run(session, work, finish):
             yield update
@@ -531,7 +610,8 @@ class Page:
     async def open_upload(self, path: str | None, request: gr.Request) -> Updates:
         """Open an attribution file of the visitor."""
         return await self._open(
-            request, lambda: (events.read_attribution(_given(path)), Path(_given(path)).name)
+            request,
+            lambda: (events.read_attribution(form.uploaded(path)), Path(form.uploaded(path)).name),
         )
 
     async def open_listed(self, name: Any, request: gr.Request) -> Updates:
@@ -550,7 +630,7 @@ class Page:
         try:
             number = await asyncio.to_thread(add)
         except RDAAMError as error:
-            return {self.status: fragments.status(_without_paths(error), kind="error")}
+            return {self.status: fragments.status(form.without_paths(error), kind="error")}
         return await self._shown(session, number, "The file is open.", [])
 
     async def _choose(self, event: gr.EventData, request: gr.Request) -> Updates:
@@ -560,7 +640,9 @@ class Page:
         """Show an image of the history."""
         session = self._session(request)
         try:
-            return await self._shown(session, _number(current), "An image of the history.", [])
+            return await self._shown(
+                session, form.image_number(current), "An image of the history.", []
+            )
         except RDAAMError as error:
             return {self.status: fragments.status(str(error), kind="error")}
 
@@ -577,6 +659,7 @@ class Page:
         )
         found = session.attribution(number) if entry.has_attribution else None
         words = 0 if found is None else len({word.text.casefold() for word in found.words})
+        labels = [] if found is None else list(events.word_labels(found.prompt))
         image = None if found is None else found.image
         chart = "Draw a box or an outline in the image above."
         return emptied | {
@@ -593,6 +676,7 @@ class Page:
                 interactive=entry.has_attribution,
             ),
             self.chart: fragments.note(chart),
+            self.replaced: gr.Dropdown(labels, value=None),
         }
 
     # --------------------------------------------------------------- questions
@@ -602,7 +686,7 @@ class Page:
         try:
             image = None if path is None else events.read_upload(path)
         except RDAAMError as error:
-            shown = fragments.status(_without_paths(error), kind="error")
+            shown = fragments.status(form.without_paths(error), kind="error")
             return gr.HTML(**fragments.canvas(None)), shown
         text = "Ready." if image is None else "The image is read. Paint a mask, or generate."
         return gr.HTML(**fragments.canvas(image)), fragments.status(text)
@@ -619,7 +703,7 @@ class Page:
         session = self._session(request)
 
         def answer() -> str:
-            number = _number(current)
+            number = form.image_number(current)
             found = session.attribution(number)
             region = events.selected_region(events.read_selection(selection), found.image_size)
             if region is None:
@@ -636,7 +720,7 @@ class Page:
         session = self._session(request)
 
         def answer() -> str:
-            found = session.attribution(_number(current))
+            found = session.attribution(form.image_number(current))
             shown = fragments.maps(events.heat_maps(found), "The prompt has no word.")
             if found.vocabulary:
                 shown += "<p>Concepts:</p>" + fragments.maps(events.concept_maps(found), "")
@@ -649,7 +733,9 @@ class Page:
         session = self._session(request)
 
         def answer() -> str:
-            return events.dependency_tree(session.attribution(_number(current)).prompt.text or "")
+            return events.dependency_tree(
+                session.attribution(form.image_number(current)).prompt.text or ""
+            )
 
         return await _answered(answer)
 
@@ -660,7 +746,7 @@ class Page:
         session = self._session(request)
 
         def answer() -> Updates:
-            numbers = [_number(first), _number(second)]
+            numbers = [form.image_number(first), form.image_number(second)]
             a, b = (session.attribution(number) for number in numbers)
             title = " and ".join(session.entry(number).title for number in numbers)
             try:
@@ -709,45 +795,9 @@ def _number_field(label: str, value: int = 0) -> gr.Number:
     return gr.Number(label=label, value=value, minimum=0, step=1, min_width=80)
 
 
-def _whole(value: Any, name: str) -> int | None:
-    """A number of the form as a whole one; None stays.
-
-    Raises:
-        InputError: it is not one.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise InputError(f"{name} is a whole number; got {value!r:.60}.")
-    return int(value)
-
-
-def _number(current: Any) -> int:
-    if current is None:
-        raise InputError("There is no image yet. Generate one, or open a file.")
-    found = _whole(current, "The number of an image")
-    assert found is not None
-    return found
-
-
-def _given(path: str | None) -> str:
-    if path is None:
-        raise InputError("No file came. Upload one.")
-    return path
-
-
-def _mask(strokes: str, picture: Image.Image | None) -> Image.Image | None:
-    found = events.read_selection(strokes).get("strokes")
-    if not found or picture is None:
-        return None
-    return events.painted(found, (picture.height, picture.width))
-
-
-def _without_paths(error: Exception) -> str:
-    """The text of an error about an upload, without where the server has put it."""
-    import re
-
-    return re.sub(r"/\S*/([^/\s]+)", r"\1", str(error))
+def _optional_field(label: str) -> gr.Textbox:
+    # A field for numbers cannot be empty in the browser: it begins with 0.
+    return gr.Textbox(label=label, placeholder=_OWN, max_lines=1, min_width=80)
 
 
 def _image_alone(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from PIL import Image, ImageDraw
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.comparison import compare
+from diffusers_rdaam.attribution.prompt import Prompt, Word
 from diffusers_rdaam.attribution.ranked_words import RankedSequence, grouped
-from diffusers_rdaam.errors import AttributionFileError, InputError, RegionError
+from diffusers_rdaam.errors import AttributionFileError, InputError, RegionError, WordError
 from diffusers_rdaam.files.opening import inner_path, opened
 from diffusers_rdaam.files.pictures import read_picture
 from diffusers_rdaam.geometry.region import Box, Mask, Polygon, Region
@@ -186,6 +188,86 @@ def comparison_chart(
         numbers = [*word.means, word.difference]
         rows.append([word.text, *("-" if one is None else f"{one:.4g}" for one in numbers)])
     return ["word", "A", "B", "B - A"], rows, found.title
+
+
+@dataclass(frozen=True)
+class ReplacedWord:
+    """A prompt with another word in the place of one.
+
+    Args:
+        word: that was there.
+        text: that is there now.
+        prompt: with it.
+    """
+
+    word: Word
+    text: str
+    prompt: str
+
+    @property
+    def title(self) -> str:
+        """What was done."""
+        return f"{self.text!r} in place of {self.word.text!r}"
+
+
+def word_labels(prompt: Prompt) -> dict[str, Word]:
+    """The words of a prompt by what they are called in a list; repeated ones have a number."""
+    words = prompt.texts[0].words
+    counts = Counter(word.text for word in words)
+    seen: Counter[str] = Counter()
+    found = {}
+    for word in words:
+        seen[word.text] += 1
+        total = counts[word.text]
+        label = word.text if total == 1 else f"{word.text} ({seen[word.text]} of {total})"
+        found[label] = word
+    return found
+
+
+def replaced_word(prompt: Prompt, label: Any, text: Any) -> ReplacedWord:
+    """The prompt with a text in the place of one of its words.
+
+    Args:
+        prompt: of the image.
+        label: of the word, as :func:`word_labels` has it.
+        text: to put there; a word or several.
+
+    Raises:
+        InputError: there is no such word, or the text is empty or is the word itself.
+    """
+    labels = word_labels(prompt)
+    if not labels or prompt.text is None:
+        raise InputError("The prompt of this image has no word that could be replaced.")
+    shown = ", ".join(list(labels)[:MOST_MAPS])
+    if not label:
+        raise InputError(f"No word was chosen. Choose one of: {shown}.")
+    if not isinstance(label, str) or label not in labels:
+        raise InputError(f"{label!r:.60} is not a word of the prompt. Words: {shown}.")
+    word = labels[label]
+    new = text.strip() if isinstance(text, str) else ""
+    if not new:
+        raise InputError(f"Write what is to stand in the place of {word.text!r}.")
+    if new == word.text:
+        raise InputError(f"{new!r} is the word that is there. Write another.")
+    return ReplacedWord(word, new, prompt.text[: word.start] + new + prompt.text[word.end :])
+
+
+def replaced_maps(
+    before: Attribution, after: Attribution, changed: ReplacedWord
+) -> list[tuple[str, Image.Image, float]]:
+    """The map of the replaced word over its image, and that of the new text over the other.
+
+    What a long prompt has lost with its end has none.
+    """
+    found = []
+    for name, attribution, text in (("A", before, changed.word.text), ("B", after, changed.text)):
+        start = changed.word.start
+        try:
+            heat_map = attribution.match(attribution.prompt.find((start, start + len(text))))
+        except WordError:
+            continue
+        found.append((f"{name}: {text}", heat_map.overlay(), float(heat_map.peak)))
+    return found
 
 
 def heat_maps(attribution: Attribution) -> list[tuple[str, Image.Image, float]]:

@@ -93,6 +93,15 @@ def maps(found: Sequence[tuple[str, Image.Image, float]], empty: str) -> str:
     return gallery((f"{word} (peak {peak:.3g})", image) for word, image, peak in found)
 
 
+def replacement(
+    images: Sequence[tuple[str, Image.Image | None]],
+    found: Sequence[tuple[str, Image.Image, float]],
+) -> str:
+    """Two images in a row, and below them the maps of a replaced word and of the other."""
+    rows = gallery((name, image) for name, image in images if image is not None)
+    return f'<div class="rdaam-pair">{rows}{maps(found, "")}</div>'
+
+
 def chart(found: Chart) -> str:
     """A bar for each word, best first, with its numbers."""
     names = list(found.bars[0].numbers) if found.bars else []

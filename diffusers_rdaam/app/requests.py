@@ -164,6 +164,21 @@ class PictureRequest:
 
 
 @dataclass(frozen=True)
+class ModelDefaults:
+    """What a model does where nothing is asked for; None is what only its call knows.
+
+    Args:
+        steps, guidance: of the denoiser.
+        height, width: in pixels.
+    """
+
+    steps: int | None = None
+    guidance: float | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True)
 class Generated:
     """One image of a request.
 
@@ -201,9 +216,19 @@ class Pipelines:
             for name in _DEFAULTED
             if name in signature and signature[name].default is not None
         }
-        self._side = _default_side(pipe)
-        self._sides = tuple(
-            signature[name].default if name in signature else None for name in ("height", "width")
+        self._guidance = (
+            "true_cfg_scale" if "true_cfg_scale" in self._defaults else "guidance_scale"
+        )
+        side = _default_side(pipe)
+        height, width = (
+            (signature[name].default if name in signature else None) or side
+            for name in ("height", "width")
+        )
+        self.defaults = ModelDefaults(
+            self._defaults.get("num_inference_steps"),
+            self._defaults.get(self._guidance),
+            height,
+            width,
         )
 
     def pipe(self, task: Task = "text") -> Any:
@@ -237,11 +262,7 @@ class Pipelines:
 
     def size(self, request: GenerationRequest) -> tuple[int | None, int | None]:
         """Height and width of a request's images; None where only the model knows."""
-        height, width = (
-            given or default or self._side
-            for given, default in zip((request.height, request.width), self._sides, strict=True)
-        )
-        return height, width
+        return request.height or self.defaults.height, request.width or self.defaults.width
 
     def arguments(self, request: GenerationRequest) -> dict[str, Any]:
         """All arguments of the pipeline's call but its generator, by the names that it has."""
@@ -251,8 +272,7 @@ class Pipelines:
         if request.steps is not None:
             found["num_inference_steps"] = request.steps
         if request.guidance is not None:
-            true_guidance = "true_cfg_scale" in self._defaults
-            found["true_cfg_scale" if true_guidance else "guidance_scale"] = request.guidance
+            found[self._guidance] = request.guidance
         if request.negative_prompt:
             found["negative_prompt"] = request.negative_prompt
         height, width = self.size(request)

@@ -220,6 +220,11 @@ class Denoiser:
             return self._waiting.index(run) + (self._current is not None)
 
     @property
+    def loaded(self) -> Any:
+        """What the work of a run is given; None until the first run has loaded the model."""
+        return self._loaded
+
+    @property
     def is_idle(self) -> bool:
         """Whether no run is going on or waits."""
         with self._changed:

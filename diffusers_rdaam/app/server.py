@@ -1,4 +1,7 @@
-"""The server: one address, one private folder, and nothing that leaves the machine."""
+"""The server: one address, one private folder, and nothing that leaves the machine.
+
+Nothing slow is imported before the checks: a port in use or a missing folder is reported at once.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffusers_rdaam.app.runs import Denoiser
-from diffusers_rdaam.app.session import Sessions
 from diffusers_rdaam.errors import AppExtraError, InputError
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.app.runs import Denoiser
 
 HOST = "127.0.0.1"
 PORT = 7860
@@ -194,6 +198,8 @@ class Server:
         check_folder(folder)
         self._denoisers = denoisers
         self._socket = open_socket(host, port)
+        from diffusers_rdaam.app.session import Sessions
+
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self.root = Path(tempfile.mkdtemp(prefix="rdaam-app-"))
         self.sessions = Sessions(self.root / "sessions")
@@ -242,7 +248,8 @@ class Server:
         from diffusers_rdaam.app import fragments
         from diffusers_rdaam.app.blocks import Page
 
-        blocks = Page(self._denoisers, self.sessions, folder).build()
+        self.page = Page(self._denoisers, self.sessions, folder)
+        blocks = self.page.build()
         fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "sans-serif"]
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         gradio.mount_gradio_app(

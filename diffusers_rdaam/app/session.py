@@ -189,8 +189,8 @@ class Session:
         entry = self.entry(number)
         if entry.request is None:
             raise InputError(
-                "Gradients and ablations generate the image again, so they are of images that "
-                "were made here. Generate one first."
+                "Gradients, ablations and a replaced word generate the image again, so they are of "
+                "images that were made here. Generate one first."
             )
         return _from_disk(entry.request, entry.folder)
 

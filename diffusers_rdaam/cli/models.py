@@ -10,11 +10,12 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from diffusers_rdaam.errors import InputError, RDAAMError
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ("float32", "float16", "bfloat16")
 # A hub that does not answer within these seconds is not reached: a download would take longer.
@@ -98,6 +99,7 @@ def find_model(name: str | None) -> Model:
     except (OSError, ValueError) as error:
         raise InputError(f"{start}: {error}.") from error
     if is_folder and is_whole:
+        _check_index(path / INDEX, start)
         return Model(name)
     if is_folder:
         raise InputError(
@@ -124,6 +126,25 @@ def find_model(name: str | None) -> Model:
         f"folder that holds {INDEX}, such as --model ./{name.rpartition('/')[2]}, or try again "
         "with a network."
     )
+
+
+def _check_index(path: Path, start: str) -> None:
+    """Refuse a broken index before anything is loaded.
+
+    Raises:
+        InputError: as it says.
+    """
+    try:
+        with path.open("rb") as file:
+            index = json.loads(file.read(_LARGEST_CONFIG).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{start}: its {INDEX} cannot be read: {error}.") from error
+    kind = index.get("_class_name") if isinstance(index, dict) else None
+    if not isinstance(kind, str):
+        raise InputError(
+            f"{start}: its {INDEX} names no pipeline class as _class_name. Give the folder of a "
+            "whole pipeline, as pipe.save_pretrained writes it."
+        )
 
 
 def _cached(name: str, file: str) -> Path | None:
@@ -168,6 +189,8 @@ def check_device(device: str) -> None:
     Raises:
         InputError: as it says.
     """
+    import torch
+
     try:
         if not device:
             raise ValueError("it is empty.")
@@ -185,6 +208,9 @@ def check_device(device: str) -> None:
 
 def best_device() -> str:
     """The accelerator where there is one."""
+    # It takes seconds to import, and a wrong path or name is reported before.
+    import torch
+
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -207,6 +233,8 @@ def load_pipeline(model: Model, device: str, dtype: str | None) -> Any:
         InputError: the model cannot be loaded.
         UnsupportedPipelineError: the model cannot be recorded.
     """
+    import torch
+
     quiet_libraries()
     half = model.name is not None and device.startswith("cuda")
     torch_dtype = getattr(torch, dtype or ("float16" if half else "float32"))
@@ -227,6 +255,7 @@ def load_stock_pipeline(model: Model, device: str, dtype: str | None) -> Any:
     Raises:
         InputError: the model cannot be loaded.
     """
+    import torch
     from diffusers import DiffusionPipeline
 
     assert model.name is not None

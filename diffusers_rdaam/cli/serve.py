@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffusers_rdaam.app.requests import Pipelines
-from diffusers_rdaam.app.runs import Denoiser
 from diffusers_rdaam.app.server import (
     Server,
     check_folder,
@@ -18,6 +17,7 @@ from diffusers_rdaam.app.server import (
 )
 from diffusers_rdaam.cli.models import (
     EMBEDDED_FLUX,
+    Model,
     best_device,
     check_device,
     check_dtype,
@@ -26,6 +26,9 @@ from diffusers_rdaam.cli.models import (
 )
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.errors import RDAAMWarning
+
+if TYPE_CHECKING:
+    from diffusers_rdaam.app.runs import Denoiser
 
 EMBEDDED = "demo-stable-diffusion"
 
@@ -43,7 +46,7 @@ class AppRequest:
 
 
 def serve(request: AppRequest, report: Report) -> None:
-    """Check everything that can be checked, and serve until an interrupt.
+    """Check everything that can be checked, what is quick first, and serve until an interrupt.
 
     Raises:
         AppExtraError: gradio is not installed.
@@ -51,8 +54,9 @@ def serve(request: AppRequest, report: Report) -> None:
     """
     check_gradio()
     check_folder(request.files)
-    denoisers = _denoisers(request)
+    check_dtype(request.dtype)
     open_socket(request.host, request.port).close()
+    denoisers = _denoisers(request, _models(request))
     if not is_loopback(request.host):
         report.warn(
             f"--host {request.host} is not of this machine alone: everybody who can reach it can "
@@ -70,19 +74,32 @@ def serve(request: AppRequest, report: Report) -> None:
     run_server(server, ready)
 
 
-def _denoisers(request: AppRequest) -> list[Denoiser]:
-    """The models of the server: the named one, or the embedded ones; none for files alone."""
-    device = best_device() if request.device is None else request.device
-    check_dtype(request.dtype)
-    check_device(device)
-    if request.model is None and request.files is not None:
-        return []
-    names = {EMBEDDED: None, EMBEDDED_FLUX: EMBEDDED_FLUX}
+def _models(request: AppRequest) -> dict[str, Model]:
+    """The models of the server by name: the named one, or the embedded ones; none for files alone.
+
+    Raises:
+        InputError: there is no such model.
+    """
     if request.model is not None:
-        names = {request.model: request.model}
+        return {request.model: find_model(request.model)}
+    if request.files is not None:
+        return {}
+    return {EMBEDDED: find_model(None), EMBEDDED_FLUX: find_model(EMBEDDED_FLUX)}
+
+
+def _denoisers(request: AppRequest, models: dict[str, Model]) -> list[Denoiser]:
+    """A queue for each model, which loads it before its first run.
+
+    Raises:
+        InputError: the device is not here.
+    """
+    # torch comes with these: what is wrong with the options is reported before.
+    from diffusers_rdaam.app.requests import Pipelines
+    from diffusers_rdaam.app.runs import Denoiser
+
+    device = best_device() if request.device is None else request.device
+    check_device(device)
     return [
-        Denoiser(
-            name, partial(load_pipeline, find_model(model), device, request.dtype), wrap=Pipelines
-        )
-        for name, model in names.items()
+        Denoiser(name, partial(load_pipeline, model, device, request.dtype), wrap=Pipelines)
+        for name, model in models.items()
     ]

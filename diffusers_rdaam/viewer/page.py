@@ -50,6 +50,12 @@ _FORMATS: dict[str, dict[str, Any]] = {
     "webp": {"format": "WEBP", "quality": 90},
 }
 _LONGEST_TITLE = 120
+# Of a file whose end is missing, or a page where scripts are off; the script removes it.
+_INCOMPLETE = (
+    "This page is incomplete or its script did not run: copy or make the file again, and switch "
+    "scripts on. It computes the maps of words by itself; nothing is loaded from or sent to "
+    "anywhere."
+)
 
 
 def viewer_page(
@@ -170,8 +176,8 @@ def document(
             "</head>",
             f'<body class="{"embedded" if embedded else "page"}">',
             '<main id="viewers"></main>',
-            "<noscript><p>This page computes the maps of words by itself: switch scripts on to see "
-            "them. Nothing is loaded from or sent to anywhere.</p></noscript>",
+            # Before the data, which is most of a file: where it ends early, this is what is seen.
+            f'<p class="remark" id="incomplete" role="alert">{_INCOMPLETE}</p>',
             f'<script type="application/json" id="rdaam-data">{_json(data)}</script>',
             f"<script>{script}</script>",
             "</body>",

@@ -225,3 +225,65 @@ def test_without_a_parser_the_tree_says_what_to_install(monkeypatch: pytest.Monk
 def test_a_selection_comes_through_json() -> None:
     text = json.dumps({"attribution": 0, "box": [1, 2, 30, 40], "polygon": None})
     assert events.selected_region(events.read_selection(text), SIZE) is not None
+
+
+def test_repeated_words_of_a_list_have_a_number(
+    make_attribution: Callable[..., Attribution],
+) -> None:
+    prompt = make_attribution("a cat and a hat").prompt
+    labels = events.word_labels(prompt)
+    assert list(labels) == ["a (1 of 2)", "cat", "and", "a (2 of 2)", "hat"]
+    assert [word.start for word in labels.values()] == [0, 2, 6, 10, 12]
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "wanted"),
+    [
+        ("cat", " big dog ", "a big dog and a hat"),
+        ("a (2 of 2)", "the", "a cat and the hat"),
+        ("hat", "<b>", "a cat and a <b>"),
+    ],
+)
+def test_a_replaced_word_leaves_the_others_where_they_are(
+    make_attribution: Callable[..., Attribution], label: str, text: str, wanted: str
+) -> None:
+    prompt = make_attribution("a cat and a hat").prompt
+    changed = events.replaced_word(prompt, label, text)
+    assert changed.prompt == wanted and changed.text == text.strip()
+    start = changed.word.start
+    assert changed.prompt[start : start + len(changed.text)] == changed.text
+
+
+def test_the_maps_of_both_words_are_those_of_their_images(
+    make_attribution: Callable[..., Attribution],
+) -> None:
+    before = make_attribution("a cat and a hat")
+    changed = events.replaced_word(before.prompt, "cat", "big dog")
+    after = make_attribution(changed.prompt, seed=1)
+    (one, _, first), (other, _, second) = events.replaced_maps(before, after, changed)
+    assert (one, other) == ("A: cat", "B: big dog")
+    assert first == pytest.approx(float(before["cat"].peak))
+    assert second == pytest.approx(float(after["big dog"].peak))
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "wanted"),
+    [
+        ("dog", "x", r"'dog' is not a word of the prompt\. Words: a \(1 of 2\), cat, and, "),
+        (["cat"], "x", "is not a word of the prompt"),
+        (3, "x", "3 is not a word"),
+        (None, "x", "No word was chosen. Choose one of: a "),
+        ("", "x", "No word was chosen"),
+        ("cat", " ", "Write what is to stand in the place of 'cat'"),
+        ("cat", None, "Write what is to stand"),
+        ("cat", " cat ", "'cat' is the word that is there"),
+    ],
+)
+def test_a_word_that_cannot_be_replaced_says_so(
+    make_attribution: Callable[..., Attribution], label: Any, text: Any, wanted: str
+) -> None:
+    with pytest.raises(InputError, match=wanted):
+        events.replaced_word(make_attribution("a cat and a hat").prompt, label, text)
+    for prompt in ("", None):
+        with pytest.raises(InputError, match="no word that could be replaced"):
+            events.replaced_word(make_attribution(prompt).prompt, "cat", "dog")

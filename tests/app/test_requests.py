@@ -35,6 +35,17 @@ def _same(first: Image.Image, second: Image.Image) -> bool:
     return bool((np.asarray(first) == np.asarray(second)).all())
 
 
+def test_what_is_not_asked_for_is_the_model_s_own(pipelines: Pipelines) -> None:
+    own = pipelines.defaults
+    plain = load_tiny()
+    side = plain.unet.config.sample_size * plain.vae_scale_factor
+    assert (own.steps, own.guidance, own.height, own.width) == (50, 7.5, side, side)
+    asked = pipelines.arguments(GenerationRequest(PROMPT, width=48))
+    assert asked["num_inference_steps"] == own.steps and asked["guidance_scale"] == own.guidance
+    assert (asked["height"], asked["width"]) == (own.height, 48)
+    assert pipelines.arguments(GenerationRequest(PROMPT, guidance=0.0))["guidance_scale"] == 0.0
+
+
 def test_each_image_of_a_batch_is_what_its_seed_makes_alone(pipelines: Pipelines) -> None:
     request = GenerationRequest(
         PROMPT, "a dog", seed=5, steps=3, guidance=3.0, height=64, width=96, images=2

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ def form(seed: int, *, prompt: str = PROMPT, steps: int = 2, model: str = "tiny"
     return [model, prompt, "", seed, steps, 2, 64, 64, 1, None, "", 0.6, "", []]
 
 
-def _alone(pipe: Any, seed: int, steps: int = 2) -> Any:
+def _alone(pipe: Any, seed: int, steps: int = 2, prompt: str = PROMPT) -> Any:
     return pipe(
-        PROMPT,
+        prompt,
         generator=torch.Generator("cpu").manual_seed(seed),
         num_inference_steps=steps,
         guidance_scale=2.0,
@@ -196,16 +197,65 @@ def test_what_is_wrong_is_said_and_the_form_stays(serve: Callable[..., Server]) 
         ({6: 100}, "The width is a multiple of 16"),
         ({3: 1.5}, "The seed is a whole number; got 1.5"),
         ({4: 5000}, "The number of steps"),
+        ({4: "0"}, "The number of steps is a whole number from 1 to 1000; got 0"),
+        ({4: "2.5"}, "The number of steps is a whole number; got 2.5"),
+        ({4: "inf"}, "The number of steps is a whole number; got inf"),
+        ({5: "much"}, "The guidance is a number; got 'much'. Leave the field empty"),
+        ({5: "nan"}, "The guidance is a number from 0 to 1000"),
+        ({7: "wide"}, "The height is a number; got 'wide'"),
         ({10: "{"}, "is not JSON"),
     ):
         values = form(1)
         for place, value in changed.items():
             values[place] = value
-        assert text in json.dumps(visitor.call("generate", *values))
+        assert text in unescape(json.dumps(visitor.call("generate", *values)))
     for name in ("region", "gradient"):
         answer = json.dumps(visitor.call(name, None, ""))
         assert "There is no image yet" in answer
     assert "no image 9 in this session" in json.dumps(visitor.call("open_entry", 9))
+
+
+def test_empty_fields_say_what_the_model_does_by_itself(serve: Callable[..., Server]) -> None:
+    denoiser = tiny_denoiser()
+    server = serve([denoiser])
+    visitor = Visitor(server, "visitor")
+    fields = {
+        one["props"]["label"]: one["props"]
+        for one in visitor.names.values()
+        if one["props"].get("label") in ("Steps", "Guidance", "Width", "Height")
+    }
+    assert {one["placeholder"] for one in fields.values()} == {"model's own"}
+    assert not any(one.get("value") for one in fields.values())
+    # Only the first run loads the model.
+    before = [field.placeholder for field in server.page.show_defaults("tiny")]
+    assert before == ["model's own"] * 4
+    values = form(1)
+    values[6] = ""
+    visitor.call("generate", *values)
+    own = denoiser.loaded.defaults
+    assert visitor.session.entries[0].attribution().image_size == (64, own.width)
+    after = [field.placeholder for field in server.page.show_defaults("tiny")]
+    numbers = ("50", "7.5", str(own.width), str(own.height))
+    assert after == [f"{number} (model's own)" for number in numbers]
+
+
+def test_a_replaced_word_is_another_image_of_the_same_seed(serve: Callable[..., Server]) -> None:
+    server = serve([tiny_denoiser()])
+    visitor = Visitor(server, "visitor")
+    visitor.call("generate", *form(7))
+    shown = unescape(json.dumps(visitor.call("replace_word", 1, "cat", "dog")))
+    assert "'dog' in place of 'cat'" in shown
+    assert ">A<" in shown and ">B<" in shown and "A: cat (peak" in shown and "B: dog (peak" in shown
+    second, first = visitor.session.entries
+    assert (first.title, second.title) == (PROMPT, "a dog in a hat")
+    assert first.seed == second.seed == 7 and second.request.prompt == "a dog in a hat"
+    alone = _alone(load_tiny(), 7, prompt="a dog in a hat")
+    image = np.asarray(second.attribution().image)
+    assert (image == np.asarray(alone.images[0])).all()
+    for word, text in (("mat", "'mat' is not a word"), ("cat", "is the word that is there")):
+        assert text in unescape(json.dumps(visitor.call("replace_word", 1, word, "cat")))
+    assert "There is no image yet" in json.dumps(visitor.call("replace_word", None, "cat", "dog"))
+    assert len(visitor.session.entries) == 2
 
 
 def test_a_hostile_prompt_is_text_everywhere(serve: Callable[..., Server]) -> None:

@@ -358,3 +358,18 @@ def test_a_damaged_page_says_so(pages, make_attribution) -> None:
     damaged = page_text[:start] + "AAAA" * 30 + page_text[start + 120 :]
     page = pages.show(damaged, ignored="damaged|script")
     assert "This page cannot be shown" in page.inner_text("[role=alert]")
+
+
+@pytest.mark.parametrize("end", ["data", "script", "no scripts", "whole"])
+def test_a_page_that_cannot_show_its_maps_says_so(pages, make_attribution, end: str) -> None:
+    html = make_attribution("a red cat").to_html()
+    data = html.index('id="rdaam-data"')
+    ends = {"data": data + 2000, "script": (html.index("<script>", data) + len(html)) // 2}
+    page = pages.show(html[: ends.get(end)], java_script_enabled=end != "no scripts")
+    note = page.get_by_text("This page is incomplete or its script did not run")
+    if end == "whole":
+        page.wait_for_timeout(1800)
+        assert note.count() == 0 and heading(page) == "Words in the whole image"
+        return
+    note.wait_for(timeout=20_000)
+    pages.picture(page, f"viewer-without-{end.replace(' ', '-')}")

@@ -86,6 +86,14 @@ def test_nothing_in_the_page_points_elsewhere(make_attribution) -> None:
     assert not re.findall(r"<(?:link|iframe|object|embed|base)\b", page)
 
 
+def test_a_page_without_its_end_says_so_before_its_data(make_attribution) -> None:
+    page = make_attribution().to_html()
+    said = page.index("This page is incomplete or its script did not run")
+    assert page.index("</head>") < said < page.index('id="rdaam-data"')
+    # The script, which stands last, takes it away.
+    assert said < page.index('getElementById("incomplete")?.remove()') and "<noscript" not in page
+
+
 def test_maps_come_back(full_attribution) -> None:
     attribution = full_attribution()
     [entry] = data_of(attribution.to_html())["entries"]

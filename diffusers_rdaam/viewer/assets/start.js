@@ -145,6 +145,8 @@ function reportHeight(main) {
   }).observe(main);
 }
 
+// The script is here, so that the page is: what is wrong from now on is said below.
+document.getElementById("incomplete")?.remove();
 try {
   start();
 } catch (error) {
