@@ -27,7 +27,7 @@ from diffusers_rdaam.errors import InputError, RDAAMError
 _PATIENCE = 0.15
 _EXAMPLE = "a red circle and a blue square"
 # Shown in an empty field.
-_OWN = "model's own"
+_OWN = "default"
 _NO_MODEL = "This server has no model: it shows saved attributions. Start it with --model."
 
 Updates = dict[Any, Any]

@@ -224,11 +224,11 @@ def test_empty_fields_say_what_the_model_does_by_itself(serve: Callable[..., Ser
         for one in visitor.names.values()
         if one["props"].get("label") in ("Steps", "Guidance", "Width", "Height")
     }
-    assert {one["placeholder"] for one in fields.values()} == {"model's own"}
+    assert {one["placeholder"] for one in fields.values()} == {"default"}
     assert not any(one.get("value") for one in fields.values())
     # Only the first run loads the model.
     before = [field.placeholder for field in server.page.show_defaults("tiny")]
-    assert before == ["model's own"] * 4
+    assert before == ["default"] * 4
     values = form(1)
     values[6] = ""
     visitor.call("generate", *values)
@@ -236,7 +236,7 @@ def test_empty_fields_say_what_the_model_does_by_itself(serve: Callable[..., Ser
     assert visitor.session.entries[0].attribution().image_size == (64, own.width)
     after = [field.placeholder for field in server.page.show_defaults("tiny")]
     numbers = ("50", "7.5", str(own.width), str(own.height))
-    assert after == [f"{number} (model's own)" for number in numbers]
+    assert after == [f"{number} (default)" for number in numbers]
 
 
 def test_a_replaced_word_is_another_image_of_the_same_seed(serve: Callable[..., Server]) -> None:
