@@ -309,6 +309,8 @@ def test_several_select_together(pages, make_attribution) -> None:
 
 def test_without_scripts_it_says_so(pages, attribution) -> None:
     page = pages.show(attribution.to_html(), java_script_enabled=False)
+    # Not at once: a script that is about to run removes the line first.
+    page.get_by_text("switch scripts on").wait_for(state="visible", timeout=30_000)
     assert "switch scripts on" in page.locator("body").inner_text()
 
 
