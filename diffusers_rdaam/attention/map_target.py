@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -47,23 +46,6 @@ class BranchTarget:
     start: int = 0
     stop: int = 0
     squares: tuple[Tensor, Tensor] | None = None
-
-    def __post_init__(self) -> None:
-        for tensor in (self.high, self.low, self.count, *(self.squares or ())):
-            if tensor is not None:
-                _keep_address(tensor)
-
-
-def _keep_address(tensor: Tensor) -> None:
-    """Tell a compiled denoiser that a tensor stays where it is.
-
-    CUDA graphs are skipped for a graph that writes to a tensor which could move, and some versions
-    of torch take those for such that lie outside of a module's parameters. Where nothing has been
-    compiled, torch's compiler is not loaded, and there is nobody to tell.
-    """
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is not None and not torch.compiler.is_compiling():
-        dynamo.mark_static_address(tensor, guard=False)
 
 
 # A call's output, and its log-sum-exp where the kernel returned that.

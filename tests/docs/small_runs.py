@@ -25,7 +25,7 @@ MODELS: dict[str, Callable[[Path], Path]] = {
     "a hub id or folder": toy_folders.embedded_stable_diffusion,
     "black-forest-labs/FLUX.1-dev": toy_folders.embedded_flux,
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": toy_folders.toy_wan,
-    "facebook/sam-vit-base": toy_folders.toy_sam,
+    "facebook/sam-vit-base": toy_folders.small_sam,
 }
 STEPS = 2
 # What a page's code says, and what runs.

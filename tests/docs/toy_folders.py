@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from toy_sam import toy_sam
+
 from diffusers_rdaam import load_demo_pipeline
 
 
@@ -33,53 +35,8 @@ def toy_wan(folder: Path) -> Path:
     return folder
 
 
-def toy_sam(folder: Path) -> Path:
+def small_sam(folder: Path) -> Path:
     """A SAM of one narrow layer."""
-    from transformers import (
-        SamConfig,
-        SamImageProcessor,
-        SamMaskDecoderConfig,
-        SamModel,
-        SamProcessor,
-        SamPromptEncoderConfig,
-        SamVisionConfig,
-    )
-
-    vision = SamVisionConfig(
-        hidden_size=16,
-        output_channels=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=8,
-        mlp_dim=16,
-        window_size=4,
-        global_attn_indexes=[0],
-        num_pos_feats=4,
-    )
-    prompts = SamPromptEncoderConfig(
-        hidden_size=8, image_size=64, patch_size=8, mask_input_channels=4
-    )
-    decoder = SamMaskDecoderConfig(
-        hidden_size=8,
-        mlp_dim=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        iou_head_hidden_dim=8,
-        iou_head_depth=2,
-    )
-    config = SamConfig(
-        vision_config=vision.to_dict(),
-        prompt_encoder_config=prompts.to_dict(),
-        mask_decoder_config=decoder.to_dict(),
-    )
-    SamModel(config).eval().save_pretrained(folder)
-    SamProcessor(
-        SamImageProcessor(
-            size={"longest_edge": 64},
-            pad_size={"height": 64, "width": 64},
-            mask_size={"longest_edge": 16},
-            mask_pad_size={"height": 16, "width": 16},
-        )
-    ).save_pretrained(folder)
+    for part in toy_sam():
+        part.save_pretrained(folder)
     return folder

@@ -146,7 +146,7 @@ def _printed(text: str, name: str = "stdout") -> NotebookNode:
         (_with(_printed("UserWarning: mind")), "a warning"),
         (_with(new_output("error", ename="ValueError", evalue="no", traceback=[])), "an error"),
         (
-            _with(new_output("display_data", data={"text/html": "<p>/root/x</p>"})),
+            _with(new_output("display_data", data={"text/html": "<p>/home/me</p>"})),
             "a path of a machine",
         ),
     ],

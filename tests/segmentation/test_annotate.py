@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from toy_sam import toy_sam
 
 from diffusers_rdaam import (
     AttributionFileError,
@@ -103,54 +104,8 @@ def test_maps_without_an_image_are_refused(bump):
 @pytest.fixture(scope="module")
 def sam():
     """A SAM of some hundred weights, and its processor."""
-    from transformers import (
-        SamConfig,
-        SamImageProcessor,
-        SamMaskDecoderConfig,
-        SamModel,
-        SamProcessor,
-        SamPromptEncoderConfig,
-        SamVisionConfig,
-    )
-
     torch.manual_seed(0)
-    vision = SamVisionConfig(
-        hidden_size=16,
-        output_channels=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=8,
-        global_attn_indexes=[0],
-        window_size=4,
-        mlp_dim=16,
-        num_pos_feats=4,
-    )
-    prompts = SamPromptEncoderConfig(
-        hidden_size=8, image_size=64, patch_size=8, mask_input_channels=4
-    )
-    decoder = SamMaskDecoderConfig(
-        hidden_size=8,
-        mlp_dim=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        iou_head_hidden_dim=8,
-        iou_head_depth=2,
-    )
-    config = SamConfig(
-        vision_config=vision.to_dict(),
-        prompt_encoder_config=prompts.to_dict(),
-        mask_decoder_config=decoder.to_dict(),
-    )
-    processor = SamProcessor(
-        SamImageProcessor(
-            size={"longest_edge": 64},
-            pad_size={"height": 64, "width": 64},
-            mask_size={"longest_edge": 16},
-            mask_pad_size={"height": 16, "width": 16},
-        )
-    )
-    return SamModel(config).eval(), processor
+    return toy_sam()
 
 
 def test_a_sam_answers_boxes_and_points_with_its_surest_mask(sam, image):
