@@ -137,5 +137,5 @@ def test_the_command_knows_its_name_unless_a_folder_has_it(monkeypatch, tmp_path
     model = find_model("demo-flux")
     assert model == Model(None, embedded="flux") and model.size() == (256, 256)
     (tmp_path / "demo-flux").mkdir()
-    (tmp_path / "demo-flux" / "model_index.json").write_text("{}")
+    (tmp_path / "demo-flux" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     assert find_model("demo-flux") == Model("demo-flux")
