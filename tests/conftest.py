@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -75,6 +76,31 @@ hypothesis.settings.load_profile("quick")
 def pytest_report_header() -> list[str]:
     """What a run without the type checker does not show."""
     return [] if TYPE_CHECKER else ["shapes are not checked: beartype is not installed"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before slow tests are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked ``pairs`` only as many combinations are quick as hold every pair of values.
+
+    What two settings do to each other is then tested every time, and what three do by the slow
+    tests (pairwise testing: Cohen et al., The AETG system, 1997).
+    """
+    combinations: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("pairs"):
+            combinations.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for tests in combinations.values():
+        values = [list(enumerate(test.callspec._idlist)) for test in tests]
+        pairs = [set(itertools.combinations(of_one, 2)) for of_one in values]
+        left = set().union(*pairs)
+        quick = set()
+        while left:
+            best = max(range(len(tests)), key=lambda i: len(pairs[i] & left))
+            quick.add(best)
+            left -= pairs[best]
+        for number, test in enumerate(tests):
+            if number not in quick:
+                test.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ def test_longer_runs_than_allowed_are_not_made_up() -> None:
     assert _kept(small, grows=False)[50] == 2 * KEPT
 
 
+@pytest.mark.slow
 def test_answers_are_times_or_reasons() -> None:
     cells = record_cells(Keeper(), Stages(Work(TINY)), PLAN)
     assert isinstance(cells.first, Sample) and len(cells.first.seconds) == 1
@@ -66,6 +67,7 @@ def test_our_own_rows_answer_and_are_stock_in_every_bit() -> None:
         call_cells(stage, [ours], number=1, warm_up=False)
 
 
+@pytest.mark.slow
 def test_only_ours_with_steps_apart_grows() -> None:
     plan = RecordPlan((1, 4), 1, 1, 10**9, answers=False)
     one, four = record_cells(Ours("cross"), Stages(Work(TINY)), plan).kept.values()
@@ -86,6 +88,7 @@ def test_a_system_that_fails_has_its_reason_and_the_others_their_times() -> None
         assert not any(math.isnan(value) for value in good.extra.seconds)
 
 
+@pytest.mark.slow
 def test_extra_time_and_peak_are_over_stocks() -> None:
     class Slow(Keeper):
         def _keep(self, module: object, args: tuple[object, ...]) -> None:
@@ -138,6 +141,7 @@ def test_the_table_and_its_rows() -> None:
     assert table.markdown().count("\n") == len(systems) + 3
 
 
+@pytest.mark.slow
 def test_what_a_system_leaves_behind_is_a_row() -> None:
     case = Case(Work(TINY), 1, None)
     rows = cost.measure([case], [Stock(), Ours("plain"), Keeper(spoils=True)])

@@ -186,6 +186,7 @@ def test_the_first_run_may_take_its_planes_and_a_little() -> None:
     assert rows[1].measured == "9.68 MB over stock, with planes of 1.68 MB; 3 s, stock 0.5 s"
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_from_its_first_run_to_its_graphs(
     whole: WholeUNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

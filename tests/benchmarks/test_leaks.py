@@ -16,6 +16,7 @@ NAMES = ("plain", "options", "vocabulary", "query", "record_attention", "own_loo
 NAMES += ("gradient", "ablation", "save_attention", "inject_into_ours")
 
 
+@pytest.mark.slow
 def test_twenty_mixed_runs_leave_nothing() -> None:
     found = leaks.measure(20, NAMES)
     assert [alive.runs for alive in found] == [0, 5, 10, 15, 20]

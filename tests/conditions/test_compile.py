@@ -42,7 +42,10 @@ def by_wrapper(pipe: Any) -> None:
     pipe.unet = torch.compile(pipe.unet, fullgraph=True, backend="eager")
 
 
-@pytest.mark.parametrize(("compile_unet", "order"), [(by_method, "before"), (by_wrapper, "after")])
+@pytest.mark.parametrize(
+    ("compile_unet", "order"),
+    [pytest.param(by_method, "before", marks=pytest.mark.slow), (by_wrapper, "after")],
+)
 def test_one_graph_for_all_steps_and_runs(compile_unet: Callable[..., None], order: str):
     stock, ours = fresh(CASE, CASE.stock), fresh(CASE, CASE.ours)
     with watched(stock) as seen:
@@ -102,6 +105,7 @@ def test_two_sizes_in_one_dynamic_graph():
     assert graphs() == 1 and not counters["graph_break"]
 
 
+@pytest.mark.slow
 def test_repeated_blocks_with_the_default_compiler():
     """The compiled stock image bit for bit; blocks are compiled once for each of their shapes."""
     stock, ours = fresh(CASE, CASE.stock), fresh(CASE, CASE.ours)

@@ -12,15 +12,17 @@ from matrix import NOT_TRIED, documented, rows
 
 def cells() -> list[Any]:
     parameters = []
-    for condition in CONDITIONS:
+    for number, condition in enumerate(CONDITIONS):
         marks = []
         if not condition.possible:
             marks.append(pytest.mark.skip(reason=f"needs {condition.needs}"))
         elif condition.pending is not None:
             marks.append(pytest.mark.xfail(strict=True, reason=condition.pending))
-        for case in filter(condition.tested, COLUMNS):
-            # Two pipelines are tested every time, and compilation, which takes long, with one.
-            often = list(COLUMNS)[: 1 if condition.compiled else 2]
+        tested = list(filter(condition.tested, COLUMNS))
+        # One pipeline is tested every time, another with each condition; compilation, which takes
+        # long, is tested every time in test_compile.
+        often = [] if condition.compiled else [tested[number % len(tested)]] if tested else []
+        for case in tested:
             slow = [pytest.mark.slow] * (case not in often)
             name = f"{case}: {condition.id}"
             parameters.append(pytest.param(condition, case, id=name, marks=[*marks, *slow]))

@@ -51,8 +51,13 @@ def toy_host(device: str) -> Host:
     return Host(torch.device(device), toy_pipeline, arguments | {"num_inference_steps": 3})
 
 
+# On a processor these take ten seconds and more; all of them run on a device.
+LONG = ("compiled", "reduce_overhead", "backends")
+SHORT = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CHECKS]
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", SHORT)
 def test_a_pipeline_on_a_device(name: str, device: str):
     if device == "cpu" and fused.interpreted() is False:
         pytest.skip("needs Triton's interpreter")

@@ -27,6 +27,7 @@ compilation.compile_case((2, 4, 35, 7, 5, "float16"), "maps_only")
 """
 
 
+@pytest.mark.slow
 def test_kernels_that_are_imported_inside_of_the_hook_can_be_compiled():
     pytest.importorskip("triton", reason="Triton is not installed")
     done = subprocess.run(

@@ -48,7 +48,7 @@ SIZES = [
     (2, 1, 1, 1, 1, 5),
     (2, 2, 2, 17, 231, 24),
     (2, 2, 1, 17, 77, 160),
-    (2, 2, 2, 40, 300, 40),
+    pytest.param((2, 2, 2, 40, 300, 40), marks=pytest.mark.slow),
     (1, 2, 2, 19, 512, 64),
     (2, 1, 1, 17, 77, 200),
 ]
@@ -89,7 +89,7 @@ def test_masks(kind, shape, columns):
     check_maps_only(query, key, mask=mask)
 
 
-@pytest.mark.parametrize("columns", [20, 300])
+@pytest.mark.parametrize("columns", [20, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["added", "chosen"])
 def test_what_may_attend_to_nothing_gives_zeros(kind, columns):
     query, key, value = (

@@ -115,6 +115,7 @@ def test_the_most_used_call_is_compiled_for_every_architecture(most_used):
     assert found == wanted | {(90, 8, "uncounted")}
 
 
+@pytest.mark.slow
 def test_the_most_used_call_fits_and_runs_on_the_matrix_units(most_used):
     for found in most_used:
         assert found["shared"] <= SHARED_BYTES and found["stack"] == found["narrow"] == 0, found

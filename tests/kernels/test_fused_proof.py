@@ -88,12 +88,11 @@ WRONG_MAPS = {
 
 
 KINDS = ["none", "added", "chosen", "by position"]
-# Long texts take the interpreter ten seconds a call: two of them every time.
-LONG_IN_SHORT = {(1, "none")}
+# Long texts take the interpreter ten seconds a call.
 RIGHT = [
     pytest.param(
         *(columns, heads, kind),
-        marks=[pytest.mark.slow] * (columns == 300 and (heads, kind) not in LONG_IN_SHORT),
+        marks=[pytest.mark.slow] * (columns == 300),
     )
     for columns in (20, 300)
     for heads in (1, 2)

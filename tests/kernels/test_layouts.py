@@ -56,6 +56,7 @@ def narrowed(parts: Three, dtype: torch.dtype) -> Three:
     return tuple(narrow)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)

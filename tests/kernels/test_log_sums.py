@@ -58,6 +58,7 @@ def masks() -> dict[str, Tensor | None]:
     return {"none": None, "boolean": chosen, "added": added, "half": added.bfloat16()}
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kind", masks())
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("part", [slice(40, 53), slice(0, 7), slice(0, 53)], ids=str)
@@ -106,6 +107,7 @@ def test_tiles_make_no_difference_to_log_sums(tile):
     torch.testing.assert_close(read_planes(high, low), wanted, rtol=1e-5, atol=3e-8)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("key_heads", [1, 2])

@@ -20,6 +20,7 @@ def call(*, masked, known, columns):
     return query, key, {"mask": mask, "lse": lse, "scale": 0.3}
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("backend", ["portable", "maps_only", "reference"])
 @pytest.mark.parametrize(("first", "images"), [(0, 1), (1, 2), (3, 1), (0, 4)])
 @pytest.mark.parametrize("masked", [False, True])

@@ -40,6 +40,7 @@ def maps(halves):
     return global_map(halves, STEPS)
 
 
+@pytest.mark.slow
 def test_every_result(maps, stored, close):
     ours = results(maps, stored)
     assert set(ours) == set(stored.tensors) - {"guide"}

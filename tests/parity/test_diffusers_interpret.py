@@ -115,6 +115,7 @@ def of_boxes(stored: Stored, pipe: Any) -> tuple[GradientRegeneration, dict[Box,
     return trial, dict(zip(regions, found, strict=True))
 
 
+@pytest.mark.slow
 def test_every_method_and_box(stored, of_boxes, close):
     trial, gradients = of_boxes
     text = entries_last(trial.leaves["text"])

@@ -47,7 +47,7 @@ def test_the_image_is_the_stock_one_bit_for_bit(make, stock, generate, backend, 
     assert {name for name, _ in used(pipe)} == {taken}
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", ["means", pytest.param("everything", marks=pytest.mark.slow)])
 def test_the_fused_image_differs_by_rounding(make, stock, generate, options):
     wanted = generate(stock, **SIZE)
     results = []

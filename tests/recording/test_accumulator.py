@@ -143,7 +143,13 @@ def test_the_pair_is_exact_where_a_single_plane_is_near_its_limit():
     assert errors[1] < 1e-4
 
 
-@pytest.mark.parametrize("once", [True, False], ids=["a call at a time", "a site at a time"])
+@pytest.mark.parametrize(
+    "once",
+    [
+        pytest.param(True, id="a call at a time", marks=pytest.mark.slow),
+        pytest.param(False, id="a site at a time"),
+    ],
+)
 def test_sums_never_overflow(once):
     """60 sites of one grid and 1300 calls: 78,000 additions near 1, where half precision ends."""
     # One at a time takes long: as far as sums are moved out of the planes.
