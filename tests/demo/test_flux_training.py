@@ -18,6 +18,7 @@ from diffusers_rdaam.demo.train.flux.model import (
     relative_bias,
 )
 from diffusers_rdaam.demo.train.flux.pool import Captions, ScenePool, encode_scenes, pack, pool_path
+from diffusers_rdaam.demo.train.flux.relearn import start_again
 from diffusers_rdaam.demo.train.flux.tokenizer import build_t5_tokenizer
 from diffusers_rdaam.demo.train.flux.training import (
     Texts,
@@ -27,6 +28,7 @@ from diffusers_rdaam.demo.train.flux.training import (
     position_ids,
     train_flux,
 )
+from diffusers_rdaam.errors import InputError
 
 
 @pytest.fixture
@@ -232,3 +234,31 @@ def test_both_stages_run_resume_and_export(pools) -> None:
         height=256, width=256, max_sequence_length=32,
     ).images[0]  # fmt: skip
     assert image.size == (256, 256)
+
+
+def test_a_colour_starts_again_as_the_mean_of_the_others(pools) -> None:
+    # The output is zero at first, so that the words have a gradient from the third step on.
+    train_flux(pools, "coarse", 192, seed=0)
+    path = pools / "flux-coarse.pt"
+    before = torch.load(path, weights_only=True)
+    start_again(path, "blue")
+    after = torch.load(path, weights_only=True)
+    tokenizer = build_t5_tokenizer()
+    colours = ("red", "green", "yellow", "black", "blue")
+    row = {name: tokenizer(name).input_ids[0] for name in colours}
+    for part in ("modules", "averaged"):
+        old, new = (state[part]["text_encoder"]["shared.weight"] for state in (before, after))
+        others = old[[row[name] for name in colours[:-1]]]
+        cosine = torch.cosine_similarity(new[row["blue"]], others.mean(dim=0), dim=0)
+        assert cosine.item() == pytest.approx(1.0)
+        assert new[row["blue"]].norm().item() == pytest.approx(others.norm(dim=1).mean().item())
+        kept = torch.arange(len(old)) != row["blue"]
+        assert torch.equal(new[kept], old[kept])
+    (first,) = (
+        moments["exp_avg"]
+        for moments in after["optimizers"][1]["state"].values()
+        if moments["exp_avg"].shape == old.shape
+    )
+    assert not first[row["blue"]].any() and first[row["red"]].any()
+    with pytest.raises(InputError, match="'magenta' is no colour of one piece"):
+        start_again(path, "magenta")

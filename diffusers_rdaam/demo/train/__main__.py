@@ -89,6 +89,17 @@ def flux(
         run_workers(work, (folder, stage, samples, seed), workers=workers, folder=folder)
 
 
+@app.command()
+def flux_relearn(
+    checkpoint: Annotated[Path, typer.Argument(help="flux-coarse.pt or flux-fine.pt.")],
+    colour: Annotated[str, typer.Argument(help="Such as blue.")],
+):
+    """Let a colour's word start again as the mean of the others; then train on."""
+    from diffusers_rdaam.demo.train.flux.relearn import start_again
+
+    start_again(checkpoint, colour)
+
+
 @app.command(name="all")
 def everything(
     folder: Folder,
