@@ -25,7 +25,7 @@ from benchmarks.truth.maps import (
     threshold_text,
     ways,
 )
-from benchmarks.truth.models import FEW, UNLEARNT, Model
+from benchmarks.truth.models import FEW, Model
 from benchmarks.truth.regions import KINDS
 from benchmarks.truth.sanity import CHECKS, checked
 from benchmarks.truth.scenes import (
@@ -165,12 +165,6 @@ def maps(of: Measurement) -> Iterator[Evidence]:
     other_tuned, _ = measure_maps(of.unstored("tuning", of.few // 2), others)
     other_table, other_refused = measure_maps(of.unstored("test", of.few), others)
     tuned, table = tuned | other_tuned, table | other_table
-    for word in UNLEARNT[of.model.name]:
-        few = {name: of.ways[name] for name in FEW_WAYS}
-        known = (scene for scene in of.test_scenes() if not _names(scene, word))
-        for name, scores in measure_maps(known, few)[0].items():
-            part = f"{name}, scenes without {word}"
-            table[part], tuned[part] = scores, tuned[name]
     for way, by_kind in table.items():
         for kind, scores in by_kind.items():
             yield from map_numbers("Maps", way, kind, scores, tuned[way][kind])
@@ -230,15 +224,10 @@ def _quantile(values: Sequence[Sequence[float]], share: float, chosen: np.ndarra
 def words(of: Measurement) -> Iterator[Evidence]:
     """Words of regions of all kinds, by lift and by score, raw and refined."""
     found = of.light_scenes()
-    unlearnt = UNLEARNT[of.model.name]
-    parts = {"": found}
-    for word in unlearnt:
-        parts[f", scenes without {word}"] = [one for one in found if not _names(one, word)]
     for refined in (False, True):
-        for part, chosen in parts.items():
-            for ranking, scores in measure_words(chosen, refined=refined).items():
-                way = f"{ranking}, refined" if refined else ranking
-                yield from word_numbers("Words of regions", way + part, scores)
+        for ranking, scores in measure_words(found, refined=refined).items():
+            way = f"{ranking}, refined" if refined else ranking
+            yield from word_numbers("Words of regions", way, scores)
 
 
 def word_numbers(section: str, way: str, scores: WordScores) -> Iterator[Evidence]:
@@ -342,11 +331,6 @@ def _presence(section: str, way: str, peaks: Sequence[tuple[float, float]]) -> E
 
 def _peaks(found: Sequence[Drawn]) -> list[tuple[float, float]]:
     return [(one.present, one.absent) for one in found]
-
-
-def _names(scene: Scene, word: str) -> bool:
-    """Whether one of the scene's objects has the word in its name."""
-    return any(word in name.split() for name in scene.names)
 
 
 def _precision(scene: Scene, attribution: Any, names: Sequence[str]) -> float:

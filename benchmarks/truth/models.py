@@ -13,9 +13,6 @@ AXES = ("steps", "layers", "heads")
 # For the mean, its refinements and the root mean square, which is what most scenes are asked.
 FEW = {"keep": "squares", "self_attention": "each"}
 NAMES = ("stable-diffusion", "flux")
-# Words that training left without a map of their own, as a model's card says; numbers of regions
-# are given without them too.
-UNLEARNT = {"stable-diffusion": (), "flux": ("blue",)}
 
 
 @dataclass(frozen=True)
