@@ -246,7 +246,7 @@ class Server:
         from fastapi import FastAPI
 
         from diffusers_rdaam.app import fragments
-        from diffusers_rdaam.app.blocks import Page
+        from diffusers_rdaam.app.page import Page
 
         self.page = Page(self._denoisers, self.sessions, folder)
         blocks = self.page.build()

@@ -227,14 +227,14 @@ def test_empty_fields_say_what_the_model_does_by_itself(serve: Callable[..., Ser
     assert {one["placeholder"] for one in fields.values()} == {"default"}
     assert not any(one.get("value") for one in fields.values())
     # Only the first run loads the model.
-    before = [field.placeholder for field in server.page.show_defaults("tiny")]
+    before = [field.placeholder for field in server.page.generation.show_defaults("tiny")]
     assert before == ["default"] * 4
     values = form(1)
     values[6] = ""
     visitor.call("generate", *values)
     own = denoiser.loaded.defaults
     assert visitor.session.entries[0].attribution().image_size == (64, own.width)
-    after = [field.placeholder for field in server.page.show_defaults("tiny")]
+    after = [field.placeholder for field in server.page.generation.show_defaults("tiny")]
     numbers = ("50", "7.5", str(own.width), str(own.height))
     assert after == [f"{number} (default)" for number in numbers]
 

@@ -1,0 +1,1 @@
+"""One function per command, with its options; what it does is imported only when it runs."""

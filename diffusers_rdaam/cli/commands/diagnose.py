@@ -1,0 +1,73 @@
+"""``rdaam env`` and ``doctor``: what is installed here, and whether recording is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffusers_rdaam.cli.commands.parameters import (
+    DeviceOption,
+    DtypeOption,
+    Format,
+    FormatOption,
+    SideOption,
+)
+from diffusers_rdaam.cli.report import reporting
+
+
+def env(
+    pipelines: Annotated[
+        bool, typer.Option("--pipelines", help="List the classes that can be recorded.")
+    ] = False,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Versions, devices, the kernel that would record, and the embedded model."""
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.environment import describe
+
+        describe(report, pipelines=pipelines)
+
+
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A diffusers folder or hub id to examine; the embedded models if not given."
+        ),
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="What is generated.")] = "a cat next to a red ball",
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps of each run.")] = 2,
+    height: SideOption = None,
+    width: SideOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep on the GPU only the part that computes.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write a report in Markdown to this file.")
+    ] = None,
+    output_format: FormatOption = Format.text,
+) -> None:
+    """Check that recording is right here: same image, right maps, and what it costs.
+
+    Every check compares a recorded run with a stock one of the same seed, and recorded maps with
+    attention that is computed in double precision from the stock run's own queries and keys.
+    """
+    with reporting(output_format.value) as report:
+        from diffusers_rdaam.cli.doctor import DoctorRequest, run_doctor
+
+        request = DoctorRequest(
+            model=model,
+            prompt=prompt,
+            steps=steps,
+            height=height,
+            width=width,
+            device=device,
+            dtype=dtype,
+            offload=offload,
+            out=out,
+        )
+        run_doctor(request, report)
