@@ -319,3 +319,28 @@ def test_a_batch_that_made_no_row_leaves_the_folder_to_another(make, tmp_path):
     assert make(ROWS[:1], out).errors == 0
     with pytest.raises(InputError, match="holds a batch of other settings"):
         run_batch(ROWS[:1], out, model=tmp_path / "nowhere", use_ray=False, progress=False)
+
+
+def test_a_batch_that_was_copied_in_part_is_said(make, tmp_path):
+    out = tmp_path / "out"
+    make([{"prompt": "a cat"}, {"prompt": "a dog"}], out, rows_per_file=1)
+    first, second = sorted((out / "data").iterdir())
+    content = second.read_bytes()
+    second.write_bytes(content[: len(content) // 2])
+    rows = read_batch(out)
+    assert next(rows).prompt == "a cat"
+    with pytest.raises(BatchError, match=f"{second.name} is missing or damaged"):
+        next(rows)
+    first.unlink()
+    with pytest.raises(BatchError, match=f"{first.name} is missing or damaged"):
+        next(read_batch(out))
+    # What is missing is made again.
+    assert make([{"prompt": "a cat"}, {"prompt": "a dog"}], out, rows_per_file=1, resume=True)
+    assert second.read_bytes() == content and [row.prompt for row in read_batch(out)] == [
+        "a cat",
+        "a dog",
+    ]
+    for text in ("{", "[]", '{"files": [3]}'):
+        (out / "batch.json").write_text(text)
+        with pytest.raises(BatchError, match=r"batch.json is damaged"):
+            next(read_batch(out))
