@@ -184,7 +184,7 @@ def test_intervals():
     assert all(map(math.isfinite, mean_interval(one)))
 
 
-def test_a_side_is_no_video(make_attribution):
+def test_a_side_is_no_video(make_attribution, types_unchecked):
     """Its frames would count as seeds, with an interval that means nothing."""
     frames = [make_attribution(seed=seed) for seed in (1, 2, 3)]
     video = VideoAttribution.of_frames(frames)
@@ -198,13 +198,13 @@ def test_a_side_is_no_video(make_attribution):
 
 
 @pytest.mark.parametrize("names", ["ab", ("a",), ("a", "b", "c"), (1, 2), None, {"a": 1, "b": 2}])
-def test_names_are_two_texts(make_attribution, names):
+def test_names_are_two_texts(make_attribution, names, types_unchecked):
     one = make_attribution()
     with pytest.raises(InputError, match="names= has a name for each of the two sides"):
         compare(one, one, names=names)
 
 
-def test_files_are_loaded_before_they_are_compared(make_attribution, tmp_path):
+def test_files_are_loaded_before_they_are_compared(make_attribution, tmp_path, types_unchecked):
     paths = [make_attribution(seed=seed).save(tmp_path / f"{seed}.safetensors") for seed in (1, 2)]
     for given in (paths, [str(path) for path in paths]):
         for call in (
@@ -223,14 +223,14 @@ def test_files_are_loaded_before_they_are_compared(make_attribution, tmp_path):
 
 
 @pytest.mark.parametrize("key", [1.5, None, True, ("cat",)])
-def test_a_key_that_is_no_place_and_no_word(make_attribution, key):
+def test_a_key_that_is_no_place_and_no_word(make_attribution, key, types_unchecked):
     one = make_attribution()
     with pytest.raises(InputError, match="neither the position of a word, from 0, nor a word's"):
         compare(one, one)[key]
 
 
 @pytest.mark.parametrize("weights", [3, 1.5, "12", [1], [1, -1], [1, float("nan")], [0, 0], {}])
-def test_weights_that_are_none(make_attribution, weights):
+def test_weights_that_are_none(make_attribution, weights, types_unchecked):
     runs = [make_attribution(seed=seed) for seed in (1, 2)]
     with pytest.raises(InputError, match="weights= has"):
         Attribution.mean(runs, weights=weights)

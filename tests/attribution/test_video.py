@@ -489,6 +489,6 @@ def test_random_bytes_changed(make_attribution, tmp_path):
 
 
 @pytest.mark.parametrize("frame", ["a", "cat", 1.5, slice(0, 2), [0, 1], 99, True])
-def test_a_region_of_a_frame_that_is_none(make_video, frame):
+def test_a_region_of_a_frame_that_is_none(make_video, frame, types_unchecked):
     with pytest.raises(InputError, match="frame"):
         make_video().region((1, 1, 9, 9), frame=frame)
