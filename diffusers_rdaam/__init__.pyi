@@ -112,6 +112,7 @@ from diffusers_rdaam.explain.gradients.gradient_words import GradientWord as Gra
 from diffusers_rdaam.explain.gradients.gradient_words import GradientWords as GradientWords
 from diffusers_rdaam.explain.gradients.input_pixels import InputPixels as InputPixels
 from diffusers_rdaam.explain.words import RankedWords as RankedWords
+from diffusers_rdaam.geometry.dense_crf import DenseCRF as DenseCRF
 from diffusers_rdaam.geometry.region import Box as Box
 from diffusers_rdaam.geometry.region import Mask as Mask
 from diffusers_rdaam.geometry.region import Polygon as Polygon
@@ -150,7 +151,6 @@ from diffusers_rdaam.segmentation.annotation_page import read_annotations as rea
 from diffusers_rdaam.segmentation.classes import ObjectClass as ObjectClass
 from diffusers_rdaam.segmentation.clip_rank import ClipRank as ClipRank
 from diffusers_rdaam.segmentation.coco import write_coco as write_coco
-from diffusers_rdaam.segmentation.dense_crf import DenseCRF as DenseCRF
 from diffusers_rdaam.segmentation.folder import SegmentationFolder as SegmentationFolder
 from diffusers_rdaam.segmentation.generate import MaskOptions as MaskOptions
 from diffusers_rdaam.segmentation.generate import PromptRow as PromptRow

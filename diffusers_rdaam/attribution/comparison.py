@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from operator import index
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.confidence import Interval, difference_interval, mean_interval
+from diffusers_rdaam.attribution.frame_mapping import is_video
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.ranked_words import grouped, name_of_region
 from diffusers_rdaam.attribution.region_words import DEFAULT_RANKING, Ranking
@@ -125,6 +127,10 @@ class AttributionComparison:
             WordError: neither side has the word.
         """
         if not isinstance(key, str):
+            if isinstance(key, bool) or not hasattr(key, "__index__"):
+                raise InputError(
+                    f"{key!r} is neither the position of a word, from 0, nor a word's text."
+                )
             place = index(key)
             if not -len(self) <= place < len(self):
                 raise InputError(f"There are {len(self)} words; {place} is not one's position.")
@@ -314,7 +320,7 @@ def compare(
         RegionError: as :meth:`Attribution.region`.
     """
     check_choice(ranking, Ranking, "a ranking")
-    if isinstance(names, str) or len(names) != 2:
+    if not isinstance(names, (tuple, list)) or list(map(type, names)) != [str, str]:
         raise InputError(f"names= has a name for each of the two sides; got {names!r}.")
     sides = _side(first, names[0]), _side(second, names[1])
     size = sides[0][0].image_size
@@ -391,16 +397,25 @@ def _with_moved_words(
 
 def _side(given: Any, name: str) -> tuple[Attribution, ...]:
     runs = [given] if isinstance(given, Attribution) else given
-    if not isinstance(runs, Iterable):
+    if is_video(given) or (isinstance(given, (list, tuple)) and any(map(is_video, given))):
+        raise InputError(
+            f"{name} is of a video: its frames are not runs with several seeds, and have no "
+            "interval. Compare frames with each other: compare(video[7], other[7])."
+        )
+    if isinstance(runs, (str, Path)) or not isinstance(runs, Iterable):
+        cure = "The attribution of a pipeline's output is output.attribution."
+        if isinstance(runs, (str, Path)):
+            cure = "Attribution.load(path) reads a file."
         raise InputError(
             f"compare() takes attributions or lists of them; {name} is a {type(given).__name__}. "
-            "The attribution of a pipeline's output is output.attribution."
+            f"{cure}"
         )
     runs = tuple(runs)
     wrong = next((run for run in runs if not isinstance(run, Attribution)), None)
     if not runs or wrong is not None:
         what = "an empty list" if not runs else f"a list with a {type(wrong).__name__}"
-        raise InputError(f"compare() takes attributions or lists of them; {name} is {what}.")
+        cure = " Attribution.load(path) reads a file." if isinstance(wrong, (str, Path)) else ""
+        raise InputError(f"compare() takes attributions or lists of them; {name} is {what}.{cure}")
     other = next((run for run in runs if run.prompt != runs[0].prompt), None)
     if other is not None:
         raise InputError(

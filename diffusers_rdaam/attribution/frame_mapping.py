@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from diffusers_rdaam.errors import InputError
 
@@ -111,3 +112,8 @@ class FrameMapping:
             f"FrameMapping({len(self)} frames of {self.latent_frames} latent frames: {self.how}; "
             f"{numbers}{more})"
         )
+
+
+def is_video(value: Any) -> bool:
+    """Whether something is the attribution of a video, whose class is defined above its users."""
+    return isinstance(getattr(value, "frame_mapping", None), FrameMapping)

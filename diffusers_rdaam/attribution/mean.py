@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.argument_checks import real_number
+from diffusers_rdaam.attribution.frame_mapping import is_video
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps
 from diffusers_rdaam.attribution.record import AnyRecord, Record, RunInfo
@@ -68,6 +70,11 @@ def _mean(runs: list[AnyRecord], weights: list[float]) -> AnyRecord:
 
 
 def _checked(kind: type[AnyRecord], records: Iterable[Any]) -> list[AnyRecord]:
+    if is_video(records) or (isinstance(records, (list, tuple)) and any(map(is_video, records))):
+        raise InputError(
+            "mean() takes attributions of images; a video has one for each frame. Average a frame "
+            "of several videos: Attribution.mean([video[7] for video in videos])."
+        )
     if isinstance(records, Record) or not isinstance(records, Iterable):
         raise InputError(
             f"mean() takes several attributions; got one {type(records).__name__}. Give a list."
@@ -77,9 +84,11 @@ def _checked(kind: type[AnyRecord], records: Iterable[Any]) -> list[AnyRecord]:
         raise InputError("mean() takes at least one attribution; the list is empty.")
     for place, run in enumerate(runs):
         if not isinstance(run, kind):
+            cure = "The attribution of a pipeline's output is output.attribution."
+            if isinstance(run, (str, Path)):
+                cure = "Attribution.load(path) reads a file."
             raise InputError(
-                f"mean() takes attributions; number {place} is a {type(run).__name__}. The "
-                "attribution of a pipeline's output is output.attribution."
+                f"mean() takes attributions; number {place} is a {type(run).__name__}. {cure}"
             )
         if run.switched:
             raise InputError(
@@ -94,7 +103,7 @@ def _checked_weights(weights: Iterable[int | float] | None, count: int) -> list[
     """The weights over their sum."""
     if weights is None:
         return [1.0 / count] * count
-    given = list(weights)
+    given = list(weights) if isinstance(weights, Iterable) else [weights]
     numbers = [real_number(weight) for weight in given]
     if len(given) != count or any(number is None or number < 0.0 for number in numbers):
         raise InputError(

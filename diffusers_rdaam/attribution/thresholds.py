@@ -68,6 +68,18 @@ def chosen_threshold(threshold: Threshold, stretched: Column) -> float:
     return number
 
 
+def levelled(stretched: Column, threshold: float) -> Column:
+    """The map bent so that its threshold is at one half: a probability of the word at each pixel.
+
+    Args:
+        stretched: values from 0 to 1.
+        threshold: where the mask begins, in [0, 1).
+    """
+    middle = max(threshold, 1e-3)
+    above = 0.5 + 0.5 * (stretched - middle) / (1.0 - middle)
+    return torch.where(stretched < middle, 0.5 * stretched / middle, above)
+
+
 def otsu(stretched: Column) -> float:
     """The threshold that parts the values into the two classes that differ most.
 

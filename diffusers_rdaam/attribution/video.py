@@ -267,7 +267,10 @@ class VideoAttribution(Sequence[Attribution]):
                 "frame, frames= for several, or neither for all of them."
             )
         if frame is not None:
-            return self[frame].region(region, ranking=ranking)
+            numbers = list(chosen_numbers(frame, len(self), "frames"))
+            if len(numbers) > 1 or isinstance(frame, slice):
+                raise InputError(f"frame= is one frame; got {frame!r}. Give frames= for several.")
+            return self.frame(numbers[0]).region(region, ranking=ranking)
         chosen = self if frames is None else self.at(chosen_numbers(frames, len(self), "frames"))
         checked = as_region(region, image_size=self.image_size)
         image = chosen.images[len(chosen) // 2] if chosen.images else None

@@ -291,6 +291,11 @@ class BatchFolder:
                 count += sum(1 for path in folder.iterdir() if path.suffix == ".arrow")
         return count
 
+    def has_rows_made(self) -> bool:
+        """Whether a record of any row is there, in a complete file or alone."""
+        data = self.path / "data"
+        return bool(self.rows_in_parts()) or (data.is_dir() and any(data.glob("*.parquet")))
+
     def sweep(self) -> None:
         """Remove what processes that were killed had not finished writing."""
         for folder in (self.path, self.path / "data", self.state, self.state / "done"):

@@ -99,9 +99,24 @@ def read_batch(out: str | Path) -> Iterator[BatchRow]:
 
 
 def _rows(path: Path) -> Iterator[BatchRow]:
-    parquet = import_arrow("pyarrow.parquet")
-    for file in json.loads((path / "batch.json").read_text(encoding="utf-8"))["files"]:
-        with parquet.ParquetFile(path / file["file"]) as reader:
-            for batch in reader.iter_batches(batch_size=_ROWS, use_threads=False):
-                for values in batch.to_pylist():
-                    yield BatchRow(values)
+    arrow, parquet = import_arrow(), import_arrow("pyarrow.parquet")
+    for name in _files(path):
+        try:
+            with parquet.ParquetFile(path / name) as reader:
+                for batch in reader.iter_batches(batch_size=_ROWS, use_threads=False):
+                    for values in batch.to_pylist():
+                        yield BatchRow(values)
+        except (OSError, arrow.ArrowException) as error:
+            raise BatchError(
+                f"{path / name} is missing or damaged: {str(error)[:300]}. Copy the batch again, "
+                "or remove the file and run the same command with --resume (resume=True)."
+            ) from error
+
+
+def _files(path: Path) -> list[str]:
+    """The files of rows, as ``batch.json`` lists them."""
+    summary = path / "batch.json"
+    try:
+        return [str(file["file"]) for file in json.loads(summary.read_text("utf-8"))["files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BatchError(f"{summary} is damaged: {error!r:.200}. Copy the batch again.") from error

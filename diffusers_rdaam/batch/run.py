@@ -128,8 +128,10 @@ def run_batch(
     job = _job(rows, chosen)
     _check_output(folder, found, job, resume=resume)
     with folder.locked():
+        # Again, as another process may have had the folder until now.
+        is_new = _check_output(folder, folder.job(), job, resume=resume)
         folder.sweep()
-        if found is None:
+        if is_new:
             folder.begin(job, _prompt_rows(rows, chosen))
         left = [number for number in range(job.files) if folder.done(number, job) is None]
         if not all(map(folder.has_rows, left)):
@@ -174,7 +176,7 @@ def _settings(model: str | None, gpus: float, settings: dict[str, Any]) -> Batch
     check_keywords(settings, known, "run_batch")
     if gpus and "device" not in settings:
         settings = {**settings, "device": "cuda"}
-    return BatchSettings(model=model, **settings)
+    return BatchSettings(model=str(model) if isinstance(model, Path) else model, **settings)
 
 
 def _cluster(workers: int, gpus: float, address: str | None, settings: BatchSettings) -> Cluster:
@@ -248,17 +250,23 @@ def _job(rows: BatchInput | ListedRows, settings: BatchSettings) -> Job:
     return Job(settings.identity(), digest.hexdigest(), count, size, settings.folder)
 
 
-def _check_output(folder: BatchFolder, found: Job | None, job: Job, *, resume: bool) -> None:
+def _check_output(folder: BatchFolder, found: Job | None, job: Job, *, resume: bool) -> bool:
     """Refuse a folder with another batch, and with this one unless it is to go on.
+
+    Returns:
+        Whether the batch begins: the folder has none, or another one of which no row was made, as
+        after a model that could not be loaded.
 
     Raises:
         InputError: as it says.
     """
     if found is None:
-        return
+        return True
     other = differences(job.identity, found.identity)
     if found.digest != job.digest:
         other.insert(0, f"the rows ({found.rows} there, {job.rows} now, or others)")
+    if other and not folder.has_rows_made():
+        return True
     if other:
         raise InputError(
             f"{folder.path} holds a batch of other settings: {'; '.join(other)[:1500]}. Give the "
@@ -270,6 +278,7 @@ def _check_output(folder: BatchFolder, found: Job | None, job: Job, *, resume: b
             f"{folder.path} holds this batch already, {ready} of its {found.files} files complete. "
             "Go on with it by --resume (resume=True), or give another --out (out=)."
         )
+    return False
 
 
 def _rows_of_done(folder: BatchFolder, job: Job, left: list[int]) -> int:

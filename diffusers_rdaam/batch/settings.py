@@ -8,15 +8,25 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import diffusers_rdaam
-from diffusers_rdaam.argument_checks import check_count
+from diffusers_rdaam.argument_checks import check_choice, check_count, real_number
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.images.attribute import ImageRequest
+from diffusers_rdaam.suggestions import check_keywords
 
 # What writes the bytes: another version may write others.
 _LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "pillow", "pyarrow")
 _MAX_GUIDANCE = 1000.0
+DType = Literal["float32", "float16", "bfloat16"]
+# Settings that are whole numbers, and the least that each may be.
+_COUNTS = {
+    **{"steps": 1, "height": 8, "width": 8, "rows_per_file": 1},
+    **{"threads": 1, "seed": 0},
+}
+# Of attribute_image: what a row does not say itself.
+_OF_IMAGES = ("method", "noise", "draws", "steps", "solver", "until")
 # Rows of a file: few files where there are many rows, and work for several workers where few.
 _FILES = 32
 _LEAST_ROWS, _MOST_ROWS = 4, 256
@@ -37,7 +47,8 @@ class BatchSettings:
         steps, guidance_scale, height, width: of the call; the model's own if None. A row's
             ``size`` comes before ``height`` and ``width``.
         seed: of the first row; every row without a seed has this plus its index.
-        image_options: of :func:`attribute_image`, for rows with an image.
+        image_options: ``method``, ``noise``, ``draws``, ``steps``, ``solver`` and ``until`` of
+            :func:`attribute_image`, for rows with an image.
         rows_per_file: of the Parquet files; by the number of rows if None.
         folder: whether images and attributions are written as files as well.
         threads: of each worker, on a processor.
@@ -60,23 +71,29 @@ class BatchSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("height", 8), ("width", 8), ("rows_per_file", 1)):
+        for name, least in _COUNTS.items():
             value = getattr(self, name)
-            if value is not None:
-                check_count(value, f"{name}=", least=least)
-        check_count(self.threads, "threads=")
-        check_count(self.seed, "seed=", least=0)
+            if value is not None or name in ("threads", "seed"):
+                # As Python's own numbers, whatever they came as: settings are written as JSON.
+                object.__setattr__(self, name, check_count(value, f"{name}=", least=least))
         for name in ("height", "width"):
             value = getattr(self, name)
             if value is not None and value % 8:
                 raise InputError(f"{name}= is a multiple of 8 pixels; got {value}.")
-        scale = self.guidance_scale
-        if scale is not None and not (math.isfinite(scale) and 0.0 <= scale <= _MAX_GUIDANCE):
-            raise InputError(
-                f"guidance_scale= is a number from 0 to {_MAX_GUIDANCE:g}; got {scale}."
-            )
         if (self.height is None) != (self.width is None):
             raise InputError("height= and width= are given together, or neither of them.")
+        if self.guidance_scale is not None:
+            object.__setattr__(self, "guidance_scale", _guidance(self.guidance_scale))
+        if self.dtype is not None:
+            check_choice(self.dtype, DType, "a dtype")
+        for name, kind, words in (
+            ("model", (str, type(None)), "a folder, a hub id or None"),
+            ("device", str, "such as 'cuda'"),
+            ("folder", bool, "True or False"),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                raise InputError(f"{name}= is {words}; got {getattr(self, name)!r:.80}.")
+        object.__setattr__(self, "image_options", _image_options(self.image_options))
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -99,6 +116,26 @@ class BatchSettings:
             for name, value in sorted(self.image_options.items())
         }
         return {**plain, "model_files": model_files(self.model), "versions": versions()}
+
+
+def _guidance(value: Any) -> float:
+    scale = real_number(value)
+    if scale is None or not 0.0 <= scale <= _MAX_GUIDANCE:
+        raise InputError(
+            f"guidance_scale= is a number from 0 to {_MAX_GUIDANCE:g}; got {value!r:.80}."
+        )
+    return scale
+
+
+def _image_options(given: Any) -> dict[str, Any]:
+    """The options of rows with an image, checked here: each of these rows would fail by one."""
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"image_options= are names and values, such as {{'noise': 0.3}}; got {given!r:.80}."
+        )
+    check_keywords(given, _OF_IMAGES, "image_options")
+    request = ImageRequest(**given)
+    return {name: getattr(request, name) for name in given}
 
 
 def versions() -> dict[str, str]:

@@ -331,11 +331,39 @@ def _arrow_rows(files: Sequence[Path]) -> Iterator[SourceRow]:
             raise _unreadable(path, "Arrow", error) from error
 
 
+@dataclass(frozen=True, repr=False)
+class UnreadableCell:
+    """A cell that has no value in Python: text that is not UTF-8, a date of the year 20000.
+
+    Where its column is one of a batch, the row says so; other cells and rows are not touched.
+    """
+
+    reason: str
+
+    def __repr__(self) -> str:
+        return f"a value that cannot be read ({self.reason[:40]})"
+
+
 def _table_rows(batch: Any, count: int) -> Iterator[SourceRow]:
-    for number, fields in enumerate(batch.to_pylist(), count):
-        yield SourceRow(
-            f"row {number}", {name: value for name, value in fields.items() if value is not None}
-        )
+    columns = [_values(column) for column in batch.columns]
+    for number, cells in enumerate(zip(*columns, strict=True), count):
+        pairs = zip(batch.schema.names, cells, strict=True)
+        yield SourceRow(f"row {number}", {name: cell for name, cell in pairs if cell is not None})
+
+
+def _values(column: Any) -> list[Any]:
+    """The cells of a column in Python."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_value(cell) for cell in column]
+
+
+def _value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError) as error:
+        return UnreadableCell(str(error))
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> InputError:

@@ -23,6 +23,7 @@ from diffusers_rdaam.evaluation.evaluation import Evaluation
 from diffusers_rdaam.evaluation.gallery import write_gallery
 from diffusers_rdaam.evaluation.maps import Maps, maps_of
 from diffusers_rdaam.evaluation.protocols.table import protocol_of, protocols
+from diffusers_rdaam.evaluation.rows import check_folder
 from diffusers_rdaam.evaluation.run import RunSettings, evaluate, tune_threshold
 from diffusers_rdaam.evaluation.sample import DataSet
 from diffusers_rdaam.evaluation.worlds import WORLDS, generated_scenes
@@ -80,6 +81,8 @@ def run_evaluation(request: EvaluationRequest, report: Report) -> None:
     data = _data(request, request.split)
     tuning = _tuning(request, data, maps)
     run = _run_options(request)
+    # Before a threshold is chosen, which takes as long as the evaluation.
+    check_folder(request.out)
     device = best_device() if request.device is None else request.device
     check_dtype(request.dtype)
     check_device(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from diffusers_rdaam.cli.options import check_guidance, check_steps
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.cli.segment import classes_of
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.open_vocabulary.optimize import Schedule
 from diffusers_rdaam.segmentation.classes import ObjectClass
 from diffusers_rdaam.segmentation.folder import SegmentationFolder, open_folder, read_kept
 from diffusers_rdaam.segmentation.generate import PromptRow, class_prompts
@@ -53,17 +55,24 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
     """Generate the images of the data set again, with their queries, and fit a token to each class.
 
     Raises:
-        InputError: an option, folder or model is wrong, or a class has no image with a mask.
+        InputError: an option, folder or model is wrong, or no class has an image with a mask.
     """
+    Schedule(request.iterations, request.learning_rate, request.step_size, request.gamma)
     data = None if request.data is None else open_folder(request.data)
     classes = classes_of(request.classes) if data is None or request.classes else data.classes
+    if data is not None:
+        _check_classes(classes, data)
     pipe = _pipeline(request)
+    _make_folder(request.out)
     call = {"num_inference_steps": request.steps, "guidance_scale": request.guidance_scale}
     given = {name: value for name, value in call.items() if value is not None}
     source = _drawn(pipe, classes, request, given)
     if data is not None:
         source = _kept(pipe, data, classes, given)
     examples = _collected(source, classes, request.images)
+    without = [one.name for one in classes if one.name not in examples]
+    if without:
+        report.say(f"left out:     {', '.join(without)}: no image with a mask of these classes")
 
     def told(name: str, token: Any) -> None:
         report.say(
@@ -85,11 +94,32 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
     report.say(f"tokens:       {folder}")
     report.add(
         folder=str(folder),
+        left_out=without,
         tokens={
             name: {"first_loss": token.losses[0], "loss": token.loss, "best": token.best}
             for name, token in tokens.items()
         },
     )
+
+
+def _check_classes(classes: tuple[ObjectClass, ...], data: SegmentationFolder) -> None:
+    """Refuse a class that the data set does not have, before its images are made again."""
+    known = [one.name for one in data.classes]
+    unknown = [one.name for one in classes if one.name not in known]
+    if unknown:
+        raise InputError(
+            f"{data.path} has no class {unknown[0]!r}. Its classes: {', '.join(known)}."
+        )
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder of the tokens before hours are spent on them."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be made: {error}. Give another --out.") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"{path} may not be written. Give another --out.")
 
 
 def _pipeline(request: TokensRequest) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffusers_rdaam.argument_checks import check_share
 from diffusers_rdaam.cli.models import (
     best_device,
     check_device,
@@ -17,10 +18,10 @@ from diffusers_rdaam.cli.models import (
 from diffusers_rdaam.cli.options import check_guidance, check_size, check_steps
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.geometry.dense_crf import DenseCRF, check_installed
 from diffusers_rdaam.segmentation.classes import ObjectClass, object_classes, read_classes
 from diffusers_rdaam.segmentation.clip_rank import ClipRank
 from diffusers_rdaam.segmentation.coco import write_coco
-from diffusers_rdaam.segmentation.dense_crf import DenseCRF, check_installed
 from diffusers_rdaam.segmentation.folder import SegmentationFolder, read_prompt_rows
 from diffusers_rdaam.segmentation.generate import (
     MaskOptions,
@@ -80,6 +81,7 @@ def make_data_set(request: SegmentRequest, report: Report) -> None:
     unknown = [one for one in request.formats if one not in FORMATS]
     if unknown:
         raise InputError(f"--export {unknown[0]!r} is not known. Formats: {', '.join(FORMATS)}.")
+    check_share(request.validation, "--validation, a share of the images,")
     choose([], areas=areas, clip=request.clip_percentile, per_class=per_class)
     options = _mask_options(request)
     check_size(request.height, request.width)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from diffusers_rdaam.argument_checks import check_choice, real_number
@@ -18,12 +19,17 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.self_attention.refinement import Refinement
+from diffusers_rdaam.attribution.thresholds import levelled
+from diffusers_rdaam.drawing.pictures import base_image
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.evaluation.protocols.protocol import Answers, Size, WordMap, box_weights
+from diffusers_rdaam.geometry.dense_crf import DenseCRF, Unary, check_installed
 from diffusers_rdaam.suggestions import check_keywords
 
-_SETTINGS = ("refine", "sharpen", "concepts", "resolutions", "layers", "steps")
+_SETTINGS = ("refine", "sharpen", "crf", "concepts", "resolutions", "layers", "steps")
 _BOOLEANS = {"true": True, "false": False}
+# The side of the images that the deviations of the dense CRF are given for, in pixels.
+_CRF_SIDE = 512.0
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,16 @@ class Maps:
     """The maps that are scored: an aggregation, what it is made of, and what is done to it.
 
     The papers' ablations are rows of one table: ``Maps("mean", resolutions=(16,))``,
-    ``Maps("rms", refine="product")``, ``Maps("mean", sharpen=True)``.
+    ``Maps("rms", refine="product")``, ``Maps("mean", sharpen=True)``, ``Maps("mean", crf="soft")``.
 
     Args:
         aggregation: its name; see :func:`aggregations`.
         options: of the aggregation, such as ``{"layer": "up_blocks.1.attentions.1"}``.
         refine: by self-attention, with this method.
         sharpen: by the image's edges (guided filter).
+        crf: by the image's edges (dense CRF, extra ``crf``): each word against its background.
+            ``"soft"`` takes the map bent so that its threshold is at one half as the word's
+            probability, ``"hard"`` its mask, as OVAM does; True is ``"soft"``.
         concepts: each word is asked for as a text of its own (``attribution_vocabulary=``), not as
             a word of the prompt: ConceptAttention's maps of a transformer, where the texts of a
             question compete in one softmax, and OVAM's of a UNet. For recording pipelines.
@@ -47,12 +56,14 @@ class Maps:
 
     Raises:
         InputError: there is no such aggregation, option or method.
+        CRFExtraError: ``crf=`` without pydensecrf.
     """
 
     aggregation: str = "mean"
     options: Mapping[str, Any] = field(default_factory=dict)
     refine: Refinement | None = None
     sharpen: bool = False
+    crf: Unary | bool | None = None
     concepts: bool = False
     resolutions: tuple[int, ...] | None = None
     layers: tuple[str, ...] | None = None
@@ -62,6 +73,11 @@ class Maps:
         recipe_of(self.aggregation, self.options)
         if self.refine is not None:
             check_choice(self.refine, Refinement, "a refinement")
+        if isinstance(self.crf, bool):
+            object.__setattr__(self, "crf", "soft" if self.crf else None)
+        if self.crf is not None:
+            check_choice(self.crf, Unary, "a unary term of the CRF")
+            check_installed()
 
     @classmethod
     def parse(cls, text: str) -> Maps:
@@ -99,6 +115,8 @@ class Maps:
             parts.append(f"refine={self.refine}")
         if self.sharpen:
             parts.append("sharpen=true")
+        if self.crf is not None:
+            parts.append(f"crf={self.crf}")
         if self.concepts:
             parts.append("concepts=true")
         for key in ("resolutions", "layers"):
@@ -139,7 +157,26 @@ class Maps:
         found = chosen.aggregated(self.aggregation, **self.options).match(match)
         if self.refine is not None:
             found = found.refined(self.refine)
-        return found.sharpened() if self.sharpen else found
+        if self.sharpen:
+            found = found.sharpened()
+        return found if self.crf is None else _by_crf(found, self.crf)
+
+
+def _by_crf(heat_map: HeatMap, unary: Any) -> HeatMap:
+    """The probability of the word against its background after a dense CRF over the image.
+
+    The deviations, in pixels of images of 512, are scaled to the image.
+    """
+    share = max(heat_map.size) / _CRF_SIDE
+    crf = DenseCRF(
+        bilateral_xy=DenseCRF.bilateral_xy * share,
+        smoothness_xy=DenseCRF.smoothness_xy * share,
+        unary=unary,
+    )
+    word = levelled(heat_map.normalized.float(), heat_map.threshold)
+    image = base_image(None, heat_map.image, "heat map")
+    _, found = crf(image, torch.stack([1.0 - word, word]))
+    return replace(heat_map, values=found, threshold=0.5, quantity="probability after a dense CRF")
 
 
 def _value(key: str, value: str, text: str) -> Any:
@@ -150,7 +187,7 @@ def _value(key: str, value: str, text: str) -> Any:
         return _BOOLEANS[value.lower()]
     if key == "resolutions":
         sizes = value.split("|")
-        if not all(size.strip().isdigit() for size in sizes):
+        if not all(size.strip().isdecimal() for size in sizes):
             raise InputError(f"{text!r}: resolutions= are numbers, as in 8|16; got {value!r}.")
         return tuple(map(int, sizes))
     if key == "layers":
@@ -160,7 +197,10 @@ def _value(key: str, value: str, text: str) -> Any:
         if not colon or not all(part.lstrip("-").isdigit() for part in (first, last) if part):
             raise InputError(f"{text!r}: steps= are first:last, as in 10:20; got {value!r}.")
         return (int(first) if first else None, int(last) if last else None)
-    number = real_number(float(value)) if value.replace(".", "", 1).isdigit() else None
+    if key == "crf":
+        # check_choice() of the construction says what else there is.
+        return _BOOLEANS.get(value.lower(), value)
+    number = real_number(float(value)) if value.replace(".", "", 1).isdecimal() else None
     return value if number is None else (int(number) if number.is_integer() else number)
 
 

@@ -36,12 +36,8 @@ class RowFile:
             if (folder / SETTINGS).is_file():
                 self._check(wanted)
                 self.rows = self._read()
-            elif any(folder.iterdir()):
-                raise InputError(
-                    f"{folder} has files and no {SETTINGS}: it is not the folder of an evaluation. "
-                    "Give a new folder."
-                )
             else:
+                check_folder(folder)
                 with replacing(folder / SETTINGS, "settings") as file:
                     file.write((json.dumps(wanted, indent=1) + "\n").encode())
         except OSError as error:
@@ -120,6 +116,21 @@ class RowFile:
                 "The rows before it are kept: make room and start again."
             ) from error
         self.rows[row["id"]] = row
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be that of a run.
+
+    Raises:
+        InputError: it is a file, or has files and no run.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a folder. Give a new folder.")
+    if folder.is_dir() and not (folder / SETTINGS).is_file() and any(folder.iterdir()):
+        raise InputError(
+            f"{folder} has files and no {SETTINGS}: it is not the folder of an evaluation. Give a "
+            "new folder."
+        )
 
 
 def _short(value: Any) -> str:

@@ -71,9 +71,10 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check_choice(self.source, Source, "a source")
-        check_count(self.seed, "seed=", least=0)
+        # As Python's numbers, whatever they came as: settings are written as JSON.
+        object.__setattr__(self, "seed", check_count(self.seed, "seed=", least=0))
         if self.draws is not None:
-            check_count(self.draws, "draws=", least=0)
+            object.__setattr__(self, "draws", check_count(self.draws, "draws=", least=0))
         if self.noise is not None:
             # Checked before the first image, and not once for each of them.
             object.__setattr__(self, "noise", ImageRequest(noise=self.noise).noise)
@@ -119,6 +120,7 @@ def evaluate(
         InputError: an argument is wrong, or the folder has a run with other settings.
         NoAttributionError: the model cannot keep what some maps need.
     """
+    _check_data(data)
     chosen = protocol_of(protocol, strict=strict, **options)
     settings = RunSettings(source, noise, draws, seed, dict(call or {}))
     run = Run(pipe, data, chosen, maps_of(maps), settings)
@@ -146,6 +148,14 @@ def evaluate(
     if out is not None:
         found.save(out)
     return found
+
+
+def _check_data(data: Any) -> None:
+    if not isinstance(data, DataSet):
+        raise InputError(
+            f"data= is a DataSet; got a {type(data).__name__}. Open a folder with "
+            "open_dataset(path, 'voc2012'), or make one of your own samples: DataSet(…)."
+        )
 
 
 _OF_RUNS = ("source", "noise", "draws", "seed", "call")
@@ -178,6 +188,7 @@ def tune_threshold(
     Raises:
         InputError: the protocol has no threshold, or an argument is wrong.
     """
+    _check_data(data)
     run_options = {name: options.pop(name) for name in _OF_RUNS if name in options}
     tried = tuple(protocol_of(protocol, threshold=one, **options) for one in thresholds)
     if not tried or not tried[0].tunable:

@@ -84,6 +84,18 @@ class Target:
                 f"The mask of {self.text!r} is {self.mask.dtype} {self.mask.shape}; it is boolean "
                 "(height, width)."
             )
+        if self.box is not None:
+            left, top, right, bottom = self.box
+            if not (left < right and top < bottom and np.isfinite(self.box).all()):
+                raise DataSetError(
+                    f"The box of {self.text!r} is {self.box}; a box is (left, top, right, bottom) "
+                    "in pixels, with left < right and top < bottom."
+                )
+        if self.span is not None and not 0 <= self.span[0] < self.span[1]:
+            raise DataSetError(
+                f"The span of {self.text!r} is {self.span}; a span is (start, end), characters of "
+                "the prompt from 0, with start < end."
+            )
 
     @property
     def edges(self) -> tuple[float, float, float, float] | None:
@@ -114,7 +126,7 @@ class Sample:
 
     Raises:
         DataSetError: a mask has another size than the image, or there is neither an image nor a
-            prompt.
+            prompt; a box lies outside the image, or a span outside the prompt.
     """
 
     id: str
@@ -136,16 +148,37 @@ class Sample:
                 f"{self.id}: there is no image, and no prompt that one could be generated from."
             )
         wanted = self.size
-        masks = {one.text: one.mask for one in self.targets}
+        # A list: several objects of one image may have one text.
+        masks = [(one.text, one.mask) for one in self.targets]
         if self.ignore is not None:
-            masks["the ignored pixels"] = self.ignore
-        for name, mask in masks.items():
+            masks.append(("the ignored pixels", self.ignore))
+        for name, mask in masks:
             if wanted is not None and mask.shape != wanted:
                 raise DataSetError(
                     f"{self.id}: the mask of {name!r} is {mask.shape[1]} wide and {mask.shape[0]} "
                     f"high, the image {wanted[1]} wide and {wanted[0]} high. Masks have the "
                     "image's own size; resizing belongs to the protocol."
                 )
+        for one in self.targets:
+            self._check_place(one)
+
+    def _check_place(self, target: Target) -> None:
+        """Refuse a box beside the image, and a span beside the prompt."""
+        if target.box is not None and self.size is not None:
+            height, width = self.size
+            left, top, right, bottom = target.box
+            if right <= 0 or bottom <= 0 or left >= width or top >= height:
+                raise DataSetError(
+                    f"{self.id}: the box {target.box} of {target.text!r} lies outside the image, "
+                    f"which is {width} wide and {height} high. A box is (left, top, right, bottom) "
+                    "in pixels."
+                )
+        prompt, span = self.prompt, target.span
+        if prompt is not None and span is not None and span[1] > len(prompt):
+            raise DataSetError(
+                f"{self.id}: the span {span} of {target.text!r} reaches beyond the prompt, which "
+                f"has {len(prompt)} characters."
+            )
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Protocol
@@ -97,8 +97,16 @@ def annotate(
     """
     picture = as_picture(image).convert("RGB")
     size = (picture.height, picture.width)
+    if isinstance(names, str):
+        raise InputError(f"names= are several classes; got the text {names!r}. Give a list.")
     given = boxes
     if not isinstance(given, Annotations):
+        for argument, value in (("boxes", given), ("points", points)):
+            if value is not None and not isinstance(value, Mapping):
+                raise InputError(
+                    f"{argument}= has the classes' names: {{'cat': …}}; got a "
+                    f"{type(value).__name__}."
+                )
         given = _paired(given or {}, points or {}, size, names)
     if given.size != size:
         raise InputError(
@@ -176,7 +184,7 @@ def _several(value: Any) -> list[Any]:
     """The boxes or points of a class: one, or a list of them."""
     if isinstance(value, Box):
         return [value]
-    if isinstance(value, str):
+    if isinstance(value, str) or not isinstance(value, Iterable):
         raise RegionError(f"A box is four numbers and a point two; got {value!r}.")
     items = list(value)
     return [tuple(items)] if items and all(real_number(one) is not None for one in items) else items

@@ -12,11 +12,11 @@ from diffusers_rdaam.argument_checks import check_choice, check_count
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.geometry.dense_crf import DenseCRF
 from diffusers_rdaam.open_vocabulary.optimized_token import OptimizedToken
 from diffusers_rdaam.segmentation.classes import ObjectClass
-from diffusers_rdaam.segmentation.dense_crf import DenseCRF
 from diffusers_rdaam.segmentation.folder import SegmentationFolder, check_id
-from diffusers_rdaam.segmentation.label_map import Segmentation
+from diffusers_rdaam.segmentation.label_map import Segmentation, check_background, check_margin
 from diffusers_rdaam.segmentation.sample import SampleFacts, is_safe_image
 from diffusers_rdaam.segmentation.segment import Refine, segment
 from diffusers_rdaam.segmentation.tokens import token_heat_maps
@@ -51,7 +51,7 @@ class MaskOptions:
         clip: ranks the image for each class: ``clip(image, name)`` from 0 to 1.
 
     Raises:
-        InputError: there is no such refinement.
+        InputError: there is no such refinement, or a number is out of range.
     """
 
     refine: Refine = "guided"
@@ -63,6 +63,10 @@ class MaskOptions:
 
     def __post_init__(self) -> None:
         check_choice(self.refine, Refine, "a refinement")
+        # Here, and not with the first mask: an image was made by then, and the folder begun.
+        check_margin(self.margin)
+        if self.background is not None:
+            check_background(self.background)
 
 
 def class_prompts(

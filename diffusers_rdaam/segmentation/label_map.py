@@ -16,13 +16,14 @@ from PIL import Image
 
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.attribution.thresholds import levelled
 from diffusers_rdaam.drawing.html import colour_legend, picture
 from diffusers_rdaam.drawing.pictures import base_image
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.geometry.components import component_masks
+from diffusers_rdaam.geometry.dense_crf import DenseCRF
 from diffusers_rdaam.geometry.run_lengths import RunLengths, run_lengths
 from diffusers_rdaam.segmentation.classes import MOST_CLASSES
-from diffusers_rdaam.segmentation.dense_crf import DenseCRF
 from diffusers_rdaam.shapes import BinaryMask, ClassScores, Labels
 
 BACKGROUND = 0
@@ -151,9 +152,7 @@ class Segmentation:
         Raises:
             InputError: the probabilities are not known, or the margin does not lie in [0, 1].
         """
-        number = real_number(margin)
-        if number is None or not 0.0 <= number <= 1.0:
-            raise InputError(f"A margin between probabilities lies in [0, 1]; got {margin!r}.")
+        number = check_margin(margin)
         if self.probabilities is None:
             raise InputError("This segmentation has no probabilities, so nothing is uncertain.")
         best = self.probabilities.topk(2, dim=0).values
@@ -246,23 +245,43 @@ def label_map(
 def _probabilities(heat_maps: Sequence[HeatMap], background: float | None) -> ClassScores:
     """Of the background and the classes, ``(1 + classes, height, width)``; they sum to 1."""
     if background is None:
-        scores = torch.stack([_levelled(heat_map) for heat_map in heat_maps])
+        scores = torch.stack([_probability(heat_map) for heat_map in heat_maps])
         rest = 1.0 - scores.max(dim=0).values
     else:
-        beta = real_number(background)
-        if beta is None or not -1.0 <= beta <= 1.0:
-            raise InputError(
-                f"background= is Attn2Mask's beta, from -1 to 1; got {background!r}. The "
-                "background is 1 - highest - beta of maps from 0 to 1."
-            )
+        beta = check_background(background)
         scores = torch.stack([heat_map.normalized.float() for heat_map in heat_maps])
         rest = (1.0 - scores.max(dim=0).values - beta).clamp(min=0.0)
     together = torch.cat([rest[None], scores])
     return together / together.sum(dim=0, keepdim=True).clamp(min=1e-8)
 
 
-def _levelled(heat_map: HeatMap) -> torch.Tensor:
+def check_background(value: Any) -> float:
+    """Attn2Mask's beta.
+
+    Raises:
+        InputError: it is not a number from -1 to 1.
+    """
+    beta = real_number(value)
+    if beta is None or not -1.0 <= beta <= 1.0:
+        raise InputError(
+            f"background= is Attn2Mask's beta, from -1 to 1; got {value!r}. The background is "
+            "1 - highest - beta of maps from 0 to 1."
+        )
+    return beta
+
+
+def check_margin(value: Any) -> float:
+    """The least difference of two probabilities.
+
+    Raises:
+        InputError: it is not a number from 0 to 1.
+    """
+    number = real_number(value)
+    if number is None or not 0.0 <= number <= 1.0:
+        raise InputError(f"A margin between probabilities lies in [0, 1]; got {value!r}.")
+    return number
+
+
+def _probability(heat_map: HeatMap) -> torch.Tensor:
     """The map from 0 to 1, bent so that its threshold is at one half."""
-    values, middle = heat_map.normalized.float(), max(heat_map.threshold, 1e-3)
-    above = 0.5 + 0.5 * (values - middle) / (1.0 - middle)
-    return torch.where(values < middle, 0.5 * values / middle, above)
+    return levelled(heat_map.normalized.float(), heat_map.threshold)

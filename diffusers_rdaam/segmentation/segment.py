@@ -12,8 +12,8 @@ from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.errors import WordError
+from diffusers_rdaam.geometry.dense_crf import DenseCRF
 from diffusers_rdaam.segmentation.classes import ClassesLike, ObjectClass, object_classes
-from diffusers_rdaam.segmentation.dense_crf import DenseCRF
 from diffusers_rdaam.segmentation.label_map import Segmentation, label_map
 
 Refine = Literal["none", "guided", "self", "self+guided"]

@@ -14,6 +14,7 @@ from scipy import stats
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.comparison import aligned, compare
 from diffusers_rdaam.attribution.confidence import difference_interval, mean_interval, quantile
+from diffusers_rdaam.attribution.video import VideoAttribution
 from diffusers_rdaam.errors import InputError, WordError
 
 BOX = (10, 10, 60, 50)
@@ -181,3 +182,55 @@ def test_intervals():
     assert mean_interval([2.0, 2.0]) == (2.0, 2.0)
     assert difference_interval([1.0, 1.0], [3.0, 3.0]) == (2.0, 2.0)
     assert all(map(math.isfinite, mean_interval(one)))
+
+
+def test_a_side_is_no_video(make_attribution, types_unchecked):
+    """Its frames would count as seeds, with an interval that means nothing."""
+    frames = [make_attribution(seed=seed) for seed in (1, 2, 3)]
+    video = VideoAttribution.of_frames(frames)
+    for one, other in ((video, video), (frames[0], video), ([video, video], [frames[0]])):
+        with pytest.raises(InputError, match=r"frames with each other: compare\(video\[7\]"):
+            compare(one, other)
+    for given in (video, [video, video]):
+        with pytest.raises(InputError, match=r"Attribution.mean\(\[video\[7\] for video in videos"):
+            Attribution.mean(given)
+    assert compare(video[0], video[1])["cat"].difference is not None
+
+
+@pytest.mark.parametrize("names", ["ab", ("a",), ("a", "b", "c"), (1, 2), None, {"a": 1, "b": 2}])
+def test_names_are_two_texts(make_attribution, names, types_unchecked):
+    one = make_attribution()
+    with pytest.raises(InputError, match="names= has a name for each of the two sides"):
+        compare(one, one, names=names)
+
+
+def test_files_are_loaded_before_they_are_compared(make_attribution, tmp_path, types_unchecked):
+    paths = [make_attribution(seed=seed).save(tmp_path / f"{seed}.safetensors") for seed in (1, 2)]
+    for given in (paths, [str(path) for path in paths]):
+        for call in (
+            lambda given=given: compare(*given),
+            lambda given=given: compare(given, given),
+        ):
+            with pytest.raises(InputError, match=r"Attribution.load\(path\) reads a file"):
+                call()
+        with pytest.raises(InputError, match=r"number 0 is a .*Attribution.load\(path\) reads a"):
+            Attribution.mean(given)
+    one, two = map(Attribution.load, paths)
+    assert compare(one, two)["cat"].difference == pytest.approx(
+        compare(*(make_attribution(seed=seed) for seed in (1, 2)))["cat"].difference
+    )
+    assert Attribution.mean([one, make_attribution(seed=2)]).run["runs"] == 2
+
+
+@pytest.mark.parametrize("key", [1.5, None, True, ("cat",)])
+def test_a_key_that_is_no_place_and_no_word(make_attribution, key, types_unchecked):
+    one = make_attribution()
+    with pytest.raises(InputError, match="neither the position of a word, from 0, nor a word's"):
+        compare(one, one)[key]
+
+
+@pytest.mark.parametrize("weights", [3, 1.5, "12", [1], [1, -1], [1, float("nan")], [0, 0], {}])
+def test_weights_that_are_none(make_attribution, weights, types_unchecked):
+    runs = [make_attribution(seed=seed) for seed in (1, 2)]
+    with pytest.raises(InputError, match="weights= has"):
+        Attribution.mean(runs, weights=weights)

@@ -486,3 +486,9 @@ def test_random_bytes_changed(make_attribution, tmp_path):
         assert repr(loaded) and len(list(loaded)) == len(loaded)
         outcomes.append(True)
     assert any(outcomes) and not all(outcomes)
+
+
+@pytest.mark.parametrize("frame", ["a", "cat", 1.5, slice(0, 2), [0, 1], 99, True])
+def test_a_region_of_a_frame_that_is_none(make_video, frame, types_unchecked):
+    with pytest.raises(InputError, match="frame"):
+        make_video().region((1, 1, 9, 9), frame=frame)

@@ -274,3 +274,73 @@ def test_an_attribution_in_bytes(make_attribution, tmp_path, types_unchecked):
             Attribution.from_bytes(wrong)
     with pytest.raises(InputError, match="takes the bytes of an attribution; got a str"):
         Attribution.from_bytes("one.safetensors")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"dtype": "float13"}, "'float13' is not a dtype. Did you mean 'float16'"),
+        ({"dtype": torch.float16}, "is not a dtype"),
+        ({"guidance_scale": "7"}, "guidance_scale= is a number from 0 to 1000; got '7'"),
+        ({"guidance_scale": float("nan")}, "guidance_scale= is a number from 0 to 1000"),
+        ({"steps": True}, "steps= is a whole number from 1"),
+        ({"device": None}, "device= is such as 'cuda'; got None"),
+        ({"folder": "no"}, "folder= is True or False; got 'no'"),
+        ({"image_options": {"noise": 7}}, "A level of noise= is a share of noise"),
+        ({"image_options": {"methd": "invert"}}, r"image_options.* no argument 'methd'.*method="),
+        ({"image_options": {"size": (64, 64)}}, "no argument 'size'"),
+        ({"image_options": "forward"}, "image_options= are names and values"),
+    ],
+)
+def test_settings_that_are_wrong_are_said_before_a_folder_is_made(make, tmp_path, options, text):
+    with pytest.raises(InputError, match=text):
+        make(ROWS[:1], tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_may_be_numbers_of_numpy(make, tmp_path):
+    options = {"seed": np.int64(3), "rows_per_file": np.int32(1), "threads": np.int64(1)}
+    image_options = {"noise": np.float32(0.5), "draws": np.int64(1)}
+    scale = np.float64(2.0)
+    done = make(
+        ROWS[4:], tmp_path / "out", guidance_scale=scale, image_options=image_options, **options
+    )
+    assert done.errors == 0
+    settings = json.loads((tmp_path / "out" / "batch.json").read_text())["settings"]
+    assert (settings["seed"], settings["guidance_scale"]) == (3, 2.0)
+    assert settings["image_options"] == {"noise": [0.5], "draws": 1}
+
+
+def test_a_batch_that_made_no_row_leaves_the_folder_to_another(make, tmp_path):
+    """Its model could not be loaded: with the right one the folder was that of other settings."""
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="nowhere"):
+        run_batch(ROWS[:1], out, model=tmp_path / "nowhere", use_ray=False, progress=False)
+    assert make(ROWS[:1], out).errors == 0
+    with pytest.raises(InputError, match="holds a batch of other settings"):
+        run_batch(ROWS[:1], out, model=tmp_path / "nowhere", use_ray=False, progress=False)
+
+
+def test_a_batch_that_was_copied_in_part_is_said(make, tmp_path):
+    out = tmp_path / "out"
+    make([{"prompt": "a cat"}, {"prompt": "a dog"}], out, rows_per_file=1)
+    first, second = sorted((out / "data").iterdir())
+    content = second.read_bytes()
+    second.write_bytes(content[: len(content) // 2])
+    rows = read_batch(out)
+    assert next(rows).prompt == "a cat"
+    with pytest.raises(BatchError, match=f"{second.name} is missing or damaged"):
+        next(rows)
+    first.unlink()
+    with pytest.raises(BatchError, match=f"{first.name} is missing or damaged"):
+        next(read_batch(out))
+    # What is missing is made again.
+    assert make([{"prompt": "a cat"}, {"prompt": "a dog"}], out, rows_per_file=1, resume=True)
+    assert second.read_bytes() == content and [row.prompt for row in read_batch(out)] == [
+        "a cat",
+        "a dog",
+    ]
+    for text in ("{", "[]", '{"files": [3]}'):
+        (out / "batch.json").write_text(text)
+        with pytest.raises(BatchError, match=r"batch.json is damaged"):
+            next(read_batch(out))

@@ -190,3 +190,22 @@ def test_formats_that_are_not_known(tmp_path):
 
 def test_every_column_says_what_it_is():
     assert set(COLUMNS) >= {"prompt", "negative_prompt", "seed", "size", "words", "boxes", "image"}
+
+
+def test_a_cell_that_python_cannot_hold_is_wrong_in_its_row_alone(tmp_path):
+    """Arrow raises for the whole batch of rows, also for a column that is left out."""
+    import pyarrow.parquet
+
+    from diffusers_rdaam.batch.prompt_row import read_row
+
+    prompts = pa.array([b"a cat", b"\xff\xfe", b"a dog"], pa.binary()).view(pa.string())
+    dates = pa.array([0, 2**60, None], pa.timestamp("us"))
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pa.table({"prompt": prompts, "made": dates}), path)
+    rows = [
+        read_row(index, row.fields, row.place, 0)
+        for index, row in enumerate(read(BatchInput(path, ignore=True)))
+    ]
+    assert [row.prompt for row in rows] == ["a cat", None, "a dog"]
+    assert [row.problem is None for row in rows] == [True, False, True]
+    assert "row 1: prompt is a text; got a value that cannot be read" in str(rows[1].problem)

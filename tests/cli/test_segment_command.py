@@ -104,6 +104,9 @@ def test_the_tokens_that_come_with_the_package(tmp_path: Path) -> None:
         (["--export", "yolo"], "--export 'yolo' is not known. Formats: coco, voc."),
         (["--areas", "5"], "--areas is the lowest and highest percentile"),
         (["--areas", "95,5"], "the lowest and the highest percentile"),
+        (["--background", "2"], "background= is Attn2Mask's beta, from -1 to 1; got 2.0"),
+        (["--margin", "-0.5"], "A margin between probabilities lies in [0, 1]; got -0.5"),
+        (["--export", "voc", "--validation", "7"], "--validation, a share of the images,"),
         (["--per-class", "few"], "--per-class is a number of images, or 'least'"),
         (["--tokens", "nowhere"], "has no optimised tokens"),
         (["--clip", "nowhere"], "No CLIP model could be loaded from nowhere"),
@@ -117,3 +120,28 @@ def test_bad_options_are_said_before_anything_is_made(arguments, text, tmp_path:
     result = rdaam("segment", prompts, "--out", out, *arguments)
     assert result.exit_code == 2, result.output
     assert text in result.stderr and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--learning-rate", "nan"], "learning_rate= and gamma= numbers over 0"),
+        (["--gamma", "0"], "learning_rate= and gamma= numbers over 0"),
+        (["--data", "SET", "--class", "dog"], "has no class 'dog'. Its classes: circle."),
+        (["--out", "FILE"], "cannot be made"),
+    ],
+)
+def test_bad_options_of_tokens_are_said_before_an_image(arguments, text, tmp_path, monkeypatch):
+    """The images alone take hours of a real model."""
+    header = {"classes": {"1": {"name": "circle", "words": ["circle"]}}}
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps(header))
+    (tmp_path / "file").write_text("")
+    places = {"SET": tmp_path / "set", "FILE": tmp_path / "file"}
+    monkeypatch.setattr(
+        "diffusers_rdaam.cli.optimize_tokens._run", lambda *_: pytest.fail("an image was made")
+    )
+    out = [] if "FILE" in arguments else ["--out", tmp_path / "tokens"]
+    result = rdaam("optimize-tokens", *(places.get(one, one) for one in arguments), *out)
+    assert result.exit_code == 2, result.output
+    assert text in result.stderr and not (tmp_path / "tokens").exists()

@@ -74,3 +74,18 @@ def test_the_page_names_every_format():
     from diffusers_rdaam.evaluation.datasets.formats import FORMATS
 
     assert all(f"`{name}`" in text for name in (*FORMATS, *protocols()))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_place_that_is_taken_is_said_before_a_model_is_loaded(tmp_path, monkeypatch, kind):
+    """A threshold may be chosen first, which takes as long as the evaluation."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(
+        "diffusers_rdaam.cli.evaluate.load_pipeline", lambda *_: pytest.fail("a model was loaded")
+    )
+    result = rdaam("evaluate", "drawn_scenes", "--out", tmp_path / kind)
+    assert result.exit_code == 2, result.output
+    wanted = {"file": "is a file, not a folder", "folder": "is not the folder of an evaluation"}
+    assert wanted[kind] in " ".join(result.stderr.split())

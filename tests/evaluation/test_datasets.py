@@ -21,6 +21,7 @@ from diffusers_rdaam.evaluation.datasets.run_length_text import (
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample, Target
 from diffusers_rdaam.geometry.run_lengths import run_lengths
+from diffusers_rdaam.images.input_images import as_rgb
 
 HEIGHT, WIDTH = 6, 8
 SIZE = (HEIGHT, WIDTH)
@@ -684,6 +685,8 @@ def test_a_bad_target_is_an_error_of_its_sample_alone(tmp_path, target, text):
         ({"classes": {"one": "dog"}}, "a class is its number and an object with a name"),
         ({"classes": {"1": "dog", "2": "dog"}}, "The class 'dog' occurs twice"),
         ({"ignore": "255"}, "'ignore' is a number of the masks or null"),
+        ({"background": 3}, "'background' is 0, or null where 0 is not scored; got 3"),
+        ({"generated": "false"}, "'generated' is true or false; got 'false'"),
     ],
 )
 def test_facts_that_are_wrong_are_said_when_the_folder_is_opened(tmp_path, facts, text):
@@ -816,3 +819,133 @@ def test_a_missing_library_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(extras.importlib, "import_module", gone)
     with pytest.raises(DataSetsExtraError, match=r'needs h5py.*"diffusers_rdaam\[datasets\]"'):
         open_dataset(tmp_path, "imagenet_segmentation")
+
+
+def turned_photo(path: Path, size=(WIDTH, HEIGHT)) -> np.ndarray:
+    """Save a picture that the camera says is to be turned; returns its pixels as they lie there."""
+    pixels = np.random.default_rng(5).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return pixels
+
+
+def test_a_picture_lies_as_its_masks_whatever_the_camera_says(tmp_path):
+    """Whoever turned it later would have maps of another side than the masks."""
+    root = plain(tmp_path)
+    pixels = turned_photo(root / "images/one.png")
+    sample = open_dataset(root)["one"]
+    np.testing.assert_array_equal(np.asarray(sample.image), pixels)
+    np.testing.assert_array_equal(np.asarray(as_rgb(sample.image)), pixels)
+    # Masks of the turned picture: then it is turned.
+    standing = numbers((slice(1, 4), slice(2, 7), 1)).T.astype(np.uint8)
+    save(root / "masks/one.png", Image.fromarray(standing))
+    sample = open_dataset(root)["one"]
+    np.testing.assert_array_equal(np.asarray(sample.image), np.rot90(pixels, -1))
+    np.testing.assert_array_equal(np.asarray(as_rgb(sample.image)), np.rot90(pixels, -1))
+
+
+def test_cocos_pictures_are_turned_where_its_sizes_are(tmp_path):
+    root = coco_root(tmp_path)
+    pixels = turned_photo(root / "val2017/000000000009.jpg", (HEIGHT, WIDTH))
+    sample = open_dataset(root, "coco_instances")["000000000009"]
+    assert sample.image.size == (WIDTH, HEIGHT) and pixels.shape == (WIDTH, HEIGHT, 3)
+    assert as_rgb(sample.image).size == (WIDTH, HEIGHT)
+
+
+def test_pictures_of_other_modes_are_what_they_show(tmp_path):
+    root = plain(tmp_path)
+    grey = np.linspace(0, 65535, HEIGHT * WIDTH).reshape(SIZE).round().astype(np.uint16)
+    save(root / "images/one.png", Image.fromarray(grey))
+    shown = np.asarray(open_dataset(root)["one"].image)
+    np.testing.assert_array_equal(shown[..., 0], (grey / 257.0).round())
+    clear = Image.new("RGBA", (WIDTH, HEIGHT), (200, 0, 0, 0))
+    save(root / "images/one.png", clear)
+    assert (np.asarray(open_dataset(root)["one"].image) == 255).all(), "clear parts are white"
+    (root / "images/one.png").unlink()
+    save(root / "images/one.jpg", Image.new("CMYK", (WIDTH, HEIGHT), (0, 255, 255, 0)))
+    red, green, blue = np.asarray(open_dataset(root)["one"].image)[2, 2]
+    assert red > 200 and green < 60 and blue < 60
+
+
+def test_black_and_white_with_an_opaque_alpha_channel_is_a_mask(tmp_path):
+    root = plain(tmp_path)
+    wanted = numbers((slice(1, 4), slice(2, 7), 1)) == 1
+    grey = Image.fromarray((wanted * 255).astype(np.uint8))
+    for mode in ("LA", "RGBA"):
+        save(root / "masks/two/red circle.png", grey.convert(mode))
+        np.testing.assert_array_equal(open_dataset(root)["two"].targets[0].mask, wanted)
+
+
+def test_cocos_picture_of_another_size_than_it_was_annotated_in(tmp_path):
+    root = coco_root(tmp_path)
+    photo(root / "val2017/000000000009.jpg", size=(2 * WIDTH, 2 * HEIGHT))
+    data = open_dataset(root, "coco_instances")
+    with pytest.raises(DataSetError, match=r"is 16 wide and 12 high, and .* has it 8 wide and 6"):
+        data["000000000009"]
+    assert data["000000000025"].targets
+
+
+def panoptic_root(root: Path, *, listed: int = 300, mode: str = "RGB", times: int = 1) -> Path:
+    coco_root(root)
+    ids = numbers((slice(1, 3), slice(1, 5), 300))
+    path = root / "annotations/panoptic_val2017/000000000009.png"
+    save(path, panoptic_picture(ids).convert(mode))
+    found = json.loads((root / "annotations/instances_val2017.json").read_text())
+    segments = [{"id": listed, "category_id": 18, "iscrowd": 0}]
+    entry = {"image_id": 9, "file_name": path.name, "segments_info": segments}
+    found["annotations"] = [entry] * times
+    write_text(root / "annotations/panoptic_val2017.json", json.dumps(found))
+    return root
+
+
+def test_panoptic_segments_that_are_not_listed_are_no_background(tmp_path):
+    assert open_dataset(panoptic_root(tmp_path), "coco_panoptic")["000000000009"].targets
+    panoptic_root(tmp_path, listed=301)
+    with pytest.raises(DataSetError, match=r"000000000009.png has the segment 300, which .* not"):
+        open_dataset(tmp_path, "coco_panoptic")["000000000009"]
+    panoptic_root(tmp_path, mode="L")
+    with pytest.raises(DataSetError, match="mode L; a map of segments is RGB"):
+        open_dataset(tmp_path, "coco_panoptic")["000000000009"]
+    panoptic_root(tmp_path, times=2)
+    with pytest.raises(DataSetError, match="the image 9 has two lists of segments"):
+        open_dataset(tmp_path, "coco_panoptic")
+
+
+def test_two_images_of_coco_with_one_id(tmp_path):
+    path = coco_root(tmp_path) / "annotations/instances_val2017.json"
+    found = json.loads(path.read_text())
+    found["images"][1]["id"] = 9
+    write_text(path, json.dumps(found))
+    with pytest.raises(DataSetError, match="two images have the id 9"):
+        open_dataset(tmp_path, "coco_instances")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"box": [5, 1, 2, 4]}, "with left < right and top < bottom"),
+        ({"box": [1, 1, 4, 1]}, "with left < right and top < bottom"),
+        ({"box": [20, 1, 24, 4]}, "lies outside the image, which is 8 wide and 6 high"),
+        ({"box": [-9, 1, 0, 4]}, "lies outside the image"),
+        ({"span": [2, 99]}, "reaches beyond the prompt, which has 12 characters"),
+        ({"span": [-3, 12]}, "characters of the prompt from 0"),
+    ],
+)
+def test_boxes_and_spans_that_are_nowhere(tmp_path, change, text):
+    target = {"text": "red circle", **change}
+    line = {"id": "two", "prompt": "a red circle", "targets": [target]}
+    data = open_dataset(plain(tmp_path, lines=[{"id": "one", "prompt": "a dog"}, line]))
+    with pytest.raises(DataSetError, match=text):
+        data["two"]
+    assert data["one"].targets
+
+
+def test_every_mask_of_a_text_has_the_images_size():
+    """Two objects of one text: the size of the first was not looked at."""
+    picture = Image.new("RGB", (WIDTH, HEIGHT))
+    small, whole = np.ones((2, 2), dtype=bool), np.ones(SIZE, dtype=bool)
+    for first, second in ((small, whole), (whole, small)):
+        with pytest.raises(DataSetError, match="the mask of 'cat' is 2 wide and 2 high"):
+            Sample("one", picture, targets=(Target("cat", first), Target("cat", second)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     resized,
 )
 from diffusers_rdaam.evaluation.protocols.table import protocol_of, protocols
+from diffusers_rdaam.evaluation.run import RunSettings, evaluate, tune_threshold
 from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, Target, word_in
 
 SIZE = (12, 16)
@@ -314,8 +317,52 @@ def test_goca_with_background_words():
     stack = [minmax(maps["wall"]), minmax(MAPS["dog"]), minmax(MAPS["cat"])]
     truth = np.where(CAT, 2, np.where(DOG, 1, 0))
     assert row["pixels"][0] == int((np.argmax(stack, axis=0) == truth).sum())
-    with pytest.raises(InputError, match="several words; got the text 'wall'"):
-        protocol_of("goca", backgrounds="wall")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [("goca", "backgrounds"), ("daam", "labels"), ("conceptattention", "concepts")],
+)
+def test_options_of_several_words_are_no_text(protocol, name):
+    """Letters of a text, or parts of it, would be taken for words."""
+    with pytest.raises(InputError, match=f"{name}= is several words; got the text 'wall'"):
+        protocol_of(protocol, **{name: "wall"})
+    for wrong in (3, ["wall", 3], [" "], {"wall": 1}):
+        with pytest.raises(InputError, match=f"{name}= is several words; got"):
+            protocol_of(protocol, **{name: wrong})
+    assert getattr(protocol_of(protocol, **{name: ["wall"]}), name) == ("wall",)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "text"),
+    [
+        ("seg4diff", {"oracle": "no"}, "oracle= is True or False; got 'no'"),
+        ("deletion", {"insertion": 0}, "insertion= is True or False; got 0"),
+        ("pointing", {"tolerance": "far"}, "tolerance= is a number of pixels from 0; got 'far'"),
+        ("pointing", {"tolerance": True}, "tolerance= is a number of pixels from 0"),
+        ("pointing", {"tolerance": float("nan")}, "tolerance= is a number of pixels from 0"),
+    ],
+)
+def test_options_of_another_type_are_refused(protocol, options, text):
+    with pytest.raises(InputError, match=text):
+        protocol_of(protocol, **options)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), torch.tensor(0.5)])
+def test_numbers_of_numpy_and_torch_are_settings_that_json_takes(number):
+    assert type(protocol_of("daam", threshold=number).threshold) is float
+    assert type(protocol_of("pointing", tolerance=number).tolerance) is float
+    assert type(protocol_of("deletion", parts=np.int64(4)).parts) is int
+    settings = RunSettings(noise=number, draws=np.int64(1), seed=np.int32(3))
+    assert json.loads(json.dumps([settings.seed, settings.draws, settings.noise])) == [3, 1, [0.5]]
+
+
+def test_data_is_a_data_set_and_not_its_path(tmp_path):
+    for given in (str(tmp_path), tmp_path, None):
+        with pytest.raises(InputError, match=r"data= is a DataSet; got a .*open_dataset\("):
+            evaluate(None, given)
+        with pytest.raises(InputError, match="data= is a DataSet"):
+            tune_threshold(None, given, "daam")
 
 
 def test_rdaam_as_published_is_the_raw_score_over_the_highest():

@@ -18,7 +18,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from diffusers_rdaam import (
+    CRFExtraError,
     DataSet,
+    DenseCRF,
     Evaluation,
     EvaluationTable,
     InputError,
@@ -256,7 +258,7 @@ def test_an_image_that_comes_out_otherwise_is_refused(pipe, scenes):
 def test_maps_are_named_by_the_line_that_makes_them():
     for text in (
         "mean",
-        "rms, refine=product, sharpen=true, concepts=true",
+        "rms, refine=product, sharpen=true, crf=hard, concepts=true",
         "mean, resolutions=8|16",
         "mean, layers=up_blocks, steps=5:",
         "expert_layer, layer=up_blocks.1.attentions.1",
@@ -269,6 +271,51 @@ def test_maps_are_named_by_the_line_that_makes_them():
     assert options.options.self_attention
 
 
+def test_a_dense_crf_is_a_kind_of_maps(make_attribution):
+    """Each word against its background, from the map bent so that its threshold is one half."""
+    size = (32, 64)
+    pixels = np.full((*size, 3), 255, np.uint8)
+    pixels[8:24, 16:40] = (200, 30, 30)
+    plain = make_attribution("a cat", size=size, grids=((16, 32),))
+    (cat,) = plain.prompt.find("cat").columns
+    maps = torch.full_like(plain.grids[0].maps, 0.1)
+    # A blur of the object: its threshold alone cuts off the corners.
+    rows, columns = torch.arange(16)[:, None] - 7.5, torch.arange(32)[None] - 13.5
+    maps[cat] = torch.exp(-((rows / 5.0) ** 2 + (columns / 7.0) ** 2))
+    grid = replace(plain.grids[0], maps=maps / maps.sum(dim=0))
+    attribution = replace(plain, grids=(grid,), image=Image.fromarray(pixels))
+    match = attribution.prompt.find("cat")
+    raw, soft, hard = (
+        Maps.parse(f"mean{more}").read(attribution, match)
+        for more in ("", ", crf=soft", ", crf=hard")
+    )
+    truth = torch.zeros(size, dtype=torch.bool)
+    truth[8:24, 16:40] = True
+
+    def overlap(heat_map):
+        mask = heat_map.mask()
+        return float((mask & truth).sum() / (mask | truth).sum())
+
+    assert overlap(soft) > 0.97 > 0.9 > overlap(raw)
+    assert soft.threshold == 0.5 and soft.size == size and float(soft.values.min()) >= 0.0
+    # By definition: DenseCRF on background and word, with deviations in shares of the image.
+    word = raw.normalized
+    half = raw.threshold
+    bent = torch.where(word < half, word / half / 2, 0.5 + (word - half) / (1 - half) / 2)
+    for unary, found in (("soft", soft), ("hard", hard)):
+        crf = DenseCRF(bilateral_xy=10.0, smoothness_xy=0.375, unary=unary)
+        wanted = crf(attribution.image, torch.stack([1.0 - bent, bent]))[1]
+        assert torch.allclose(found.values, wanted, atol=1e-5)
+    assert Maps("mean", crf=True) == Maps.parse("mean, crf=true") == Maps("mean", crf="soft")
+    assert Maps("mean", crf=False) == Maps()
+
+
+def test_a_crf_that_is_not_installed_is_said_before_any_image(monkeypatch, scenes):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(CRFExtraError, match=r"diffusers_rdaam\[crf\]"):
+        evaluate(None, scenes, "daam", maps=["mean", "mean, crf=soft"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -276,7 +323,9 @@ def test_maps_are_named_by_the_line_that_makes_them():
         ("mean, refine", "each part is name=value"),
         ("mean, refine=best", "is not a refinement"),
         ("mean, sharpen=maybe", "is true or false"),
+        ("mean, crf=strong", "is not a unary term of the CRF"),
         ("mean, resolutions=a", "are numbers"),
+        ("mean, resolutions=²", "are numbers"),
         ("mean, steps=3", "are first:last"),
         ("mean, colour=red", "has no argument 'colour'"),
     ],
@@ -410,6 +459,7 @@ def test_aggregations_of_every_kind_run_under_one_protocol(pipe, scenes):
         "goca, reference=up_blocks.1.attentions.1",
         "mean, refine=guided",
         "mean, sharpen=true",
+        "mean, crf=soft",
         "mean, resolutions=16",
         "mean, steps=:2",
     ]

@@ -200,3 +200,18 @@ def test_a_page_is_one_file_whose_names_are_data(tmp_path, image):
     assert text.count("</script>") == 2 and "default-src &#x27;none&#x27;" in text
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert annotation_page(image, ["cat", name]) == text
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"boxes": [(0, 0, 5, 5)]}, "boxes= has the classes' names: .* got a list"),
+        ({"boxes": {"cat": (0, 0, 5, 5)}, "points": (1, 1)}, "points= has the classes' names"),
+        ({"boxes": {"cat": 5}}, "A box is four numbers and a point two; got 5"),
+        ({"boxes": {}, "points": {"cat": None}}, "A box is four numbers and a point two; got None"),
+        ({"boxes": {"cat": (0, 0, 5, 5)}, "names": "cat"}, "names= are several classes; got the"),
+    ],
+)
+def test_forms_that_are_none_of_boxes_and_points(image, options, text):
+    with pytest.raises((InputError, RegionError), match=text):
+        annotate(image, **options)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.segmentation.dense_crf import DenseCRF
+from diffusers_rdaam.geometry.dense_crf import DenseCRF
 
 
 def densecrf(

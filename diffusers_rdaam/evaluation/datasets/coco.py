@@ -39,7 +39,7 @@ def coco_instances(root: Path, split: str = "val2017") -> DataSet:
 
     def read(name: str) -> Sample:
         entry = images[name]
-        picture = reading.image(folder / entry["file_name"])
+        picture = _picture(entry, folder, path)
         size = (picture.height, picture.width)
         ignore = np.zeros(size, dtype=bool)
         targets, crowds = [], 0
@@ -89,7 +89,7 @@ def coco_panoptic(root: Path, split: str = "val2017") -> DataSet:
     found = reading.json_file(path, "images", "annotations", "categories")
     classes = _categories(found["categories"], path)
     images = _images(found["images"], path)
-    segments = {one["image_id"]: one for one in found["annotations"]}
+    segments = _segments(found["annotations"], path)
     maps = reading.folder(root / "annotations" / f"panoptic_{split}", "the segments (PNG)")
     folder, captions = _image_folder(root, split), _captions(root, split)
 
@@ -101,6 +101,7 @@ def coco_panoptic(root: Path, split: str = "val2017") -> DataSet:
         numbers = _colour_ids(maps / reading.plain_name(annotation["file_name"], path))
         ignore = numbers == 0
         targets = []
+        _check_segments(numbers, annotation, path)
         for one in annotation["segments_info"]:
             where = f"{path}, segment {one.get('id')}"
             mask = numbers == one.get("id")
@@ -109,7 +110,7 @@ def coco_panoptic(root: Path, split: str = "val2017") -> DataSet:
                 continue
             kind = _class_of(one, classes, where)
             targets.append(Target(kind.word, mask, kind.name, box=_edges(one, where)))
-        picture = reading.image(folder / entry["file_name"])
+        picture = _picture(entry, folder, path, numbers.shape[:2])
         return Sample(name, picture, captions.get(entry["id"]), tuple(targets), ignore)
 
     return DataSet(
@@ -177,7 +178,7 @@ def _stuff(
             masks[key] = masks.get(key, False) | (numbers == number)
         known = {one.name: one for one in classes}
         targets = tuple(Target(known[key].word, mask, key) for key, mask in masks.items())
-        picture = reading.image(reading.picture_of(folder, stem))
+        picture = reading.image(reading.picture_of(folder, stem), masks=numbers.shape[:2])
         return Sample(stem, picture, None, targets, ignore if ignore.any() else None)
 
     return DataSet(name, ids, read, classes, split=split, root=str(root))
@@ -222,14 +223,63 @@ def _categories(entries: Any, path: Path) -> dict[int, ClassName]:
 def _images(entries: Any, path: Path) -> dict[str, dict[str, Any]]:
     """The entries of images by the stem of their file."""
     found: dict[str, dict[str, Any]] = {}
+    ids: set[Any] = set()
     for one in entries:
         if not isinstance(one, dict) or not {"id", "file_name"} <= one.keys():
             raise DataSetError(f"{path}: an image has an id and a file_name; got {one!r:.80}.")
         stem = Path(reading.plain_name(one["file_name"], path)).stem
         if stem in found:
             raise DataSetError(f"{path}: the image {one['file_name']!r} occurs twice.")
+        if one["id"] in ids:
+            raise DataSetError(
+                f"{path}: two images have the id {one['id']!r}, so that nothing says whose its "
+                "annotations are."
+            )
+        ids.add(one["id"])
         found[stem] = one
     return found
+
+
+def _picture(
+    entry: dict[str, Any], folder: Path, path: Path, masks: tuple[int, int] | None = None
+) -> Image.Image:
+    """The image of an entry, in the size that the entry says: polygons are in its pixels.
+
+    Raises:
+        DataSetError: it cannot be read, or has another size.
+    """
+    sides = entry.get("height"), entry.get("width")
+    height, width = sides
+    said = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    picture = reading.image(folder / entry["file_name"], masks=said if masks is None else masks)
+    if said is not None and picture.size != (width, height):
+        raise DataSetError(
+            f"{folder / entry['file_name']} is {picture.width} wide and {picture.height} high, and "
+            f"{path} has it {width} wide and {height} high: its masks would be of other pixels. "
+            "Give the images as they were annotated."
+        )
+    return picture
+
+
+def _segments(entries: Any, path: Path) -> dict[Any, dict[str, Any]]:
+    """The entry of each image's segments."""
+    found: dict[Any, dict[str, Any]] = {}
+    for one in entries:
+        if one["image_id"] in found:
+            raise DataSetError(f"{path}: the image {one['image_id']!r} has two lists of segments.")
+        found[one["image_id"]] = one
+    return found
+
+
+def _check_segments(numbers: np.ndarray, annotation: dict[str, Any], path: Path) -> None:
+    """Refuse a map with segments that are not listed: they would count as background."""
+    listed = {one.get("id") for one in annotation["segments_info"]}
+    unknown = [number for number in map(int, np.unique(numbers)) if number and number not in listed]
+    if unknown:
+        raise DataSetError(
+            f"{annotation['file_name']} has the segment {unknown[0]}, which {path} does not list "
+            f"for image {annotation['image_id']!r}. Ids are R + 256 G + 65536 B; 0 is no segment."
+        )
 
 
 def _by_image(entries: Any, path: Path) -> dict[Any, list[dict[str, Any]]]:
@@ -276,7 +326,13 @@ def _captions(root: Path, split: str) -> dict[Any, str]:
 
 def _colour_ids(path: Path) -> np.ndarray:
     """``R + 256 G + 65536 B`` of a panoptic PNG."""
-    colours = np.asarray(reading.image(path)).astype(np.int64)
+    found = reading.picture(path)
+    if found.mode != "RGB":
+        raise DataSetError(
+            f"{path} is an image of mode {found.mode}; a map of segments is RGB, and its colours "
+            "are ids."
+        )
+    colours = np.asarray(found).astype(np.int64)
     return colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
 
 

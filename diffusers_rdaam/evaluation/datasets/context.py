@@ -44,7 +44,7 @@ def pascal_context(root: Path, split: str = "val") -> DataSet:
         ignore = ~np.isin(numbers, list(classes))
         numbers = np.where(ignore, 0, numbers)
         targets, _ = reading.targets_of(numbers, classes, unscored=(0,), where=name)
-        picture = reading.image(reading.picture_of(images, name))
+        picture = reading.image(reading.picture_of(images, name), masks=numbers.shape[:2])
         return Sample(name, picture, None, targets, ignore)
 
     return DataSet(

@@ -6,6 +6,7 @@
                      "classes": {"1": {"name": "dog", "words": ["dog"], "template": "a {}"}}}
     images/ID.png   or .jpg; without the folder the images are generated from prompt and seed
     masks/ID.png    a label map (palette or grey, 8 or 16 bits), or masks/ID/TEXT.png, one a word
+                    (black and white, or an alpha channel)
     prompts.jsonl   {"id", "prompt", "seed"?, "split"?, "targets"?: [{"text", "span"?, "class"?,
                      "mask"?, "box"?}]}
     prompts.csv     id,prompt[,seed][,split] in its place: the targets are the classes in the mask
@@ -103,12 +104,17 @@ def _form(path: Path) -> _Form:
     if ignored is not None and type(ignored) is not int:
         raise DataSetError(f"{path}: 'ignore' is a number of the masks or null; got {ignored!r}.")
     unscored = () if ignored is None else (ignored,)
-    background = found.get("background", 0)
+    background, generated = found.get("background", 0), found.get("generated", False)
     if background is None:
         unscored = (*unscored, 0)
-    return _Form(
-        str(found.get("name", "folder")), classes, unscored, bool(found.get("generated", False))
-    )
+    elif background != 0 or isinstance(background, bool):
+        raise DataSetError(
+            f"{path}: 'background' is 0, or null where 0 is not scored; got {background!r:.40}. "
+            "What is to be left out is 'ignore'."
+        )
+    if not isinstance(generated, bool):
+        raise DataSetError(f"{path}: 'generated' is true or false; got {generated!r:.40}.")
+    return _Form(str(found.get("name", "folder")), classes, unscored, generated)
 
 
 def _entries(root: Path) -> dict[str, dict[str, Any]]:
@@ -156,7 +162,6 @@ def _check_masks(root: Path, entries: Mapping[str, Any]) -> None:
 def _read(root: Path, form: _Form, entry: dict[str, Any], *, generate: bool) -> Sample:
     name = str(entry["id"])
     prompt = str(entry["prompt"] or "").strip() or None
-    picture = None if generate else reading.image(reading.picture_of(root / "images", name))
     label_map = root / "masks" / f"{name}.png"
     numbers = reading.labels(label_map) if label_map.is_file() else None
     ignore = None if numbers is None else np.isin(numbers, list(form.unscored))
@@ -177,6 +182,10 @@ def _read(root: Path, form: _Form, entry: dict[str, Any], *, generate: bool) -> 
         if not targets:
             raise DataSetError(f"{entry['where']}: there is no mask of {name!r} in masks/.")
     _check_texts(targets, prompt, str(entry["where"]), asked=bool(entry.get("targets")))
+    size = next((one.mask.shape[:2] for one in targets), None if ignore is None else ignore.shape)
+    picture = None
+    if not generate:
+        picture = reading.image(reading.picture_of(root / "images", name), masks=size)
     seed = entry.get("seed")
     if seed not in (None, "") and not str(seed).isdigit():
         raise DataSetError(f"{entry['where']}: a seed is a whole number from 0; got {seed!r:.40}.")
@@ -257,10 +266,18 @@ def _check_texts(
 
 
 def _word_mask(path: Path) -> np.ndarray:
-    """A mask of one word: 1 bit, grey (nonzero), or the alpha channel where there is one."""
+    """A mask of one word: 1 bit, grey (nonzero), or the alpha channel where it says something.
+
+    An image editor gives black and white an alpha channel that is opaque everywhere; the grey
+    levels are the mask then.
+    """
     picture = reading.picture(path)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        return np.asarray(picture.convert("RGBA"))[..., 3] > 0
+        levels = np.asarray(picture.convert("RGBA"))
+        grey = (levels[..., :3] == levels[..., :1]).all()
+        if not grey or (levels[..., 3] < 255).any():
+            return levels[..., 3] > 0
+        return levels[..., 0] > 0
     if picture.mode not in ("1", "L", "P", "I", "I;16"):
         raise DataSetError(
             f"{path} is an image of mode {picture.mode}; a mask of a word is black and white, grey "

@@ -55,7 +55,8 @@ def daam_experiments(root: Path, split: str = ".") -> DataSet:
             for path in _masks(folder)
         )
         output = folder / split / "output.png"
-        picture = reading.image(output) if output.is_file() else None
+        size = targets[0].mask.shape[:2]
+        picture = reading.image(output, masks=size) if output.is_file() else None
         number = _seed(seed) if seed.is_file() else None
         return Sample(name, picture, prompt, targets, seed=number)
 
@@ -119,7 +120,7 @@ def ovam_voc_sim(root: Path, split: str = "") -> DataSet:
             )
         prompt = _OVAM_TEMPLATE.format(kind.word)
         target = Target(kind.word, _ovam_mask(by_image[stem], stem), kind.name)
-        picture = reading.image(files[stem])
+        picture = reading.image(files[stem], masks=target.mask.shape[:2])
         return Sample(stem, picture, prompt, (target,), seed=int(match["seed"]))
 
     names = tuple(classes.values())
@@ -169,7 +170,7 @@ def ovam_coco_cap(root: Path, split: str = "") -> DataSet:
         kind, (caption, _) = classes[key[0]], captions[key[:2]]
         text = word_in(caption, kind.words) or kind.word
         target = Target(text, _ovam_mask(masks[key], stem), kind.name)
-        picture = reading.image(files[stem])
+        picture = reading.image(files[stem], masks=target.mask.shape[:2])
         return Sample(stem, picture, caption, (target,), seed=int(key[2]))
 
     names = tuple(classes.values())

@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from diffusers_rdaam.errors import AttributionFileError, DataSetError
+from diffusers_rdaam.errors import AttributionFileError, DataSetError, InputError
 from diffusers_rdaam.evaluation.sample import ClassName, Target
 from diffusers_rdaam.files.opening import read_bytes
 from diffusers_rdaam.files.pictures import read_picture
+from diffusers_rdaam.images.input_images import as_rgb
 
 # Annotations of COCO's training split are some 450 MB of JSON.
 MOST_JSON = 2**30
 PICTURES = (".png", ".jpg", ".jpeg")
+# Where Pillow finds how a picture is to be turned.
+_ORIENTATION = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 _PLAIN = re.compile(r"[^/\\\0]+")
 
 
@@ -86,13 +89,32 @@ def json_file(path: Path, *fields: str) -> dict[str, Any]:
     return found
 
 
-def image(path: Path) -> Image.Image:
-    """A picture in RGB.
+def image(path: Path, *, masks: tuple[int, int] | None = None) -> Image.Image:
+    """A picture in RGB: 16 bits as 8, transparent parts on white.
+
+    Its pixels stay as they lie in the file, which is what masks are drawn over. Where the camera
+    says that it is to be turned, and only the turned picture has the size of its masks, it is
+    turned.
+
+    Args:
+        path: of the picture.
+        masks: the height and width of its masks, where they are known.
 
     Raises:
         DataSetError: there is none, or it cannot be read.
     """
-    return picture(path).convert("RGB")
+    found = picture(path)
+    turned = ImageOps.exif_transpose(found)
+    if masks is not None and turned.size == masks[::-1] != found.size:
+        found = turned
+    found = found.copy()
+    for name in _ORIENTATION:
+        # Whoever asks later for the picture as the camera says would turn it away from its masks.
+        found.info.pop(name, None)
+    try:
+        return as_rgb(found)
+    except InputError as error:
+        raise DataSetError(f"{path}: {error}") from error
 
 
 def labels(path: Path) -> np.ndarray:

@@ -31,10 +31,9 @@ def ade20k(root: Path, split: str = "validation") -> DataSet:
 
     def read(name: str) -> Sample:
         path = maps / f"{name}.png"
-        targets, ignore = reading.targets_of(
-            reading.labels(path), classes, unscored=(0,), where=str(path)
-        )
-        picture = reading.image(reading.picture_of(images, name))
+        numbers = reading.labels(path)
+        targets, ignore = reading.targets_of(numbers, classes, unscored=(0,), where=str(path))
+        picture = reading.image(reading.picture_of(images, name), masks=numbers.shape[:2])
         return Sample(name, picture, None, targets, ignore)
 
     return DataSet("ade20k", ids, read, tuple(classes.values()), split=split, root=str(root))
@@ -87,7 +86,7 @@ def cityscapes(root: Path, split: str = "val") -> DataSet:
             for number, one in classes.items()
             if (numbers == number).any()
         )
-        picture = reading.image(images / city / f"{name}_leftImg8bit.png")
+        picture = reading.image(images / city / f"{name}_leftImg8bit.png", masks=numbers.shape[:2])
         return Sample(name, picture, None, targets, ignore if ignore.any() else None)
 
     return DataSet("cityscapes", ids, read, tuple(classes.values()), split=split, root=str(root))

@@ -43,7 +43,7 @@ def voc2012(root: Path, split: str = "val", *, masks: str = "SegmentationClass")
         path = maps / f"{name}{'.mat' if masks == 'cls' else '.png'}"
         numbers = _matlab(path) if masks == "cls" else reading.labels(path)
         targets, ignore = reading.targets_of(numbers, numbered, unscored=(BORDER,), where=str(path))
-        picture = reading.image(reading.picture_of(images, name))
+        picture = reading.image(reading.picture_of(images, name), masks=numbers.shape[:2])
         return Sample(name, picture, None, targets, ignore)
 
     return DataSet("voc2012", tuple(names), read, classes, split=split, root=str(root))

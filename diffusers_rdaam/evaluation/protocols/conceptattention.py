@@ -24,6 +24,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     nearest,
     resized,
     stretched,
+    words_option,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 
@@ -70,6 +71,7 @@ class ConceptAttention(Protocol):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self.variant, Variant, "a variant")
+        object.__setattr__(self, "concepts", words_option("concepts", self.concepts))
 
     @property
     def backgrounds(self) -> tuple[str, ...]:

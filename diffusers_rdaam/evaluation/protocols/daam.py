@@ -20,6 +20,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     empty_scores,
     resized,
     stretched,
+    words_option,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 
@@ -53,6 +54,10 @@ class Daam(Protocol):
     )
 
     labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "labels", words_option("labels", self.labels))
 
     def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
         """The words of the sample's own prompt; a prompt of its words where it has none."""

@@ -23,6 +23,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Skipped,
     article,
     asked_targets,
+    boolean_option,
     empty_scores,
     resized,
 )
@@ -62,7 +63,8 @@ class Deletion(Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count(self.parts, "parts=", least=2)
+        object.__setattr__(self, "parts", check_count(self.parts, "parts=", least=2))
+        boolean_option("insertion", self.insertion)
 
     def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
         """The sample's own prompt, or one that names its words."""

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.evaluation.protocols.protocol import (
     Answers,
     Asked,
@@ -20,6 +19,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     resized,
     stretched,
     threshold_value,
+    words_option,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample, word_in
 
@@ -57,8 +57,7 @@ class Goca(Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.backgrounds, str):
-            raise InputError(f"backgrounds= is several words; got the text {self.backgrounds!r}.")
+        object.__setattr__(self, "backgrounds", words_option("backgrounds", self.backgrounds) or ())
 
     def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
         """The image's own prompt; as published with the true classes that it lacks."""

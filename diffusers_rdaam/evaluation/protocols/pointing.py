@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.evaluation.metrics.ranking import (
     average_precision,
@@ -53,8 +54,12 @@ class Pointing(Protocol):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tolerance is not None and not 0.0 <= float(self.tolerance) < float("inf"):
+        if self.tolerance is None:
+            return
+        number = real_number(self.tolerance)
+        if number is None or number < 0.0:
             raise InputError(f"tolerance= is a number of pixels from 0; got {self.tolerance!r}.")
+        object.__setattr__(self, "tolerance", number)
 
     def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
         """The sample's own prompt, or one that names its words."""

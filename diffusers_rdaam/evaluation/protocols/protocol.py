@@ -170,6 +170,9 @@ class Protocol:
                 f"A threshold lies in [0, 1), on the map stretched to 0 to 1, or is 'mean' or "
                 f"'otsu'; got {self.threshold!r}."
             )
+        if number is not None:
+            # Of numpy or torch too: settings are written as JSON.
+            object.__setattr__(self, "threshold", number)
 
     @property
     def reported(self) -> tuple[str, ...]:
@@ -202,6 +205,34 @@ class Protocol:
         values = stretched(resized(one.values, size))
         chosen = self.threshold if self.threshold is not None else default
         return values > threshold_value(one.threshold if chosen is None else chosen, values)
+
+
+def words_option(name: str, value: Any) -> tuple[str, ...] | None:
+    """An option that is several words, as a tuple; None where it is not given.
+
+    Raises:
+        InputError: it is one text, whose letters would be the words, or one of them is no text.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise InputError(f"{name}= is several words; got the text {value!r:.80}. Give a list.")
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{name}= is several words; got {value!r:.80}. Give a list.")
+    wrong = next((one for one in value if not isinstance(one, str) or not one.strip()), None)
+    if wrong is not None:
+        raise InputError(f"{name}= is several words; got {wrong!r:.80} among them.")
+    return tuple(value)
+
+
+def boolean_option(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        InputError: as it says.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name}= is True or False; got {value!r:.80}.")
 
 
 def threshold_value(threshold: float | str, values: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Protocol,
     Question,
     Skipped,
+    boolean_option,
     class_words,
     confusion_of_labels,
     counts_of_labels,
@@ -52,6 +53,11 @@ class Seg4Diff(Protocol):
     draws: ClassVar[int] = 1
 
     oracle: bool | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.oracle is not None:
+            boolean_option("oracle", self.oracle)
 
     @property
     def _oracle(self) -> bool:
