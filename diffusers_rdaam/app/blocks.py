@@ -379,9 +379,9 @@ class Page:
                 mask=form.painted_mask(strokes, picture),
                 strength=strength,
                 vocabulary=events.split_concepts(concepts or ""),
-                keep_steps=0 in keep,
-                keep_self_attention=1 in keep,
-                keep_queries=2 in keep,
+                keep_steps=0 in (keep or ()),
+                keep_self_attention=1 in (keep or ()),
+                keep_queries=2 in (keep or ()),
             )
             denoiser = self._denoiser(model)
             return denoiser, lambda pipes, run: pipes.generate(asked, run)
@@ -492,8 +492,8 @@ class Page:
             entry, found = session.entry(number), session.attribution(number)
             if found.queries is None:
                 raise InputError(
-                    "The queries of this image were not kept. Generate it again with Also record, "
-                    "queries; or name the text there as a concept."
+                    "The queries of this image were not kept. Generate it again, with queries "
+                    "under Also record, or name the text there as a concept."
                 )
             return self._denoiser(entry.model), lambda pipes, run: pipes.ask(found, text, run)
 
@@ -559,8 +559,7 @@ class Page:
         try:
             if session.run is not None and not session.run.has_ended:
                 raise InputError(
-                    "A run of yours goes on or waits. Cancel it, or begin the next when it has "
-                    "ended."
+                    "A run of yours is waiting or running. Cancel it, or wait for its end."
                 )
             denoiser, task = await asyncio.to_thread(work)
             run = session.run = denoiser.submit(task)
@@ -578,8 +577,7 @@ class Page:
             yield {self.status: fragments.status(text), self.live: ""}
         except Exception as error:
             remarks = [] if run is None else run.warnings
-            text = str(error) if isinstance(error, RDAAMError) else f"The run failed: {error}"
-            shown = fragments.status(text, kind="error", remarks=remarks)
+            shown = fragments.status(form.error_text(error), kind="error", remarks=remarks)
             yield {self.status: shown, self.live: ""}
         finally:
             # Also where the visitor has gone: nobody waits for it any more.
@@ -601,7 +599,7 @@ class Page:
         """End this session's run before its next step."""
         session = self._session(request)
         if session.run is None or session.run.has_ended:
-            return fragments.status("Nothing of yours is running.")
+            return fragments.status("No run of yours is waiting or running.")
         session.run.cancel()
         return fragments.status("Cancelling before the next step.", kind="busy")
 
@@ -630,7 +628,7 @@ class Page:
         try:
             number = await asyncio.to_thread(add)
         except RDAAMError as error:
-            return {self.status: fragments.status(form.without_paths(error), kind="error")}
+            return {self.status: fragments.status(form.error_text(error), kind="error")}
         return await self._shown(session, number, "The file is open.", [])
 
     async def _choose(self, event: gr.EventData, request: gr.Request) -> Updates:
@@ -660,7 +658,7 @@ class Page:
         found = session.attribution(number) if entry.has_attribution else None
         words = 0 if found is None else len({word.text.casefold() for word in found.words})
         labels = [] if found is None else list(events.word_labels(found.prompt))
-        image = None if found is None else found.image
+        image = None if found is None else found.image or _blank(found.image_size)
         chart = "Draw a box or an outline in the image above."
         return emptied | {
             self.status: fragments.status(text, remarks=remarks),
@@ -686,7 +684,7 @@ class Page:
         try:
             image = None if path is None else events.read_upload(path)
         except RDAAMError as error:
-            shown = fragments.status(form.without_paths(error), kind="error")
+            shown = fragments.status(form.error_text(error), kind="error")
             return gr.HTML(**fragments.canvas(None)), shown
         text = "Ready." if image is None else "The image is read. Paint a mask, or generate."
         return gr.HTML(**fragments.canvas(image)), fragments.status(text)
@@ -798,6 +796,11 @@ def _number_field(label: str, value: int = 0) -> gr.Number:
 def _optional_field(label: str) -> gr.Textbox:
     # A field for numbers cannot be empty in the browser: it begins with 0.
     return gr.Textbox(label=label, placeholder=_OWN, max_lines=1, min_width=80)
+
+
+def _blank(size: tuple[int, int]) -> Image.Image:
+    """What is painted on where a file has maps and no image."""
+    return Image.new("L", size[::-1], 200)
 
 
 def _image_alone(folder: Path) -> str:

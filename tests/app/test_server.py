@@ -369,7 +369,7 @@ def test_what_only_this_machine_can_reach(host: str, own: bool) -> None:
 
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(AppExtraError, match=r"pip install 'diffusers_rdaam\[app\]'"):
+    with pytest.raises(AppExtraError, match=r'pip install "diffusers_rdaam\[app\]"'):
         Server([])
 
 
