@@ -129,22 +129,23 @@ def _errors(path: Path) -> Iterator[tuple[int, str, str]]:
 ERRORS = {name for name in dir(errors) if name.endswith("Error")}
 
 
-def _faults(path: Path) -> list[str]:
-    return [
-        f"{path}:{line}: {begin[:40]!r} … {end[-40:]!r} is not a sentence"
-        for line, begin, end in _errors(path)
-        if not _BEGINS.match(begin) or not _ENDS.search(end)
-    ]
+def _fault(begin: str, end: str) -> str:
+    """What is wrong with a text that begins and ends so; empty for a sentence."""
+    if _BEGINS.match(begin) and _ENDS.search(end):
+        return ""
+    return f"{begin[:40]!r} … {end[-40:]!r} is not a sentence"
 
 
 def test_errors_are_sentences_or_end_in_a_command():
-    modules = [
-        module
-        for module in sorted(PACKAGE.rglob("*.py"))
-        if not module.as_posix().endswith(_FRAGMENTS)
-    ]
-    assert sum(len(list(_errors(module))) for module in modules) > 700
-    found = [fault for module in modules for fault in _faults(module)]
+    count, found = 0, []
+    for module in sorted(PACKAGE.rglob("*.py")):
+        if module.as_posix().endswith(_FRAGMENTS):
+            continue
+        for line, begin, end in _errors(module):
+            count += 1
+            if fault := _fault(begin, end):
+                found.append(f"{module.relative_to(ROOT)}:{line}: {fault}")
+    assert count > 700
     assert not found, "\n".join(found)
 
 
@@ -162,7 +163,7 @@ def test_errors_are_sentences_or_end_in_a_command():
 def test_what_is_not_a_sentence_is_found(code, count, tmp_path):
     module = tmp_path / "module.py"
     module.write_text(code)
-    assert len(_faults(module)) == count
+    assert sum(bool(_fault(begin, end)) for _, begin, end in _errors(module)) == count
 
 
 def test_an_extra_is_installed_in_one_way():
