@@ -96,7 +96,7 @@ def _rows(backend: str, *, dynamic: bool, eager: tuple[Any, ...]) -> list[Row]:
         ),
         (
             f"{what}: maps against those without compilation",
-            f"{error:.1e} apart",
+            f"different by {error:.1e}",
             f"at most {GOAL:.0e}",
             error <= GOAL,
         ),

@@ -159,7 +159,7 @@ def _goal(ratio: float | None) -> str:
 
 
 def _first_goal(name: str) -> str:
-    return f"at most {GOAL_FIRST_BYTES / 1e6:g} MB beside the planes" if name in PROVED else ""
+    return f"at most {GOAL_FIRST_BYTES / 1e6:g} MB besides the planes" if name in PROVED else ""
 
 
 def skipped_rows(what: str, name: str, reason: str) -> list[Row]:
@@ -194,7 +194,7 @@ def _output_row(
     if name != "fused":
         return equality("gpu", text, torch.equal(stock, recorded))
     found = distance(stock, recorded)
-    measured = f"{found:.1e} of the largest value apart"
+    measured = f"different by {found:.1e} of the largest value"
     if difference is None:
         return Row("gpu", text, measured)
     goal = f"at most {difference:.1e}, as two stock kernels are"

@@ -65,7 +65,7 @@ def run(*, full: bool = False, device: str = "cpu") -> list[Row]:
         Row("overhead", "operators that it adds to one", counts, deterministic=True),
         Row(
             "overhead",
-            f"processor's time that it adds to a denoiser call beside its {SITES} sites",
+            f"processor's time that it adds to a denoiser call besides its {SITES} sites",
             more.text("us"),
         ),
         *(
@@ -85,7 +85,7 @@ def _idle_row(attention: Attention, backend: str, instead: str, size: str) -> Ro
 
     The least of all rounds: Python's work is the same in each, and what other processes add is not.
     """
-    what = f"processor's time of a recorded site beside stock, {instead}, {backend!r} ({size})"
+    what = f"processor's time of a recorded site next to stock, {instead}, {backend!r} ({size})"
     goal = f"at most {GOAL} us" if "kernel" in instead else ""
     why = missing(backend)
     if why is not None:

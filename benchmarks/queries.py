@@ -49,8 +49,8 @@ def run(*, full: bool = False) -> list[Row]:
         judged(
             "queries",
             f"bytes of one {SD15.size_text} image's queries a step, fp16, all 16 sites",
-            f"{step:,} ({step / 2**20:.2f} MiB); told before the run: {told}",
-            f"at most 22.1 MiB ({OVAM}), and as told",
+            f"{step:,} ({step / 2**20:.2f} MiB); reported before the run: {told}",
+            f"at most 22.1 MiB ({OVAM}), and as reported",
             step == formula and step <= GOAL and f"{step / 1e6:.3g} MB" in told,
             deterministic=True,
         ),

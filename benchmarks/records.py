@@ -1,4 +1,4 @@
-"""The price of what may be kept apart (steps, layers, heads, the negative prompt): bytes, time."""
+"""What may be kept separately (steps, layers, heads, the negative prompt): bytes and time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _bytes(templates: dict[str, RDAAMProcessor]) -> list[Row]:
         more = template.options.axes or template.options.keep_negative
         text = [memory_cost_text(template.options, shape, frames)] if more else []
         met = told == text and set(kept.values()) == {wanted}
-        said = f"; told before the run: {told[0]}" if told else ""
+        said = f"; reported before the run: {told[0]}" if told else ""
         rows.append(
             judged(
                 "records",

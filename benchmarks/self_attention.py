@@ -1,4 +1,4 @@
-"""Self-attention of the 64x64 grid at Stable Diffusion 1.5's size: bytes, and time beside stock."""
+"""Self-attention of the 64x64 grid at Stable Diffusion 1.5's size: bytes, time next to stock."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run(*, full: bool = False) -> list[Row]:
             f"bytes of one {SD15.size_text} image, {STEPS} steps, the largest grid under the "
             f"budget (64x64, {len(names)} sites of 8 heads)",
             f"{buffer.nbytes:,} (DAAM-I2I {DAAM_I2I / 2**30:.1f} GiB)",
-            f"at most {GOAL:,}; as told before the run and {counts} bytes of counts",
+            f"at most {GOAL:,}; as reported before the run and {counts} bytes of counts",
             right,
             deterministic=True,
         ),
@@ -90,7 +90,7 @@ def _times(unet: Any, buffer: HeatMapAccumulator, names: list[str]) -> list[Row]
         Row("self_attention", f"{what}: stock attention (2 rows)", taken["stock"].text("s")),
         Row(
             "self_attention",
-            f"{what}: recording beside it (1 row)",
+            f"{what}: recording next to it (1 row)",
             f"{taken['record'].text('s')}, {ratio:.2f} times stock ({low:.2f} to {high:.2f})",
         ),
     ]

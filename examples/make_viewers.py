@@ -29,7 +29,7 @@ def stable_diffusion() -> Attribution:
     pipe.set_attn_processor(keeps)
     return pipe(
         "a red circle and a blue square",
-        negative_prompt="green triangle",
+        negative_prompt="black heart",
         num_inference_steps=10,
         generator=torch.Generator().manual_seed(3),
     ).attribution

@@ -97,7 +97,7 @@ class Report:
 def _ratio_table(ratios: Sequence[Mapping[str, str]]) -> str:
     columns = ["what", "measured", "expected", "verdict"]
     rows = [[ratio[name] for name in columns] for ratio in ratios]
-    return Table("Measured beside what was expected", columns, rows).markdown()
+    return Table("Measured next to what was expected", columns, rows).markdown()
 
 
 def _of_step(step: StepOutcome) -> list[str]:

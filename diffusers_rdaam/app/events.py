@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from PIL import Image, ImageDraw
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.comparison import compare
+from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.prompt import Prompt, Word
 from diffusers_rdaam.attribution.ranked_words import RankedSequence, grouped
+from diffusers_rdaam.drawing.overlay import colourise
 from diffusers_rdaam.errors import AttributionFileError, InputError, RegionError, WordError
 from diffusers_rdaam.files.opening import inner_path, opened
 from diffusers_rdaam.files.pictures import read_picture
@@ -76,13 +77,11 @@ def read_selection(text: Any) -> Mapping[str, Any]:
     if not text:
         return {}
     if not isinstance(text, str) or len(text) > _MOST_SELECTION:
-        raise RegionError("The region that came from the page is not one. Draw it again.")
+        raise RegionError("What came from the page is not a region. Draw it again.")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RegionError("The region that came from the page is not JSON. Draw it again.") from (
-            error
-        )
+        raise RegionError("What came from the page is not JSON. Draw it again.") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -100,7 +99,7 @@ def selected_region(selection: Mapping[str, Any], size: tuple[int, int]) -> Regi
     if (box := selection.get("box")) is not None:
         edges = _numbers(box, "box")
         if len(edges) != 4:
-            raise RegionError(f"A box has four edges; {len(edges)} came. Draw it again.")
+            raise RegionError(f"A box has four edges; got {len(edges)}. Draw it again.")
         return Box(*edges)
     if (polygon := selection.get("polygon")) is not None:
         return Polygon(tuple(_points(polygon)))
@@ -128,10 +127,12 @@ def painted(strokes: Any, size: tuple[int, int]) -> Image.Image:
     left = MOST_POINTS
     for stroke in strokes:
         if not isinstance(stroke, Mapping):
-            raise RegionError("A stroke of the painted region is not one. Paint it again.")
+            raise RegionError("What came from the page is not a stroke. Paint it again.")
         (radius,) = _numbers([stroke.get("radius")], "radius of a stroke")
         if not 0.0 < radius <= max(size):
-            raise RegionError(f"A brush of radius {radius:g} does not fit the image.")
+            raise RegionError(
+                f"A brush of radius {radius:g} does not fit the image. Take a smaller one."
+            )
         points = _points(stroke.get("points"), left)
         left -= len(points)
         fill = 0 if stroke.get("erase") else 255
@@ -237,7 +238,9 @@ def replaced_word(prompt: Prompt, label: Any, text: Any) -> ReplacedWord:
     """
     labels = word_labels(prompt)
     if not labels or prompt.text is None:
-        raise InputError("The prompt of this image has no word that could be replaced.")
+        raise InputError(
+            "The prompt of this image has no word that could be replaced. Choose another image."
+        )
     shown = ", ".join(list(labels)[:MOST_MAPS])
     if not label:
         raise InputError(f"No word was chosen. Choose one of: {shown}.")
@@ -246,9 +249,9 @@ def replaced_word(prompt: Prompt, label: Any, text: Any) -> ReplacedWord:
     word = labels[label]
     new = text.strip() if isinstance(text, str) else ""
     if not new:
-        raise InputError(f"Write what is to stand in the place of {word.text!r}.")
+        raise InputError(f"The new word is empty. Write one to put in the place of {word.text!r}.")
     if new == word.text:
-        raise InputError(f"{new!r} is the word that is there. Write another.")
+        raise InputError(f"{new!r} is the word that is there already. Write another.")
     return ReplacedWord(word, new, prompt.text[: word.start] + new + prompt.text[word.end :])
 
 
@@ -266,16 +269,16 @@ def replaced_maps(
             heat_map = attribution.match(attribution.prompt.find((start, start + len(text))))
         except WordError:
             continue
-        found.append((f"{name}: {text}", heat_map.overlay(), float(heat_map.peak)))
+        found.append((f"{name}: {text}", _picture(heat_map), float(heat_map.peak)))
     return found
 
 
 def heat_maps(attribution: Attribution) -> list[tuple[str, Image.Image, float]]:
-    """Each word's map over the image, with its highest probability; repeated words once."""
+    """Each word's map over the image, if there is one, with its peak; repeated words once."""
     found = []
     for text in list(grouped(attribution.prompt))[:MOST_MAPS]:
         heat_map = attribution.match(attribution.prompt.find(text))
-        found.append((text, heat_map.overlay(), float(heat_map.peak)))
+        found.append((text, _picture(heat_map), float(heat_map.peak)))
     return found
 
 
@@ -284,8 +287,15 @@ def concept_maps(attribution: Attribution) -> list[tuple[str, Image.Image, float
     found = []
     for text, other in attribution.vocabulary.items():
         heat_map = other.match(other.prompt.find((0, len(other.prompt.text or ""))))
-        found.append((text, heat_map.overlay(), float(heat_map.peak)))
+        found.append((text, _picture(heat_map), float(heat_map.peak)))
     return found
+
+
+def _picture(heat_map: HeatMap) -> Image.Image:
+    """The map over its image, or alone where a file has none."""
+    if heat_map.image is None:
+        return colourise(heat_map.normalized)
+    return heat_map.overlay()
 
 
 def costs(words: int, seconds: float | None) -> str:
@@ -384,15 +394,14 @@ def dependency_tree(text: str) -> str:
         from spacy import displacy
     except ImportError:
         raise InputError(
-            "The dependency tree needs spaCy. Install it with: pip install "
-            "'diffusers_rdaam[nlp]', and a model of it with: python -m spacy download "
-            "en_core_web_sm"
+            'The dependency tree needs spaCy. Install it with: pip install "diffusers_rdaam[nlp]", '
+            "and an English model of it with: python -m spacy download en_core_web_sm"
         ) from None
     models = sorted(name for name in spacy.util.get_installed_models() if name.startswith("en_"))
     if not models:
         raise InputError(
-            "spaCy has no English model here. Install one with: python -m spacy download "
-            "en_core_web_sm"
+            "The dependency tree needs an English model of spaCy. Install one with: python -m "
+            "spacy download en_core_web_sm"
         )
     return str(displacy.render(spacy.load(models[0])(text), style="dep", jupyter=False))
 
@@ -404,8 +413,9 @@ def _numbers(values: Any, name: str) -> list[float]:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise RegionError(f"The {name} has {value!r:.40} in place of a number. Draw it again.")
-        if not math.isfinite(value) or abs(value) > 1e6:
-            raise RegionError(f"The {name} has the number {value:g}. Draw it again.")
+        # Compared as it is: JSON has whole numbers that no float holds.
+        if not -1e6 <= value <= 1e6:
+            raise RegionError(f"The {name} has the number {value!r:.40}. Draw it again.")
         found.append(value)
     return found
 

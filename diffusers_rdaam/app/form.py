@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from diffusers_rdaam.app import events
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import AttributionFileError, InputError, RDAAMError
 
 
 def typed_number(value: Any, name: str) -> float | None:
@@ -70,7 +70,7 @@ def uploaded(path: str | None) -> str:
         InputError: none came.
     """
     if path is None:
-        raise InputError("No file came. Upload one.")
+        raise InputError("There is no file. Upload one.")
     return path
 
 
@@ -86,6 +86,8 @@ def painted_mask(strokes: str, picture: Image.Image | None) -> Image.Image | Non
     return events.painted(found, (picture.height, picture.width))
 
 
-def without_paths(error: Exception) -> str:
-    """The text of an error about an upload, without where the server has put it."""
-    return re.sub(r"/\S*/([^/\s]+)", r"\1", str(error))
+def error_text(error: Exception) -> str:
+    """What the page says of an error, without where the server has put an upload."""
+    if isinstance(error, AttributionFileError):
+        return re.sub(r"/\S*/([^/\s]+)", r"\1", str(error))
+    return str(error) if isinstance(error, RDAAMError) else f"The run failed: {error}"

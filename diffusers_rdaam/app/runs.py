@@ -198,7 +198,9 @@ class Denoiser:
         run = Run(work)
         with self._changed:
             if self._is_closed:
-                raise InputError("The server is shutting down; nothing new is begun.")
+                raise InputError(
+                    "The server is shutting down, and no new run is started. Start it again."
+                )
             if len(self._waiting) >= MOST_WAITING:
                 raise InputError(
                     f"The queue is full: {len(self._waiting)} runs wait for {self.name}. Try again "

@@ -55,7 +55,7 @@ def check_gradio() -> None:
     # Not imported yet: that takes seconds, and other things are checked first.
     if importlib.util.find_spec("gradio") is None:
         raise AppExtraError(
-            "The app needs gradio. Install it with: pip install 'diffusers_rdaam[app]'"
+            'The app needs gradio. Install it with: pip install "diffusers_rdaam[app]"'
         )
 
 

@@ -419,7 +419,7 @@ class Attribution(Record):
         sizes = {site: grid.size for grid in self.grids for site in grid.sites}
         for site in queries.sites:
             if sizes.get(site.site) != site.size:
-                there = "is none of its layers"
+                there = "is not one of its layers"
                 if site.site in sizes:
                     there = f"has a grid of {sizes[site.site]} there"
                 raise InputError(

@@ -127,12 +127,13 @@ def _no_layer(name: str, sites: Collection[str]) -> str:
     prefixes = {".".join(part[:end]): None for part in parts for end in range(1, len(part) + 1)}
     close = difflib.get_close_matches(name, list(prefixes), n=3, cutoff=0.6)
     if close:
-        return f"{name!r} is none of the {len(sites)} layers. Near it: {', '.join(close)}."
+        return f"{name!r} is not one of the {len(sites)} layers. Near it: {', '.join(close)}."
     # "up_blocks.1", but "mid_block" alone: a number says which of several blocks.
     blocks = {
         ".".join(part[: 2 if len(part) > 1 and part[1].isdigit() else 1]): None for part in parts
     }
-    return f"{name!r} is none of the {len(sites)} layers. They begin with: {', '.join(blocks)}."
+    begin = ", ".join(blocks)
+    return f"{name!r} is not one of the {len(sites)} layers. They begin with: {begin}."
 
 
 def chosen_grids(value: Sizes, grids: Mapping[Size, float]) -> dict[Size, float]:

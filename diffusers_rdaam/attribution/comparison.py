@@ -207,7 +207,7 @@ class AttributionComparison:
             from pandas import DataFrame
         except ImportError:
             raise PandasExtraError(
-                "Tables need pandas. Install it with: pip install 'diffusers_rdaam[pandas]'"
+                'Tables need pandas. Install it with: pip install "diffusers_rdaam[pandas]"'
             ) from None
         header, *rows = self._cells()
         return DataFrame(rows, columns=header)

@@ -520,7 +520,7 @@ def check_limits(vmin: float | None, vmax: float | None, maps: list[Column]) -> 
     if low is None or high is None or not low < high:
         what = "the map has" if len(maps) == 1 else "the maps have"
         raise InputError(
-            f"vmin lies below vmax, both probabilities; got vmin={vmin!r}, vmax={vmax!r}, and "
+            f"vmin= lies below vmax=, both probabilities; got vmin={vmin!r}, vmax={vmax!r}, and "
             f"{what} {lowest:.3g} to {highest:.3g}."
         )
     return low, high

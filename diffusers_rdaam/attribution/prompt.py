@@ -367,7 +367,7 @@ class Prompt:
             names = ", ".join(map(repr, self.encoders))
             or_name = f", or one of the names {names}" if names else ""
             raise WordError(
-                f"encoder is {count}, a text encoder's number{or_name}; got {encoder!r}."
+                f"encoder= is {count}, a text encoder's number{or_name}; got {encoder!r}."
             )
         if encoder not in numbers:
             raise WordError(
@@ -393,12 +393,12 @@ class Prompt:
         if occurrence is None:
             return places
         if isinstance(occurrence, bool) or not isinstance(occurrence, int):
-            raise WordError(f"occurrence must be a whole number from 0, not {occurrence!r}.")
+            raise WordError(f"occurrence= is a whole number from 0; got {occurrence!r}.")
         if not 0 <= occurrence < len(places):
             shown = self._shown if len(texts) != 1 else self.texts[texts[0] - 1]._shown
             raise WordError(
-                f"{query!r} occurs {times(len(places))} in the prompt {shown}, so occurrence must "
-                f"lie in 0 to {len(places) - 1}; got {occurrence}."
+                f"{query!r} occurs {times(len(places))} in the prompt {shown}, so occurrence= "
+                f"lies in 0 to {len(places) - 1}; got {occurrence}."
             )
         return [places[occurrence]]
 

@@ -36,7 +36,7 @@ class Queries:
         names = [site.site for site in self.sites]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise InputError(f"Queries have each site once; {twice[:200]!r} is there twice.")
+            raise InputError(f"Queries have each site once; {twice[:200]!r} occurs twice.")
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -196,7 +196,7 @@ class RankedSequence(Generic[Entry]):
             from pandas import DataFrame
         except ImportError:
             raise PandasExtraError(
-                "Tables need pandas. Install it with: pip install 'diffusers_rdaam[pandas]'"
+                'Tables need pandas. Install it with: pip install "diffusers_rdaam[pandas]"'
             ) from None
         return DataFrame(self.to_dict()["words"])
 

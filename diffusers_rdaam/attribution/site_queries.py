@@ -42,7 +42,8 @@ class StoredTensor:
         """
         if not self.path.exists():
             raise AttributionFileError(
-                f"The queries in {self.path} are not there any more. Were they moved or removed?"
+                f"The queries in {self.path} are not there any more. Put the file back, or "
+                "generate again."
             )
         with open_tensors(self.path, "queries") as file:
             found = file.specs.get(self.name)

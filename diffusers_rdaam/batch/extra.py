@@ -20,8 +20,8 @@ def import_arrow(module: str = "pyarrow") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise BatchExtraError(
-            f"Batches are read and written with pyarrow, which cannot be imported here: {error}. "
-            f"Install it with {_CURE}."
+            f"Batches need pyarrow, which cannot be imported here: {error}. Install it with: "
+            f"{_CURE}"
         ) from error
 
 
@@ -36,6 +36,6 @@ def import_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise BatchExtraError(
-            f"Several workers run on Ray, which cannot be imported here: {error}. Install it with "
-            f"{_CURE}, or run in one process with --no-ray (use_ray=False)."
+            f"Several workers need Ray, which cannot be imported here: {error}. Run in one process "
+            f"with --no-ray (use_ray=False), or install it with: {_CURE}"
         ) from error

@@ -185,7 +185,10 @@ class BatchFolder:
         path = self.state / "rows" / f"{number:05d}.arrow"
         table = _read_table(path)
         if table is None:
-            raise BatchError(f"{path} is missing or damaged, so that this batch cannot go on.")
+            raise BatchError(
+                f"{path} is missing or damaged, so that this batch cannot go on. Begin it "
+                "again with another --out (out=)."
+            )
         columns = table.to_pydict()
         return [
             PromptRow.from_json(text, pixels)

@@ -39,7 +39,11 @@ def load_pipeline(settings: BatchSettings) -> Any:
     try:
         return pipe.to(settings.device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {settings.device!r} cannot be used: {error}") from error
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise InputError(
+            f"--device {settings.device!r} (device=) cannot be used here: {reason}. Leave it out "
+            "for the best there is."
+        ) from error
 
 
 def _load(model: str, dtype: torch.dtype) -> Any:

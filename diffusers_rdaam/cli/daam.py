@@ -175,8 +175,9 @@ def _tagger() -> Any:
     except ImportError:
         pass
     raise InputError(
-        "coco-unreal swaps words of one part of speech, for which it needs spaCy with an English "
-        "model: pip install 'diffusers_rdaam[nlp]' and python -m spacy download en_core_web_sm."
+        "--action coco-unreal needs spaCy, which finds the parts of speech of words. Install it "
+        'with: pip install "diffusers_rdaam[nlp]", and an English model of it with: python -m '
+        "spacy download en_core_web_sm"
     )
 
 

@@ -11,6 +11,7 @@ import typer
 
 from diffusers_rdaam.cli.environment import environment_facts
 from diffusers_rdaam.cli.models import (
+    Model,
     best_device,
     check_device,
     check_dtype,
@@ -24,6 +25,8 @@ from diffusers_rdaam.cli.report import FAILED, Report
 from diffusers_rdaam.diagnosis.examination import Examination, examine
 from diffusers_rdaam.diagnosis.self_test import TOLERANCE, SelfTest, self_test
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.families.refused import REFUSED
+from diffusers_rdaam.families.registry import unsupported
 from diffusers_rdaam.files.writing import check_target, write_text
 
 
@@ -58,6 +61,7 @@ def run_doctor(request: DoctorRequest, report: Report) -> None:
                 f"--out {request.out} is a folder. Give the name of the report's file."
             )
         check_target(request.out)
+    model = _checked_model(request)
     device = best_device() if request.device is None else request.device
     check_device(device)
     facts = environment_facts()
@@ -65,15 +69,15 @@ def run_doctor(request: DoctorRequest, report: Report) -> None:
         report.say(f"{name:<16} {value}")
     report.say("")
     examinations: list[tuple[str, Examination, SelfTest | None]] = []
-    if request.model is None:
+    if model is None:
         tests = _embedded(request, device)
         examinations += [(f"embedded {test.model}", test.examination, test) for test in tests]
     else:
-        examinations.append((request.model, _own(request, device), None))
+        examinations.append((str(model.name), _own(request, model, device), None))
     text = "\n\n".join(examination_text(*one) for one in examinations)
     report.say(text)
     passed = all((test or one).passed for _, one, test in examinations)
-    verdict = "Everything is right." if passed else "Something is wrong: see the lines with FAIL."
+    verdict = _verdict(passed, whole=all(one.is_whole for _, one, _ in examinations))
     report.say(f"\n{verdict}")
     report.add(
         environment=facts,
@@ -93,9 +97,31 @@ def run_doctor(request: DoctorRequest, report: Report) -> None:
         raise typer.Exit(FAILED)
 
 
+def _checked_model(request: DoctorRequest) -> Model | None:
+    """The model to examine, before anything is loaded; None for the embedded ones."""
+    if request.model is None:
+        if request.height or request.width or request.offload:
+            raise InputError("--height, --width and --offload are for --model. Leave them out.")
+        return None
+    model = find_model(request.model)
+    if model.name is None:
+        raise InputError("--model is for other models. Leave --model out for the embedded ones.")
+    name = model.pipeline_class()
+    if name in REFUSED:
+        raise unsupported(name, name)
+    check_steps(request.steps, model.most_steps())
+    return model
+
+
+def _verdict(passed: bool, *, whole: bool) -> str:
+    if not passed:
+        return "Something is wrong: see the lines with FAIL."
+    if whole:
+        return "Everything is right."
+    return "Nothing wrong was found, but not everything could be compared: see the lines with ?."
+
+
 def _embedded(request: DoctorRequest, device: str) -> list[SelfTest]:
-    if request.height or request.width or request.offload:
-        raise InputError("--height, --width and --offload are for --model.")
     quiet_libraries()
     threads = torch.get_num_threads()
     # So small a model is slower on several threads, by far where others use the cores too.
@@ -106,11 +132,7 @@ def _embedded(request: DoctorRequest, device: str) -> list[SelfTest]:
         torch.set_num_threads(threads)
 
 
-def _own(request: DoctorRequest, device: str) -> Examination:
-    model = find_model(request.model)
-    if model.name is None:
-        raise InputError("Leave --model out for the embedded models.")
-    check_steps(request.steps, model.most_steps())
+def _own(request: DoctorRequest, model: Model, device: str) -> Examination:
     pipe = load_stock_pipeline(model, device, request.dtype)
     pipe.set_progress_bar_config(disable=True)
     if request.offload:

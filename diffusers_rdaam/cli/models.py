@@ -60,6 +60,11 @@ class Model:
         steps = self._settings("scheduler/scheduler_config.json").get("num_train_timesteps")
         return steps if type(steps) is int and steps > 0 else None
 
+    def pipeline_class(self) -> str:
+        """The name of its class of diffusers; empty if not known here."""
+        name = self._settings(INDEX).get("_class_name")
+        return name if isinstance(name, str) else ""
+
     def _settings(self, name: str) -> dict[str, Any]:
         path = self._file(name)
         try:

@@ -133,7 +133,7 @@ def check_picture_path(path: Path | None) -> None:
         elif not path.parent.is_dir():
             problem = f"there is no folder {path.parent}. Make it, or give another path"
         elif path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-            problem = "its ending is none of .png, .jpg, .jpeg, .webp. Give a .png path"
+            problem = "its ending is not one of .png, .jpg, .jpeg, .webp. Give a .png path"
     except (OSError, ValueError) as error:
         problem = str(error)
     if problem is not None:

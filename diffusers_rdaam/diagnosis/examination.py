@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -18,7 +19,12 @@ from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.kept_maps import MapStack
 from diffusers_rdaam.diagnosis.site_oracle import SiteOracle, SiteSums
-from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
+from diffusers_rdaam.errors import (
+    InputError,
+    NoAttributionError,
+    NotRecordedWarning,
+    RDAAMError,
+)
 from diffusers_rdaam.families import family_of, sites_of
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.pipelines.record_attention import record_attention
@@ -28,6 +34,8 @@ SITES, POSITIONS = 6, 64
 # Of probabilities, by the type of the denoiser's weights: kernels may round to it on their way.
 LARGEST_ERRORS = {torch.float32: 1e-4, torch.float64: 1e-4}
 LARGEST_ERROR = 1e-3
+# Arguments of pipelines that begin from pictures.
+_IMAGES = ("image", "mask_image", "control_image", "video", "adapter_image", "gligen_images")
 # Memory is no concern of a run that compares maps layer by layer.
 _BUDGET = 1 << 34
 
@@ -103,6 +111,11 @@ class Examination:
         return self.largest_error <= self.tolerance
 
     @property
+    def is_whole(self) -> bool:
+        """Whether image and maps were compared, at every sampled site."""
+        return self.is_identical is not None and bool(self.sites) and not self.unseen
+
+    @property
     def passed(self) -> bool:
         """Whether nothing that was compared is wrong, and there is an attribution."""
         return (
@@ -135,6 +148,7 @@ def examine(
         InputError: the call takes no ``num_inference_steps``, or an argument is wrong.
     """
     family = family_of(pipe)
+    _check_arguments(pipe, call)
 
     def generate() -> Any:
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -149,8 +163,18 @@ def examine(
     chosen = sorted({round(i * (len(sites) - 1) / (SITES - 1)) for i in range(SITES)})
     oracle = SiteOracle(pipe, family, [sites[index] for index in chosen], POSITIONS)
     with torch.no_grad(), oracle:
-        wanted = _image(generate())
-    is_repeatable = np.array_equal(_image(generate()), wanted)
+        try:
+            wanted = _image(generate())
+        except (AttributeError, TypeError, ValueError) as error:
+            if isinstance(error, RDAAMError) or not (more := _not_given(pipe, call)):
+                raise
+            raise InputError(
+                f"{type(pipe).__name__} does not run with a prompt alone ({error}). It also takes "
+                f"{more}: examine the text-to-image pipeline of the same model, or record this one "
+                "with record_attention(pipe)."
+            ) from error
+    # A model that overflows makes NaN each time, which is no difference of two runs.
+    is_repeatable = np.array_equal(_image(generate()), wanted, equal_nan=True)
     attribution, image, reason = _recorded(
         pipe, generate, RDAAMProcessor(keep="layers", budget=_BUDGET)
     )
@@ -159,7 +183,8 @@ def examine(
     denoiser = family.denoiser(pipe)
     weight = next(denoiser.parameters())
     choice = choose(RecordingOptions().backend, device=weight.device)
-    same = np.array_equal(image, wanted) if is_repeatable and image is not None else None
+    compared = is_repeatable and image is not None
+    same = np.array_equal(image, wanted, equal_nan=True) if compared else None
     return Examination(
         pipeline=type(pipe).__name__,
         denoiser=type(denoiser).__name__,
@@ -181,6 +206,27 @@ def examine(
         words={} if attribution is None else _words(attribution),
         tolerance=LARGEST_ERRORS.get(weight.dtype, LARGEST_ERROR),
     )
+
+
+def _check_arguments(pipe: Any, call: Mapping[str, Any]) -> None:
+    """Refuse a call that the pipeline does not take, before it is made.
+
+    Raises:
+        InputError: an argument is not one of its call's.
+    """
+    taken = inspect.signature(type(pipe).__call__).parameters
+    names = ("prompt", "generator", "num_inference_steps", "output_type", *call)
+    if lacking := [name for name in names if name not in taken]:
+        raise InputError(
+            f"{type(pipe).__name__} takes no {lacking[0]}=, so it cannot be examined with it. "
+            "Leave it out if it was given; else record the pipeline with record_attention(pipe)."
+        )
+
+
+def _not_given(pipe: Any, call: Mapping[str, Any]) -> str:
+    """The pictures that a pipeline may begin from and was not given."""
+    taken = inspect.signature(type(pipe).__call__).parameters
+    return ", ".join(f"{name}=" for name in _IMAGES if name in taken and name not in call)
 
 
 def _words(attribution: Any) -> dict[str, float]:

@@ -31,7 +31,7 @@ def new_figure(**options: Any) -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise PlotExtraError(
-            "Figures need matplotlib. Install it with: pip install 'diffusers_rdaam[plot]'"
+            'Figures need matplotlib. Install it with: pip install "diffusers_rdaam[plot]"'
         ) from None
     return Figure(layout="constrained", **options)
 

@@ -52,8 +52,8 @@ def colour_map(cmap: str | None) -> np.ndarray:
         from matplotlib import colormaps
     except ImportError:
         raise PlotExtraError(
-            "Colour maps of other names are matplotlib's. Install it with: "
-            "pip install 'diffusers_rdaam[plot]'"
+            "Colour maps of other names need matplotlib. Install it with: "
+            'pip install "diffusers_rdaam[plot]"'
         ) from None
     if cmap not in colormaps:
         close = nearest(cmap, colormaps)

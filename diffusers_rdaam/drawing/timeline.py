@@ -106,7 +106,8 @@ def save_gif(
     _check(images, labels)
     if not 0.02 <= duration <= 600.0:
         raise InputError(
-            f"A frame is shown for 0.02 to 600 seconds; got {duration}. Viewers slow down below."
+            f"duration= is the seconds of a frame, 0.02 to 600; got {duration}. Viewers show "
+            "shorter ones more slowly."
         )
     frames = _one_palette(
         [film_strip([image], [label]) for image, label in zip(images, labels, strict=True)]

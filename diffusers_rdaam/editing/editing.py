@@ -239,7 +239,8 @@ def _follow(pipe: Any, state: State, begin: Any, make: Any, undo: ExitStack) -> 
     if foreign:
         raise InputError(
             f"{foreign[0].name} has a {type(foreign[0].processor).__name__}; attention is edited "
-            "with stock processors only. Set them with AttnProcessor2_0()."
+            "with stock processors only. Set them with pipe.unet.set_attn_processor("
+            "AttnProcessor2_0())."
         )
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

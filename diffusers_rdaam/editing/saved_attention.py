@@ -27,7 +27,7 @@ KIND = FileKind(
     "1",
     "attention",
     "file of saved attention",
-    "it holds no saved attention.",
+    "not saved attention of diffusers_rdaam.",
 )
 NOUN = "attention"
 MAX_SIDE = 2048  # of a latent, for images of up to 16384 pixels

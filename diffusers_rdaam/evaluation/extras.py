@@ -22,6 +22,6 @@ def needed(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise DataSetsExtraError(
-            f"{what} needs {module.partition('.')[0]}, which is not installed. Install it with "
-            'pip install "diffusers_rdaam[datasets]".'
+            f"{what} needs {module.partition('.')[0]}. Install it with: "
+            'pip install "diffusers_rdaam[datasets]"'
         ) from error

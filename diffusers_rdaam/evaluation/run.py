@@ -346,10 +346,10 @@ class Run:
         )
         if not generate:
             if sample.image is None:
-                raise InputError("it has no image, and source='image' generates none.")
+                raise InputError("It has no image, and source='image' generates none.")
             return sample, None
         if sample.prompt is None:
-            raise InputError("it has no prompt to generate from.")
+            raise InputError("It has no prompt to generate from.")
         attribution = self._generate(sample)
         image = attribution.image
         assert image is not None
@@ -464,7 +464,7 @@ def _check_same(made: Image.Image, given: Image.Image) -> None:
     """Refuse an image that came out otherwise: its masks are of the one of the data set."""
     if made.size != given.size:
         raise InputError(
-            f"this model makes it {made.width} x {made.height}, and the data set has it "
+            f"This model makes it {made.width} x {made.height}, and the data set has it "
             f"{given.width} x {given.height}. Give the model and settings that it was made with, "
             "or attribute the image: source='image'."
         )
@@ -472,7 +472,7 @@ def _check_same(made: Image.Image, given: Image.Image) -> None:
     difference = float(np.abs(pixels[0] - pixels[1]).mean())
     if difference > MOST_DIFFERENCE:
         raise InputError(
-            f"this model makes another image of its prompt and seed: {difference:.1f} levels of a "
+            f"This model makes another image of its prompt and seed: {difference:.1f} levels of a "
             "colour away in the mean. Its masks are of the data set's image: source='image' "
             "attributes that one."
         )

@@ -83,7 +83,7 @@ def generated_scenes(count: int = 40, *, seed: int = 0, seen: bool = False) -> D
         verdict = judge(image, names)
         if not (verdict.both_objects and verdict.no_stray):
             raise DataSetError(
-                "the image does not show the objects of its prompt, so it has no truth."
+                "The image does not show the objects of its prompt, so it has no truth."
             )
         blobs = find_blobs(image)
         masks = {name: next(b.mask for b in blobs if b.name == name) for name in names}

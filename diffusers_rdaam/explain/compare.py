@@ -107,7 +107,10 @@ def compare_explanations(
         raise InputError(f"At least two explanations are compared; got {len(names)}.")
     chosen = reference or (REFERENCE if REFERENCE in explanations else names[-1])
     if chosen not in explanations:
-        raise InputError(f"reference={chosen!r} is none of {', '.join(names)}.")
+        raise InputError(
+            f"reference={chosen!r} is not one of the explanations. Explanations: "
+            f"{', '.join(names)}."
+        )
     _check_same(explanations)
     by = {name: _ranking(each) for name, each in explanations.items()}
     scores = {

@@ -130,21 +130,26 @@ def stock_class(cls: type) -> type | None:
     return None
 
 
-def unsupported(name: str, stock: type | None = None) -> UnsupportedPipelineError:
+_UNKNOWN = "the layout of its denoiser calls is not known, and it is never guessed"
+
+
+def unsupported(
+    name: str, stock: type | str | None = None, *, why: str = _UNKNOWN
+) -> UnsupportedPipelineError:
     """The error for a pipeline that is not recorded: why, if that is known; else what is.
 
     Args:
         name: of the pipeline.
-        stock: its class of diffusers, where that is what makes it so.
+        stock: its class of diffusers, or the name of that, where that is what makes it so.
+        why: it is not recorded, where the class is not among those that are refused.
     """
-    reason = REFUSED.get("" if stock is None else stock.__name__)
+    reason = REFUSED.get(stock if isinstance(stock, str) else getattr(stock, "__name__", ""))
     if reason is not None:
         return UnsupportedPipelineError(f"{name} cannot be recorded: {reason}.")
     close = difflib.get_close_matches(name[:200], RECORDED, n=3, cutoff=0.5)
     nearest = f" Nearest: {', '.join(close)}." if close else ""
     return UnsupportedPipelineError(
-        f"{name} cannot be recorded: the layout of its denoiser calls is not known, and it is "
-        "never guessed. Supported: Stable Diffusion, FLUX and others whose denoiser attends to "
-        f"text, {len(RECORDED)} classes of diffusers and those derived from them; the command "
-        f"rdaam env --pipelines lists all.{nearest}"
+        f"{name} cannot be recorded: {why}. Supported: Stable Diffusion, FLUX and others whose "
+        f"denoiser attends to text, {len(RECORDED)} classes of diffusers and those derived from "
+        f"them; the command rdaam env --pipelines lists all.{nearest}"
     )

@@ -49,6 +49,19 @@ _DTYPES = {name: dtype for dtype, name in TYPES.items()}
 # As numpy reads them; it has no bfloat16.
 _STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<i2", "U8": "u1"}
 
+# Of each format of this package, for readers of the others.
+_WHAT_READS = {
+    "diffusers_rdaam.attribution": " It is an attribution: Attribution.load reads it.",
+    "diffusers_rdaam.video": " It is a video attribution: VideoAttribution.load reads it.",
+    "diffusers_rdaam.queries": " It is a file of queries: Queries.load reads it.",
+    "diffusers_rdaam.saved_attention": " It is saved attention: SavedAttention.load reads it.",
+    "diffusers_rdaam.token": " It is an optimised token: OptimizedToken.load reads it.",
+    "diffusers_rdaam.daam_experiment": (
+        " It is an experiment: GenerationExperiment.load of diffusers_rdaam.compat.daam reads its "
+        "folder."
+    ),
+}
+
 
 @dataclass(frozen=True)
 class FileKind:
@@ -77,7 +90,10 @@ class FileKind:
         """
         metadata = file.metadata
         if metadata.get("format") != self.format:
-            raise AttributionFileError(f"{file.path} is a safetensors file, but {self.otherwise}")
+            raise AttributionFileError(
+                f"{file.path} is a safetensors file, but {self.otherwise}"
+                f"{_WHAT_READS.get(metadata.get('format', ''), '')}"
+            )
         version = metadata.get("version", "")
         if version not in (self.version, *self.earlier):
             several = "s" if self.earlier else ""

@@ -17,9 +17,9 @@ Unary = Literal["soft", "hard"]
 # The lowest probability of the unary term: -log is at most 11.5.
 _LEAST = 1e-5
 MISSING = (
-    "The dense CRF is pydensecrf's, which is not installed. Install it with: "
-    "pip install 'diffusers_rdaam[crf]' (it is compiled on installation, by a C++ compiler such as "
-    "g++). The guided filter, HeatMap.sharpened(), needs nothing."
+    "The dense CRF needs pydensecrf, which a C++ compiler such as g++ builds while it is "
+    "installed; the guided filter, HeatMap.sharpened(), needs nothing. Install it with: "
+    'pip install "diffusers_rdaam[crf]"'
 )
 
 
@@ -89,7 +89,8 @@ class DenseCRF:
             )
         if classes < 2:
             raise InputError(
-                "A CRF chooses between at least two classes, the background being one."
+                "A CRF chooses between at least two classes, of which the background is one. "
+                "Give one more."
             )
         field = densecrf.DenseCRF2D(width, height, classes)
         field.setUnaryEnergy(self._unary(probabilities))

@@ -161,7 +161,7 @@ def _check_added(query: Tensor, key: Tensor, mask: Tensor | None, lse: Tensor | 
             )
     if lse is not None and (lse.shape != query.shape[:3] or lse.dtype != torch.float32):
         raise InputError(
-            f"lse must be torch.float32 of shape (rows, heads, positions) = "
+            f"lse= must be torch.float32 of shape (rows, heads, positions) = "
             f"{tuple(query.shape[:3])}; got {lse.dtype} {_shape(lse)}."
         )
 

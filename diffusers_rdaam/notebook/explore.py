@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SELECTION = (
     "attribution",
     "box",
+    "index",
     "mask",
     "observe",
     "polygon",
@@ -55,14 +56,28 @@ class NotebookViewer:
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in SELECTION:
-            why = "This viewer was made with widget=False, so its selections stay in its page."
-            if find_spec("anywidget") is None:
-                why = "Selections come back to Python through anywidget, which is not installed."
-            raise NotebookExtraError(
-                f"{why} For viewer.{name}: pip install 'diffusers_rdaam[notebook]', restart the "
-                "kernel, and call explore() again."
-            )
+            raise NotebookExtraError(_without_widget(name))
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # As an attribute of this object it would be there, and not in the page.
+        if name in SELECTION:
+            raise NotebookExtraError(_without_widget(name))
+        super().__setattr__(name, value)
+
+
+def _without_widget(name: str) -> str:
+    """Why a frame does not have this part of a widget, and what to do."""
+    if find_spec("anywidget") is None:
+        return (
+            f"viewer.{name} needs anywidget, through which page and kernel talk. Restart the "
+            "kernel and call explore() again after installing it with: pip install "
+            '"diffusers_rdaam[notebook]"'
+        )
+    return (
+        f"This viewer was made with widget=False, so viewer.{name} stays in its page. Call "
+        "explore() without widget=False."
+    )
 
 
 def explore(
@@ -92,8 +107,8 @@ def explore(
     """
     if widget and find_spec("anywidget") is None:
         raise NotebookExtraError(
-            "A widget needs anywidget, which is not installed. Install it with: pip install "
-            "'diffusers_rdaam[notebook]', or pass widget=False for a frame without it."
+            "A widget needs anywidget. Pass widget=False for a frame without it, or install it "
+            'with: pip install "diffusers_rdaam[notebook]"'
         )
     shown = [attributions] if isinstance(attributions, Viewable) else attributions
     # Once, as it may be a generator; contents_of refuses what is not a sequence.

@@ -40,12 +40,14 @@ def framed(page: str, still: str, *, title: str, most_height: int | None = None)
         most_height: pixels; over it the page scrolls in its frame; no limit if not given.
     """
     bound = "" if most_height is None else f";max-height:{most_height}px"
-    return (
+    cell = (
         f'<div><div>{still}</div><iframe title="{escape(title)}" '
         'sandbox="allow-scripts allow-downloads" allow="clipboard-write" '
         f'style="display:none;width:100%;height:{HEIGHT}px;border:0{bound}" '
         f'onload="{_handler()}" srcdoc="{escape(page)}"></iframe></div>'
     )
+    # Half of a surrogate pair, which no notebook's file can hold, becomes a mark.
+    return cell.encode("utf-8", "replace").decode("utf-8")
 
 
 def last_line(attributions: Viewable | Iterable[Viewable], still: str) -> str:

@@ -41,8 +41,8 @@ KIND = FileKind(
     "1",
     "optimized",
     "optimised token",
-    "no optimised token that this release reads. Load textual inversions of others with "
-    "pipe.load_textual_inversion(path).",
+    "not an optimised token of diffusers_rdaam. pipe.load_textual_inversion(path) loads textual "
+    "inversions of others.",
 )
 MAX_ENCODERS = 8
 MAX_WIDTH = 65_536

@@ -16,7 +16,7 @@ from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.registry import stock_class, unsupported
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
-from diffusers_rdaam.pipelines.classes import recording_class
+from diffusers_rdaam.pipelines.classes import class_name, recording_class
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
 _TASKS: tuple[Mapping[str, type], ...] = (
@@ -93,7 +93,14 @@ class _Auto:
         stock = cls._task.get(next(models, ""))
         found = wanted if stock is None else stock.__name__
         if stock is None or found not in _WITH_CLASS:
-            raise unsupported(f"{found}, for {cls.__name__},")
+            described = f"{found}, for {cls.__name__},"
+            if found in _WITH_CLASS:
+                why = (
+                    "diffusers has no pipeline of this task for its model. "
+                    f"{class_name(found)} records it in its own task"
+                )
+                raise unsupported(described, why=why)
+            raise unsupported(described, found)
         return recording_class(found)
 
 

@@ -29,7 +29,7 @@ def empty_error(progress: Progress, foreign_calls: int) -> NoAttributionError | 
     if progress.negative_calls:
         return NoAttributionError(
             f"None of the {progress.negative_calls} recorded calls of the denoiser had rows of the "
-            "prompt, only of the negative prompt. Is the layout of its rows right?",
+            "prompt, only of the negative prompt. Give the layout of its rows as rows=.",
             warning=LayoutUnknownWarning,
         )
     if foreign_calls:
@@ -73,8 +73,8 @@ def silent_error(
         return None
     return NoAttributionError(
         f"{len(silent)} of {len(text.sites)} attention modules recorded nothing in "
-        f"{progress.calls} denoiser calls (the first is {silent[0]}). Was a processor replaced "
-        "during the run?",
+        f"{progress.calls} denoiser calls (the first is {silent[0]}). Most often a "
+        "processor was replaced during the run: set processors before it.",
         warning=ProcessorWarning,
     )
 

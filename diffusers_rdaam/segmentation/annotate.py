@@ -116,7 +116,9 @@ def annotate(
     objects = []
     for one in given.objects:
         if one.name not in classes:
-            raise InputError(f"{one.name!r} is not in names=: {', '.join(classes)}.")
+            raise InputError(
+                f"{one.name!r} is not one of the classes in names=. Classes: {', '.join(classes)}."
+            )
         box = None if one.box is None else _box(one.box, size)
         point = None if one.point is None else _point(one.point, size)
         objects.append((classes.index(one.name) + 1, _mask(segmenter, picture, box, point)))

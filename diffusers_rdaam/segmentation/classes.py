@@ -147,7 +147,7 @@ def _check_names(names: Sequence[str]) -> None:
     folded = [" ".join(name.split()).casefold() for name in names]
     twice = next((name for name in names if folded.count(" ".join(name.split()).casefold()) > 1), 0)
     if twice:
-        raise InputError(f"The class {twice!r} is there twice. Give each name once.")
+        raise InputError(f"The class {twice!r} occurs twice. Give each name once.")
 
 
 def read_classes(path: Path) -> tuple[ObjectClass, ...]:

@@ -107,7 +107,7 @@ def check_rows(rows: Iterable[PromptRow], classes: Sequence[ObjectClass]) -> lis
         raise InputError("There is no prompt. Give a file with one a line, or a count a class.")
     if len(set(ids)) != len(ids):
         twice = next(id for id in ids if ids.count(id) > 1)
-        raise InputError(f"The id {twice!r} is there twice. Give every image one of its own.")
+        raise InputError(f"The id {twice!r} occurs twice. Give every image one of its own.")
     without = [row for row in listed if not any(one.spans(row.prompt) for one in classes)]
     if without:
         names = ", ".join(one.name for one in classes[:10]) + (", …" if len(classes) > 10 else "")

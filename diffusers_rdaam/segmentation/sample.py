@@ -89,7 +89,7 @@ def choose(
     ids = [sample.id for sample in samples]
     if len(set(ids)) != len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
-        raise InputError(f"The id {twice[:80]!r} is there twice. Give every image one of its own.")
+        raise InputError(f"The id {twice[:80]!r} occurs twice. Give every image one of its own.")
     dropped: dict[str, str] = {}
     left = _sift(samples, dropped, lambda sample: None if sample.is_safe else "not safe")
     left = _sift(left, dropped, _empty)

@@ -145,12 +145,14 @@ def document(
     """The document of :func:`viewer_page`.
 
     Raises:
-        InputError: there is no such format of images.
+        InputError: there is no such format of images, or the title is not a text.
     """
-    if image_format not in _FORMATS:
+    if not isinstance(image_format, str) or image_format not in _FORMATS:
         raise InputError(
-            f"The image is written as one of {', '.join(_FORMATS)}; got {image_format!r}."
+            f"The image is written as one of {', '.join(_FORMATS)}; got {image_format!r:.80}."
         )
+    if title is not None and not isinstance(title, str):
+        raise InputError(f"title= is a text; got a {type(title).__name__}.")
     shown = contents[0].title if title is None else title
     data = {
         "embedded": bool(embedded),

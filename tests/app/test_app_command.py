@@ -46,7 +46,7 @@ def test_a_port_in_use_says_so(tmp_path: Path) -> None:
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     found = _run()
-    assert found.exit_code == 1 and "pip install 'diffusers_rdaam[app]'" in found.stderr
+    assert found.exit_code == 1 and 'pip install "diffusers_rdaam[app]"' in found.stderr
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def test_strokes_are_painted_and_erased() -> None:
         {"box": [1, 2, "3", 4]},
         {"box": [1, 2, float("nan"), 4]},
         {"box": [1, 2, 1e300, 4]},
+        {"box": [1, 2, 10**400, 4]},
+        {"polygon": [[1, 2], [50, 2], [50, -(10**400)]]},
+        {"strokes": [{"radius": 10**400, "points": [[1, 1]]}]},
         {"box": [True, 0, 10, 10]},
         {"box": [30, 2, 10, 40]},
         {"box": {"left": 1}},
@@ -102,6 +106,20 @@ def test_every_word_has_its_map_once(make_attribution: Callable[..., Attribution
     cat = found.word("cat")
     assert maps[2][2] == pytest.approx(float(cat.peak))
     assert (np.asarray(maps[2][1]) == np.asarray(cat.overlay())).all()
+
+
+def test_a_file_without_an_image_has_its_maps_alone(
+    make_attribution: Callable[..., Attribution],
+) -> None:
+    found = make_attribution("a red cat", image=False)
+    maps = events.heat_maps(found)
+    assert [word for word, _, _ in maps] == ["a", "red", "cat"]
+    assert all(picture.size == found.image_size[::-1] for _, picture, _ in maps)
+    # Colours of its own values, not one flat picture.
+    assert len(maps[2][1].getcolors(100_000) or ()) > 50
+    table = make_attribution("a wooden table", image=False)
+    concepts = replace(found, vocabulary={"a wooden table": table})
+    assert [picture.size for _, picture, _ in events.concept_maps(concepts)] == [(96, 64)]
 
 
 def test_two_images_are_compared_word_by_word(
@@ -218,7 +236,7 @@ def test_without_a_parser_the_tree_says_what_to_install(monkeypatch: pytest.Monk
     import sys
 
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(InputError, match=r"pip install 'diffusers_rdaam\[nlp\]'"):
+    with pytest.raises(InputError, match=r'pip install "diffusers_rdaam\[nlp\]"'):
         events.dependency_tree("a cat")
 
 
@@ -274,8 +292,8 @@ def test_the_maps_of_both_words_are_those_of_their_images(
         (3, "x", "3 is not a word"),
         (None, "x", "No word was chosen. Choose one of: a "),
         ("", "x", "No word was chosen"),
-        ("cat", " ", "Write what is to stand in the place of 'cat'"),
-        ("cat", None, "Write what is to stand"),
+        ("cat", " ", "The new word is empty. Write one to put in the place of 'cat'"),
+        ("cat", None, "The new word is empty"),
         ("cat", " cat ", "'cat' is the word that is there"),
     ],
 )

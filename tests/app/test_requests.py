@@ -11,12 +11,14 @@ from conftest_app import load_tiny
 from PIL import Image
 
 from diffusers_rdaam import (
+    AttributionFileError,
     AutoRDAAMPipelineForImage2Image,
     AutoRDAAMPipelineForInpainting,
     InputError,
     RDAAMProcessor,
     explain_ablation,
 )
+from diffusers_rdaam.app.form import error_text
 from diffusers_rdaam.app.requests import GenerationRequest, PictureRequest, Pipelines
 from diffusers_rdaam.app.runs import CancelledRun, Run
 
@@ -33,6 +35,19 @@ def _generator(seed: int) -> torch.Generator:
 
 def _same(first: Image.Image, second: Image.Image) -> bool:
     return bool((np.asarray(first) == np.asarray(second)).all())
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (AttributionFileError("There is no picture at /tmp/x/y/cat.png."), "at cat.png."),
+        (AttributionFileError("/tmp/x/my cat.png cannot be read."), "my cat.png cannot"),
+        (InputError("The word '/a/b' is not there."), "The word '/a/b' is not there."),
+        (ValueError("half"), "The run failed: half"),
+    ],
+)
+def test_an_error_says_no_place_of_the_server(error: Exception, text: str) -> None:
+    assert text in error_text(error) and "/tmp" not in error_text(error)
 
 
 def test_what_is_not_asked_for_is_the_model_s_own(pipelines: Pipelines) -> None:

@@ -320,6 +320,22 @@ def test_no_path_leads_out_of_the_session_s_folder(
     assert visitor.session.entries == []
 
 
+def test_a_file_without_an_image_is_shown_and_painted_on(
+    serve: Callable[..., Server], tmp_path: Path, make_attribution: Callable[..., Attribution]
+) -> None:
+    make_attribution(image=False).save(tmp_path / "bare.safetensors")
+    visitor = Visitor(serve([], tmp_path), "visitor")
+    opened = json.dumps(visitor.call("open_listed", "bare.safetensors"))
+    assert "The file is open" in opened and '"width": 96' in opened
+    maps = json.dumps(visitor.call("maps", 1))
+    assert "peak" in maps and "data:image/png" in maps
+    strokes = {"strokes": [{"radius": 8, "points": [[20, 20], [40, 40]]}]}
+    assert "rdaam-chart" in json.dumps(visitor.call("region", 1, json.dumps(strokes)))
+    # A number that no float holds is refused as any other.
+    answer = json.dumps(visitor.call("region", 1, json.dumps({"box": [0, 0, 10**400, 9]})))
+    assert "The box has the number 1000" in answer
+
+
 def test_the_end_removes_everything(
     serve: Callable[..., Server], tmp_path: Path, make_attribution: Callable[..., Attribution]
 ) -> None:
@@ -369,7 +385,7 @@ def test_what_only_this_machine_can_reach(host: str, own: bool) -> None:
 
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(AppExtraError, match=r"pip install 'diffusers_rdaam\[app\]'"):
+    with pytest.raises(AppExtraError, match=r'pip install "diffusers_rdaam\[app\]"'):
         Server([])
 
 

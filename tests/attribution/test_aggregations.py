@@ -181,7 +181,7 @@ def test_expert_layer(attribution, record):
     agrees(maps.word("blue eyes"), wanted)
     with pytest.raises(InputError, match=r"'transformer_blocks\.9' is one of Stable Diffusion 3"):
         attribution.word("cat", aggregation="expert_layer")
-    with pytest.raises(InputError, match=r"'up_block\.1' is none of the 4 layers"):
+    with pytest.raises(InputError, match=r"'up_block\.1' is not one of the 4 layers"):
         attribution.aggregated("expert_layer", layer="up_block.1").word("cat")
 
 

@@ -396,7 +396,7 @@ def test_several_words_are_drawn_with_one_scale(make_attribution):
     for options, text in (
         ({"words": "cat"}, r"^words= takes several words; give a list: \['cat'\]\.$"),
         ({"words": []}, r"^There are no words to draw"),
-        ({"vmin": 1.0, "vmax": 0.5}, r"^vmin lies below vmax.* the maps have "),
+        ({"vmin": 1.0, "vmax": 0.5}, r"^vmin= lies below vmax=.* the maps have "),
         ({"opacity": 2.0}, r"^An opacity lies in \[0, 1\]; got 2"),
     ):
         with pytest.raises(InputError, match=text):

@@ -357,7 +357,7 @@ def test_overlays_of_one_scale():
     assert weak.overlay(vmin=low, vmax=high).tobytes() == own.tobytes()
     assert weak.overlay(alpha=0.3).tobytes() == weak.overlay(opacity=0.3).tobytes()
     for limits in ({"vmin": 0.5}, {"vmin": 0.2, "vmax": 0.2}, {"vmax": float("nan")}):
-        with pytest.raises(InputError, match=r"^vmin lies below vmax"):
+        with pytest.raises(InputError, match=r"^vmin= lies below vmax="):
             weak.overlay(**limits)
 
 

@@ -281,14 +281,14 @@ def test_what_is_not_in_the_prompt(prompt, query, text):
 @pytest.mark.parametrize(
     ("query", "occurrence", "text"),
     [
-        ("a", 2, f"'a' occurs twice in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
+        ("a", 2, f"'a' occurs twice in the prompt {TEXT!r}, so occurrence= lies in 0 to 1; "
          "got 2."),
-        ("cat", 1, f"'cat' occurs once in the prompt {TEXT!r}, so occurrence must lie in 0 to 0; "
+        ("cat", 1, f"'cat' occurs once in the prompt {TEXT!r}, so occurrence= lies in 0 to 0; "
          "got 1."),
-        ("a", -1, f"'a' occurs twice in the prompt {TEXT!r}, so occurrence must lie in 0 to 1; "
+        ("a", -1, f"'a' occurs twice in the prompt {TEXT!r}, so occurrence= lies in 0 to 1; "
          "got -1."),
-        ("a", True, "occurrence must be a whole number from 0, not True."),
-        ("a", 0.0, "occurrence must be a whole number from 0, not 0.0."),
+        ("a", True, "occurrence= is a whole number from 0; got True."),
+        ("a", 0.0, "occurrence= is a whole number from 0; got 0.0."),
         (1, 0, "occurrence= goes with a word or phrase, not with 1."),
         ((0, 1), 0, "occurrence= goes with a word or phrase, not with (0, 1)."),
     ],

@@ -308,7 +308,7 @@ def test_bars_of_lift_begin_at_one(words):
 
 def test_to_pandas(words):
     if find_spec("pandas") is None:
-        with pytest.raises(PandasExtraError, match=r"pip install 'diffusers_rdaam\[pandas\]'$"):
+        with pytest.raises(PandasExtraError, match=r'pip install "diffusers_rdaam\[pandas\]"$'):
             words.to_pandas()
         return
     table = words.to_pandas()

@@ -281,7 +281,7 @@ def test_the_other_formats_check_before_they_write(name, tmp_path):
 
 def test_queries_have_each_site_and_call_once():
     site = SiteQueries("a", (1, 1), 1, 1, (0, 1), (torch.ones(1, 1, 1),) * 2)
-    with pytest.raises(InputError, match="Queries have each site once; 'a' is there twice"):
+    with pytest.raises(InputError, match="Queries have each site once; 'a' occurs twice"):
         Queries((site, site))
     for calls in ((0, 0), (1, 0), (-1, 0)):
         with pytest.raises(InputError, match="are counted from 0 and ascend, each once"):

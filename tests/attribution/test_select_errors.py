@@ -58,12 +58,12 @@ def test_what_was_not_kept(make_kept, axis, axes):
         ({"steps": slice(0, 5, 0)}, "is not a slice of the 5 steps: slice step cannot be zero."),
         ({"heads": 3}, "There are 3 heads, numbered from 0; there is no 3."),
         ({"heads": [0, None]}, "None is not the number of one of the heads."),
-        ({"layers": "up_block"}, "'up_block' is none of the 6 layers. Near it: up_blocks, "),
-        ({"layers": "mid_blocks"}, "'mid_blocks' is none of the 6 layers. Near it: mid_block"),
-        ({"layers": UP1[:-1]}, f"is none of the 6 layers. Near it: {UP1}"),
-        ({"layers": "xyz"}, "'xyz' is none of the 6 layers. They begin with: down_blocks.0, "
+        ({"layers": "up_block"}, "'up_block' is not one of the 6 layers. Near it: up_blocks, "),
+        ({"layers": "mid_blocks"}, "'mid_blocks' is not one of the 6 layers. Near it: mid_block"),
+        ({"layers": UP1[:-1]}, f"is not one of the 6 layers. Near it: {UP1}"),
+        ({"layers": "xyz"}, "'xyz' is not one of the 6 layers. They begin with: down_blocks.0, "
                             "down_blocks.1, mid_block, up_blocks.0, up_blocks.1."),
-        ({"layers": [DOWN0, "*.attn1"]}, "'*.attn1' is none of the 6 layers."),
+        ({"layers": [DOWN0, "*.attn1"]}, "'*.attn1' is not one of the 6 layers."),
         ({"layers": []}, "No layers were chosen. Give names, prefixes or patterns of layers."),
         ({"layers": [5]}, "5 is not a layer. Give the name of one, a prefix or a pattern."),
         ({"resolutions": 16}, "There is no grid (16, 16) (height, width). Grids: (8, 12), (4, 6), "

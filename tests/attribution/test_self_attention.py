@@ -273,7 +273,7 @@ OFF = "lies outside the image, which is 48 pixels wide and 32 high."
         (
             lambda own: own.diffused().mask(99),
             InputError,
-            "segments, from 0; 99 is none of them.",
+            "segments, numbered from 0; there is no 99.",
         ),
         (lambda own: own.diffused().at(0, 32), RegionError, f"The pixel (0, 32) {OFF}"),
         (lambda own: own.diffused().overlay(opacity=2), InputError, "An opacity lies in [0, 1]"),

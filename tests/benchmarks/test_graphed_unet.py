@@ -182,7 +182,7 @@ def test_the_first_run_may_take_its_planes_and_a_little() -> None:
     kept = dict.fromkeys(("portable", "maps_only", "fused"), 1_680_000)
     rows = gpu_rows.rows_of_first_runs("runs", first, kept)
     assert [row.status for row in rows] == ["-", "PASS", "FAIL"]
-    assert rows[1].goal == "at most 8 MB beside the planes"
+    assert rows[1].goal == "at most 8 MB besides the planes"
     assert rows[1].measured == "9.68 MB over stock, with planes of 1.68 MB; 3 s, stock 0.5 s"
 
 

@@ -69,7 +69,7 @@ def test_rows_of_runs_are_judged() -> None:
     assert [row.status for row in rows] == ["PASS", "PASS", "PASS", "FAIL", "FAIL", "FAIL"]
     assert rows[0].measured == "stock 1 s, portable 1.15 s, ratio 1.150"
     assert rows[4].measured == "5.00 MB on 1,000 MB"
-    assert rows[5].measured == "5.0e-03 of the largest value apart"
+    assert rows[5].measured == "different by 5.0e-03 of the largest value"
     outputs["portable"][0] += 1
     rows = gpu_rows.rows_of_runs("runs", taken, peaks, outputs, None)
     assert [rows[2].status, rows[5].status] == ["FAIL", "-"]
@@ -87,7 +87,7 @@ def test_every_goal_of_a_gpu_is_a_row_without_one() -> None:
         "at most 1.03": 2,
         "at most 1.01": 4,
         "at most 4 MB": 6,
-        "at most 8 MB beside the planes": 4,
+        "at most 8 MB besides the planes": 4,
         "at most 0.0001": 6,
         # The portable kernel's first run, and the eager runs of "maps_only".
         # One of them is that of joint attention's blocks.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import diffusers_rdaam.cli.doctor as command
 import diffusers_rdaam.diagnosis.self_test as stored
 from diffusers_rdaam.cli import app
+from diffusers_rdaam.diagnosis.examination import examine
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
 
@@ -64,3 +67,29 @@ def test_what_is_wrong(arguments, message):
     result = rdaam(*arguments)
     assert result.exit_code == 2, result.output
     assert message in result.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("StableDiffusionPanoramaPipeline", "cannot be recorded: it denoises overlapping tiles"),
+        ("AudioLDMPipeline", "cannot be recorded: it makes sound"),
+    ],
+)
+def test_a_model_that_is_refused_is_not_loaded(tmp_path, index, message):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": index}))
+    result = rdaam("--model", tmp_path)
+    assert result.exit_code == 2 and message in result.stderr
+    # Nothing is printed of this machine before.
+    assert not result.stdout
+
+
+def test_what_could_not_be_compared_is_not_called_right(monkeypatch):
+    def unseen(*arguments: Any, **call: Any) -> Any:
+        return replace(examine(*arguments, **call), is_identical=None, sites=())
+
+    monkeypatch.setattr(command, "examine", unseen)
+    result = rdaam("--model", TINY, "--height", 64, "--width", 64)
+    assert result.exit_code == 0
+    assert "Nothing wrong was found, but not everything could be compared" in result.stdout
+    assert "Everything is right" not in result.stdout

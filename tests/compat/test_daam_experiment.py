@@ -186,7 +186,7 @@ def test_a_pickle_is_never_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, h: h.clear(), "but no experiment of diffusers_rdaam"),
+        (lambda t, h: h.clear(), "but not an experiment of diffusers_rdaam"),
         (
             lambda t, h: h.update(version="2"),
             "has format version '2'; this release reads version 1",

@@ -11,7 +11,7 @@ from toys import CASES, build, parts_of
 
 from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.diagnosis.examination import examine
-from diffusers_rdaam.errors import UnsupportedPipelineError
+from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
 from diffusers_rdaam.pipelines.record_attention import Recording
 from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
 
@@ -96,6 +96,27 @@ def test_runs_that_do_not_repeat_say_nothing():
     noise = iter(torch.arange(1000.0))
     found = examine(pipe, **SETTINGS)
     assert found.is_identical is None and found.are_maps_right is None
+
+
+def test_a_model_that_overflows_is_not_said_to_differ_from_itself():
+    pipe = unet()
+    with torch.no_grad():
+        pipe.unet.conv_in.weight.fill_(float("nan"))
+    found = examine(pipe, **SETTINGS)
+    assert found.is_identical is True and "NaN" in found.reason and not found.passed
+
+
+@pytest.mark.parametrize("name", ["StableDiffusionInstructPix2Pix", "StableDiffusionImg2Img"])
+def test_a_pipeline_that_begins_from_an_image_says_so(name):
+    sizes = {key: value for key, value in SETTINGS.items() if key not in ("height", "width")}
+    said = rf"^{CASES[name].stock.__name__} does not run with a prompt alone .*It also takes image="
+    with pytest.raises(InputError, match=said):
+        examine(unet(name), **sizes)
+
+
+def test_an_argument_that_the_call_does_not_take_is_named():
+    with pytest.raises(InputError, match="takes no heigth=, so it cannot be examined with it"):
+        examine(unet(), heigth=64)
 
 
 def test_a_pipeline_stays_as_it_was():

@@ -108,7 +108,7 @@ def test_matplotlib_is_missing(monkeypatch):
         with pytest.raises(PlotExtraError) as caught:
             call()
         assert str(caught.value) == (
-            "Figures need matplotlib. Install it with: pip install 'diffusers_rdaam[plot]'"
+            'Figures need matplotlib. Install it with: pip install "diffusers_rdaam[plot]"'
         )
         assert isinstance(caught.value, (RDAAMError, ImportError))
 

@@ -125,7 +125,8 @@ def test_bad_duration(tmp_path, duration):
     with pytest.raises(InputError) as caught:
         save_gif(IMAGES, LABELS, tmp_path / "file.gif", duration=duration)
     assert str(caught.value) == (
-        f"A frame is shown for 0.02 to 600 seconds; got {duration}. Viewers slow down below."
+        f"duration= is the seconds of a frame, 0.02 to 600; got {duration}. Viewers show shorter "
+        "ones more slowly."
     )
 
 

@@ -252,7 +252,7 @@ def test_an_image_that_comes_out_otherwise_is_refused(pipe, scenes):
     )
     data = replace(data, read=lambda name: small)
     found = evaluate(pipe, data, "daam", source="generate", call=call)
-    assert "this model makes it 128 x 128" in found.errors[0]["error"]
+    assert "This model makes it 128 x 128" in found.errors[0]["error"]
 
 
 def test_maps_are_named_by_the_line_that_makes_them():

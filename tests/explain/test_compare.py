@@ -68,7 +68,10 @@ def test_what_cannot_be_compared(explained):
         compare_explanations(gradient=gradient)
     with pytest.raises(InputError, match="different regions"):
         compare_explanations(attention=attribution.region((0, 0, 9, 9)), gradient=gradient)
-    with pytest.raises(InputError, match="reference='attention' is none of one, other"):
+    with pytest.raises(
+        InputError,
+        match=r"reference='attention' is not one of .* Explanations: one, other\.",
+    ):
         compare_explanations(one=gradient, other=ablation, reference="attention")
     with pytest.raises(InputError, match="is not an explanation of a region"):
         compare_explanations(one=gradient, other=attribution)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusers_rdaam import OptimizedToken, Queries, SavedAttention
+from diffusers_rdaam import OptimizedToken, Queries, SavedAttention, VideoAttribution
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.site_queries import StoredTensor
 from diffusers_rdaam.compat.daam import GenerationExperiment, load_mask
@@ -36,6 +36,30 @@ def write_file(path: Path, table: Any, data: bytes = b"", *, text: str | None = 
 
 def entry(dtype: str, shape: list[int], start: int, stop: int) -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+KINDS = {
+    "diffusers_rdaam.attribution": Attribution.load,
+    "diffusers_rdaam.video": VideoAttribution.load,
+    "diffusers_rdaam.queries": Queries.load,
+    "diffusers_rdaam.saved_attention": SavedAttention.load,
+    "diffusers_rdaam.token": OptimizedToken.load,
+}
+
+
+@pytest.mark.parametrize("format", KINDS)
+def test_a_file_of_another_kind_says_what_reads_it(format, tmp_path):
+    path = tmp_path / "file.safetensors"
+    maps = {"a": torch.zeros(1)}
+    write_tensors(path, maps, {"format": format, "version": "1"}, noun="file")
+    for other, load in KINDS.items():
+        if other == format:
+            continue
+        with pytest.raises(AttributionFileError) as caught:
+            load(path)
+        text = str(caught.value)
+        assert text.startswith(f"{path} is a safetensors file, but not ")
+        assert text.endswith(f": {KINDS[format].__qualname__} reads it.")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")

@@ -94,7 +94,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a mask of two axes": ({"mask": torch.zeros(5, 7)}, "A mask of shape (5, 7) does not"),
     "an lse of other heads": (
         {"lse": torch.zeros(2, 3, 5)},
-        "lse must be torch.float32 of shape (rows, heads, positions) = (2, 6, 5); got "
+        "lse= must be torch.float32 of shape (rows, heads, positions) = (2, 6, 5); got "
         "torch.float32 (2, 3, 5).",
     ),
     "a half lse": ({"lse": torch.zeros(2, 6, 5).half()}, "got torch.float16 (2, 6, 5)."),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import diffusers_rdaam as rdaam
+from diffusers_rdaam.notebook.explore import SELECTION, NotebookViewer
 from diffusers_rdaam.notebook.widget import SelectedWord, ViewerWidget
 from diffusers_rdaam.viewer.page import viewer_page
 
@@ -52,10 +53,11 @@ def test_without_anywidget_it_is_a_frame(attribution, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "anywidget", None)
     shown = attribution.explore()
     assert "<iframe" in shown._repr_mimebundle_()["text/html"]
-    for name in ("box", "words", "polygon", "word", "observe", "region"):
-        with pytest.raises(rdaam.NotebookExtraError, match=r"not installed. For viewer\.\w+: pip "):
+    for name in SELECTION:
+        said = rf'^viewer\.{name} needs anywidget.*: pip install "diffusers_rdaam\[notebook\]"$'
+        with pytest.raises(rdaam.NotebookExtraError, match=said):
             getattr(shown, name)
-    with pytest.raises(rdaam.NotebookExtraError, match=r"diffusers_rdaam\[notebook\]"):
+    with pytest.raises(rdaam.NotebookExtraError, match=r'"diffusers_rdaam\[notebook\]"$'):
         attribution.explore(widget=True)
     with pytest.raises(ImportError):
         _ = shown.box
@@ -63,10 +65,25 @@ def test_without_anywidget_it_is_a_frame(attribution, monkeypatch: pytest.Monkey
 
 def test_a_frame_says_why_it_has_no_selection(attribution) -> None:
     shown = attribution.explore(widget=False)
-    with pytest.raises(rdaam.NotebookExtraError, match="was made with widget=False"):
+    # anywidget is installed here: that it should be would be wrong.
+    with pytest.raises(rdaam.NotebookExtraError, match=r"was made with widget=False.*Call explore"):
         _ = shown.words
     with pytest.raises(AttributeError, match="no attribute 'boxes'"):
         _ = shown.boxes
+
+
+@pytest.mark.parametrize("name", SELECTION)
+def test_a_frame_takes_no_selection(attribution, name: str) -> None:
+    shown = attribution.explore(widget=False)
+    with pytest.raises(rdaam.NotebookExtraError, match=rf"viewer\.{name} stays in its page"):
+        setattr(shown, name, (8, 8, 40, 40))
+    assert name not in vars(shown)
+
+
+def test_what_only_a_widget_has_is_known(viewer) -> None:
+    own = set(ViewerWidget.__dict__) - set(NotebookViewer.__dict__)
+    parts = {name for name in own if not name.startswith("_")} | {"observe", "unobserve"}
+    assert parts == set(SELECTION)
 
 
 def test_the_package_does_not_need_anywidget() -> None:

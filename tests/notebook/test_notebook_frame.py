@@ -54,6 +54,10 @@ def test_a_cell_has_the_viewer_and_the_still_picture(make_attribution) -> None:
     assert len(html.encode()) <= frame.LARGEST_CELL
 
 
+def test_a_notebook_s_file_can_hold_any_prompt(make_attribution) -> None:
+    assert b"<iframe" in make_attribution("a \ud800 cat")._repr_html_().encode()
+
+
 @pytest.mark.parametrize("text", [HOSTILE, "a cat", "", None])
 def test_nothing_of_a_prompt_becomes_an_element(make_attribution, text: str | None) -> None:
     elements = _Elements(make_attribution(text)._repr_html_())

@@ -214,7 +214,7 @@ def test_files_that_are_none(tmp_path):
     path = tmp_path / "a.safetensors"
     tensors = {"<cat>": torch.zeros(2, 32)}
     save_file(tensors, path)
-    with pytest.raises(AttributionFileError, match="but no optimised token"):
+    with pytest.raises(AttributionFileError, match="but not an optimised token"):
         OptimizedToken.load(path)
     for header in ("[", "{}", '{"encoders": ["clip_l"], "token": "<dog>"}'):
         metadata = {"format": "diffusers_rdaam.token", "version": "1", "optimized": header}

@@ -13,6 +13,7 @@ from toys import ALL_CASES, CASES, build, call, parts_of, toy, toy_controlnet
 import diffusers_rdaam
 from diffusers_rdaam.errors import UnsupportedPipelineError
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS, PIPELINES
+from diffusers_rdaam.families.refused import REFUSED
 from diffusers_rdaam.families.registry import stock_class
 from diffusers_rdaam.pipelines.classes import recording_class
 
@@ -144,6 +145,22 @@ def test_what_cannot_be_recorded_is_not_even_loaded(tmp_path, name, task, kwargs
     wanted = rf"^{named}\w*, for AutoRDAAMPipelineFor{task}, cannot be recorded: .* Supported: Sta"
     with pytest.raises(UnsupportedPipelineError, match=wanted):
         ours(task).from_pretrained(tmp_path, **kwargs)
+
+
+def test_a_class_without_this_task_is_named_and_a_refused_one_has_its_reason(tmp_path):
+    index = tmp_path / "model_index.json"
+    # It is recorded, so that nothing may say that its layout is not known.
+    for name, task in (("AnimateDiffPipeline", "Text2Image"), ("KolorsPipeline", "Inpainting")):
+        index.write_text(json.dumps({"_class_name": name}))
+        own = name.replace("Pipeline", "RDAAMPipeline")
+        wanted = f"no pipeline of this task for its model. {own} records it in its own task."
+        with pytest.raises(UnsupportedPipelineError, match=wanted):
+            ours(task).from_pretrained(tmp_path)
+    for name in ("StableDiffusionPanoramaPipeline", "AudioLDMPipeline"):
+        index.write_text(json.dumps({"_class_name": name}))
+        with pytest.raises(UnsupportedPipelineError) as caught:
+            ours("Text2Image").from_pretrained(tmp_path)
+        assert str(caught.value).endswith(f"cannot be recorded: {REFUSED[name]}.")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -188,7 +188,7 @@ def test_without_a_call_and_without_the_prompt(unet):
         _ = recording.attribution
     assert str(error.value) == (
         "None of the 3 recorded calls of the denoiser had rows of the prompt, only of the "
-        "negative prompt. Is the layout of its rows right?"
+        "negative prompt. Give the layout of its rows as rows=."
     )
 
 

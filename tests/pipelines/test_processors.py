@@ -383,7 +383,8 @@ def test_a_module_that_recorded_nothing_is_named(ours, generate):
         handle.remove()
     assert [str(w.message) for w in caught] == [
         "The image was made, but not its attribution: 1 of 10 attention modules recorded nothing "
-        f"in 2 denoiser calls (the first is {FIRST}). Was a processor replaced during the run?"
+        f"in 2 denoiser calls (the first is {FIRST}). Most often a processor was replaced during "
+        "the run: set processors before it."
     ]
     assert output.images[0].size == (96, 64)
     with pytest.raises(NoAttributionError, match=r"1 of 10 attention modules recorded nothing"):

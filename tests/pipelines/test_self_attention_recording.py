@@ -128,7 +128,7 @@ def test_layers_and_choices(pipe):
 def test_names_that_are_not_there(pipe):
     recording(pipe, "up_block.1")
     with pytest.raises(
-        InputError, match=r"'up_block\.1' is none of the 7 layers\. Near it: up_blo"
+        InputError, match=r"'up_block\.1' is not one of the 7 layers\. Near it: up_blo"
     ):
         call(SD, pipe)
     recording(pipe, ["mid_block", UPPER])

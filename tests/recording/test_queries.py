@@ -149,7 +149,7 @@ def test_on_disk(pipe, tmp_path):
     assert second.queries.calls == (0,)
     for path in (tmp_path / "queries" / "run-0001").iterdir():
         path.unlink()
-    with pytest.raises(AttributionFileError, match="Were they moved or removed"):
+    with pytest.raises(AttributionFileError, match="Put the file back"):
         first[0].queries.sites[0].read(0)
 
 

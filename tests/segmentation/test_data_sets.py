@@ -217,7 +217,7 @@ def test_classes_are_balanced():
 def test_bad_filters_are_refused(options, text):
     with pytest.raises(InputError, match=text):
         choose([_facts("a")], **options)
-    with pytest.raises(InputError, match="The id 'a' is there twice"):
+    with pytest.raises(InputError, match="The id 'a' occurs twice"):
         choose([_facts("a"), _facts("a")])
 
 

@@ -132,7 +132,7 @@ def test_a_missing_library_names_the_extra(monkeypatch, bump):
 
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(ImportError, match=r"pip install 'diffusers_rdaam\[crf\]'"):
+    with pytest.raises(ImportError, match=r'pip install "diffusers_rdaam\[crf\]"'):
         label_map({"cat": bump(8, 10)}, crf=DenseCRF())
 
 

@@ -262,7 +262,7 @@ def test_no_word_stands_out(pages, make_attribution) -> None:
     assert not attribution.region((60, 0, 96, 60)).no_word
     page = pages.show(attribution.to_html())
     page.evaluate("rdaam.viewers[0].selectBox([0, 0, 40, 60])")
-    assert "No word stands out" in page.inner_text(".remark")
+    assert "no word made this region" in page.inner_text(".remark")
     page.evaluate("rdaam.viewers[0].selectBox([60, 0, 96, 60])")
     assert not page.is_visible(".remark")
 

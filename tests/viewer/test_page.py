@@ -233,6 +233,15 @@ def test_other_formats_are_refused(make_attribution) -> None:
         make_attribution().to_html(image_format="gif")
 
 
+@pytest.mark.parametrize("options", [{"title": 5}, {"title": b"cat"}, {"image_format": ["png"]}])
+def test_what_is_not_a_text_is_refused(make_attribution, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"is a text; got a|is written as one of png"):
+        viewer_page(make_attribution(), **options)
+    if "title" in options:
+        with pytest.raises(InputError, match="title= is a text"):
+            make_attribution().explore(**options)
+
+
 def test_without_an_image_or_a_text(make_attribution) -> None:
     [entry] = data_of(make_attribution(None, image=False).to_html())["entries"]
     assert entry["frames"] == [{"image": None, "part": 0, "label": ""}]

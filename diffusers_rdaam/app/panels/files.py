@@ -81,5 +81,5 @@ class FilesPanel:
         try:
             number = await asyncio.to_thread(add)
         except RDAAMError as error:
-            return self._runs.show_error(form.without_paths(error))
+            return self._runs.show_error(form.error_text(error))
         return await self._shown.show_from_thread(session, number, "The file is open.")

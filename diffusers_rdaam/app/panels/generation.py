@@ -125,9 +125,9 @@ class GenerationPanel:
                 mask=form.painted_mask(strokes, picture),
                 strength=strength,
                 vocabulary=events.split_concepts(concepts or ""),
-                keep_steps=0 in keep,
-                keep_self_attention=1 in keep,
-                keep_queries=2 in keep,
+                keep_steps=0 in (keep or ()),
+                keep_self_attention=1 in (keep or ()),
+                keep_queries=2 in (keep or ()),
             )
             denoiser = self._context.denoiser(model)
             return denoiser, lambda pipes, run: pipes.generate(asked, run)
@@ -155,7 +155,7 @@ class GenerationPanel:
         try:
             image = None if path is None else events.read_upload(path)
         except RDAAMError as error:
-            shown = fragments.status(form.without_paths(error), kind="error")
+            shown = fragments.status(form.error_text(error), kind="error")
             return gr.HTML(**fragments.canvas(None)), shown
         text = "Ready." if image is None else "The image is read. Paint a mask, or generate."
         return gr.HTML(**fragments.canvas(image)), fragments.status(text)

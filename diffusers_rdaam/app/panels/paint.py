@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from diffusers_rdaam.app import fragments
 from diffusers_rdaam.app.panels.context import Updates
@@ -22,7 +23,7 @@ class PaintPanel:
     def show_image(self, image: HistoryImage) -> Updates:
         """The image without paint."""
         found = image.attribution
-        picture = None if found is None else found.image
+        picture = None if found is None else found.image or _blank(found.image_size)
         return {self.canvas: gr.HTML(**fragments.canvas(picture)), self.chart: ""}
 
 
@@ -45,3 +46,8 @@ def painter(label: str) -> gr.HTML:
         width=0,
         height=0,
     )
+
+
+def _blank(size: tuple[int, int]) -> Image.Image:
+    """What is painted on where a file has maps and no image."""
+    return Image.new("L", size[::-1], 200)

@@ -10,12 +10,12 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from diffusers_rdaam.app import fragments
+from diffusers_rdaam.app import form, fragments
 from diffusers_rdaam.app.panels.context import NO_MODEL, PageContext, Updates
 from diffusers_rdaam.app.requests import Pipelines
 from diffusers_rdaam.app.runs import CancelledRun, Denoiser, Progress, Run
 from diffusers_rdaam.app.session import Session
-from diffusers_rdaam.errors import InputError, RDAAMError
+from diffusers_rdaam.errors import InputError
 
 # Seconds between two looks at a run.
 _PATIENCE = 0.15
@@ -78,8 +78,7 @@ class RunStatus:
         try:
             if session.run is not None and not session.run.has_ended:
                 raise InputError(
-                    "A run of yours goes on or waits. Cancel it, or begin the next when it has "
-                    "ended."
+                    "A run of yours is waiting or running. Cancel it, or wait for its end."
                 )
             denoiser, task = await asyncio.to_thread(work)
             run = session.run = denoiser.submit(task)
@@ -97,8 +96,7 @@ class RunStatus:
             yield {self.status: fragments.status(text), self.live: ""}
         except Exception as error:
             remarks = [] if run is None else run.warnings
-            text = str(error) if isinstance(error, RDAAMError) else f"The run failed: {error}"
-            shown = fragments.status(text, kind="error", remarks=remarks)
+            shown = fragments.status(form.error_text(error), kind="error", remarks=remarks)
             yield {self.status: shown, self.live: ""}
         finally:
             # Also where the visitor has gone: nobody waits for it any more.
@@ -120,7 +118,7 @@ class RunStatus:
         """End this session's run before its next step."""
         session = self._context.session(request)
         if session.run is None or session.run.has_ended:
-            return fragments.status("Nothing of yours is running.")
+            return fragments.status("No run of yours is waiting or running.")
         session.run.cancel()
         return fragments.status("Cancelling before the next step.", kind="busy")
 

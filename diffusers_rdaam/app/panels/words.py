@@ -90,8 +90,8 @@ class WordsPanel:
             entry, found = session.entry(number), session.attribution(number)
             if found.queries is None:
                 raise InputError(
-                    "The queries of this image were not kept. Generate it again with Also record, "
-                    "queries; or name the text there as a concept."
+                    "The queries of this image were not kept. Generate it again, with queries "
+                    "under Also record, or name the text there as a concept."
                 )
             denoiser = self._context.denoiser(entry.model)
             return denoiser, lambda pipes, run: pipes.ask(found, text, run)

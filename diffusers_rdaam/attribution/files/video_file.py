@@ -45,7 +45,7 @@ KIND = FileKind(
     "2",
     "video",
     "video attribution",
-    "not a video's attribution of diffusers_rdaam. Attribution.load reads that of an image.",
+    "not a video's attribution of diffusers_rdaam.",
 )
 MAX_FRAMES = 100_000
 MAX_PIXELS = 64 * MAX_AREA  # of all frames together: 12 GiB

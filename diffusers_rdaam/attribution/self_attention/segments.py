@@ -77,7 +77,9 @@ class Segments:
             InputError: there is no such label.
         """
         if label not in range(len(self)):
-            raise InputError(f"There are {len(self)} segments, from 0; {label!r} is none of them.")
+            raise InputError(
+                f"There are {len(self)} segments, numbered from 0; there is no {label!r}."
+            )
         return Mask((self.labels == label).float())
 
     def coco(self, label: int) -> RunLengths:

@@ -34,7 +34,7 @@ KIND = FileKind(
     "1",
     "experiment",
     "experiment",
-    "no experiment of diffusers_rdaam.",
+    "not an experiment of diffusers_rdaam.",
 )
 _MAPS = "global_heat_map"
 _MAX_SIDE = 2048

@@ -205,9 +205,9 @@ class GlobalHeatMap:
     def _parsed(self, nlp: Parser | None) -> Iterable[ParsedToken]:
         if nlp is None:
             raise InputError(
-                "Which parser? None is downloaded here. Install spaCy and a model of your own "
-                "(pip install 'diffusers_rdaam[nlp]'; python -m spacy download en_core_web_md), "
-                'and give nlp=spacy.load("en_core_web_md").'
+                "A parser is needed, and none is downloaded here. Install spaCy with: pip install "
+                '"diffusers_rdaam[nlp]", an English model of it with: python -m spacy download '
+                'en_core_web_md, and give nlp=spacy.load("en_core_web_md").'
             )
         return nlp(self.prompt)
 

@@ -114,7 +114,7 @@ def pyplot() -> Any:
         from matplotlib import pyplot
     except ImportError:
         raise PlotExtraError(
-            "Figures need matplotlib. Install it with: pip install 'diffusers_rdaam[plot]'"
+            'Figures need matplotlib. Install it with: pip install "diffusers_rdaam[plot]"'
         ) from None
     return pyplot
 

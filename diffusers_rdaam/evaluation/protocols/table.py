@@ -71,8 +71,8 @@ def protocol_of(protocol: str | Protocol, *, strict: bool = True, **options: Any
     if isinstance(protocol, Protocol):
         if options:
             raise InputError(
-                f"The protocol {protocol.label} is made already; give its options when it is made: "
-                f"{', '.join(options)}."
+                f"The protocol {protocol.label} is an object already. Give its options when "
+                f"you make it: {', '.join(options)}."
             )
         return protocol
     known = protocols()

@@ -179,8 +179,8 @@ class GradientRegeneration(Regeneration):
         if graph and not self._image.requires_grad:
             raise GradientError(
                 f"{self.settings.method}: no gradient gets from {type(self.pipe).__name__}'s image "
-                "to its prompt; something in its call runs without gradients. Is __call__ your own "
-                "and wraps another in torch.no_grad?"
+                "to its prompt; something in its call runs without gradients. If its __call__ is "
+                "your own, take torch.no_grad off it."
             )
         return image.detach()
 

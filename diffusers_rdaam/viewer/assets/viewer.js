@@ -525,8 +525,8 @@ class Viewer {
     this.heading.textContent = headingOf(this.form, region);
     this.remark.hidden = !answer.noWord;
     if (answer.noWord) {
-      this.remark.textContent = `No word stands out here: the attention to words is ${
-        answer.contrast.toFixed(2)} times that of the rest of the image (a word's region: ${
+      this.remark.textContent = `No word stands out: no word made this region. The attention to words is ${
+        answer.contrast.toFixed(2)} times that of the rest of the image (a region of a word: ${
         main.noWordLevel.toFixed(2)} or more).`;
     }
     this.note.textContent = specialText(answer.special);
