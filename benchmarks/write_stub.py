@@ -14,6 +14,7 @@ import diffusers
 
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
+def class_name(stock: str) -> str: ...
 def recording_class(stock: str) -> Any: ...
 """
 WIDTH = 100

@@ -5,6 +5,7 @@ import diffusers
 
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
 
+def class_name(stock: str) -> str: ...
 def recording_class(stock: str) -> Any: ...
 
 __all__ = [
