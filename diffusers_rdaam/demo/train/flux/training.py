@@ -76,7 +76,7 @@ class Stage:
 
 STAGES = {
     "coarse": Stage("coarse", 128, 500_000, 64, 2.5e-3, 3.0, 0.0, 1.0, 80_000),
-    "fine": Stage("fine", 256, 210_000, 32, 2.0e-3, 2.5, 1 / 3, 0.4, None, 0.20),
+    "fine": Stage("fine", 256, 210_000, 32, 2.0e-3, 2.5, 1 / 3, 0.6, None, 0.20),
 }
 
 
