@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import diffusers_rdaam.viewer.page
-from diffusers_rdaam import Attribution, VideoAttribution, viewer_page
+from diffusers_rdaam import Attribution, VideoAttribution, explore, viewer_page
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.viewer.contents import ViewerContents
 from diffusers_rdaam.viewer.packing import packed
@@ -239,7 +239,7 @@ def test_what_is_not_a_text_is_refused(make_attribution, options: dict[str, Any]
         viewer_page(make_attribution(), **options)
     if "title" in options:
         with pytest.raises(InputError, match="title= is a text"):
-            make_attribution().explore(**options)
+            explore(make_attribution(), **options)
 
 
 def test_without_an_image_or_a_text(make_attribution) -> None:

@@ -38,7 +38,7 @@ def start_again(checkpoint: Path, colour: str) -> None:
     pieces = {name: tokenizer(name).input_ids[:-1] for name in COLOURS}
     rows = {name: found[0] for name, found in pieces.items() if len(found) == 1}
     if colour not in rows:
-        raise InputError(f"{colour!r} is no colour of one piece. These are: {', '.join(rows)}.")
+        raise InputError(f"{colour!r} is not a colour of one piece. These are: {', '.join(rows)}.")
     row = rows.pop(colour)
     state = torch.load(checkpoint, weights_only=True)
     for weights in (state["modules"]["text_encoder"], state["averaged"]["text_encoder"]):
