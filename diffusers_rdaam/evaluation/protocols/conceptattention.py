@@ -18,12 +18,14 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     WordMap,
     article,
     asked_targets,
-    counts_of_labels,
-    counts_of_masks,
-    empty_scores,
     nearest,
     resized,
     stretched,
+)
+from diffusers_rdaam.evaluation.protocols.scores import (
+    counts_of_labels,
+    counts_of_masks,
+    empty_scores,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 
