@@ -364,6 +364,7 @@ def test_the_error_is_that_of_the_latents_that_came_back(pipe):
         ({"generator": [torch.Generator()] * 3}, "3 generators were given for 1 images"),
         ({"pipeline_image": drawn()}, "pipeline_image= is for pipelines whose call reads another"),
         ({"nois": 0.3}, "has no argument 'nois'. Did you mean noise="),
+        ({"negative_prompt": "a cat"}, "an image is attributed without guidance. Leave it out"),
     ],
     ids=lambda value: str(value)[:40],
 )
