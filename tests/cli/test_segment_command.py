@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -138,9 +139,8 @@ def test_bad_options_of_tokens_are_said_before_an_image(arguments, text, tmp_pat
     (tmp_path / "set" / "dataset.json").write_text(json.dumps(header))
     (tmp_path / "file").write_text("")
     places = {"SET": tmp_path / "set", "FILE": tmp_path / "file"}
-    monkeypatch.setattr(
-        "diffusers_rdaam.cli.optimize_tokens._run", lambda *_: pytest.fail("an image was made")
-    )
+    command = importlib.import_module("diffusers_rdaam.cli.optimize_tokens")
+    monkeypatch.setattr(command, "_run", lambda *_: pytest.fail("an image was made"))
     out = [] if "FILE" in arguments else ["--out", tmp_path / "tokens"]
     result = rdaam("optimize-tokens", *(places.get(one, one) for one in arguments), *out)
     assert result.exit_code == 2, result.output
