@@ -71,6 +71,11 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
         source = _kept(pipe, data, classes, given)
     examples = _collected(source, classes, request.images)
     without = [one.name for one in classes if one.name not in examples]
+    if not examples:
+        raise InputError(
+            f"No image has a mask of one of the classes {', '.join(without)}, so there is nothing "
+            "to fit a token to. Give classes that the images show."
+        )
     if without:
         report.say(f"left out:     {', '.join(without)}: no image with a mask of these classes")
 
