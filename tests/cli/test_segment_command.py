@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
-from diffusers_rdaam import load_tokens
+from diffusers_rdaam import InputError, load_tokens
 from diffusers_rdaam.cli import app
+from diffusers_rdaam.segmentation.classes import object_classes
 
-# What a command looks at of a pipeline whose images are made by the test.
-PIPE = {"unet": object(), "set_attn_processor": lambda _: None}
 SHORT = ("--steps", "2", "--areas", "all")
 
 
@@ -150,19 +148,11 @@ def test_bad_options_of_tokens_are_said_before_an_image(arguments, text, tmp_pat
     assert text in result.stderr and not (tmp_path / "tokens").exists()
 
 
-def test_classes_that_no_image_shows(tmp_path, monkeypatch):
-    """One is named and left out; where it is all of them, that is the error."""
-    command = importlib.import_module("diffusers_rdaam.cli.optimize_tokens")
-    monkeypatch.setattr(command, "load_pipeline", lambda *_: SimpleNamespace(**PIPE))
-    monkeypatch.setattr(command, "optimize_tokens", lambda pipe, examples, *_, **__: {})
-    monkeypatch.setattr(command, "save_tokens", lambda *_, **__: tmp_path)
-    found: list[tuple[str, object]] = []
-    monkeypatch.setattr(command, "_drawn", lambda *_: iter(found))
-    arguments = ("optimize-tokens", "--class", "dog", "--class", "circle", "--out", tmp_path / "t")
-    result = rdaam(*arguments)
-    assert result.exit_code == 2
-    assert "No image has a mask of one of the classes dog, circle" in result.stderr
-    found.append(("circle", object()))
-    result = rdaam(*arguments, "--format", "json")
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["left_out"] == ["dog"]
+def test_classes_that_no_image_shows():
+    """One is named and left out; where these are all of them, that is the error."""
+    left_out = importlib.import_module("diffusers_rdaam.cli.optimize_tokens").left_out
+    classes = object_classes(["dog", "circle"])
+    assert left_out(classes, {"circle": [object()]}) == ["dog"]
+    assert left_out(classes, {"circle": [], "dog": []}) == []
+    with pytest.raises(InputError, match="has a mask of one of the classes dog, circle"):
+        left_out(classes, {})
