@@ -217,7 +217,7 @@ def words_option(name: str, value: Any) -> tuple[str, ...] | None:
     """An option that is several words, as a tuple; None where it is not given.
 
     Raises:
-        InputError: it is one text, whose letters would be the words, or one of them is no text.
+        InputError: it is one text, whose letters would be the words, or one of them is not a text.
     """
     if value is None:
         return None
