@@ -55,6 +55,5 @@ def check_keywords(
             close = nearest(name, known)
             hint = "" if close is None else f" Did you mean {close}=?"
             listed = ", ".join(f"{choice}=" for choice in known)
-            call = function if function.endswith(")") else f"{function}()"
             rest = f"Arguments: {listed}." if listed else "It takes none."
-            raise error(f"{call} has no argument {name!r}.{hint} {rest}")
+            raise error(f"{function}() has no argument {name!r}.{hint} {rest}")

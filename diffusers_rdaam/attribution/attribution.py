@@ -16,6 +16,7 @@ from diffusers_rdaam.attribution import display
 from diffusers_rdaam.attribution.aggregated import AggregatedAttribution
 from diffusers_rdaam.attribution.aggregations.table import AggregationLike, recipe_of
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
+from diffusers_rdaam.attribution.completion import with_image, with_queries
 from diffusers_rdaam.attribution.heat_map import HeatMap
 from diffusers_rdaam.attribution.mean import mean_record
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Word, WordQuery
@@ -384,31 +385,7 @@ class Attribution(Record):
             InputError: ``image`` is not an image, its sides are in another ratio, or there is a
                 mask of another size.
         """
-        return self._over_image(as_picture(image))
-
-    def _over_image(self, image: Image.Image) -> Attribution:
-        height, width = self.image_size
-        if image.height * width != image.width * height:
-            raise InputError(
-                f"The image is {image.width} pixels wide and {image.height} high; the run made "
-                f"one of {width} by {height}, and the ratio must be the same. Cut or scale it "
-                "first."
-            )
-        size = (image.height, image.width)
-        if self.mask is not None and size != self.image_size:
-            raise InputError(
-                f"The image is {image.width} pixels wide and {image.height} high, the mask of the "
-                f"run {width} by {height}. Scale the image to the mask's size."
-            )
-        negative = self.negative_attribution
-        return replace(
-            self,
-            image=image,
-            image_size=size,
-            negative_attribution=None if negative is None else negative._over_image(image),
-            switched=tuple(other._over_image(image) for other in self.switched),
-            vocabulary={text: other._over_image(image) for text, other in self.vocabulary.items()},
-        )
+        return with_image(self, as_picture(image))
 
     def with_queries(self, queries: Queries) -> Attribution:
         """The same attribution with the run's queries, which its files do not hold.
@@ -416,17 +393,7 @@ class Attribution(Record):
         Raises:
             InputError: they are of other sites or grids, so not of this run.
         """
-        sizes = {site: grid.size for grid in self.grids for site in grid.sites}
-        for site in queries.sites:
-            if sizes.get(site.site) != site.size:
-                there = "is not one of its layers"
-                if site.site in sizes:
-                    there = f"has a grid of {sizes[site.site]} there"
-                raise InputError(
-                    f"These queries are not of this attribution's run: {site.site} (grid "
-                    f"{site.size}, height and width) {there}."
-                )
-        return replace(self, queries=queries)
+        return with_queries(self, queries)
 
     @classmethod
     def mean(

@@ -100,7 +100,8 @@ def chosen_sites(layers: Names, sites: Collection[str]) -> set[str]:
     Raises:
         InputError: a name means none of them, with those that are nearest.
     """
-    names = [layers] if isinstance(layers, str) else list(layers)
+    single = isinstance(layers, str) or not isinstance(layers, Iterable)
+    names: list[Any] = [layers] if single else list(layers)
     found: set[str] = set()
     for name in names:
         if not isinstance(name, str):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
     if data is not None:
         source = _kept(pipe, data, classes, given)
     examples = _collected(source, classes, request.images)
-    without = [one.name for one in classes if one.name not in examples]
+    without = left_out(classes, examples)
     if without:
         report.say(f"left out:     {', '.join(without)}: no image with a mask of these classes")
 
@@ -100,6 +100,21 @@ def make_tokens(request: TokensRequest, report: Report) -> None:
             for name, token in tokens.items()
         },
     )
+
+
+def left_out(classes: Sequence[ObjectClass], examples: Mapping[str, Any]) -> list[str]:
+    """The classes that no image shows.
+
+    Raises:
+        InputError: these are all of them.
+    """
+    without = [one.name for one in classes if one.name not in examples]
+    if not examples:
+        raise InputError(
+            f"No image has a mask of one of the classes {', '.join(without)}, so there is nothing "
+            "to fit a token to. Give classes that the images show."
+        )
+    return without
 
 
 def _check_classes(classes: tuple[ObjectClass, ...], data: SegmentationFolder) -> None:

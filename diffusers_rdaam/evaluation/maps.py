@@ -76,7 +76,7 @@ class Maps:
         if isinstance(self.crf, bool):
             object.__setattr__(self, "crf", "soft" if self.crf else None)
         if self.crf is not None:
-            check_choice(self.crf, Unary, "a unary term of the CRF")
+            check_choice(self.crf, Unary, "a unary term")
             check_installed()
 
     @classmethod

@@ -436,7 +436,10 @@ _STOCK = (
     "take. Give a recording one: AutoRDAAMPipelineForText2Image.from_pipe(pipe)."
 )
 # Arguments of a generation that have no meaning for an image that is there.
-_GENERATION = ("num_inference_steps", "guidance_scale", "true_cfg_scale", "height", "width")
+_GENERATION = (
+    *("num_inference_steps", "guidance_scale", "true_cfg_scale", "negative_prompt"),
+    *("height", "width"),
+)
 
 
 def _of_images(call: Mapping[str, Any]) -> dict[str, Any]:

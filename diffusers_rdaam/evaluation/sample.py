@@ -163,7 +163,7 @@ class Sample:
             self._check_place(one)
 
     def _check_place(self, target: Target) -> None:
-        """Refuse a box outside of the image, and a span outside of the prompt."""
+        """Refuse a box outside the image, and a span outside the prompt."""
         if target.box is not None and self.size is not None:
             height, width = self.size
             left, top, right, bottom = target.box

@@ -69,9 +69,10 @@ class ImageRequest:
     def __post_init__(self) -> None:
         check_choice(self.method, Method, "a method")
         check_choice(self.solver, Solver, "a solver")
-        check_count(self.draws, "draws=", least=0)
-        check_count(self.steps, "steps=")
-        _level(self.until, "until=")
+        # As Python's numbers, whatever they came as: they become facts of the run, written as JSON.
+        object.__setattr__(self, "draws", check_count(self.draws, "draws=", least=0))
+        object.__setattr__(self, "steps", check_count(self.steps, "steps="))
+        object.__setattr__(self, "until", _level(self.until, "until="))
         listed_noise = self.noise if isinstance(self.noise, (list, tuple)) else [self.noise]
         if not listed_noise:
             raise InputError("noise= is empty. Give at least one level, such as noise=0.37.")

@@ -18,12 +18,14 @@ _DECIDED = (
 )  # fmt: skip
 # Of these the call's ``image=`` is the image that is noised.
 _NOISES_ITS_IMAGE = ("Img2Img", "Inpaint", "Depth2Img")
+# With one of them the call has guidance.
+_SCALES = ("guidance_scale", "true_cfg_scale")
 # Guidance that is off at another number than 1, by the beginning of the class's name.
 _OFF_AT_ZERO = ("ZImage", "Krea2")
 
 
 def check_call(pipe: Any, call: Mapping[str, Any]) -> None:
-    """Refuse arguments of the pipeline's call that the image and the levels decide.
+    """Refuse arguments of the pipeline's call that the image and the levels decide, or without use.
 
     Raises:
         InputError: one of them was given.
@@ -36,6 +38,11 @@ def check_call(pipe: Any, call: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{name}= is not an argument here: the image and the noise levels decide it.{hint}"
             )
+    if call.get("negative_prompt") and not any(name in call for name in _SCALES):
+        raise InputError(
+            "negative_prompt= has no effect here: an image is attributed without guidance. Leave "
+            "it out, or give guidance_scale= too."
+        )
 
 
 def call_arguments(

@@ -174,12 +174,13 @@ def document(
             '<meta name="color-scheme" content="light dark">',
             '<meta name="referrer" content="no-referrer">',
             f"<title>{_title(shown)}</title>",
-            f"<style>{styles}</style>",
             "</head>",
             f'<body class="{"embedded" if embedded else "page"}">',
-            '<main id="viewers"></main>',
-            # Before the data, which is most of a file: where it ends early, this is what is seen.
+            # Before all that is long, the styles too: where a file ends early, this is what is
+            # seen. The policy refuses styles whose end is missing; the note is readable without.
             f'<p class="remark" id="incomplete" role="alert">{_INCOMPLETE}</p>',
+            f"<style>{styles}</style>",
+            '<main id="viewers"></main>',
             f'<script type="application/json" id="rdaam-data">{_json(data)}</script>',
             f"<script>{script}</script>",
             "</body>",

@@ -110,3 +110,13 @@ def test_steps_that_were_skipped(make_kept):
     text = error(attribution, layers="mid_block", steps=[0, 2])
     assert text.startswith("Nothing was recorded at any of the 2 steps: ")
     assert len(attribution.select(steps=1).grids) == 2
+
+
+@pytest.mark.parametrize("layers", [3, 1.5, [3], [None]])
+def test_layers_that_are_no_names(make_kept, layers, types_unchecked):
+    attribution, _ = make_kept(("layers",))
+    assert "is not a layer. Give the name of one, a prefix or a pattern." in error(
+        attribution, layers=layers
+    )
+    with pytest.raises(InputError, match="is not a layer"):
+        attribution.aggregated("expert_layer", layer=layers).word("cat")

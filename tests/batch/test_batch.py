@@ -279,7 +279,7 @@ def test_an_attribution_in_bytes(make_attribution, tmp_path, types_unchecked):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"dtype": "float13"}, "'float13' is not a dtype. Did you mean 'float16'"),
+        ({"dtype": "float13"}, "'float13' is not a dtype. Did you mean 'float"),
         ({"dtype": torch.float16}, "is not a dtype"),
         ({"guidance_scale": "7"}, "guidance_scale= is a number from 0 to 1000; got '7'"),
         ({"guidance_scale": float("nan")}, "guidance_scale= is a number from 0 to 1000"),

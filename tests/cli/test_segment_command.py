@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
-from diffusers_rdaam import load_tokens
+from diffusers_rdaam import InputError, load_tokens
 from diffusers_rdaam.cli import app
+from diffusers_rdaam.segmentation.classes import object_classes
 
 SHORT = ("--steps", "2", "--areas", "all")
 
@@ -138,10 +140,19 @@ def test_bad_options_of_tokens_are_said_before_an_image(arguments, text, tmp_pat
     (tmp_path / "set" / "dataset.json").write_text(json.dumps(header))
     (tmp_path / "file").write_text("")
     places = {"SET": tmp_path / "set", "FILE": tmp_path / "file"}
-    monkeypatch.setattr(
-        "diffusers_rdaam.cli.optimize_tokens._run", lambda *_: pytest.fail("an image was made")
-    )
+    command = importlib.import_module("diffusers_rdaam.cli.optimize_tokens")
+    monkeypatch.setattr(command, "_run", lambda *_: pytest.fail("an image was made"))
     out = [] if "FILE" in arguments else ["--out", tmp_path / "tokens"]
     result = rdaam("optimize-tokens", *(places.get(one, one) for one in arguments), *out)
     assert result.exit_code == 2, result.output
     assert text in result.stderr and not (tmp_path / "tokens").exists()
+
+
+def test_classes_that_no_image_shows():
+    """One is named and left out; where these are all of them, that is the error."""
+    left_out = importlib.import_module("diffusers_rdaam.cli.optimize_tokens").left_out
+    classes = object_classes(["dog", "circle"])
+    assert left_out(classes, {"circle": [object()]}) == ["dog"]
+    assert left_out(classes, {"circle": [], "dog": []}) == []
+    with pytest.raises(InputError, match="has a mask of one of the classes dog, circle"):
+        left_out(classes, {})

@@ -323,7 +323,7 @@ def test_a_crf_that_is_not_installed_is_said_before_any_image(monkeypatch, scene
         ("mean, refine", "each part is name=value"),
         ("mean, refine=best", "is not a refinement"),
         ("mean, sharpen=maybe", "is true or false"),
-        ("mean, crf=strong", "is not a unary term of the CRF"),
+        ("mean, crf=strong", "is not a unary term. Unary terms: 'soft', 'hard'"),
         ("mean, resolutions=a", "are numbers"),
         ("mean, resolutions=²", "are numbers"),
         ("mean, steps=3", "are first:last"),

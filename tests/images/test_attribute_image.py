@@ -364,6 +364,7 @@ def test_the_error_is_that_of_the_latents_that_came_back(pipe):
         ({"generator": [torch.Generator()] * 3}, "3 generators were given for 1 images"),
         ({"pipeline_image": drawn()}, "pipeline_image= is for pipelines whose call reads another"),
         ({"nois": 0.3}, "has no argument 'nois'. Did you mean noise="),
+        ({"negative_prompt": "a cat"}, "an image is attributed without guidance. Leave it out"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -394,3 +395,14 @@ def test_wrong_images_and_prompts(pipe, image, prompt, text):
 def test_what_is_not_a_pipeline_is_refused(pipe):
     with pytest.raises(InputError, match="takes a pipeline of diffusers; got a UNet2DCondition"):
         diffusers_rdaam.attribute_image(pipe.unet, drawn(), PROMPT)
+
+
+def test_numbers_of_numpy_are_facts_that_a_file_takes(pipe, tmp_path):
+    options = {"noise": np.float32(0.5), "draws": np.int64(1)}
+    found = pipe.attribute_image(drawn(), PROMPT, **options)
+    loaded = Attribution.load(found.save(tmp_path / "one.safetensors"))
+    assert loaded.run["draws"] == 1 and loaded.run["noise_levels"].startswith("0.5")
+    inverted = {"method": "invert", "steps": np.int32(2), "until": np.float64(0.1)}
+    found = pipe.attribute_image(drawn(), PROMPT, **inverted)
+    loaded = Attribution.load(found.save(tmp_path / "two.safetensors"))
+    assert (loaded.run["inversion_steps"], loaded.run["until"]) == (2, 0.1)

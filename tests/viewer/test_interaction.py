@@ -360,12 +360,21 @@ def test_a_damaged_page_says_so(pages, make_attribution) -> None:
     assert "This page cannot be shown" in page.inner_text("[role=alert]")
 
 
-@pytest.mark.parametrize("end", ["data", "script", "no scripts", "whole"])
+@pytest.mark.parametrize("end", ["note", "styles", "data", "script", "no scripts", "whole"])
 def test_a_page_that_cannot_show_its_maps_says_so(pages, make_attribution, end: str) -> None:
     html = make_attribution("a red cat").to_html()
-    data = html.index('id="rdaam-data"')
-    ends = {"data": data + 2000, "script": (html.index("<script>", data) + len(html)) // 2}
-    page = pages.show(html[: ends.get(end)], java_script_enabled=end != "no scripts")
+    styles, data = html.index("<style>"), html.index('id="rdaam-data"')
+    ends = {
+        "note": styles,
+        "styles": (styles + html.index("</style>")) // 2,
+        "data": data + 2000,
+        "script": (html.index("<script>", data) + len(html)) // 2,
+    }
+    # The policy has the hash of the whole styles, and refuses a part of them.
+    ignored = "Content Security Policy" if end == "styles" else None
+    page = pages.show(
+        html[: ends.get(end)], java_script_enabled=end != "no scripts", ignored=ignored
+    )
     note = page.get_by_text("This page is incomplete or its script did not run")
     if end == "whole":
         page.wait_for_timeout(1800)

@@ -7,16 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import (
-    DeviceOption,
-    DtypeOption,
-    Format,
-    FormatOption,
-    GuidanceOption,
-    ModelOption,
-    StepsOption,
-    seed_option,
-)
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
@@ -31,7 +22,7 @@ def batch(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set.")] = Path(
         "rdaam-batch"
     ),
-    model: ModelOption = None,
+    model: parameters.ModelOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what is in the folder.")
     ] = False,
@@ -69,14 +60,11 @@ def batch(
     retries: Annotated[
         int, typer.Option(min=0, help="Of a row after a failure that is not of its fields.")
     ] = 2,
-    steps: StepsOption = None,
-    guidance_scale: GuidanceOption = None,
+    steps: parameters.StepsOption = None,
+    guidance_scale: parameters.GuidanceOption = None,
     height: Annotated[int | None, typer.Option(help="Of rows without a size, in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Of rows without a size, in pixels.")] = None,
-    seed: Annotated[
-        int,
-        seed_option(help="Of row 0; each further one adds 1."),
-    ] = 0,
+    seed: Annotated[int, parameters.seed_option(help="Of row 0; each further one adds 1.")] = 0,
     method: Annotated[
         str, typer.Option(help="forward or invert, for rows with an image.")
     ] = "forward",
@@ -91,9 +79,9 @@ def batch(
         bool, typer.Option("--folder", help="Images and attributions as files as well.")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads of a worker.")] = 1,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    output_format: FormatOption = Format.text,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Make a data set of many prompts: images, attributions, words and masks."""
     with reporting(output_format.value) as report:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import Format, FormatOption, ModelOption, seed_option
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
@@ -15,14 +15,11 @@ def daam(
     prompt: Annotated[
         str | None, typer.Argument(help="What to generate; - for a prompt a line.")
     ] = None,
-    model: ModelOption = None,
+    model: parameters.ModelOption = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", "--output-folder", help="Folder for the files.")
     ] = Path(),
-    seed: Annotated[
-        int,
-        seed_option("--seed", "-s", help="Of the noise."),
-    ] = 0,
+    seed: Annotated[int, parameters.seed_option("--seed", "-s", help="Of the noise.")] = 0,
     random_seed: Annotated[bool, typer.Option("--random-seed", help="Draw the seed.")] = False,
     steps: Annotated[
         int, typer.Option("--num-timesteps", "-n", min=1, help="Denoising steps.")
@@ -66,7 +63,7 @@ def daam(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, …; the GPU if there is one.")
     ] = None,
-    output_format: FormatOption = Format.text,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Generate, and write the files that the command of castorini/daam writes."""
     with reporting(output_format.value) as report:
@@ -112,7 +109,7 @@ def daam_evaluate(
         str, typer.Option("--restrict-set", "-r", help="none, coco27 or coco80.")
     ] = "none",
     subtype: Annotated[str, typer.Option("--subtype", "-st", help="A folder within.")] = ".",
-    output_format: FormatOption = Format.text,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Score predicted masks with the measures of castorini/daam's evaluation."""
     with reporting(output_format.value) as report:

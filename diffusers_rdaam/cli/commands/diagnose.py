@@ -7,13 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import (
-    DeviceOption,
-    DtypeOption,
-    Format,
-    FormatOption,
-    SideOption,
-)
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
@@ -21,7 +15,7 @@ def env(
     pipelines: Annotated[
         bool, typer.Option("--pipelines", help="List the classes that can be recorded.")
     ] = False,
-    output_format: FormatOption = Format.text,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Versions, devices, the kernel that would record, and the embedded model."""
     with reporting(output_format.value) as report:
@@ -39,17 +33,17 @@ def doctor(
     ] = None,
     prompt: Annotated[str, typer.Option(help="What is generated.")] = "a cat next to a red ball",
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps of each run.")] = 2,
-    height: SideOption = None,
-    width: SideOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    height: parameters.SideOption = None,
+    width: parameters.SideOption = None,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
     offload: Annotated[
         bool, typer.Option("--offload", help="Keep on the GPU only the part that computes.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write a report in Markdown to this file.")
     ] = None,
-    output_format: FormatOption = Format.text,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Check that recording is right here: same image, right maps, and what it costs.
 

@@ -7,14 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import (
-    DeviceOption,
-    DtypeOption,
-    Format,
-    FormatOption,
-    ModelOption,
-    NoiseSeedOption,
-)
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
@@ -51,7 +44,7 @@ def evaluate(
     tune_on: Annotated[
         str | None, typer.Option("--tune-on", help="Choose the threshold on this other split.")
     ] = None,
-    model: ModelOption = None,
+    model: parameters.ModelOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     source: Annotated[
         str, typer.Option(help="image, generate (from prompt and seed), or auto.")
@@ -62,22 +55,22 @@ def evaluate(
     ] = None,
     draws: Annotated[int | None, typer.Option(min=0, help="Of noise; the protocol's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of generations.")] = None,
-    seed: NoiseSeedOption = 0,
+    seed: parameters.NoiseSeedOption = 0,
     gallery: Annotated[
         int, typer.Option(min=0, help="How many best and worst images gallery.html shows.")
     ] = 0,
     listing: Annotated[
         bool, typer.Option("--list", help="List protocols and formats, and do nothing else.")
     ] = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
     out: Annotated[
         Path,
         typer.Option(
             "--out", "-o", help="Folder of the rows and the report; a run in it is continued."
         ),
     ] = Path("rdaam-evaluation"),
-    output_format: FormatOption = Format.text,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Measure maps against masks by a published protocol, with intervals; continue where it ended.
 

@@ -7,32 +7,16 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import (
-    AggregationOption,
-    BoxOption,
-    DeviceOption,
-    DtypeOption,
-    Format,
-    FormatOption,
-    GuidanceOption,
-    ModelOption,
-    OutOption,
-    Ranking,
-    RankingOption,
-    SideOption,
-    StepsOption,
-    WordOption,
-    seed_option,
-)
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to generate.")],
-    model: ModelOption = None,
-    box: BoxOption = None,
-    word: WordOption = None,
-    aggregation: AggregationOption = "mean",
+    model: parameters.ModelOption = None,
+    box: parameters.BoxOption = None,
+    word: parameters.WordOption = None,
+    aggregation: parameters.AggregationOption = "mean",
     timeline: Annotated[
         list[str] | None,
         typer.Option("--timeline", help="A word or phrase to draw step by step, also as a GIF."),
@@ -41,18 +25,17 @@ def generate(
         str | None, typer.Option(help="What not to generate; its words are ranked too.")
     ] = None,
     seed: Annotated[
-        int | None,
-        seed_option(help="Drawn and printed if not given."),
+        int | None, parameters.seed_option(help="Drawn and printed if not given.")
     ] = None,
-    steps: StepsOption = None,
-    guidance_scale: GuidanceOption = None,
-    height: SideOption = None,
-    width: SideOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    out: OutOption = Path("rdaam-out"),
-    ranking: RankingOption = Ranking.lift,
-    output_format: FormatOption = Format.text,
+    steps: parameters.StepsOption = None,
+    guidance_scale: parameters.GuidanceOption = None,
+    height: parameters.SideOption = None,
+    width: parameters.SideOption = None,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
+    out: parameters.OutOption = Path("rdaam-out"),
+    ranking: parameters.RankingOption = parameters.Ranking.lift,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Generate an image, rank the words of boxes, draw where words are, keep the attribution."""
     with reporting(output_format.value) as report:

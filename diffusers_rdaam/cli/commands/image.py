@@ -7,30 +7,17 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import (
-    AggregationOption,
-    BoxOption,
-    DeviceOption,
-    DtypeOption,
-    Format,
-    FormatOption,
-    ModelOption,
-    NoiseSeedOption,
-    OutOption,
-    Ranking,
-    RankingOption,
-    WordOption,
-)
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
 def image(
     file: Annotated[Path, typer.Argument(help="The image, such as photo.png.")],
     prompt: Annotated[str, typer.Argument(help="A text that describes it.")],
-    model: ModelOption = None,
-    box: BoxOption = None,
-    word: WordOption = None,
-    aggregation: AggregationOption = "mean",
+    model: parameters.ModelOption = None,
+    box: parameters.BoxOption = None,
+    word: parameters.WordOption = None,
+    aggregation: parameters.AggregationOption = "mean",
     method: Annotated[
         str, typer.Option(help="forward (noise the image) or invert (to noise and back).")
     ] = "forward",
@@ -48,12 +35,12 @@ def image(
     until: Annotated[float, typer.Option(help="The level of noise to go to. [invert]")] = 0.7,
     height: Annotated[int | None, typer.Option(help="In pixels; the image's own.")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; the image's own.")] = None,
-    seed: NoiseSeedOption = 0,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    out: OutOption = Path("rdaam-out"),
-    ranking: RankingOption = Ranking.lift,
-    output_format: FormatOption = Format.text,
+    seed: parameters.NoiseSeedOption = 0,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
+    out: parameters.OutOption = Path("rdaam-out"),
+    ranking: parameters.RankingOption = parameters.Ranking.lift,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Rank the words of boxes of an image that exists, and draw where words are in it.
 

@@ -7,23 +7,15 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import (
-    AggregationOption,
-    BoxOption,
-    FileArgument,
-    Format,
-    FormatOption,
-    Ranking,
-    RankingOption,
-)
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
 def region(
-    file: FileArgument,
-    box: BoxOption = None,
-    ranking: RankingOption = Ranking.lift,
-    output_format: FormatOption = Format.text,
+    file: parameters.FileArgument,
+    box: parameters.BoxOption = None,
+    ranking: parameters.RankingOption = parameters.Ranking.lift,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Which words made a box of a saved attribution."""
     with reporting(output_format.value) as report:
@@ -33,7 +25,7 @@ def region(
 
 
 def word(
-    file: FileArgument,
+    file: parameters.FileArgument,
     word: Annotated[str, typer.Argument(help="A word or phrase of the prompt.")],
     occurrence: Annotated[
         int | None, typer.Option(min=0, help="Which one, from 0, where the word repeats.")
@@ -44,11 +36,11 @@ def word(
             help="For the box, on the map stretched to 0 to 1; that of this kind of map by default."
         ),
     ] = None,
-    aggregation: AggregationOption = "mean",
+    aggregation: parameters.AggregationOption = "mean",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the heat map to this PNG.")
     ] = None,
-    output_format: FormatOption = Format.text,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Where a word of a saved attribution is."""
     with reporting(output_format.value) as report:
@@ -85,7 +77,7 @@ def view(
             "file; may be repeated. Or demo, voc20, coco80, or a .json of names.",
         ),
     ] = None,
-    output_format: FormatOption = Format.text,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """One HTML page that shows saved attributions, side by side, without a server or a model."""
     with reporting(output_format.value) as report:

@@ -7,16 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import (
-    DeviceOption,
-    DtypeOption,
-    Format,
-    FormatOption,
-    GuidanceOption,
-    ModelOption,
-    SideOption,
-    StepsOption,
-)
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
@@ -39,7 +30,7 @@ def segment(
     template: Annotated[
         str, typer.Option(help="Of the prompts of classes; {} is the class.")
     ] = "a photo of a {}",
-    model: ModelOption = None,
+    model: parameters.ModelOption = None,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Folder of the data set; one that was begun goes on."),
@@ -81,13 +72,13 @@ def segment(
     seed: Annotated[
         int, typer.Option(min=0, max=2**63, help="Of the first image; each next one's is 1 more.")
     ] = 0,
-    steps: StepsOption = None,
-    guidance_scale: GuidanceOption = None,
-    height: SideOption = None,
-    width: SideOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    output_format: FormatOption = Format.text,
+    steps: parameters.StepsOption = None,
+    guidance_scale: parameters.GuidanceOption = None,
+    height: parameters.SideOption = None,
+    width: parameters.SideOption = None,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Make a data set of images with masks from prompts, and export it as COCO and VOC."""
     with reporting(output_format.value) as report:
@@ -132,7 +123,7 @@ def optimize_tokens(
         typer.Option("--class", help="A class, as in rdaam segment; those of --data by default."),
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Of each class, at most.")] = 1,
-    model: ModelOption = None,
+    model: parameters.ModelOption = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the tokens, a file for each class.")
     ] = Path("rdaam-tokens"),
@@ -148,11 +139,11 @@ def optimize_tokens(
     seed: Annotated[
         int, typer.Option(min=0, max=2**63, help="Of the embedded model's first image.")
     ] = 0,
-    steps: StepsOption = None,
-    guidance_scale: GuidanceOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    output_format: FormatOption = Format.text,
+    steps: parameters.StepsOption = None,
+    guidance_scale: parameters.GuidanceOption = None,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Fit a token to each class of a data set with masks, for rdaam segment --tokens."""
     with reporting(output_format.value) as report:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusers_rdaam.cli.commands.parameters import DeviceOption, DtypeOption, Format, FormatOption
+from diffusers_rdaam.cli.commands import parameters
 from diffusers_rdaam.cli.report import reporting
 
 
@@ -29,9 +29,9 @@ def serve_app(
             help="A folder of attribution files to show; without --model no model is loaded."
         ),
     ] = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    output_format: FormatOption = Format.text,
+    device: parameters.DeviceOption = None,
+    dtype: parameters.DtypeOption = None,
+    output_format: parameters.FormatOption = parameters.Format.text,
 ) -> None:
     """Serve a page to generate, watch, point and ask in (extra app)."""
     with reporting(output_format.value) as report:

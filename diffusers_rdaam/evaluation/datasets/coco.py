@@ -278,8 +278,8 @@ def _check_segments(numbers: np.ndarray, annotation: dict[str, Any], path: Path)
     if unknown:
         raise DataSetError(
             f"{annotation['file_name']} has the segment {unknown[0]}, which {path} does not list "
-            f"for image {annotation['image_id']!r}. Ids are R + 256 G + 65536 B, and "
-            "0 is none."
+            f"for image {annotation['image_id']!r}. Ids are R + 256 G + 65536 B; 0 "
+            "means without a segment."
         )
 
 

@@ -18,13 +18,15 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     WordMap,
     article,
     asked_targets,
-    counts_of_labels,
-    counts_of_masks,
-    empty_scores,
     nearest,
     resized,
     stretched,
     words_option,
+)
+from diffusers_rdaam.evaluation.protocols.scores import (
+    counts_of_labels,
+    counts_of_masks,
+    empty_scores,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 

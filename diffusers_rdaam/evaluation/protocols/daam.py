@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from diffusers_rdaam.evaluation.metrics import overlap
+from diffusers_rdaam.evaluation.metrics.ranking import average_precision
 from diffusers_rdaam.evaluation.protocols.protocol import (
     Answers,
     Protocol,
@@ -17,10 +18,15 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Skipped,
     article,
     asked_targets,
-    empty_scores,
     resized,
     stretched,
+    threshold_value,
     words_option,
+)
+from diffusers_rdaam.evaluation.protocols.scores import (
+    add_counts,
+    empty_scores,
+    words_to_score,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 
@@ -74,22 +80,17 @@ class Daam(Protocol):
         self, question: Question, answers: Answers, sample: Sample, data: DataSet
     ) -> dict[str, Any]:
         """IoU and the other measures of each word, and of each word with each class."""
-        scored = sample.scored if self.strict else np.ones_like(sample.scored)
+        scored = self.scored_pixels(sample)
         found = empty_scores()
         predictions: dict[str, np.ndarray] = {}
         counts: dict[str, list[int]] = {}
-        for one in question.asked:
+        for _, one, word_map in words_to_score(question, answers, scored, found):
             truth = one.mask & scored
-            if not truth.any():
-                found["empty"] += 1
-                continue
-            word_map = answers.map(one.text, one.span)
             if word_map is None:
-                found["missing"] += 1
                 if self.strict:
                     found["missing_counted"] += 1
                     found["words"].append({"text": one.text, "class": one.name, "iou": 0.0})
-                    _add(counts, one.name, [0, int(truth.sum()), int(truth.sum())])
+                    add_counts(counts, one.name, [0, int(truth.sum()), int(truth.sum())])
                 continue
             if self.strict:
                 mask = self.mask(word_map, truth.shape) & scored
@@ -100,7 +101,7 @@ class Daam(Protocol):
             predictions[one.text] = mask
             found["words"].append(self._word(one, word_map.values, mask, scored))
             inter, union = int((mask & truth).sum()), int((mask | truth).sum())
-            _add(counts, one.name, [inter, union, int(truth.sum())])
+            add_counts(counts, one.name, [inter, union, int(truth.sum())])
         _add_pairs(found, question, predictions, scored)
         return {**found, "counts": counts}
 
@@ -109,8 +110,6 @@ class Daam(Protocol):
     ) -> dict[str, Any]:
         truth = one.mask & scored
         soft = stretched(resized(values, truth.shape))[scored]
-        from diffusers_rdaam.evaluation.metrics.ranking import average_precision
-
         return {
             "text": one.text,
             "class": one.name,
@@ -125,8 +124,6 @@ class Daam(Protocol):
 
 def published_mask(values: np.ndarray, size: tuple[int, int], tau: Any) -> np.ndarray:
     """DAAM's mask: at 512 x 512, and where the truth has another size, bicubic and at least 1."""
-    from diffusers_rdaam.evaluation.protocols.protocol import threshold_value
-
     square = stretched(_plain_bicubic(values, (SIDE, SIDE)))
     mask = square > threshold_value(tau, square)
     return mask if size == mask.shape else _plain_bicubic(mask, size) >= 1.0
@@ -138,10 +135,6 @@ def _plain_bicubic(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return values
     tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None]
     return F.interpolate(tensor, size, mode="bicubic", align_corners=False)[0, 0].numpy()
-
-
-def _add(counts: dict[str, list[int]], name: str, values: list[int]) -> None:
-    counts[name] = [a + b for a, b in zip(counts.get(name, [0, 0, 0]), values, strict=True)]
 
 
 def _add_pairs(

@@ -20,13 +20,10 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Answers,
     Protocol,
     Question,
-    Skipped,
-    article,
-    asked_targets,
     boolean_option,
-    empty_scores,
     resized,
 )
+from diffusers_rdaam.evaluation.protocols.scores import empty_scores, words_to_score
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 
 SIGMA_SHARE = 1 / 8
@@ -66,13 +63,6 @@ class Deletion(Protocol):
         object.__setattr__(self, "parts", check_count(self.parts, "parts=", least=2))
         boolean_option("insertion", self.insertion)
 
-    def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
-        """The sample's own prompt, or one that names its words."""
-        asked = asked_targets(sample)
-        if not asked:
-            return Skipped("it has no target")
-        return Question(sample.prompt or article([one.text for one in asked]), asked)
-
     def score(
         self, question: Question, answers: Answers, sample: Sample, data: DataSet
     ) -> dict[str, Any]:
@@ -81,13 +71,8 @@ class Deletion(Protocol):
         assert sample.image is not None
         image = np.asarray(sample.image.convert("RGB"), dtype=np.float64) / 255.0
         ground = blurred(image) if self.strict else np.zeros_like(image)
-        for number, one in enumerate(question.asked):
-            if not (one.mask & sample.scored).any():
-                found["empty"] += 1
-                continue
-            word_map = answers.map(one.text, one.span)
+        for number, one, word_map in words_to_score(question, answers, sample.scored, found):
             if word_map is None:
-                found["missing"] += 1
                 continue
             values = resized(word_map.values, (image.shape[0], image.shape[1]))
             areas = self._areas(answers, one.text, image, ground, values, number)

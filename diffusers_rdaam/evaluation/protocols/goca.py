@@ -7,23 +7,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from diffusers_rdaam.evaluation.protocols.competing_classes import (
+    asked_class,
+    class_maps,
+    classes_there,
+    label_names,
+    scores_of_labels,
+    true_labels,
+)
 from diffusers_rdaam.evaluation.protocols.protocol import (
     Answers,
-    Asked,
     Protocol,
     Question,
     Skipped,
     class_words,
-    confusion_of_labels,
-    counts_of_labels,
     resized,
     stretched,
     threshold_value,
     words_option,
 )
+from diffusers_rdaam.evaluation.protocols.scores import counts_of_labels
 from diffusers_rdaam.evaluation.sample import DataSet, Sample, word_in
 
-BACKGROUND = "background"
 LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 OFFSETS = (-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4)
 DEFAULT_LEVEL, DEFAULT_OFFSET = 0.5, 0.0
@@ -62,7 +67,7 @@ class Goca(Protocol):
     def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
         """The image's own prompt; as published with the true classes that it lacks."""
         classes = class_words(data, sample)
-        there = {one.class_name or one.text for one in sample.targets}
+        there = classes_there(sample)
         prompt = sample.prompt or ""
         if not prompt:
             named = [one for one in classes if self.strict or one.name in there]
@@ -78,11 +83,9 @@ class Goca(Protocol):
             return Skipped("it has neither a prompt nor a class")
         backgrounds = [word for word in self.backgrounds if word_in(prompt, [word]) is None]
         prompt = ", ".join([prompt, *(f"a {word}" for word in backgrounds)])
-        asked = []
-        for one in classes:
-            masks = [t.mask for t in sample.targets if (t.class_name or t.text) == one.name]
-            mask = np.logical_or.reduce(masks) if masks else np.zeros_like(sample.scored)
-            asked.append(Asked(word_in(prompt, one.words) or one.word, one.name, mask))
+        asked = [
+            asked_class(one, word_in(prompt, one.words) or one.word, sample) for one in classes
+        ]
         return Question(prompt, tuple(asked), self.backgrounds)
 
     def score(
@@ -90,36 +93,23 @@ class Goca(Protocol):
     ) -> dict[str, Any]:
         """Counts at the fixed offset, and as published at each of them."""
         size = (sample.scored.shape[0], sample.scored.shape[1])
-        names = [BACKGROUND, *(one.name for one in question.asked)]
-        truth = np.zeros(size, dtype=np.int64)
-        maps, missing = np.zeros((len(names), *size)), 0
-        for number, one in enumerate(question.asked, start=1):
-            truth[one.mask] = number
-            word_map = answers.map(one.text, one.span)
-            if word_map is None:
-                missing += bool(one.mask.any())
-                continue
-            mode = "bicubic" if self.strict else "bilinear"
-            maps[number] = stretched(resized(word_map.values, size, mode))
+        truth = true_labels(question, size)
+        mode = "bicubic" if self.strict else "bilinear"
+        maps, missing = class_maps(
+            question, answers, size, lambda values: stretched(resized(values, size, mode))
+        )
         ground = self._ground(answers, size)
-        scored = sample.scored if self.strict else np.ones(size, dtype=bool)
+        scored = self.scored_pixels(sample)
         level = DEFAULT_OFFSET if self.backgrounds else DEFAULT_LEVEL
         if self.threshold is not None:
             level = threshold_value(self.threshold, maps.max(axis=0))
         guess = _labels(maps, ground + level)
-        found: dict[str, Any] = {
-            "counts": counts_of_labels(guess, truth, names, scored),
-            "confusion": confusion_of_labels(guess, truth, names, scored),
-            "pixels": [int(((guess == truth) & scored).sum()), int(scored.sum())],
-            "words": _words(question, guess, truth, scored),
-            "missing": missing,
-            "missing_counted": missing,
-            "class_count": len(class_words(data, sample)) + 1,
-        }
+        found = scores_of_labels(question, guess, truth, scored, missing)
+        found["class_count"] = len(class_words(data, sample)) + 1
         if not self.strict:
             found["sweep"] = {
                 f"{offset:g}": counts_of_labels(
-                    _labels(maps, ground + offset), truth, names, scored
+                    _labels(maps, ground + offset), truth, label_names(question), scored
                 )
                 for offset in (OFFSETS if self.backgrounds else LEVELS)
             }
@@ -137,17 +127,4 @@ class Goca(Protocol):
 
 def _labels(maps: np.ndarray, ground: np.ndarray) -> np.ndarray:
     found: np.ndarray = np.argmax(np.concatenate([ground[None], maps[1:]]), axis=0)
-    return found
-
-
-def _words(
-    question: Question, guess: np.ndarray, truth: np.ndarray, scored: np.ndarray
-) -> list[dict[str, Any]]:
-    found = []
-    for number, one in enumerate(question.asked, start=1):
-        there = (truth == number) & scored
-        if there.any():
-            given = (guess == number) & scored
-            iou = float((given & there).sum() / (given | there).sum())
-            found.append({"text": one.text, "class": one.name, "iou": iou})
     return found

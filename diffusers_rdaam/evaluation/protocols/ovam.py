@@ -13,9 +13,14 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Question,
     Skipped,
     asked_targets,
-    counts_of_masks,
     resized,
     threshold_value,
+)
+from diffusers_rdaam.evaluation.protocols.scores import (
+    add_counts,
+    counts_of_masks,
+    empty_scores,
+    words_to_score,
 )
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 
@@ -53,36 +58,24 @@ class Ovam(Protocol):
         self, question: Question, answers: Answers, sample: Sample, data: DataSet
     ) -> dict[str, Any]:
         """The counts of each class."""
-        scored = sample.scored if self.strict else np.ones_like(sample.scored)
+        scored = self.scored_pixels(sample)
         counts: dict[str, list[int]] = {}
-        words: list[dict[str, Any]] = []
-        missing = empty = counted = 0
-        for one in question.asked:
-            if not (one.mask & scored).any():
-                empty += 1
-                continue
-            word_map = answers.map(one.text, one.span)
+        found = empty_scores()
+        for _, one, word_map in words_to_score(question, answers, scored, found):
             if word_map is None:
-                missing += 1
                 if not self.strict:
                     continue
-                counted += 1
+                found["missing_counted"] += 1
                 mask = np.zeros_like(one.mask)
             elif self.strict:
                 mask = self.mask(word_map, (one.mask.shape[0], one.mask.shape[1]))
             else:
                 mask = self._published(word_map.values, one.mask.shape)
-            found = counts_of_masks(mask, one.mask, scored)
-            earlier = counts.get(one.name, [0, 0, 0])
-            counts[one.name] = [a + b for a, b in zip(earlier, found, strict=True)]
-            words.append({"text": one.text, "class": one.name, "iou": found[0] / max(found[1], 1)})
-        return {
-            "counts": counts,
-            "words": words,
-            "missing": missing,
-            "missing_counted": counted,
-            "empty": empty,
-        }
+            values = counts_of_masks(mask, one.mask, scored)
+            add_counts(counts, one.name, values)
+            iou = values[0] / max(values[1], 1)
+            found["words"].append({"text": one.text, "class": one.name, "iou": iou})
+        return {"counts": counts, **found}
 
     def _published(self, values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Bilinear, over the maximum: 0 stays 0, so that a flat map is all object."""

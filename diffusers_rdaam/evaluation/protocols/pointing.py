@@ -18,13 +18,10 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Answers,
     Protocol,
     Question,
-    Skipped,
-    article,
-    asked_targets,
     class_words,
-    empty_scores,
     resized,
 )
+from diffusers_rdaam.evaluation.protocols.scores import empty_scores, words_to_score
 from diffusers_rdaam.evaluation.sample import DataSet, Sample
 
 PUBLISHED_TOLERANCE = 15.0
@@ -61,31 +58,19 @@ class Pointing(Protocol):
             raise InputError(f"tolerance= is a number of pixels from 0; got {self.tolerance!r}.")
         object.__setattr__(self, "tolerance", number)
 
-    def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
-        """The sample's own prompt, or one that names its words."""
-        asked = asked_targets(sample)
-        if not asked:
-            return Skipped("it has no target")
-        return Question(sample.prompt or article([one.text for one in asked]), asked)
-
     def score(
         self, question: Question, answers: Answers, sample: Sample, data: DataSet
     ) -> dict[str, Any]:
         """Hit, energy inside, the area and AP of each word."""
-        scored = sample.scored if self.strict else np.ones_like(sample.scored)
+        scored = self.scored_pixels(sample)
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = 0.0 if self.strict else PUBLISHED_TOLERANCE
         found = empty_scores()
-        for one in question.asked:
+        for _, one, word_map in words_to_score(question, answers, scored, found):
             truth = one.mask & scored
-            if not truth.any():
-                found["empty"] += 1
-                continue
             entry: dict[str, Any] = {"text": one.text, "class": one.name}
-            word_map = answers.map(one.text, one.span)
             if word_map is None:
-                found["missing"] += 1
                 found["missing_counted"] += 1
                 found["words"].append({**entry, "hit": 0.0})
                 continue

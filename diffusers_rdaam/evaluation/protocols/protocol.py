@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution.thresholds import otsu
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.evaluation.metrics.label_maps import confusion, intersections_and_unions
 from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample
 
 # Above the map's own mean, as one paper decides; or Otsu's rule.
@@ -185,14 +184,21 @@ class Protocol:
         return f"{self.name} ({'strict' if self.strict else 'as published'})"
 
     def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
-        """What is asked about an image."""
-        raise NotImplementedError
+        """What is asked about an image: here its own prompt, or one that names its words."""
+        asked = asked_targets(sample)
+        if not asked:
+            return Skipped("it has no target")
+        return Question(sample.prompt or article([one.text for one in asked]), asked)
 
     def score(
         self, question: Question, answers: Answers, sample: Sample, data: DataSet
     ) -> dict[str, Any]:
         """The scores of an image, as :mod:`diffusers_rdaam.evaluation.measures` reads them."""
         raise NotImplementedError
+
+    def scored_pixels(self, sample: Sample) -> np.ndarray:
+        """``(height, width)`` which pixels count: as published also borders, crowds, no label."""
+        return sample.scored if self.strict else np.ones_like(sample.scored)
 
     def mask(self, one: WordMap, size: Size, default: float | str | None = None) -> np.ndarray:
         """The mask of a map at a size, by the honest rule: bicubic, stretched, over the threshold.
@@ -289,11 +295,6 @@ def box_weights(box: Sequence[float], size: Size, grid: Sequence[int]) -> np.nda
     return np.outer(*sides)
 
 
-def union_of(names: Sequence[str], sample: Sample) -> dict[str, np.ndarray]:
-    """The true pixels of each class of a sample."""
-    return {name: sample.mask_of(name) for name in names}
-
-
 def asked_targets(sample: Sample) -> tuple[Asked, ...]:
     """One entry for each word: several targets of one class, or of one text, are one mask."""
     grouped: dict[tuple[str, str], list[Any]] = {}
@@ -321,42 +322,3 @@ def class_words(data: DataSet, sample: Sample) -> tuple[ClassName, ...]:
     if data.classes:
         return data.classes
     return tuple(ClassName(text) for text in dict.fromkeys(one.text for one in sample.targets))
-
-
-def empty_scores() -> dict[str, Any]:
-    """The scores of an image before its first word.
-
-    ``words`` has an entry for each word that is scored; ``missing`` counts those that the prompt
-    lacks, ``missing_counted`` those of them that are scored nevertheless, as 0, and ``empty`` those
-    that have no true pixel, and are not scored.
-    """
-    return {"words": [], "missing": 0, "missing_counted": 0, "empty": 0}
-
-
-def counts_of_masks(predicted: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> list[int]:
-    """Intersection, union and true pixels of a mask among the scored pixels."""
-    return [
-        int((predicted & truth & scored).sum()),
-        int(((predicted | truth) & scored).sum()),
-        int((truth & scored).sum()),
-    ]
-
-
-def counts_of_labels(
-    predicted: np.ndarray, truth: np.ndarray, names: Sequence[str], scored: np.ndarray
-) -> dict[str, list[int]]:
-    """The counts of every class that is predicted or true in an image."""
-    cells = confusion(predicted, truth, len(names), ignore=~scored)
-    table = np.stack(intersections_and_unions(cells), axis=1)
-    return {names[int(i)]: table[i].tolist() for i in np.flatnonzero(table[:, 1])}
-
-
-def confusion_of_labels(
-    predicted: np.ndarray, truth: np.ndarray, names: Sequence[str], scored: np.ndarray
-) -> dict[str, dict[str, int]]:
-    """Pixels of each true class in each predicted one, without those that are 0."""
-    cells = confusion(predicted, truth, len(names), ignore=~scored)
-    return {
-        names[int(row)]: {names[int(i)]: int(cells[row, i]) for i in np.flatnonzero(cells[row])}
-        for row in np.flatnonzero(cells.any(axis=1))
-    }

@@ -13,8 +13,8 @@ from diffusers_rdaam.evaluation.protocols.protocol import (
     Skipped,
     article,
     asked_targets,
-    empty_scores,
 )
+from diffusers_rdaam.evaluation.protocols.scores import empty_scores
 from diffusers_rdaam.evaluation.sample import DataSet, Sample, Target
 
 Tokens = Sequence[tuple[str, tuple[int, int] | None, float, float]]

@@ -7,21 +7,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from diffusers_rdaam.evaluation.protocols.competing_classes import (
+    asked_class,
+    class_maps,
+    classes_there,
+    scores_of_labels,
+    true_labels,
+)
 from diffusers_rdaam.evaluation.protocols.protocol import (
     Answers,
-    Asked,
     Protocol,
     Question,
     Skipped,
     boolean_option,
     class_words,
-    confusion_of_labels,
-    counts_of_labels,
     resized,
+    threshold_value,
 )
 from diffusers_rdaam.evaluation.sample import ClassName, DataSet, Sample, word_in
 
-BACKGROUND = "background"
 # Of the highest value of all maps of an image.
 THRESHOLD = 0.4
 
@@ -66,15 +70,17 @@ class Seg4Diff(Protocol):
     def question(self, sample: Sample, data: DataSet) -> Question | Skipped:
         """The names of the true classes joined by blanks; or the image's own prompt."""
         classes = class_words(data, sample)
-        there = {one.class_name or one.text for one in sample.targets}
+        there = classes_there(sample)
         if self._oracle:
             chosen = [one for one in classes if one.name in there]
             if not chosen:
                 return Skipped("no pixel has a class")
-            asked = [_asked(one, self._word(one), sample) for one in chosen]
+            asked = [asked_class(one, self._word(one), sample) for one in chosen]
             return Question(" ".join(one.text for one in asked), tuple(asked))
         prompt = sample.prompt or ", ".join(f"a {one.word}" for one in classes)
-        asked = [_asked(one, word_in(prompt, one.words) or one.word, sample) for one in classes]
+        asked = [
+            asked_class(one, word_in(prompt, one.words) or one.word, sample) for one in classes
+        ]
         return Question(prompt, tuple(asked))
 
     def _word(self, one: ClassName) -> str:
@@ -86,17 +92,11 @@ class Seg4Diff(Protocol):
     ) -> dict[str, Any]:
         """Counts of each class, and of background in the honest form."""
         size = (sample.scored.shape[0], sample.scored.shape[1])
-        names = [BACKGROUND, *(one.name for one in question.asked)]
-        truth = np.zeros(size, dtype=np.int64)
-        for number, one in enumerate(question.asked, start=1):
-            truth[one.mask] = number
-        maps, missing = np.zeros((len(names), *size)), 0
-        for number, one in enumerate(question.asked, start=1):
-            word_map = answers.map(one.text, one.span)
-            if word_map is None:
-                missing += bool(one.mask.any())
-                continue
-            maps[number] = resized(word_map.values, size, "bicubic" if self.strict else "bilinear")
+        truth = true_labels(question, size)
+        mode = "bicubic" if self.strict else "bilinear"
+        maps, missing = class_maps(
+            question, answers, size, lambda values: resized(values, size, mode)
+        )
         scored = sample.scored
         if self._oracle:
             scored = scored & (truth > 0)
@@ -105,40 +105,10 @@ class Seg4Diff(Protocol):
             share = THRESHOLD if self.threshold is None else self._number(maps)
             maps[0] = share * maps.max()
             guess = np.argmax(maps, axis=0)
-        right = int(((guess == truth) & scored).sum())
-        return {
-            "counts": counts_of_labels(guess, truth, names, scored),
-            "confusion": confusion_of_labels(guess, truth, names, scored),
-            "pixels": [right, int(scored.sum())],
-            "words": _words(question, guess, truth, scored),
-            "missing": missing,
-            "missing_counted": missing,
-        }
+        return scores_of_labels(question, guess, truth, scored, missing)
 
     def _number(self, maps: np.ndarray) -> float:
-        from diffusers_rdaam.evaluation.protocols.protocol import threshold_value
-
         assert self.threshold is not None
         highest = float(maps.max())
         values = maps.max(axis=0) / highest if highest > 0.0 else maps.max(axis=0)
         return threshold_value(self.threshold, values)
-
-
-def _asked(one: ClassName, word: str, sample: Sample) -> Asked:
-    masks = [t.mask for t in sample.targets if (t.class_name or t.text) == one.name]
-    mask = np.logical_or.reduce(masks) if masks else np.zeros_like(sample.scored)
-    return Asked(word, one.name, mask)
-
-
-def _words(
-    question: Question, guess: np.ndarray, truth: np.ndarray, scored: np.ndarray
-) -> list[dict[str, Any]]:
-    """The IoU of each true class in this image."""
-    found = []
-    for number, one in enumerate(question.asked, start=1):
-        there = (truth == number) & scored
-        if there.any():
-            given = (guess == number) & scored
-            iou = float((given & there).sum() / (given | there).sum())
-            found.append({"text": one.text, "class": one.name, "iou": iou})
-    return found
