@@ -43,7 +43,7 @@ def check_keywords(
     Args:
         given: the keywords that came.
         known: those that the function has.
-        function: its name, as a user writes it: ``"explain_gradient"``.
+        function: its name, as a user writes it: ``"explain_gradient"``, or a call of it.
         error: the class that is raised.
 
     Raises:
@@ -56,4 +56,5 @@ def check_keywords(
             hint = "" if close is None else f" Did you mean {close}=?"
             listed = ", ".join(f"{choice}=" for choice in known)
             rest = f"Arguments: {listed}." if listed else "It takes none."
-            raise error(f"{function}() has no argument {name!r}.{hint} {rest}")
+            called = function if function.endswith(")") else f"{function}()"
+            raise error(f"{called} has no argument {name!r}.{hint} {rest}")

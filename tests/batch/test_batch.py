@@ -257,7 +257,7 @@ def test_a_missing_library_is_named(make, tmp_path, monkeypatch):
         make(ROWS, tmp_path / "out")
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(BatchExtraError, match=r"or run in one process with --no-ray"):
+    with pytest.raises(BatchExtraError, match=r"Run in one process with --no-ray"):
         run_batch(ROWS, tmp_path / "out", workers=2)
 
 

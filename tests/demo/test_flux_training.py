@@ -260,5 +260,5 @@ def test_a_colour_starts_again_as_the_mean_of_the_others(pools) -> None:
         if moments["exp_avg"].shape == old.shape
     )
     assert not first[row["blue"]].any() and first[row["red"]].any()
-    with pytest.raises(InputError, match="'magenta' is no colour of one piece"):
+    with pytest.raises(InputError, match="'magenta' is not a colour of one piece"):
         start_again(path, "magenta")

@@ -80,7 +80,11 @@ def test_attention_points_and_a_segmenter_fills(bump, image):
         ({"points": {"cat": (32, 3)}}, RegionError, r"A point is \(x, y\) inside"),
         ({"points": {"cat": "ab"}}, RegionError, "a point two; got 'ab'"),
         ({"points": {"cat": (3, 3)}}, InputError, "A point alone is not an area"),
-        ({"boxes": {"cat": (0, 0, 5, 5)}, "names": ["dog"]}, InputError, "not in names="),
+        (
+            {"boxes": {"cat": (0, 0, 5, 5)}, "names": ["dog"]},
+            InputError,
+            "not one of the classes in names=",
+        ),
         (
             {"boxes": {"cat": (0, 0, 5, 5)}, "segmenter": lambda *_: np.zeros((3, 3))},
             InputError,
