@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,11 +81,54 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.run: Run | None = None
+        self._is_preparing = self._is_cancelled = False
         self._entries: OrderedDict[int, Entry] = OrderedDict()
         self._loaded: OrderedDict[int, Attribution] = OrderedDict()
         self._lock = threading.RLock()
         self._last = 0
         self._is_closed = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is prepared, waits or goes on."""
+        return self._is_preparing or (self.run is not None and not self.run.has_ended)
+
+    @contextmanager
+    def preparing(self) -> Iterator[Callable[[Run], None]]:
+        """While a form is read and its run is queued; takes the run.
+
+        A visitor has one run at a time: two clicks within a few milliseconds are two events, and
+        the second comes before the first has a run.
+
+        Raises:
+            InputError: there is a run, or one is prepared.
+        """
+        with self._lock:
+            if self.is_busy:
+                raise InputError(
+                    "A run of yours is waiting or running. Cancel it, or wait for its end."
+                )
+            self._is_preparing, self._is_cancelled = True, False
+        try:
+            yield self._take
+        finally:
+            self._is_preparing = False
+
+    def _take(self, run: Run) -> None:
+        with self._lock:
+            self.run = run
+            if self._is_cancelled:
+                run.cancel()
+
+    def cancel(self) -> bool:
+        """End the run before its next step, or as soon as it is queued; False without one."""
+        with self._lock:
+            if not self.is_busy:
+                return False
+            self._is_cancelled = True
+            if self.run is not None:
+                self.run.cancel()
+            return True
 
     @property
     def entries(self) -> list[Entry]:
@@ -196,8 +240,7 @@ class Session:
 
     def close(self) -> None:
         """Cancel the run, and remove the folder."""
-        if self.run is not None:
-            self.run.cancel()
+        self.cancel()
         with self._lock:
             self._is_closed = True
             self._entries.clear()
@@ -259,7 +302,7 @@ class Sessions:
 
     def _oldest_idle(self) -> Session | None:
         for key, session in list(self._sessions.items())[:-1]:
-            if session.run is None or session.run.has_ended:
+            if not session.is_busy:
                 del self._sessions[key]
                 return session
         return None

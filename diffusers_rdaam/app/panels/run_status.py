@@ -15,7 +15,6 @@ from diffusers_rdaam.app.panels.context import NO_MODEL, PageContext, Updates
 from diffusers_rdaam.app.requests import Pipelines
 from diffusers_rdaam.app.runs import CancelledRun, Denoiser, Progress, Run
 from diffusers_rdaam.app.session import Session
-from diffusers_rdaam.errors import InputError
 
 # Seconds between two looks at a run.
 _PATIENCE = 0.15
@@ -76,12 +75,10 @@ class RunStatus:
         """
         run: Run | None = None
         try:
-            if session.run is not None and not session.run.has_ended:
-                raise InputError(
-                    "A run of yours is waiting or running. Cancel it, or wait for its end."
-                )
-            denoiser, task = await asyncio.to_thread(work)
-            run = session.run = denoiser.submit(task)
+            with session.preparing() as take:
+                denoiser, task = await asyncio.to_thread(work)
+                run = denoiser.submit(task)
+                take(run)
             seen: Any = None
             while not run.has_ended:
                 now = (run.state, run.progress, denoiser.place(run))
@@ -117,9 +114,8 @@ class RunStatus:
     def cancel(self, request: gr.Request) -> str:
         """End this session's run before its next step."""
         session = self._context.session(request)
-        if session.run is None or session.run.has_ended:
+        if not session.cancel():
             return fragments.status("No run of yours is waiting or running.")
-        session.run.cancel()
         return fragments.status("Cancelling before the next step.", kind="busy")
 
 
