@@ -18,6 +18,7 @@ from diffusers_rdaam.attribution.aggregations.table import AggregationLike, reci
 from diffusers_rdaam.attribution.choosing import Names, Numbers, Sizes, chosen_column
 from diffusers_rdaam.attribution.completion import with_image, with_queries
 from diffusers_rdaam.attribution.heat_map import HeatMap
+from diffusers_rdaam.attribution.left_out import SELF_ATTENTION
 from diffusers_rdaam.attribution.mean import mean_record
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, Word, WordQuery
 from diffusers_rdaam.attribution.queries import Queries
@@ -324,7 +325,11 @@ class Attribution(Record):
         Raises:
             NoAttributionError: the run did not keep it.
         """
-        return SelfAttention(kept_self_grids(self.self_grids), self.image_size, self.image)
+        return SelfAttention(
+            kept_self_grids(self.self_grids, self.left_out.get(SELF_ATTENTION)),
+            self.image_size,
+            self.image,
+        )
 
     def refined(self, method: Refinement = DEFAULT_REFINEMENT) -> Attribution:
         """The same attribution with the maps of all columns corrected by self-attention.

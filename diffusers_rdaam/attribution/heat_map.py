@@ -21,6 +21,7 @@ from diffusers_rdaam.argument_checks import (
     real_number,
 )
 from diffusers_rdaam.attribution.aggregations.aggregation import Recipe
+from diffusers_rdaam.attribution.left_out import SELF_ATTENTION
 from diffusers_rdaam.attribution.prompt import EncoderQuery, Match, WordQuery
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.region_words import sum_columns
@@ -321,7 +322,7 @@ class HeatMap:
         """
         check_refinement(method)
         record = self._record("there is nothing to refine it with", "refined")
-        kept_self_grids(record.self_grids)
+        kept_self_grids(record.self_grids, record.left_out.get(SELF_ATTENTION))
         if method == "none":
             return self
         threshold = threshold_of_refined(method, record.run)

@@ -21,6 +21,14 @@ from diffusers_rdaam.argument_checks import real_number
 from diffusers_rdaam.attribution.frame_mapping import is_video
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps
+from diffusers_rdaam.attribution.left_out import (
+    MAPS,
+    NOT_IN_THE_MEAN,
+    QUERIES,
+    SELF_ATTENTION,
+    Absence,
+    and_left_out,
+)
 from diffusers_rdaam.attribution.record import AnyRecord, Record, RunInfo
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError
@@ -66,7 +74,23 @@ def _mean(runs: list[AnyRecord], weights: list[float]) -> AnyRecord:
             if (part := _mean_of_parts([run.vocabulary.get(text) for run in runs], weights))
         },
         self_grids=_self_grids(runs, weights),
+        left_out=_left_out(runs),
     )
+
+
+def _left_out(runs: Sequence[Record]) -> dict[str, Absence]:
+    """Why the mean lacks what some of the runs have; what none has lacks for their reasons."""
+    had: set[str] = set()
+    for run in runs:
+        had |= set() if run.kept is None else set(run.kept.axes)
+        if run.queries is not None:
+            had.add(QUERIES)
+        if run.self_grids:
+            had.add(SELF_ATTENTION)
+        if had >= {"steps", "layers", "heads"} or any(g.squares is not None for g in run.grids):
+            had.add("squares")
+    ordered = [name for name in (*MAPS, QUERIES, SELF_ATTENTION) if name in had]
+    return {**runs[0].left_out, **and_left_out({}, NOT_IN_THE_MEAN, ordered)}
 
 
 def _checked(kind: type[AnyRecord], records: Iterable[Any]) -> list[AnyRecord]:

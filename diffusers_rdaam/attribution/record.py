@@ -13,6 +13,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import GridKey, KeptMaps, grid_key
+from diffusers_rdaam.attribution.left_out import Absence
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -57,6 +58,9 @@ class Record:
             were kept; ``steps`` has them all.
         self_grids: the image's attention to itself, where the run kept it; a selection has it as a
             whole.
+        left_out: why a part is not here that a run can keep, by ``"steps"``, ``"layers"``,
+            ``"heads"``, ``"squares"``, ``"queries"`` or ``"self_attention"``; a part that is
+            not here and not named was not kept. Not in files.
 
     Raises:
         InputError: two of the parts do not belong together.
@@ -74,6 +78,7 @@ class Record:
     vocabulary: Mapping[str, Self] = field(default_factory=dict, repr=False)
     self_grids: tuple[SelfGrid, ...] = field(default=(), repr=False)
     switched: tuple[Self, ...] = field(default=(), repr=False)
+    left_out: Mapping[str, Absence] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         _check(self)

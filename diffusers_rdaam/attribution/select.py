@@ -25,6 +25,7 @@ from diffusers_rdaam.attribution.kept_maps import (
     grid_key,
     merge_one_grid,
 )
+from diffusers_rdaam.attribution.left_out import QUERIES, QUERIES_OF_A_SELECTION, and_left_out
 from diffusers_rdaam.attribution.prompt import Prompt
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.record import AnyRecord, Record
@@ -65,13 +66,19 @@ def select(
         "steps": steps,
     }
     negative = attribution.negative_attribution
+    queries = _queries(attribution.queries, choices)
     return replace(
         selected,
         negative_attribution=None if negative is None else _part(negative, choices),
         switched=tuple(
             part for other in attribution.switched if (part := _part(other, choices)) is not None
         ),
-        queries=_queries(attribution.queries, choices),
+        queries=queries,
+        left_out=and_left_out(
+            attribution.left_out,
+            QUERIES_OF_A_SELECTION,
+            [QUERIES] if attribution.queries is not None and queries is None else [],
+        ),
         # Its maps were kept as means over everything but the grids.
         vocabulary={
             text: part
@@ -183,9 +190,14 @@ def kept_by(attribution: Record, *axes: Axis) -> KeptMaps | None:
             # What it did keep is named too: who follows the advice wants to lose none of it.
             names = [f'"{name}"' for name in (*(kept.axes if kept else ()), axis)]
             keep = names[0] if len(names) == 1 else f"({', '.join(names)})"
+            record_it = f"Record with RDAAMProcessor(keep={keep}) to ask for them."
+            absence = attribution.left_out.get(axis)
+            if absence is None:
+                raise NoAttributionError(
+                    f"This run did not keep its {axis} separately. {record_it}"
+                )
             raise NoAttributionError(
-                f"This run did not keep its {axis} separately. Record with "
-                f"RDAAMProcessor(keep={keep}) to ask for them."
+                f"This needs single {axis}, which {absence.why}. {absence.remedy or record_it}"
             )
     return kept
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from diffusers_rdaam.attribution.left_out import Absence
 from diffusers_rdaam.errors import InputError, NoAttributionError
 from diffusers_rdaam.float32_products import multiply
 from diffusers_rdaam.geometry.exact import in_full_precision
@@ -87,16 +88,24 @@ class SelfGrid:
                 yield part, self.sums[part].float()
 
 
-def kept_self_grids(grids: tuple[SelfGrid, ...]) -> tuple[SelfGrid, ...]:
+def kept_self_grids(
+    grids: tuple[SelfGrid, ...], absence: Absence | None = None
+) -> tuple[SelfGrid, ...]:
     """The grids of self-attention that a run kept.
+
+    Args:
+        grids: of a record.
+        absence: why the record has none, where that is not the run.
 
     Raises:
         NoAttributionError: it kept none.
     """
     if not grids:
+        record_it = "Record with RDAAMProcessor(self_attention=True)."
+        if absence is None:
+            raise NoAttributionError(f"This run did not keep its self-attention. {record_it}")
         raise NoAttributionError(
-            "This run did not keep its self-attention. Record with "
-            "RDAAMProcessor(self_attention=True)."
+            f"This needs self-attention, which {absence.why}. {absence.remedy or record_it}"
         )
     return grids
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps
+from diffusers_rdaam.attribution.left_out import QUERIES, QUERIES_OF_A_FRAME
 from diffusers_rdaam.attribution.record import AnyRecord
 from diffusers_rdaam.attribution.self_grid import SelfGrid
 from diffusers_rdaam.errors import InputError
@@ -40,6 +41,7 @@ def _frame(record: AnyRecord, index: int, frames: int) -> AnyRecord:
         switched=tuple(_frame(one, index, frames) for one in record.switched),
         self_grids=tuple(_self_grids(record.self_grids, index, frames)),
         queries=None,
+        left_out={**record.left_out, QUERIES: QUERIES_OF_A_FRAME},
     )
 
 

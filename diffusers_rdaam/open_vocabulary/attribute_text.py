@@ -18,6 +18,7 @@ from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import split
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.left_out import EVERY_PART, OF_THE_PROMPT_ONLY
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.site_queries import SiteQueries
 from diffusers_rdaam.errors import InputError, NoAttributionError, UnsupportedPipelineError
@@ -99,6 +100,7 @@ def attribute_text(
         attribution.image_size,
         attribution.image,
         attribution.run | {"query": asked.prompt.text},
+        left_out=dict.fromkeys(EVERY_PART, OF_THE_PROMPT_ONLY),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution
+from diffusers_rdaam.attribution.left_out import EVERY_PART, OF_THE_PROMPT_ONLY, SELF_ATTENTION
 from diffusers_rdaam.attribution.prompt import Prompt, Word, encoders_of, labelled
 from diffusers_rdaam.attribution.record import RunInfo
 from diffusers_rdaam.errors import PromptTruncatedWarning
@@ -65,6 +66,7 @@ def _attribution(record: ImageRecord, context: ImageContext) -> Attribution:
                 image=context.picture,
                 run=context.run | (entry.facts or {}),
                 kept=entry.kept,
+                left_out=dict.fromkeys(EVERY_PART, OF_THE_PROMPT_ONLY),
             )
             for entry in record.vocabulary
         },
@@ -84,6 +86,7 @@ def _negative(record: ImageRecord, context: ImageContext) -> Attribution | None:
         run=context.run,
         kept=record.negative.kept,
         queries=record.negative_queries,
+        left_out={SELF_ATTENTION: OF_THE_PROMPT_ONLY},
     )
 
 

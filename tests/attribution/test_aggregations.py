@@ -11,8 +11,10 @@ import torch.nn.functional as F
 
 from diffusers_rdaam.attribution.aggregations.aggregation import Aggregation
 from diffusers_rdaam.attribution.aggregations.table import aggregations
+from diffusers_rdaam.attribution.frame_mapping import FrameMapping
 from diffusers_rdaam.attribution.queries import Queries, SiteQueries
 from diffusers_rdaam.attribution.self_grid import SelfGrid
+from diffusers_rdaam.attribution.video import VideoAttribution
 from diffusers_rdaam.errors import InputError, NoAttributionError, RepeatedWordWarning
 
 SIZE = (64, 96)
@@ -443,3 +445,55 @@ def test_the_table():
         assert one.formula and one.memory and one.reference and one.measured and one.sums_to
         assert f"{name}\n  formula: {one.formula}" in repr(table)
         assert f"<td>{name}</td>" in table._repr_html_()
+
+
+def derived(whole, tmp_path):
+    """Attributions made of one that has everything, by how, with what the reason has to say."""
+    file = whole.save(tmp_path / "whole.safetensors")
+    trimmed = whole.save(tmp_path / "trimmed.safetensors", kept=False)
+    stacked = dataclasses.replace(whole, image_size=(32, 96), image=None)
+    video = VideoAttribution.of_stacked(stacked, FrameMapping.each(2))
+    read = VideoAttribution.load(video.save(tmp_path / "video.safetensors"))
+    return {
+        "file": (type(whole).load(file), "files of attributions do not hold"),
+        "trimmed": (type(whole).load(trimmed), "save(path, kept=False)"),
+        "mean": (type(whole).mean([whole, whole]), "the mean of several runs"),
+        "frame": (video[1], "a frame of this video does not have"),
+        "frame of a file": (read[0], "a frame of this video does not have"),
+        "step": (whole.select(steps=0), "a selection of steps"),
+        "refined": (whole.refined("product"), "a refined attribution does not have"),
+    }
+
+
+def test_what_is_missing_has_its_true_reason(attribution, tmp_path, types_unchecked):
+    whole, _ = with_all_for_goca(attribution, (8, 12))
+    options = {"goca": {"reference": "up_blocks.1"}, "expert_layer": {"layer": "up_blocks.1.*"}}
+    refused = {}
+    for how, (one, reason) in derived(whole, tmp_path).items():
+        for name in aggregations():
+            if name == "ovam":
+                continue  # needs a vocabulary, and says so of itself
+            try:
+                assert one.aggregated(name, **options.get(name, {})).word("cat").values is not None
+            except NoAttributionError as error:
+                refused.setdefault(how, set()).add(name)
+                # Nobody claims of a run that kept everything that it did not.
+                assert "this run did not keep" not in str(error), (how, name)
+                assert reason in str(error) or "do not hold" in str(error), (how, name)
+                assert str(error).count(". ") >= 1
+    everything = {"file", "mean", "frame", "frame of a file", "step"}
+    assert {how for how, names in refused.items() if "goca" in names} >= everything
+    assert refused["trimmed"] >= {"refined", "auto", "daam", "hrv", "late_half", "gramcol", "goca"}
+    assert refused["refined"] >= {"auto", "daam", "hrv", "late_half", "expert_layer"}
+    # The remedies are what works.
+    loaded = derived(whole, tmp_path)["file"][0]
+    again = loaded.with_queries(whole.queries).aggregated("goca", reference="up_blocks.1")
+    assert torch.allclose(
+        again.word("cat").values,
+        whole.aggregated("goca", reference="up_blocks.1").word("cat").values,
+        atol=1e-4,
+    )
+    with pytest.raises(NoAttributionError, match="single steps, which the file does not have"):
+        derived(whole, tmp_path)["trimmed"][0].select(steps=0)
+    with pytest.raises(NoAttributionError, match="self-attention, which the file does not have"):
+        derived(whole, tmp_path)["trimmed"][0].word("cat").refined()

@@ -117,7 +117,9 @@ def test_what_one_run_did_not_keep_is_left_out(make_kept):
     )
     mean = Attribution.mean([one, dataclasses.replace(other, grids=grids)])
     assert mean.kept is None
-    with pytest.raises(NoAttributionError, match="did not keep its steps"):
+    with pytest.raises(
+        NoAttributionError, match="needs single steps, which the mean of several runs"
+    ):
         _ = mean.steps
 
 

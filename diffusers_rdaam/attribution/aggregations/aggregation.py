@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffusers_rdaam.attribution.kept_maps import KeptMaps
+from diffusers_rdaam.attribution.left_out import (
+    MAPS,
+    NOT_KEPT,
+    QUERIES,
+    SELF_ATTENTION,
+)
 from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.attribution.record import Record
 from diffusers_rdaam.attribution.self_attention.refinement import (
@@ -23,8 +29,7 @@ from diffusers_rdaam.shapes import Column, Size
 from diffusers_rdaam.suggestions import check_keywords
 
 # What an aggregation may need besides the base quantity, and how a run keeps it.
-AXES = ("steps", "layers", "heads", "squares", "queries")
-SELF_ATTENTION = "self_attention"
+AXES = (*MAPS, QUERIES)
 # A word's map at a height and width: (record, match, size, **options).
 MapFunction = Callable[..., Column]
 
@@ -103,10 +108,7 @@ class Recipe:
         """
         missing = [name for name in self.aggregation.needs if name not in kept_of(record)]
         if missing:
-            raise NoAttributionError(
-                f"The aggregation {self.aggregation.name!r} needs {_named(missing)}, which this "
-                f"run did not keep. Record with {_advice(record, missing)}."
-            )
+            raise NoAttributionError(_refusal(record, self.aggregation.name, missing))
 
     @in_full_precision
     def pixels(self, record: Record, match: Match, size: Size) -> Column:
@@ -165,6 +167,17 @@ def _named(needs: list[str]) -> str:
     }
     parts = [words.get(name, f"the maps of single {name}") for name in needs]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _refusal(record: Record, name: str, missing: list[str]) -> str:
+    """What an aggregation needs, why it is not there, and how to come by it."""
+    reasons = [(record.left_out.get(one, NOT_KEPT), one) for one in missing]
+    parts, remedies = [], []
+    for absence in dict.fromkeys(reason for reason, _ in reasons):
+        names = [one for reason, one in reasons if reason == absence]
+        parts.append(f"{_named(names)}, which {absence.why}")
+        remedies.append(absence.remedy or f"Record with {_advice(record, names)}.")
+    return f"The aggregation {name!r} needs {'; and '.join(parts)}. {' '.join(remedies)}"
 
 
 def _advice(record: Record, missing: list[str]) -> str:

@@ -27,6 +27,16 @@ from diffusers_rdaam.attribution.files.header import (
 )
 from diffusers_rdaam.attribution.grid import Grid
 from diffusers_rdaam.attribution.kept_maps import KeptMaps, MapStack
+from diffusers_rdaam.attribution.left_out import (
+    MAPS,
+    NOT_IN_THE_FILE,
+    OF_THE_PROMPT_ONLY,
+    QUERIES,
+    QUERIES_OF_A_FILE,
+    SELF_ATTENTION,
+    Absence,
+    and_left_out,
+)
 from diffusers_rdaam.attribution.prompt_fields import build_prompt, further_fields, token_fields
 from diffusers_rdaam.attribution.record import AnyRecord, Record
 from diffusers_rdaam.attribution.self_grid import SelfGrid
@@ -240,7 +250,8 @@ def build_record(
     height, width = header["image_size"]
 
     def part(fields: Mapping[str, Any], prefix: str) -> AnyRecord:
-        return _build_part(fields, (height, width), tensors, prefix, cls)
+        built = _build_part(fields, (height, width), tensors, prefix, cls)
+        return replace(built, left_out=_left_out(whole=not prefix))
 
     attribution = part(header, "")
     pixels, weights, negative = tensors.get("image"), tensors.get("mask"), header.get("negative")
@@ -265,6 +276,14 @@ def build_record(
         ),
         negative_attribution=None if negative is None else part(negative, "negative."),
     )
+
+
+def _left_out(*, whole: bool) -> dict[str, Absence]:
+    """Why a file's record lacks parts; texts within the prompt's record have no self-attention."""
+    own = {QUERIES: QUERIES_OF_A_FILE}
+    if not whole:
+        own[SELF_ATTENTION] = OF_THE_PROMPT_ONLY
+    return and_left_out(own, NOT_IN_THE_FILE, (*MAPS, SELF_ATTENTION))
 
 
 def _build_part(

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from diffusers_rdaam.argument_checks import check_choice
 from diffusers_rdaam.attribution.grid import Grid
+from diffusers_rdaam.attribution.left_out import MAPS, NOT_REFINED, SELF_ATTENTION, and_left_out
 from diffusers_rdaam.attribution.record import AnyRecord, Record
 from diffusers_rdaam.attribution.self_grid import SelfGrid, kept_self_grids, largest_size
 from diffusers_rdaam.geometry.exact import in_full_precision
@@ -57,7 +58,7 @@ def refined_pixels(
 def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
     """The refined record that :meth:`Attribution.refined` returns."""
     check_refinement(method)
-    kept_self_grids(attribution.self_grids)
+    kept_self_grids(attribution.self_grids, attribution.left_out.get(SELF_ATTENTION))
     if method == "none":
         return attribution
     grid = refining_grid(attribution)
@@ -75,7 +76,8 @@ def refine_record(attribution: AnyRecord, method: Refinement) -> AnyRecord:
     merged = Grid(cells.view(-1, *grid.size), additions, sites)
     # Thresholds are by what the maps are.
     run = {**attribution.run, "refined": method}
-    return replace(attribution, grids=(merged,), kept=None, run=run)
+    left_out = and_left_out(attribution.left_out, NOT_REFINED, MAPS)
+    return replace(attribution, grids=(merged,), kept=None, run=run, left_out=left_out)
 
 
 @in_full_precision
@@ -111,7 +113,7 @@ def refining_grid(attribution: Record) -> SelfGrid:
     Raises:
         NoAttributionError: the run did not keep its self-attention.
     """
-    grids = kept_self_grids(attribution.self_grids)
+    grids = kept_self_grids(attribution.self_grids, attribution.left_out.get(SELF_ATTENTION))
     size = largest_size(grids)
     candidates = [grid for grid in grids if grid.size == size]
     if len(candidates) == 1:
