@@ -36,6 +36,8 @@ from diffusers_rdaam.segmentation.voc import write_voc
 
 FORMATS = ("coco", "voc")
 TABLES = ("demo", "voc20", "coco80")
+# Pixels of the images that the deviations of the papers' CRF are for.
+_CRF_SIDE = 512.0
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,12 @@ def _per_class(text: str | None) -> int | str | None:
 
 
 def _mask_options(request: SegmentRequest) -> MaskOptions:
-    crfs = {"none": None, "soft": DenseCRF(), "ovam": DenseCRF.ovam()}
+    # Images may have any size, and each kind of model has its own.
+    crfs = {
+        "none": None,
+        "soft": DenseCRF(image_side=_CRF_SIDE),
+        "ovam": DenseCRF.ovam(image_side=_CRF_SIDE),
+    }
     if request.crf not in crfs:
         raise InputError(f"--crf {request.crf!r} is not known. Choices: {', '.join(crfs)}.")
     if request.crf != "none":

@@ -167,12 +167,7 @@ def _by_crf(heat_map: HeatMap, unary: Any) -> HeatMap:
 
     The deviations, in pixels of images of 512, are scaled to the image.
     """
-    share = max(heat_map.size) / _CRF_SIDE
-    crf = DenseCRF(
-        bilateral_xy=DenseCRF.bilateral_xy * share,
-        smoothness_xy=DenseCRF.smoothness_xy * share,
-        unary=unary,
-    )
+    crf = DenseCRF(unary=unary, image_side=_CRF_SIDE)
     word = levelled(heat_map.normalized.float(), heat_map.threshold)
     image = base_image(None, heat_map.image, "heat map")
     _, found = crf(image, torch.stack([1.0 - word, word]))

@@ -32,12 +32,14 @@ class DenseCRF:
 
     Args:
         bilateral_weight, bilateral_xy, bilateral_rgb: of the second: its weight, its deviation in
-            pixels, and in colours from 0 to 255. Distances are for images of 512 pixels; give
-            other ones for images much smaller or larger.
+            pixels, and in colours from 0 to 255. The distances that are not given are for images
+            of 512 pixels: give other ones, or ``image_side=512``, for much smaller or larger ones.
         smoothness_weight, smoothness_xy: of the first; a weight of 0 leaves a term out.
         iterations: of mean-field inference.
         unary: ``"soft"`` takes the probabilities as they are. ``"hard"`` first makes 0 and 1 of
             them, as OVAM does: what is certain is hardly ever changed, so that little is gained.
+        image_side: the longer side, in pixels, of the images that the distances are for; they are
+            scaled to each image. If not given, they are in pixels of the image.
 
     Raises:
         InputError: a number is out of range.
@@ -50,6 +52,7 @@ class DenseCRF:
     smoothness_xy: float = 3.0
     iterations: int = 5
     unary: Unary = "soft"
+    image_side: float | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.unary, Unary, "a unary term")
@@ -62,11 +65,20 @@ class DenseCRF:
             number = real_number(getattr(self, name))
             if number is None or not number > 0.0:
                 raise InputError(f"{name}= is a number over 0; got {getattr(self, name)!r}.")
+        side = real_number(self.image_side) if self.image_side is not None else 1.0
+        if side is None or not 0.0 < side < float("inf"):
+            raise InputError(
+                f"image_side= is a number of pixels over 0, or None; got {self.image_side!r}."
+            )
 
     @classmethod
-    def ovam(cls) -> DenseCRF:
-        """What OVAM's experiments run, on the mask and not on the map: nothing is gained by it."""
-        return cls(unary="hard")
+    def ovam(cls, *, image_side: float | None = None) -> DenseCRF:
+        """What OVAM's experiments run, on the mask and not on the map: nothing is gained by it.
+
+        Args:
+            image_side: see the class; OVAM's images have 512 pixels, and it scales nothing.
+        """
+        return cls(unary="hard", image_side=image_side)
 
     def __call__(self, image: Image.Image, probabilities: ClassScores) -> ClassScores:
         """The probabilities after inference, of the same shape.
@@ -92,15 +104,16 @@ class DenseCRF:
                 "A CRF chooses between at least two classes, of which the background is one. "
                 "Give one more."
             )
+        share = max(width, height) / self.image_side if self.image_side else 1.0
         field = densecrf.DenseCRF2D(width, height, classes)
         field.setUnaryEnergy(self._unary(probabilities))
         if self.smoothness_weight:
-            field.addPairwiseGaussian(sxy=self.smoothness_xy, compat=self.smoothness_weight)
+            field.addPairwiseGaussian(sxy=self.smoothness_xy * share, compat=self.smoothness_weight)
         if self.bilateral_weight:
             # A copy: the library does not take what it may not write to.
             pixels = np.array(image.convert("RGB"), dtype=np.uint8, order="C")
             field.addPairwiseBilateral(
-                sxy=self.bilateral_xy,
+                sxy=self.bilateral_xy * share,
                 srgb=self.bilateral_rgb,
                 rgbim=pixels,
                 compat=self.bilateral_weight,

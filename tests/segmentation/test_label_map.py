@@ -143,11 +143,25 @@ def test_a_missing_library_names_the_extra(monkeypatch, bump):
         ({"bilateral_rgb": 0}, "bilateral_rgb= is a number over 0; got 0"),
         ({"smoothness_weight": float("nan")}, "smoothness_weight= is a number from 0"),
         ({"unary": "firm"}, "'firm' is not a unary term"),
+        ({"image_side": 0}, "image_side= is a number of pixels over 0, or None; got 0"),
+        ({"image_side": "512"}, "image_side= is a number of pixels over 0"),
     ],
 )
 def test_numbers_of_a_crf_are_checked(change, text):
     with pytest.raises(InputError, match=text):
         DenseCRF(**change)
+
+
+@pytest.mark.parametrize("unary", ["soft", "hard"])
+def test_distances_are_scaled_to_the_image(bump, image, unary):
+    scores = label_map({"cat": bump(8, 10)}).probabilities
+    # The image is 32 pixels wide.
+    for side, share in ((512, 1 / 16), (32, 1.0), (16, 2.0)):
+        scaled = DenseCRF(unary=unary, image_side=side)(image, scores)
+        wanted = DenseCRF(bilateral_xy=80.0 * share, smoothness_xy=3.0 * share, unary=unary)
+        torch.testing.assert_close(scaled, wanted(image, scores), rtol=0, atol=0)
+    as_given = DenseCRF(unary=unary)(image, scores)
+    torch.testing.assert_close(as_given, DenseCRF(unary=unary, image_side=32)(image, scores))
 
 
 def test_bad_maps_are_refused(bump, image):
