@@ -160,7 +160,10 @@ def test_an_aggregation_is_kept_for_and_drawn(tmp_path) -> None:
     assert tuple(told["box"]) == heat.box().as_tuple()
     refused = rdaam("word", plain / "attribution.safetensors", "red", "--aggregation", "rms")
     assert refused.exit_code == 1
-    assert "needs the mean squares, which this run did not keep" in " ".join(refused.stderr.split())
+    assert (
+        "needs the mean squares, which the file does not have: its run did not keep them"
+        in " ".join(refused.stderr.split())
+    )
 
 
 @pytest.mark.parametrize("name", ["auto", "ovam"])
