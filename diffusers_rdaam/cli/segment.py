@@ -18,7 +18,7 @@ from diffusers_rdaam.cli.models import (
 from diffusers_rdaam.cli.options import check_guidance, check_size, check_steps
 from diffusers_rdaam.cli.report import Report
 from diffusers_rdaam.errors import InputError
-from diffusers_rdaam.geometry.dense_crf import DenseCRF, check_installed
+from diffusers_rdaam.geometry.dense_crf import PAPER_IMAGE_SIDE, DenseCRF, check_installed
 from diffusers_rdaam.segmentation.classes import ObjectClass, object_classes, read_classes
 from diffusers_rdaam.segmentation.clip_rank import ClipRank
 from diffusers_rdaam.segmentation.coco import write_coco
@@ -36,8 +36,6 @@ from diffusers_rdaam.segmentation.voc import write_voc
 
 FORMATS = ("coco", "voc")
 TABLES = ("demo", "voc20", "coco80")
-# Pixels of the images that the deviations of the papers' CRF are for.
-_CRF_SIDE = 512.0
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,8 @@ def _mask_options(request: SegmentRequest) -> MaskOptions:
     # Images may have any size, and each kind of model has its own.
     crfs = {
         "none": None,
-        "soft": DenseCRF(image_side=_CRF_SIDE),
-        "ovam": DenseCRF.ovam(image_side=_CRF_SIDE),
+        "soft": DenseCRF(image_side=PAPER_IMAGE_SIDE),
+        "ovam": DenseCRF.ovam(image_side=PAPER_IMAGE_SIDE),
     }
     if request.crf not in crfs:
         raise InputError(f"--crf {request.crf!r} is not known. Choices: {', '.join(crfs)}.")

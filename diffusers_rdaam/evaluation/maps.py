@@ -23,13 +23,11 @@ from diffusers_rdaam.attribution.thresholds import levelled
 from diffusers_rdaam.drawing.pictures import base_image
 from diffusers_rdaam.errors import InputError, WordError
 from diffusers_rdaam.evaluation.protocols.protocol import Answers, Size, WordMap, box_weights
-from diffusers_rdaam.geometry.dense_crf import DenseCRF, Unary, check_installed
+from diffusers_rdaam.geometry.dense_crf import PAPER_IMAGE_SIDE, DenseCRF, Unary, check_installed
 from diffusers_rdaam.suggestions import check_keywords
 
 _SETTINGS = ("refine", "sharpen", "crf", "concepts", "resolutions", "layers", "steps")
 _BOOLEANS = {"true": True, "false": False}
-# The side of the images that the deviations of the dense CRF are given for, in pixels.
-_CRF_SIDE = 512.0
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _by_crf(heat_map: HeatMap, unary: Any) -> HeatMap:
 
     The deviations, in pixels of images of 512, are scaled to the image.
     """
-    crf = DenseCRF(unary=unary, image_side=_CRF_SIDE)
+    crf = DenseCRF(unary=unary, image_side=PAPER_IMAGE_SIDE)
     word = levelled(heat_map.normalized.float(), heat_map.threshold)
     image = base_image(None, heat_map.image, "heat map")
     _, found = crf(image, torch.stack([1.0 - word, word]))

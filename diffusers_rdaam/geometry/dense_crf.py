@@ -14,6 +14,8 @@ from diffusers_rdaam.errors import CRFExtraError, InputError
 from diffusers_rdaam.shapes import ClassScores
 
 Unary = Literal["soft", "hard"]
+# The longer side of the images that the distances of the papers are for, in pixels.
+PAPER_IMAGE_SIDE = 512.0
 # The lowest probability of the unary term: -log is at most 11.5.
 _LEAST = 1e-5
 MISSING = (
