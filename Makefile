@@ -25,9 +25,10 @@ test: $(VENV)/installed
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow and not browser"
 
-# Needs a chromium of the system. Two at once: more of them starve each other.
+# Needs a chromium of the system. Two at once: more of them starve each other. All other folders
+# have no such test, and it takes a minute to see that.
 test-browser: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m browser
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m browser tests/browser tests/viewer
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

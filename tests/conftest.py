@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,21 +84,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a test marked ``pairs`` only as many combinations are quick as hold every pair of values.
 
     What two settings do to each other is then tested every time, and what three do by the slow
-    tests (pairwise testing: Cohen et al., The AETG system, 1997).
+    tests (pairwise testing: Cohen et al., The AETG system, 1997). Of one marked ``values`` those
+    are quick that hold every value once (each-choice testing), where two settings hardly meet.
     """
-    combinations: dict[str, list[pytest.Function]] = {}
+    combinations: dict[tuple[int, str], list[pytest.Function]] = {}
     for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("pairs"):
-            combinations.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    for tests in combinations.values():
+        if isinstance(item, pytest.Function):
+            for together, mark in ((1, "values"), (2, "pairs")):
+                if item.get_closest_marker(mark):
+                    name = item.nodeid.partition("[")[0]
+                    combinations.setdefault((together, name), []).append(item)
+    for (together, _), tests in combinations.items():
         values = [list(enumerate(test.callspec._idlist)) for test in tests]
-        pairs = [set(itertools.combinations(of_one, 2)) for of_one in values]
-        left = set().union(*pairs)
-        quick = set()
+        held = [set(itertools.combinations(of_one, together)) for of_one in values]
+        left = set().union(*held)
+        quick: set[int] = set()
+        used: Counter[tuple[int, str]] = Counter()
         while left:
-            best = max(range(len(tests)), key=lambda i: len(pairs[i] & left))
+            # Among equals the one whose values were used least: those of the short lists alternate.
+            best = max(
+                range(len(tests)),
+                key=lambda i: (len(held[i] & left), -sum(used[value] for value in values[i])),
+            )
             quick.add(best)
-            left -= pairs[best]
+            used.update(values[best])
+            left -= held[best]
         for number, test in enumerate(tests):
             if number not in quick:
                 test.add_marker(pytest.mark.slow)

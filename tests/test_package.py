@@ -1,11 +1,15 @@
 """The package itself: its names, its laziness, and that its texts agree with its code."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import diffusers_rdaam
+
+TESTS = Path(__file__).parent
 
 
 def test_all_names_are_there_and_sorted() -> None:
@@ -67,3 +71,16 @@ def test_errors_draw_their_own_tree() -> None:
     }
     assert errors.__doc__ is not None
     assert all(name in errors.__doc__ for name in classes)
+
+
+def test_browser_tests_are_where_they_are_looked_for() -> None:
+    """`make test-browser` collects these folders alone."""
+    marked = {
+        path.relative_to(TESTS).parts[0]
+        for path in TESTS.rglob("test_*.py")
+        if "mark.browser" in path.read_text(encoding="utf-8") and path != Path(__file__)
+    }
+    recipe = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
+    assert {f"tests/{folder}" for folder in marked} == set(
+        re.findall(r"-m browser (.*)", recipe)[0].split()
+    )

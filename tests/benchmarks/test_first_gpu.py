@@ -261,7 +261,14 @@ main(["--out", sys.argv[1]], steps=steps, facts={"device": "cpu"})
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_ended_leaves_its_report(tmp_path: Path, number: signal.Signals):
     command = subprocess.Popen(
         [sys.executable, "-c", AT_WORK, str(tmp_path)],

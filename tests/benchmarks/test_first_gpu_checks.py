@@ -166,7 +166,7 @@ def test_waits_that_stock_has_as_well_are_not_recordings():
     assert row.status == "FAIL"
 
 
-@pytest.mark.parametrize("added", [0, 2])
+@pytest.mark.parametrize("added", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_sums_of_a_graph_that_are_wrong_are_found(monkeypatch: pytest.MonkeyPatch, added: int):
     right = operator.maps_only
 

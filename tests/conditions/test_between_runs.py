@@ -22,13 +22,17 @@ VARIATIONS: list[dict[str, Any]] = [
     {"prompt": "two dogs"},
     {},
 ]
+# One pipeline is quick: the others differ in their parts, and what is kept between runs does not.
+MOST_SLOW = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name != next(iter(COLUMNS)))) for name in COLUMNS
+]
 
 
 def run(case: Any, pipe: Any, prompt: str = "a red cat", **settings: Any) -> Any:
     return call(case, pipe, prompt, **({"output_type": "np"} | settings))
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", MOST_SLOW)
 def test_arguments(name: str):
     case = CASES[name]
     ours = fresh(case, case.ours)
@@ -42,7 +46,7 @@ def test_arguments(name: str):
 
 # Stable Diffusion XL decodes half-precision latents with a method that it is about to lose.
 @pytest.mark.filterwarnings("ignore:.upcast_vae:FutureWarning")
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", MOST_SLOW)
 def test_types(name: str):
     """Weights that were rounded once stay so, and the next run is that of the rounded weights."""
     case = CASES[name]

@@ -236,6 +236,7 @@ def test_both_stages_run_resume_and_export(pools) -> None:
     assert image.size == (256, 256)
 
 
+@pytest.mark.slow
 def test_a_colour_starts_again_as_the_mean_of_the_others(pools) -> None:
     # The output is zero at first, so that the words have a gradient from the third step on.
     train_flux(pools, "coarse", 192, seed=0)

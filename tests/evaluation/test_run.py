@@ -133,6 +133,7 @@ def test_two_processes_do_not_write_one_folder(tmp_path):
     assert RowFile(tmp_path / "run", {}).rows == {"one": {"id": "one", "status": "ok"}}
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_no_row_and_leaves_no_half_of_one(tmp_path):
     """In a process of its own, whose files may have a few hundred bytes."""
     code = f"""

@@ -21,6 +21,7 @@ def pixels(image) -> np.ndarray:
     return np.asarray(image, dtype=np.float64) / 255.0
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("case", EXPLAINED)
 @pytest.mark.parametrize("mode", ["mask", "padding"])
 def test_every_pipeline(case, mode, make, settings, prompt):

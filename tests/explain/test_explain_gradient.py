@@ -15,6 +15,7 @@ BOX = (24, 8, 72, 40)
 OTHER = (0, 40, 96, 64)
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("case", EXPLAINED)
 @pytest.mark.parametrize("ours", [False, True])
 def test_the_image_is_the_stock_pipelines(case, ours, make, settings, prompt):
@@ -33,6 +34,7 @@ def test_the_image_is_the_stock_pipelines(case, ours, make, settings, prompt):
     assert torch.equal(given["generator"].get_state(), state)
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("case", EXPLAINED)
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 def test_finite_differences(case, guidance, make, settings, prompt):

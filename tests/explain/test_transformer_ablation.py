@@ -35,6 +35,7 @@ from diffusers_rdaam.recording.armed import claim
 POSITIONS = 24
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("mode", ["mask", "padding"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pipeline(name, mode):

@@ -35,6 +35,7 @@ def _far_mask(path, columns, far):
     return mask
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("columns", [20, 300])
 @pytest.mark.parametrize("far", ["heads", "positions", "columns"])
 def test_offsets_over_31_bits(tmp_path, far, columns):

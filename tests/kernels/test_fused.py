@@ -54,6 +54,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_output_and_maps(size, dtype):
@@ -199,6 +200,7 @@ def test_no_rows_are_nothing_to_do():
     assert untouched()
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("size", [0.5, 1.5, 3.0])
 def test_as_near_to_stock_attention_as_its_backends_are_to_each_other(size, dtype):

@@ -124,6 +124,7 @@ def test_the_most_used_call_fits_and_runs_on_the_matrix_units(most_used):
             assert used == {MATRIX[found["capability"]]}, found
 
 
+@pytest.mark.slow
 def test_numbers_that_are_one_are_compiled_in(most_used):
     """Another binary than where several rows are recorded."""
     for found in most_used:

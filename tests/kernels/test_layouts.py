@@ -73,6 +73,7 @@ def test_maps(backend, layout, dtype, known):
     torch.testing.assert_close(read_planes(high, low), wanted, rtol=1e-5, atol=6e-8)
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_output_and_maps_in_one_pass(layout, dtype):

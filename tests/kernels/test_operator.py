@@ -53,6 +53,7 @@ def test_one_graph_for_all_sizes_and_the_sums_of_the_portable_kernel(pair, maske
     assert counter.frame_count == 1
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("dim", [8, 264])
 def test_one_graph_of_the_kernel_of_the_maps_only(dim, known, counter):
@@ -78,6 +79,7 @@ def test_one_graph_of_the_kernel_of_the_maps_only(dim, known, counter):
     assert counter.frame_count == 1
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("key_heads", [1, 2])
 @pytest.mark.parametrize("dim", [8, 264])

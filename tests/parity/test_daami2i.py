@@ -78,6 +78,7 @@ def test_where_theirs_is_wrong_ours_refuses(ask, text):
     assert text in str(error.value)
 
 
+@pytest.mark.slow
 def test_our_own_answer_is_the_conditional_half(halves, maps, stored):
     """Ours of a region is DAAM-I2I's once the unconditional half is taken away: another map."""
     conditional = global_map(halves[1:], STEPS)

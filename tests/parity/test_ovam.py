@@ -13,6 +13,7 @@ from ovam_runs import OPTIMIZATIONS, OTHER, maps, optimized, pipeline, stored, t
 from diffusers_rdaam.open_vocabulary.encode import encoded
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_texts_over_the_unconditional_rows(precision, number, close):

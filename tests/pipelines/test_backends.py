@@ -33,6 +33,7 @@ def used(pipe: Any, kind: str = "attn2") -> set[tuple[str, str]]:
     return {(p.used.name, p.used.reason) for p in processors if getattr(p, "used", None)}
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("backend", ["auto", "portable", "maps_only", "reference"])
 def test_the_image_is_the_stock_one_bit_for_bit(make, stock, generate, backend, options):

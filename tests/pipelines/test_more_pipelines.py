@@ -38,6 +38,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(pairs) and all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 @pytest.mark.parametrize("case", OTHERS)
 def test_image_and_maps(case: Case, guidance):
@@ -81,6 +82,7 @@ ONE_EACH = {"StableDiffusionUpscale", "StableDiffusionLatentUpscale", "StableDif
 ONE_EACH |= {name for name in ALL_CASES if "Video" in name or "Animate" in name}
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 @pytest.mark.parametrize(
     "name", [n for n in BATCHED if "VideoToVideo" not in n and n != "AnimateDiffControlNet"]

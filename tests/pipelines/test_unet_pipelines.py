@@ -38,6 +38,7 @@ def test_signatures_are_stock(case):
     assert case.ours.__mro__[2] is case.stock
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 @pytest.mark.parametrize("case", [*ALL, *WIDE])
 def test_image_and_maps(case: Case, guidance):

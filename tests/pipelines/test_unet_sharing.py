@@ -78,6 +78,7 @@ def test_a_controlnet_is_not_recorded(case):
     }
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 @pytest.mark.parametrize("case", NETS)
 def test_several_controlnets(case, guidance):

@@ -50,6 +50,7 @@ def allocated(pipe: Any) -> int:
     return sum(plane.nbytes for plane in planes)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("keep", [(), "steps", "layers", "heads", ("heads", "layers", "steps")])
 @pytest.mark.parametrize("negative", [False, True])
 @pytest.mark.parametrize("precision", ["fp16-pair", "fp16"])
