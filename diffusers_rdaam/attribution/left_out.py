@@ -30,6 +30,11 @@ QUERIES_OF_A_FILE = Absence(
     "Save them as well, with attribution.queries.save(path), and load both: "
     "Attribution.load(file).with_queries(Queries.load(path)).",
 )
+QUERIES_OF_A_VIDEO_FILE = Absence(
+    "files of videos do not hold",
+    "Where the run kept those of each frame, save them as well, with video[7].queries.save(path): "
+    "VideoAttribution.load(file)[7].with_queries(Queries.load(path)).",
+)
 NOT_IN_THE_FILE = Absence(
     "the file does not have: its run did not keep them, or save(path, kept=False) left them out"
 )

@@ -27,6 +27,7 @@ from diffusers_rdaam.open_vocabulary.optimize import Schedule
 from diffusers_rdaam.segmentation.classes import ObjectClass
 from diffusers_rdaam.segmentation.folder import SegmentationFolder, open_folder, read_kept
 from diffusers_rdaam.segmentation.generate import PromptRow, class_prompts
+from diffusers_rdaam.segmentation.label_map import IGNORE, Segmentation
 from diffusers_rdaam.segmentation.tokens import Example, optimize_tokens, save_tokens
 
 
@@ -112,7 +113,8 @@ def left_out(classes: Sequence[ObjectClass], examples: Mapping[str, Any]) -> lis
     if not examples:
         raise InputError(
             f"No image has a mask of one of the classes {', '.join(without)}, so there is nothing "
-            "to fit a token to. Give classes that the images show."
+            "to fit a token to. Give classes that the images show; in masks, the number of a pixel "
+            f"is its class, and {IGNORE} is not counted."
         )
     return without
 
@@ -195,9 +197,20 @@ def _kept(
                 f"images of {attribution.image_size}. Give the --model that the data set is of."
             )
         for name in segmentation.areas:
-            mask = segmentation.mask(name)
-            if name in names and bool(mask.any()) and not bool(mask.all()):
-                yield name, (attribution, mask.float())
+            mask = _class_mask(segmentation, name)
+            if name in names and mask is not None:
+                yield name, (attribution, mask)
+
+
+def _class_mask(segmentation: Segmentation, name: str) -> Any:
+    """Where a class is (1), is not (0), and what is not counted (255).
+
+    None where one of the first two is nowhere.
+    """
+    mask, ignored = segmentation.mask(name), segmentation.ignored
+    if not bool(mask.any()) or bool((mask | ignored).all()):
+        return None
+    return mask.to(torch.uint8).masked_fill(ignored, IGNORE)
 
 
 def _drawn(

@@ -4,6 +4,9 @@ A mask says "inside" or "outside" in one of these ways, in any image mode, numbe
 booleans; 0 and 1; 0 and the highest level (255, or 65535 in 16 bits); or, as floats from 0 to 1,
 which share of a pixel is inside. Anything else is refused, because a photograph or a label map
 would pass for a soft mask.
+
+The 255 of label maps is another: next to 1, which is inside, it says that a pixel is not counted
+("void", "ignore"). Only what fits to a mask takes it, by :func:`split_void`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from diffusers_rdaam.errors import RegionError
 from diffusers_rdaam.shapes import Column
 
 _HIGHEST = (1, 255, 65535)
+# What data sets write where nobody has said what a pixel is.
+VOID = 255
 _NOT_NUMBERS = (
     "A mask is an array of numbers, not {}. Give booleans, 0 and 1, 0 and 255, or floats from 0 to "
     "1, as a list, an array, a tensor or a PIL image."
@@ -33,6 +38,32 @@ def mask_tensor(value: Any) -> Column:
     if not weights.any():
         raise RegionError("The mask is all zero: no pixel is inside.")
     return torch.from_numpy(np.ascontiguousarray(weights, dtype=np.float32))
+
+
+def split_void(value: Any, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What is inside and what is not counted, of a mask that has 1, 255 and no more than 0.
+
+    Without a 1 the mask is black and white, and 255 is inside.
+
+    Args:
+        value: an image, list, array or tensor; of a palette image the indices are meant.
+        size: height and width of the image that the mask is of.
+
+    Returns:
+        Two arrays of booleans ``(height, width)``; None for everything else.
+    """
+    if not isinstance(value, (Image.Image, list, np.ndarray, torch.Tensor)):
+        return None
+    try:
+        array = _one_plane(as_array(value))
+    except RegionError:
+        return None
+    if array.shape != size or array.dtype.kind == "b":
+        return None
+    inside, void = array == 1, array == VOID
+    if not inside.any() or not void.any() or not (inside | void | (array == 0)).all():
+        return None
+    return inside, void
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -146,8 +177,12 @@ def _many_levels(array: np.ndarray, kind: str) -> RegionError:
     if kind.startswith("image"):
         name = "np.asarray(image.convert('L'))" if "RGB" in kind else "np.asarray(image)"
     whole = next((top for top in _HIGHEST if high <= top), high)
+    inside = f"{name} > {high // 2}"
+    if levels <= 32 and high == VOID and (array != VOID).any() and array[array != VOID].max() < 32:
+        # Numbers of classes, among which 255 is what nobody has labelled.
+        inside = f"{name} == label, where 255 is none of the labels"
     return RegionError(
         f"This {kind} of {array.dtype} has {count} up to {high}{like}; a mask has 0 and 1, or 0 "
-        f"and 255. Say which pixels are inside: {name} > {high // 2}. For a soft mask give floats "
+        f"and 255. Say which pixels are inside: {inside}. For a soft mask give floats "
         f"from 0 to 1: {name} / {whole}."
     )

@@ -18,9 +18,16 @@ from diffusers_rdaam.attention.site import Site
 from diffusers_rdaam.attention.unet_projection import split
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.grid import Grid
-from diffusers_rdaam.attribution.left_out import EVERY_PART, OF_THE_PROMPT_ONLY
+from diffusers_rdaam.attribution.left_out import (
+    EVERY_PART,
+    NOT_KEPT,
+    OF_THE_PROMPT_ONLY,
+    QUERIES,
+    QUERIES_OF_A_FRAME,
+)
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.attribution.site_queries import SiteQueries
+from diffusers_rdaam.attribution.video import VideoAttribution
 from diffusers_rdaam.errors import InputError, NoAttributionError, UnsupportedPipelineError
 from diffusers_rdaam.families import family_of, family_of_module
 from diffusers_rdaam.families.call_keywords import known_keywords
@@ -42,6 +49,14 @@ from diffusers_rdaam.recording.records.vocabulary import (
     text_projection,
 )
 from diffusers_rdaam.shapes import Size
+
+# Where other texts have another remedy than aggregations, or none is named.
+_REMEDIES = {
+    NOT_KEPT: 'Record with pipe.set_attn_processor(RDAAMProcessor(keep="queries")) and generate '
+    "again, or name the texts before the run with pipe(…, attribution_vocabulary=[…]).",
+    OF_THE_PROMPT_ONLY: "Ask the attribution of the prompt.",
+    QUERIES_OF_A_FRAME: "Take a word of the prompt, or generate again with the text in the prompt.",
+}
 
 
 @known_keywords
@@ -186,16 +201,22 @@ def queries_of(attribution: Attribution) -> Queries:
     """The queries that the run kept.
 
     Raises:
-        NoAttributionError: the run kept none; the text says how to keep them.
+        NoAttributionError: there are none; the text says why, and how to come by them.
+        InputError: it is not the attribution of an image.
     """
+    if not isinstance(attribution, Attribution):
+        frame = (
+            " Ask about one frame: video[7]." if isinstance(attribution, VideoAttribution) else ""
+        )
+        raise InputError(
+            "Other texts are asked about the Attribution of one image, such as output.attribution; "
+            f"got {type(attribution).__name__}.{frame}"
+        )
     if attribution.queries is None:
+        absence = attribution.left_out.get(QUERIES, NOT_KEPT)
         raise NoAttributionError(
-            "This attribution has no queries, so other texts cannot be asked about. Record with "
-            'pipe.set_attn_processor(RDAAMProcessor(keep="queries")) and generate again, or name '
-            "the texts before the run with pipe(…, attribution_vocabulary=[…]). Selections by step "
-            "or head have none: ask attribution.with_queries(attribution.queries.select(steps=…)). "
-            "Files of attributions have none: attribution.queries.save(path), then "
-            "attribution.with_queries(Queries.load(path))."
+            f"Asking about another text needs the image's queries, which {absence.why}. "
+            f"{_REMEDIES.get(absence) or absence.remedy}"
         )
     return attribution.queries
 

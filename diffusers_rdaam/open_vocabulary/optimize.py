@@ -23,6 +23,7 @@ from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.queries import Queries
 from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families.call_keywords import known_keywords
+from diffusers_rdaam.geometry.masks import split_void
 from diffusers_rdaam.geometry.region import RegionLike, as_region
 from diffusers_rdaam.open_vocabulary.attribute_text import clip_skip_of, maps_of, queries_of
 from diffusers_rdaam.open_vocabulary.encode import TextLike
@@ -83,7 +84,7 @@ class OptimizationStep:
         loss: the mean over the images.
         embedding: ``(tokens, width)``, a copy.
         maps: of the last image, background and word, ``(2, height, width)``, scaled as the loss has
-            them.
+            them; 0 in cells that are not counted.
     """
 
     iteration: int
@@ -115,7 +116,9 @@ def optimize_token(
     Args:
         pipe: the pipeline of the runs.
         attributions: one image's, or several; their runs kept queries.
-        masks: the region of each: a mask of the image's size, a box, a polygon.
+        masks: the region of each: a mask of the image's size, a box, a polygon. A mask of 0 and 255
+            is black and white: 255 is inside. A mask that has 1 as well, as label maps do, has its
+            255 left out: these pixels count neither as the object nor as the background.
         initial: the word to start from, or its embedding ``(tokens, width)`` whose first row is the
             background's.
         space: ``"encoded"``: fit what the denoiser reads, as OVAM does; ``"token"``: fit the text
@@ -154,12 +157,43 @@ def optimize_token(
 
 
 @dataclass(frozen=True, eq=False)
+class _Target:
+    """What the maps of an image are to be.
+
+    Args:
+        shares: how much of each cell is background and how much the word's, ``(2, height, width)``;
+            of what is counted of the cell.
+        counted: which share of each cell is counted, ``(height, width)``; None for all of it.
+    """
+
+    shares: Tensor
+    counted: Tensor | None = None
+
+    def loss(self, maps: Tensor, scale: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """The scaled maps, and their cross-entropy against the shares, a mean over the pixels.
+
+        Cells of which nothing is counted take no part, in the scale neither.
+        """
+        shares = self.shares.to(maps.device)
+        if self.counted is None:
+            both = scale(maps)
+            # Cross-entropy against probabilities, as logits are what was scaled.
+            return both, F.cross_entropy(both.unsqueeze(0), shares.unsqueeze(0))
+        weights = self.counted.to(maps.device)
+        seen = weights > 0
+        logits = scale(maps[:, seen])
+        losses = F.cross_entropy(logits.T, shares[:, seen].T, reduction="none")
+        both = torch.zeros_like(maps).masked_scatter(seen.expand_as(maps), logits)
+        return both, (losses * weights[seen]).sum() / weights.sum()
+
+
+@dataclass(frozen=True, eq=False)
 class _Problem:
     """What the loss is made of, for each image its queries and its target."""
 
     pipe: Any
     queries: Sequence[Queries]
-    targets: Sequence[Tensor]
+    targets: Sequence[_Target]
     fit: Fit
     recipe: MapRecipe
     scale: Callable[[Tensor], Tensor]
@@ -177,9 +211,7 @@ class _Problem:
         for stored, target in zip(self.queries, self.targets, strict=True):
             maps = maps_of(self.pipe, stored, text, self.recipe)
             word = maps[list(self.fit.words)].sum(dim=0)
-            both = self.scale(torch.stack([maps[0], word]))
-            # Cross-entropy against probabilities, as logits are what was scaled.
-            loss = F.cross_entropy(both.unsqueeze(0), target.to(both.device).unsqueeze(0))
+            both, loss = target.loss(torch.stack([maps[0], word]), self.scale)
             (loss / len(self.targets)).backward(inputs=[leaf])
             total += float(loss.detach()) / len(self.targets)
         assert leaf.grad is not None
@@ -241,16 +273,27 @@ def _paired(attributions: Any, masks: Any) -> tuple[list[Attribution], list[Regi
     return listed, list(masks)
 
 
-def _target(attribution: Attribution, mask: RegionLike, size: tuple[int, int]) -> Tensor:
-    """How much of each cell is background and how much the word's, ``(2, height, width)``."""
-    covered = as_region(mask).coverage(attribution.image_size).float()
-    cells = F.adaptive_avg_pool2d(covered[None, None], size)[0, 0]
-    if not 0 < float(cells.mean()) < 1:
+def _target(attribution: Attribution, mask: RegionLike, size: tuple[int, int]) -> _Target:
+    """What a mask says of each cell of a grid."""
+    split = split_void(mask, attribution.image_size)
+    region = as_region(mask if split is None else split[0])
+    cells = _in_cells(region.coverage(attribution.image_size), size)
+    counted, note = torch.ones_like(cells), ""
+    if split is not None:
+        counted = _in_cells(torch.from_numpy(~split[1]), size)
+        cells = torch.where(counted > 0, cells / counted, 0.0)
+        note = " Pixels of 255 are not counted, as the mask has 1 as well."
+    if not 0 < float((cells * counted).sum()) < float(counted.sum()):
         raise InputError(
             "A mask of nothing or of the whole image has nothing to distinguish. Give a region "
-            "that is a part of the image."
+            f"that is a part of the image.{note}"
         )
-    return torch.stack([1 - cells, cells])
+    shares = torch.stack([1 - cells, cells])
+    return _Target(shares) if split is None else _Target(shares, counted)
+
+
+def _in_cells(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.adaptive_avg_pool2d(pixels.float()[None, None], size)[0, 0]
 
 
 def _scaling(given: Any) -> Callable[[Tensor], Tensor]:

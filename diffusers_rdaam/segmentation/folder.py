@@ -65,6 +65,7 @@ class SegmentationFolder:
         classes: of the masks.
         settings: of the generation, for JSON. A folder that was begun with others is refused, so
             that no data set is of two kinds. None opens what is there, whatever its settings.
+        ignored: the numbers of its masks that are not counted.
 
     Raises:
         InputError: the folder cannot be written, is not empty and not a data set of ours, or was
@@ -72,10 +73,16 @@ class SegmentationFolder:
     """
 
     def __init__(
-        self, path: str | Path, classes: Sequence[ObjectClass], settings: Mapping[str, Any] | None
+        self,
+        path: str | Path,
+        classes: Sequence[ObjectClass],
+        settings: Mapping[str, Any] | None,
+        *,
+        ignored: Sequence[int] = (IGNORE,),
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
+        self.ignored = tuple(ignored)
         if settings is None:
             return
         header = {
@@ -169,6 +176,7 @@ class SegmentationFolder:
             next((path for path in images if path.exists()), images[0]),
             folder / MASKS / f"{id}.png",
             tuple(one.name for one in self.classes),
+            ignored=self.ignored,
         )
 
     def _place(self, id: str) -> Path:
@@ -205,8 +213,15 @@ class SegmentationFolder:
                 old.replace(new)
 
 
-def read_segmentation(image: Path, mask: Path, names: tuple[str, ...]) -> Segmentation:
+def read_segmentation(
+    image: Path, mask: Path, names: tuple[str, ...], *, ignored: Sequence[int] = (IGNORE,)
+) -> Segmentation:
     """An image and its mask of class numbers.
+
+    Args:
+        image, mask: their files.
+        names: of the classes, from number 1.
+        ignored: the numbers that are not counted; they become 255.
 
     Raises:
         AttributionFileError: a file is missing, or is not an image or a mask of the image's size.
@@ -224,6 +239,10 @@ def read_segmentation(image: Path, mask: Path, names: tuple[str, ...]) -> Segmen
         )
     labels = torch.from_numpy(np.array(found, dtype=np.int64))
     try:
+        if IGNORE not in ignored and bool((labels == IGNORE).any()):
+            raise InputError(f"{IGNORE} is not a class, and {DATASET} does not ignore it.")
+        for number in ignored:
+            labels = labels.masked_fill(labels == number, IGNORE)
         return Segmentation(labels, names, picture)
     except InputError as error:
         raise InputError(f"{mask}: {error}") from error
@@ -238,7 +257,20 @@ def open_folder(path: str | Path) -> SegmentationFolder:
     file = Path(path) / DATASET
     header = _read_header(file)
     classes = object_classes({one["name"]: one["words"] for one in header["classes"].values()})
-    return SegmentationFolder(path, classes, None)
+    return SegmentationFolder(path, classes, None, ignored=_ignored(header, file))
+
+
+def _ignored(header: Mapping[str, Any], file: Path) -> tuple[int, ...]:
+    """The numbers of masks that are not counted, as ``rdaam evaluate`` reads them too."""
+    ignore, background = header.get("ignore", IGNORE), header.get("background", BACKGROUND)
+    right = ignore is None or is_count(ignore, IGNORE)
+    if not right or not (background is None or is_count(background, BACKGROUND)):
+        raise InputError(
+            f"{file}: 'ignore' is a number of the masks or null, and 'background' 0, or null where "
+            f"0 is not counted; got {shown(str(ignore))} and {shown(str(background))}."
+        )
+    void = () if ignore is None else (ignore,)
+    return void if background is not None else (*void, BACKGROUND)
 
 
 def _read_header(file: Path) -> dict[str, Any]:

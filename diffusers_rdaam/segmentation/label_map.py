@@ -105,6 +105,11 @@ class Segmentation:
         """
         return self.labels == self.number(name)
 
+    @property
+    def ignored(self) -> BinaryMask:
+        """The pixels of label 255, which are neither a class nor background, as booleans."""
+        return self.labels == IGNORE
+
     def coco(self, name: str) -> RunLengths:
         """A class in COCO's run-length form: ``{"size": [h, w], "counts": […]}``, for JSON.
 

@@ -13,6 +13,9 @@ from diffusers_rdaam.geometry.region import Box
 from diffusers_rdaam.segmentation.annotate import Point
 from diffusers_rdaam.shapes import BinaryMask
 
+# A checkpoint of SAM 2 says that it is for videos; its image half is what is used.
+_KINDS = {"sam": "Sam", "sam_hq": "SamHQ", "sam2": "Sam2", "sam2_video": "Sam2"}
+
 
 class SamSegmenter:
     """A segmenter for :func:`annotate`; no weights come with the package.
@@ -32,19 +35,21 @@ class SamSegmenter:
         Raises:
             InputError: they cannot be loaded, or are of another kind of model.
         """
-        from transformers import AutoConfig, AutoProcessor
+        import transformers
 
-        classes = {"sam": "SamModel", "sam_hq": "SamHQModel", "sam2": "Sam2Model"}
-        # A checkpoint of SAM 2 says that it is for video; its image half is what is used.
-        classes["sam2_video"] = "Sam2Model"
         try:
-            import transformers
-
-            kind = AutoConfig.from_pretrained(str(path)).model_type
-            if kind not in classes:
-                raise ValueError(f"it is a {kind!r}; kinds: {', '.join(classes)}")
-            model = getattr(transformers, classes[kind]).from_pretrained(str(path)).eval()
-            return cls(model, AutoProcessor.from_pretrained(str(path)))
+            kind = transformers.AutoConfig.from_pretrained(str(path)).model_type
+            if kind not in _KINDS:
+                raise ValueError(f"it is a {kind!r}; kinds: {', '.join(_KINDS)}")
+            name = _KINDS[kind]
+            if name == "Sam2" and not transformers.utils.is_torchvision_available():
+                raise ValueError(
+                    "the processor of SAM 2 needs torchvision: pip install torchvision"
+                )
+            # By name: a checkpoint for videos names a processor of videos.
+            processor = getattr(transformers, f"{name}Processor").from_pretrained(str(path))
+            model = getattr(transformers, f"{name}Model").from_pretrained(str(path)).eval()
+            return cls(model, processor)
         # Each library has an exception of its own for a folder that is not a model.
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -34,6 +34,7 @@ ITERATIONS, LEARNING_RATE, STEP_SIZE, GAMMA = 800, 100.0, 120, 0.7
 # guided filter, on prompts that are not reported (python -m benchmarks tokens).
 TOKEN_THRESHOLD = 0.6
 
+# An image and the region of a class in it; of a mask with 0, 1 and 255 the 255 is not counted.
 Example = tuple[Attribution, RegionLike]
 
 
@@ -53,7 +54,8 @@ def optimize_tokens(
 
     Args:
         pipe: the pipeline of the runs, which kept queries.
-        examples: by class its images' attributions, each with the region of the class.
+        examples: by class its images' attributions, each with the region of the class. A mask of
+            0 and 255 is black and white; where it has 1 as well, 255 is left out.
         classes: of the examples; a token starts from the class's name where it is a
             word of it, and from its first word if not.
         iterations, learning_rate, step_size, gamma: OVAM's schedule unless given.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from diffusers_rdaam import InputError, load_tokens
 from diffusers_rdaam.cli import app
 from diffusers_rdaam.segmentation.classes import object_classes
+from diffusers_rdaam.segmentation.label_map import Segmentation
 
 SHORT = ("--steps", "2", "--areas", "all")
 
@@ -146,6 +148,42 @@ def test_bad_options_of_tokens_are_said_before_an_image(arguments, text, tmp_pat
     result = rdaam("optimize-tokens", *(places.get(one, one) for one in arguments), *out)
     assert result.exit_code == 2, result.output
     assert text in result.stderr and not (tmp_path / "tokens").exists()
+
+
+def test_masks_of_a_class_leave_out_what_the_data_set_ignores():
+    """Uncertain pixels, which --margin makes, VOC's borders: neither the class nor background."""
+    command = importlib.import_module("diffusers_rdaam.cli.optimize_tokens")
+    labels = torch.tensor([[0, 1, 255], [2, 1, 0]])
+    found = command._class_mask(Segmentation(labels, ("cat", "dog")), "cat")
+    assert found.tolist() == [[0, 1, 255], [0, 1, 0]]
+    assert command._class_mask(Segmentation(labels, ("cat", "dog")), "dog").tolist() == [
+        [0, 0, 255],
+        [1, 0, 0],
+    ]
+    for nothing in ([[0, 255]], [[1, 255]], [[1, 1]], [[0, 0]]):
+        assert command._class_mask(Segmentation(torch.tensor(nothing), ("cat",)), "cat") is None
+
+
+def test_tokens_of_masks_with_void(tmp_path):
+    """The whole command: 255 is neither what 0 is nor what 1 is."""
+    losses = []
+    for void in (255, 0, 1):
+        data = tmp_path / str(void)
+        for name in ("images", "masks"):
+            (data / name).mkdir(parents=True)
+        header = {"classes": {"1": {"name": "circle", "words": ["circle"]}}}
+        (data / "dataset.json").write_text(json.dumps(header))
+        (data / "prompts.jsonl").write_text('{"id": "a", "prompt": "a red circle", "seed": 3}\n')
+        mask = np.zeros((128, 128), dtype=np.uint8)
+        mask[30:70, 30:90], mask[60:100, 60:100] = 1, void
+        Image.fromarray(mask).save(data / "masks" / "a.png")
+        Image.new("RGB", (128, 128)).save(data / "images" / "a.png")
+        out = tmp_path / f"tokens{void}"
+        options = ("--data", data, "--iterations", 1, "--every", 2, "--steps", 2, "--out", out)
+        result = rdaam("optimize-tokens", *options, "--format", "json")
+        assert result.exit_code == 0, result.output
+        losses.append(json.loads(result.stdout)["tokens"]["circle"]["loss"])
+    assert len(set(losses)) == 3
 
 
 def test_classes_that_no_image_shows():

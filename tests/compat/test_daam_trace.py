@@ -231,6 +231,20 @@ def test_a_parser_is_never_downloaded(heat_map: daam.GlobalHeatMap) -> None:
             list(ask())
 
 
+def test_a_pipeline_without_a_parser_is_refused(heat_map: daam.GlobalHeatMap) -> None:
+    """As spacy.blank("en") is: each token is its own head, by the empty relation."""
+
+    def blank(text: str) -> list[Parsed]:
+        found = [Parsed(word, text.index(word), "") for word in dict.fromkeys(text.split())]
+        for token in found:
+            token.head = token
+        return found
+
+    with pytest.raises(InputError, match=r"so it has no parser\. Give one that has: spacy\.load"):
+        list(heat_map.dependency_relations(blank))
+    assert len(list(heat_map.parsed_heat_maps(blank))) == 5, "maps of tokens need none"
+
+
 def test_an_overlay_on_axes_of_ones_own(heat_map: daam.GlobalHeatMap) -> None:
     figure, image = Figure(), Image.new("L", (48, 32), 255)
     axes = figure.subplots()

@@ -19,6 +19,7 @@ from diffusers_rdaam import (
     Queries,
     QueryOptions,
     RDAAMProcessor,
+    VideoAttribution,
     attribute_text,
     record_attention,
     text_maps,
@@ -242,19 +243,106 @@ def test_stages_that_there_are_not():
         pipe.query(output.attributions[0], TEXT, aggregation=lambda values: values)
 
 
-def test_without_queries():
-    pipe = fresh("StableDiffusion")
-    attribution = call(CASES["StableDiffusion"], pipe).attribution
+NEEDS = "Asking about another text needs the image's queries, which "
+NO_TEXT = (
+    "only the attribution of the prompt has, not that of another text. Ask the attribution of the "
+    "prompt."
+)
+NOT_IN_A_SELECTION = (
+    "a selection of steps, heads or of other layers and grids does not have. Ask the whole "
+    "attribution, or keep some queries only: "
+    "attribution.with_queries(attribution.queries.select(steps=…))."
+)
+NOT_IN_A_FILE = (
+    "files of attributions do not hold. Save them as well, with attribution.queries.save(path), "
+    "and load both: Attribution.load(file).with_queries(Queries.load(path))."
+)
+NOT_IN_A_MEAN = (
+    "the mean of several runs has only where all of them kept the same of it, and queries never. "
+    "Ask the attribution of each run."
+)
+NOT_KEPT = (
+    'this run did not keep. Record with pipe.set_attn_processor(RDAAMProcessor(keep="queries")) '
+    "and generate again, or name the texts before the run with pipe(…, attribution_vocabulary=[…])."
+)
+
+
+@cache
+def with_everything() -> tuple[Any, Any, Any]:
+    """Two images of a run that kept queries and steps, and one of a run that did not."""
+    case = CASES["StableDiffusion"]
+    pipe = fresh("StableDiffusion", keep=("queries", "steps"), keep_negative=True)
+    images = call(
+        case, pipe, num_images_per_prompt=2, attribution_vocabulary=["a hat"]
+    ).attributions
+    return pipe, images, call(case, fresh("StableDiffusion")).attribution
+
+
+def _loaded(tmp_path: Any) -> Attribution:
+    return Attribution.load(with_everything()[1][0].save(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("of", "text"),
+    [
+        (lambda _, runs, without, path: without, NOT_KEPT),
+        (lambda _, runs, without, path: Attribution.mean([without, without]), NOT_KEPT),
+        (lambda pipe, runs, *_: pipe.query(runs[0], "a dog"), NO_TEXT),
+        (lambda _, runs, *more: runs[0].vocabulary["a hat"], NO_TEXT),
+        (lambda *more: _loaded(more[-1]).vocabulary["a hat"], NO_TEXT),
+        (lambda _, runs, *more: Attribution.mean(runs).vocabulary["a hat"], NO_TEXT),
+        (lambda _, runs, *more: runs[0].select(steps=[0]), NOT_IN_A_SELECTION),
+        (lambda _, runs, *more: runs[0].select(steps=[0]).negative, NOT_IN_A_SELECTION),
+        (lambda *more: _loaded(more[-1]), NOT_IN_A_FILE),
+        (lambda *more: _loaded(more[-1]).negative, NOT_IN_A_FILE),
+        (lambda *more: _loaded(more[-1]).select(steps=[0]), NOT_IN_A_FILE),
+        (lambda _, runs, *more: Attribution.mean(runs), NOT_IN_A_MEAN),
+        (lambda _, runs, *more: Attribution.mean(runs).negative, NOT_IN_A_MEAN),
+    ],
+    ids=[
+        "a run", "mean of such runs", "query", "vocabulary", "vocabulary of a file",
+        "vocabulary of a mean", "selection", "negative of a selection", "file",
+        "negative of a file", "selection of a file", "mean", "negative of a mean",
+    ],
+)  # fmt: skip
+def test_without_queries_the_one_true_reason_is_named(of, text, tmp_path):
+    pipe, runs, without = with_everything()
+    asked = of(pipe, runs, without, tmp_path)
+    for ask in (pipe.query, pipe.query_maps):
+        with pytest.raises(NoAttributionError) as error:
+            ask(asked, "a hat")
+        assert str(error.value) == NEEDS + text
+
+
+def test_what_each_remedy_says_helps(tmp_path):
+    pipe, runs, _ = with_everything()
+    expected = pipe.query(runs[0], "a dog")
+    queries = Queries.load(runs[0].queries.save(tmp_path / "q.safetensors"))
+    loaded = _loaded(tmp_path).with_queries(queries)
+    assert difference(pipe.query(loaded, "a dog"), expected) < 1e-6
+    some = runs[0].with_queries(runs[0].queries.select(steps=[0]))
+    assert difference(pipe.query(some, "a dog"), expected) > 1e-6
+
+
+def test_a_video_file_s_frame_says_how_its_queries_are_kept(tmp_path):
+    pipe = fresh("AnimateDiff", keep="queries")
+    video = call(ALL_CASES["AnimateDiff"], pipe).attribution
+    expected = pipe.query(video[0], "a hat")
+    loaded = VideoAttribution.load(video.save(tmp_path / "v.safetensors"))
     with pytest.raises(NoAttributionError) as error:
-        pipe.query(attribution, "a hat")
-    assert str(error.value) == (
-        "This attribution has no queries, so other texts cannot be asked about. Record with "
-        'pipe.set_attn_processor(RDAAMProcessor(keep="queries")) and generate again, or name the '
-        "texts before the run with pipe(…, attribution_vocabulary=[…]). Selections by step or head "
-        "have none: ask attribution.with_queries(attribution.queries.select(steps=…)). Files of "
-        "attributions have none: attribution.queries.save(path), then "
-        "attribution.with_queries(Queries.load(path))."
+        pipe.query(loaded[0], "a hat")
+    assert str(error.value) == NEEDS + (
+        "files of videos do not hold. Where the run kept those of each frame, save them as well, "
+        "with video[7].queries.save(path): "
+        "VideoAttribution.load(file)[7].with_queries(Queries.load(path))."
     )
+    queries = Queries.load(video[0].queries.save(tmp_path / "q.safetensors"))
+    assert difference(pipe.query(loaded[0].with_queries(queries), "a hat"), expected) < 1e-6
+    for wrong, text in ((video, "got VideoAttribution. Ask about one frame: video[7]."),
+                        ([video[0]], "such as output.attribution; got list.")):  # fmt: skip
+        with pytest.raises(InputError) as wrong_kind:
+            pipe.query(wrong, "a hat")
+        assert str(wrong_kind.value).endswith(text)
 
 
 @pytest.mark.parametrize("asked", ["query", "vocabulary"])

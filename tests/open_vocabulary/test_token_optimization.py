@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from toys import ALL_CASES, build, call, parts_of
 
 from diffusers_rdaam import (
@@ -124,6 +128,143 @@ def test_several_images():
     assert str(error.value) == "There are 2 attributions and 1 masks; give one for each, in a list."
     with pytest.raises(InputError, match="There are 2 attributions and Tensor masks"):
         optimize_token(pipe, attributions, torch.zeros(64, 96), "cat")
+
+
+def _labels(size: tuple[int, int], void: tuple[slice, slice]) -> np.ndarray:
+    """BOX is 1, the rest 0, and 255 somewhere."""
+    left, top, right, bottom = BOX
+    labels = np.zeros(size, dtype=np.uint8)
+    labels[top:bottom, left:right] = 1
+    labels[void] = 255
+    return labels
+
+
+def _first_step(mask: Any, **options: Any) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """The loss, the gradient's step, and the maps that the loss saw."""
+    seen: list[OptimizationStep] = []
+    pipe, attributions = recorded()
+    settings = {"initial": "cat", "iterations": 2, "learning_rate": 10.0, "callback": seen.append}
+    optimize_token(pipe, attributions[0], mask, **(settings | options))
+    return seen[0].loss, seen[1].embedding - seen[0].embedding, seen[0].maps
+
+
+@pytest.mark.parametrize("scaling", [0.5, "tokens", "min-max"])
+@pytest.mark.parametrize(
+    "void",
+    [np.s_[20:61, 30:75], np.s_[0:64, 0:1], np.s_[16:48, 16:40]],
+    ids=["across cells", "a part of the first column", "a part of the object"],
+)
+def test_void_pixels_count_neither_as_object_nor_as_background(scaling, void):
+    """Against a plain loop over pixels, each with the logits of its cell."""
+    _, attributions = recorded()
+    size = attributions[0].image_size
+    labels = _labels(size, void)
+    loss, _, maps = _first_step(labels, scaling=scaling)
+    down, across = (side // cells for side, cells in zip(size, maps.shape[1:], strict=True))
+    wholly = torch.zeros(maps.shape[1:], dtype=torch.bool)
+    expected, count = 0.0, 0
+    for row in range(maps.shape[1]):
+        for column in range(maps.shape[2]):
+            cell = labels[row * down : (row + 1) * down, column * across : (column + 1) * across]
+            wholly[row, column] = bool((cell == 255).all())
+            logits = maps[:, row, column].double()
+            for label in cell[cell != 255]:
+                expected -= float(torch.log_softmax(logits, dim=0)[int(label)])
+                count += 1
+    assert loss == pytest.approx(expected / count, rel=1e-5)
+    assert bool((maps[:, wholly] == 0).all())
+    if scaling == "min-max":
+        assert float(maps[:, ~wholly].min()) == 0.0 and float(maps[:, ~wholly].max()) == 1.0
+
+
+def test_what_lies_in_void_cells_changes_nothing():
+    """The queries there are other ones, and the loss stays to the last bit."""
+    pipe, attributions = recorded()
+    size = attributions[0].image_size
+    labels = _labels(size, np.s_[:, 72:])
+    queries = attributions[0].queries
+    sites = []
+    for stored in queries.sites:
+        parts = [stored.read(index).clone() for index in range(len(stored.calls))]
+        for part in parts:
+            part.unflatten(1, stored.size)[:, :, math.ceil(stored.size[1] * 3 / 4) :] *= 3.0
+        sites.append(replace(stored, parts=tuple(parts)))
+    other = attributions[0].with_queries(replace(queries, sites=tuple(sites)))
+
+    def loss(attribution: Attribution, mask: Any) -> float:
+        seen: list[OptimizationStep] = []
+        recipe = MapRecipe(interpolation="nearest")
+        optimize_token(pipe, attribution, mask, "cat", iterations=1, recipe=recipe,
+                       callback=seen.append)  # fmt: skip
+        return seen[0].loss
+
+    assert loss(other, labels) == loss(attributions[0], labels)
+    assert loss(other, BOX) != loss(attributions[0], BOX)
+
+
+def _inside(size: tuple[int, int]) -> np.ndarray:
+    return _labels(size, np.s_[0:0, 0:0])
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda inside: inside.astype(bool),
+        lambda inside: inside,
+        lambda inside: inside * np.uint8(255),
+        lambda inside: Image.fromarray(inside * np.uint8(255)),
+        lambda inside: torch.from_numpy(inside).float(),
+    ],
+    ids=["booleans", "0 and 1", "0 and 255", "a black and white image", "floats"],
+)
+def test_a_mask_without_void_is_the_box(convert):
+    """255 without a 1 is inside, as in every other mask."""
+    size = recorded()[1][0].image_size
+    loss, step, maps = _first_step(convert(_inside(size)))
+    expected = _first_step(BOX)
+    assert loss == expected[0] and torch.equal(step, expected[1])
+    assert torch.equal(maps, expected[2])
+
+
+def _palette(labels: np.ndarray) -> Image.Image:
+    from diffusers_rdaam.segmentation.label_map import palette_image
+
+    return palette_image(labels)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        Image.fromarray,
+        _palette,
+        lambda labels: labels.tolist(),
+        lambda labels: torch.from_numpy(labels).long(),
+        lambda labels: labels.astype(np.float32)[None],
+    ],
+    ids=["grey image", "palette image", "lists", "int64", "floats of one channel"],
+)
+def test_void_in_every_form_of_a_mask(convert):
+    labels = _labels(recorded()[1][0].image_size, np.s_[20:61, 30:75])
+    loss, step, _ = _first_step(convert(labels))
+    expected = _first_step(labels)
+    assert loss == expected[0] and torch.equal(step, expected[1])
+    assert loss != _first_step(BOX)[0]
+
+
+def test_masks_whose_void_leaves_nothing_to_distinguish():
+    pipe, attributions = recorded()
+    size = attributions[0].image_size
+    labels = np.where(_inside(size) == 1, 1, 255)
+    with pytest.raises(InputError) as error:
+        optimize_token(pipe, attributions[0], labels, "cat")
+    assert str(error.value) == (
+        "A mask of nothing or of the whole image has nothing to distinguish. Give a region that is "
+        "a part of the image. Pixels of 255 are not counted, as the mask has 1 as well."
+    )
+    labels = _labels(size, np.s_[20:61, 30:75])
+    labels[labels == 1] = 15
+    with pytest.raises(RegionError, match=r"mask == label, where 255 is none of the labels\. For"):
+        optimize_token(pipe, attributions[0], labels, "cat")
 
 
 def test_options():

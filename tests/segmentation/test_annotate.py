@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from toy_sam import toy_sam
+from toy_sam import PlainSam2Processor, toy_sam, toy_sam2
+from transformers.utils import is_torchvision_available
 
 from diffusers_rdaam import (
     AttributionFileError,
@@ -137,6 +138,73 @@ def test_a_sam_answers_boxes_and_points_with_its_surest_mask(sam, image):
     torch.testing.assert_close(annotated.mask("cat"), found)
     with pytest.raises(InputError, match="needs a box or a point"):
         segmenter(image, None, None)
+
+
+@pytest.fixture(scope="module")
+def sam2():
+    torch.manual_seed(0)
+    return toy_sam2()
+
+
+def test_a_sam_2_answers_as_a_sam(sam2, image):
+    """Its boxes, points and masks have the axes of the first SAM."""
+    processor = PlainSam2Processor()
+    segmenter = SamSegmenter(sam2, processor)
+    box, point = Box(4, 4, 20, 16), (10.0, 9.0)
+    found = segmenter(image, box, point)
+    with torch.inference_mode():
+        output = sam2(
+            pixel_values=processor(images=image, return_tensors="pt")["pixel_values"],
+            input_boxes=torch.tensor([[[4 * 2, 4 * 64 / 24, 20 * 2, 16 * 64 / 24]]]),
+            input_points=torch.tensor([[[[10 * 2, 9 * 64 / 24]]]]),
+            input_labels=torch.tensor([[[1]]]),
+        )
+    best = int(output.iou_scores.argmax())
+    masks = torch.nn.functional.interpolate(output.pred_masks[0], size=(24, 32), mode="bilinear")
+    assert found.shape == (24, 32) and 0 < float(found.float().mean()) < 1
+    torch.testing.assert_close(found, masks[0, best] > 0)
+    answers = [found, segmenter(image, box, None), segmenter(image, None, point)]
+    assert all(one.shape == (24, 32) and one.dtype == torch.bool for one in answers)
+    assert not torch.equal(answers[0], answers[1]) and not torch.equal(answers[1], answers[2])
+    annotated = annotate(image, {"cat": box}, {"cat": point}, segmenter=segmenter)
+    torch.testing.assert_close(annotated.mask("cat"), found)
+
+
+@pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed")
+@pytest.mark.parametrize("kind", ["sam2", "sam2_video"])
+def test_a_sam_2_from_a_folder(sam2, image, tmp_path, kind):
+    """Checkpoints of SAM 2 are of its model of videos, and name a processor of videos."""
+    from transformers import (
+        Sam2ImageProcessor,
+        Sam2Processor,
+        Sam2VideoProcessor,
+        Sam2VideoVideoProcessor,
+    )
+
+    sizes = {"size": {"height": 64, "width": 64}, "mask_size": {"height": 16, "width": 16}}
+    pictures = Sam2ImageProcessor(**sizes)
+    processor = Sam2Processor(pictures, target_size=64)
+    if kind == "sam2_video":
+        processor = Sam2VideoProcessor(pictures, Sam2VideoVideoProcessor(**sizes), target_size=64)
+    sam2.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": kind}))
+    loaded = SamSegmenter.from_pretrained(tmp_path)
+    assert type(loaded.processor) is Sam2Processor
+    plain = SamSegmenter(sam2, PlainSam2Processor())
+    for box, point in ((Box(4, 4, 20, 16), (10.0, 9.0)), (None, (10.0, 9.0))):
+        # They resize by other filters.
+        same = loaded(image, box, point) == plain(image, box, point)
+        assert float(same.float().mean()) > 0.95
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
+def test_a_sam_2_without_torchvision_says_what_to_install(sam2, tmp_path):
+    sam2.save_pretrained(tmp_path)
+    (tmp_path / "processor_config.json").write_text('{"processor_class": "Sam2Processor"}')
+    with pytest.raises(InputError, match="SAM 2 needs torchvision: pip install torchvision"):
+        SamSegmenter.from_pretrained(tmp_path)
 
 
 def test_a_folder_that_is_not_a_sam_is_refused(tmp_path):

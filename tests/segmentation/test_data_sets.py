@@ -169,6 +169,36 @@ def test_spoilt_masks_are_refused_by_name(data_set):
         data_set.segmentation("one")
 
 
+def test_what_is_not_counted_is_what_the_header_says(data_set):
+    """As rdaam evaluate reads the same folder."""
+    file, mask = data_set.path / "dataset.json", data_set.path / "masks" / "one.png"
+    header = json.loads(file.read_text())
+    labels = np.zeros((24, 32), dtype=np.uint8)
+    labels[:6], labels[6:9], labels[9:12] = 1, 200, 255
+    Image.fromarray(labels).save(mask)
+
+    def ignored(**facts):
+        file.write_text(json.dumps({**header, **facts}))
+        found = open_folder(data_set.path).segmentation("one")
+        assert found.areas["cat"] == 0.25
+        return found.ignored.numpy()
+
+    with pytest.raises(InputError, match=r"one\.png: Labels are 0 .* got \[200\]"):
+        ignored()
+    with pytest.raises(InputError, match=r"one\.png: 255 is not a class, and dataset\.json does"):
+        ignored(ignore=200)
+    labels[9:12] = 0
+    Image.fromarray(labels).save(mask)
+    np.testing.assert_array_equal(ignored(ignore=200), labels == 200)
+    np.testing.assert_array_equal(ignored(ignore=200, background=None), labels != 1)
+    labels[6:9] = 255
+    Image.fromarray(labels).save(mask)
+    np.testing.assert_array_equal(ignored(), labels == 255)
+    for wrong in ({"ignore": "255"}, {"ignore": True}, {"background": 1}, {"background": False}):
+        with pytest.raises(InputError, match="'ignore' is a number of the masks or null"):
+            ignored(**wrong)
+
+
 def _facts(id: str, **more) -> SampleFacts:
     return SampleFacts(id, "a cat", 0, **{"areas": {"cat": 0.2}, **more})
 

@@ -251,7 +251,7 @@ def build_record(
 
     def part(fields: Mapping[str, Any], prefix: str) -> AnyRecord:
         built = _build_part(fields, (height, width), tensors, prefix, cls)
-        return replace(built, left_out=_left_out(whole=not prefix))
+        return replace(built, left_out=_left_out(prefix))
 
     attribution = part(header, "")
     pixels, weights, negative = tensors.get("image"), tensors.get("mask"), header.get("negative")
@@ -278,11 +278,17 @@ def build_record(
     )
 
 
-def _left_out(*, whole: bool) -> dict[str, Absence]:
-    """Why a file's record lacks parts; texts within the prompt's record have no self-attention."""
+def _left_out(prefix: str) -> dict[str, Absence]:
+    """Why a file's record lacks parts.
+
+    Texts within the prompt's record have no self-attention, and of these only the negative prompt
+    has queries.
+    """
     own = {QUERIES: QUERIES_OF_A_FILE}
-    if not whole:
+    if prefix:
         own[SELF_ATTENTION] = OF_THE_PROMPT_ONLY
+    if prefix.startswith("vocabulary."):
+        own[QUERIES] = OF_THE_PROMPT_ONLY
     return and_left_out(own, NOT_IN_THE_FILE, (*MAPS, SELF_ATTENTION))
 
 

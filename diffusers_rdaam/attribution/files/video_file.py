@@ -27,7 +27,7 @@ from diffusers_rdaam.attribution.files.header import (
     tensor_names,
 )
 from diffusers_rdaam.attribution.frame_mapping import FrameMapping
-from diffusers_rdaam.attribution.left_out import QUERIES, QUERIES_OF_A_FRAME
+from diffusers_rdaam.attribution.left_out import QUERIES, QUERIES_OF_A_VIDEO_FILE
 from diffusers_rdaam.attribution.record import AnyRecord, Record, RunInfo
 from diffusers_rdaam.errors import AttributionFileError, RDAAMError
 from diffusers_rdaam.files.fields import MAX_AREA, Check, is_count, is_fact, is_text
@@ -157,7 +157,7 @@ def _records(
         own = {name: maps[index] for name, maps in tensors.items()}
         record = build_record(header, own, cls)
         prompt = records[0].prompt if records else record.prompt
-        left_out = {**record.left_out, QUERIES: QUERIES_OF_A_FRAME}
+        left_out = {**record.left_out, QUERIES: QUERIES_OF_A_VIDEO_FILE}
         run = {**record.run, **more}
         records.append(replace(record, prompt=prompt, run=run, left_out=left_out))
     return tuple(records)

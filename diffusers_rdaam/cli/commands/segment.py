@@ -116,7 +116,10 @@ def segment(
 def optimize_tokens(
     data: Annotated[
         Path | None,
-        typer.Option(help="A folder of rdaam segment; the embedded model needs none."),
+        typer.Option(
+            help="A folder of rdaam segment; the embedded model needs none. In its masks a pixel's "
+            "number is its class, and 255 counts neither as a class nor as background."
+        ),
     ] = None,
     classes: Annotated[
         list[str] | None,

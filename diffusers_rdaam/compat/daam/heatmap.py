@@ -193,9 +193,16 @@ class GlobalHeatMap:
             nlp: as for :meth:`parsed_heat_maps`, with a parser in it.
 
         Raises:
-            InputError: it was not given.
+            InputError: it was not given, or has no parser.
         """
-        for token in self._parsed(nlp):
+        tokens = list(self._parsed(nlp))
+        # Without a parser each token depends on itself, by no relation.
+        if tokens and not any(token.dep_ for token in tokens):
+            raise InputError(
+                "The pipeline in nlp= says of no token what it depends on, so it has no parser. "
+                'Give one that has: spacy.load("en_core_web_md").'
+            )
+        for token in tokens:
             if token.dep_ == "ROOT":
                 continue
             dependent, head = self._of_token(token), self._of_token(token.head)
