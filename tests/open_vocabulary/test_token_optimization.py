@@ -345,7 +345,7 @@ def test_without_queries():
     pipe, _ = recorded()
     plain = build(ALL_CASES["StableDiffusion"].ours, parts_of(ALL_CASES["StableDiffusion"]))
     attribution = call(ALL_CASES["StableDiffusion"], plain).attribution
-    with pytest.raises(NoAttributionError, match="This attribution has no queries"):
+    with pytest.raises(NoAttributionError, match="queries, which this run did not keep"):
         optimize_token(pipe, attribution, BOX, "cat")
 
 
