@@ -57,6 +57,7 @@ from diffusers_rdaam.errors import GradientError as GradientError
 from diffusers_rdaam.errors import ImageCountWarning as ImageCountWarning
 from diffusers_rdaam.errors import ImageMismatchWarning as ImageMismatchWarning
 from diffusers_rdaam.errors import ImageResizedWarning as ImageResizedWarning
+from diffusers_rdaam.errors import IncompleteModelWarning as IncompleteModelWarning
 from diffusers_rdaam.errors import InputError as InputError
 from diffusers_rdaam.errors import LayoutUnknownWarning as LayoutUnknownWarning
 from diffusers_rdaam.errors import MaskedRowsWarning as MaskedRowsWarning

@@ -27,6 +27,7 @@
     |-- RepeatedWordWarning                a word occurs in the prompt more than once
     |-- UncheckedTextWarning               attribution_prompt= could not be compared with anything
     |-- SeveralRunsWarning                 a block has several runs; the last one is answered
+    |-- IncompleteModelWarning             a model runs with weights that its files do not have
     |-- BackendWarning                     the kernel that was asked for cannot run here
     |-- ImageResizedWarning                an image was stretched to a size that a pipeline takes
     |-- ReconstructionWarning              an inverted image does not come back from its noise
@@ -163,6 +164,10 @@ class UncheckedTextWarning(RDAAMWarning):
 
 class SeveralRunsWarning(RDAAMWarning):
     """A block recorded several runs, and the attribution of the last one was asked for."""
+
+
+class IncompleteModelWarning(RDAAMWarning):
+    """A model was loaded with random numbers in place of weights that its files do not have."""
 
 
 class BackendWarning(RDAAMWarning):

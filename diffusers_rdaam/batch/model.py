@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from diffusers_rdaam.batch.settings import BatchSettings
+from diffusers_rdaam.checkpoints.loading import load_checkpoint
 from diffusers_rdaam.demo.loader import load_demo_pipeline
-from diffusers_rdaam.errors import InputError, RDAAMError
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.pipelines.auto import AutoRDAAMPipelineForText2Image
 
 EMBEDDED_FLUX = "demo-flux"
@@ -52,14 +53,10 @@ def _load(model: str, dtype: torch.dtype) -> Any:
 
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    local = Path(model).is_dir()
-    try:
-        return AutoRDAAMPipelineForText2Image.from_pretrained(
-            model, dtype=dtype, local_files_only=local
-        )
-    except RDAAMError:
-        raise
-    except Exception as error:
-        # Whatever is wrong with a model's files, each library has an exception of its own for it.
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise InputError(f"No pipeline could be loaded from {model}: {reason[:500]}") from error
+    return load_checkpoint(
+        AutoRDAAMPipelineForText2Image,
+        model,
+        start=f"No pipeline could be loaded from {model}",
+        dtype=dtype,
+        local=Path(model).is_dir(),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from diffusers_rdaam.cli.options import check_size, check_steps, check_texts
 from diffusers_rdaam.cli.report import FAILED, Report
 from diffusers_rdaam.diagnosis.examination import Examination, examine
 from diffusers_rdaam.diagnosis.self_test import TOLERANCE, SelfTest, self_test
-from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.errors import IncompleteModelWarning, InputError
 from diffusers_rdaam.families.refused import REFUSED
 from diffusers_rdaam.families.registry import unsupported
 from diffusers_rdaam.files.writing import check_target, write_text
@@ -133,7 +134,12 @@ def _embedded(request: DoctorRequest, device: str) -> list[SelfTest]:
 
 
 def _own(request: DoctorRequest, model: Model, device: str) -> Examination:
-    pipe = load_stock_pipeline(model, device, request.dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", IncompleteModelWarning)
+            pipe = load_stock_pipeline(model, device, request.dtype)
+    except IncompleteModelWarning as warning:
+        raise InputError(str(warning)) from warning
     pipe.set_progress_bar_config(disable=True)
     if request.offload:
         pipe.enable_model_cpu_offload(device=device)
@@ -158,6 +164,10 @@ def examination_text(name: str, found: Examination, test: SelfTest | None = None
         f"      kernel: {found.kernel} ({found.why})",
         images[found.is_identical],
     ]
+    if not found.is_finite:
+        lines.append(
+            "FAIL  the stock image has NaN or infinity: weights or their type (--dtype) are wrong"
+        )
     if found.reason:
         lines.append(f"FAIL  no attribution: {found.reason}")
     elif found.sites:

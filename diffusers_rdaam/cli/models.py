@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from diffusers_rdaam.errors import InputError, RDAAMError
+from diffusers_rdaam.checkpoints.folder import INDEX, check_folder
+from diffusers_rdaam.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,6 @@ DTYPES = ("float32", "float16", "bfloat16")
 _PATIENCE = 3.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _LARGEST_CONFIG = 1_000_000
-INDEX = "model_index.json"
 # The name of the embedded FLUX; the embedded Stable Diffusion is what runs without a name.
 EMBEDDED_FLUX = "demo-flux"
 
@@ -104,7 +104,7 @@ def find_model(name: str | None) -> Model:
     except (OSError, ValueError) as error:
         raise InputError(f"{start}: {error}.") from error
     if is_folder and is_whole:
-        _check_index(path / INDEX, start)
+        check_folder(path, start)
         return Model(name)
     if is_folder:
         raise InputError(
@@ -131,25 +131,6 @@ def find_model(name: str | None) -> Model:
         f"folder that holds {INDEX}, such as --model ./{name.rpartition('/')[2]}, or try again "
         "with a network."
     )
-
-
-def _check_index(path: Path, start: str) -> None:
-    """Refuse a broken index before anything is loaded.
-
-    Raises:
-        InputError: as it says.
-    """
-    try:
-        with path.open("rb") as file:
-            index = json.loads(file.read(_LARGEST_CONFIG).decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{start}: its {INDEX} cannot be read: {error}.") from error
-    kind = index.get("_class_name") if isinstance(index, dict) else None
-    if not isinstance(kind, str):
-        raise InputError(
-            f"{start}: its {INDEX} names no pipeline class as _class_name. Give the folder of a "
-            "whole pipeline, as pipe.save_pretrained writes it."
-        )
 
 
 def _cached(name: str, file: str) -> Path | None:
@@ -282,20 +263,13 @@ def on_device(pipe: Any, device: str) -> Any:
 
 
 def _load(name: str, torch_dtype: torch.dtype, *, local: bool, loader: Any = None) -> Any:
+    from diffusers_rdaam.checkpoints.loading import load_checkpoint
     from diffusers_rdaam.pipelines.auto import AutoRDAAMPipelineForText2Image
 
-    try:
-        return (loader or AutoRDAAMPipelineForText2Image).from_pretrained(
-            name, dtype=torch_dtype, local_files_only=local
-        )
-    except RDAAMError:
-        raise
-    except Exception as error:
-        # Whatever is wrong with a model's files, each library has an exception of its own for it.
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise InputError(
-            f"No pipeline could be loaded from --model {name}: {reason[:500]}"
-        ) from error
+    start = f"No pipeline could be loaded from --model {name}"
+    return load_checkpoint(
+        loader or AutoRDAAMPipelineForText2Image, name, start=start, dtype=torch_dtype, local=local
+    )
 
 
 def quiet_libraries() -> None:

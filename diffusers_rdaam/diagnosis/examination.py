@@ -76,6 +76,7 @@ class Examination:
         reason: why there is no attribution; empty where there is one.
         tolerance: the largest absolute error of a probability that is taken for rounding.
         words: mean attention probability of each word of the prompt over the image.
+        is_finite: whether every value of the stock image is.
     """
 
     pipeline: str
@@ -97,6 +98,7 @@ class Examination:
     reason: str = ""
     tolerance: float = LARGEST_ERROR
     words: dict[str, float] = field(default_factory=dict)
+    is_finite: bool = True
 
     @property
     def largest_error(self) -> float:
@@ -119,7 +121,10 @@ class Examination:
     def passed(self) -> bool:
         """Whether nothing that was compared is wrong, and there is an attribution."""
         return (
-            not self.reason and self.is_identical is not False and self.are_maps_right is not False
+            not self.reason
+            and self.is_finite
+            and self.is_identical is not False
+            and self.are_maps_right is not False
         )
 
 
@@ -165,9 +170,17 @@ def examine(
     with torch.no_grad(), oracle:
         try:
             wanted = _image(generate())
-        except (AttributeError, TypeError, ValueError) as error:
-            if isinstance(error, RDAAMError) or not (more := _not_given(pipe, call)):
+        except Exception as error:
+            if isinstance(error, RDAAMError):
                 raise
+            more = _not_given(pipe, call)
+            if not more or not isinstance(error, (AttributeError, TypeError, ValueError)):
+                raise InputError(
+                    f"{type(pipe).__name__} makes no image of a prompt here, without recording "
+                    f"either: its run ended with {type(error).__name__}: "
+                    f"{str(error).strip()[:500] or 'no reason given'}. Look at the folder of the "
+                    "model, the size and the memory; no part of this package was at work."
+                ) from error
             raise InputError(
                 f"{type(pipe).__name__} does not run with a prompt alone ({error}). It also takes "
                 f"{more}: examine the text-to-image pipeline of the same model, or record this one "
@@ -206,6 +219,7 @@ def examine(
         reason=reason,
         words={} if attribution is None else _words(attribution),
         tolerance=LARGEST_ERRORS.get(weight.dtype, LARGEST_ERROR),
+        is_finite=bool(np.isfinite(wanted).all()),
     )
 
 

@@ -20,7 +20,8 @@ PAPER_IMAGE_SIDE = 512.0
 _LEAST = 1e-5
 MISSING = (
     "The dense CRF needs pydensecrf, which a C++ compiler such as g++ builds while it is "
-    "installed, on Python 3.11 or 3.12; the guided filter, HeatMap.sharpened(), needs nothing. Install it with: "
+    "installed, on Python 3.11 or 3.12; the guided filter, HeatMap.sharpened(), needs nothing. "
+    "Install it with: "
     'pip install "diffusers_rdaam[crf]"'
 )
 

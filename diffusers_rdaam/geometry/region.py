@@ -390,7 +390,8 @@ def _is_outline(points: list[Any]) -> bool:
 
 
 def _polygon(points: list[Any], image_size: tuple[int, int] | None) -> Polygon:
-    checked = polygon_points(list(map(tuple, points)))
+    points = list(map(tuple, points))
+    checked = polygon_points(points)
     if on_one_line(checked):
         raise RegionError(_NO_AREA)
     if may_be_normalized(checked):

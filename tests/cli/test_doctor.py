@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import diffusers_rdaam.cli.doctor as command
@@ -93,3 +96,45 @@ def test_what_could_not_be_compared_is_not_called_right(monkeypatch):
     assert result.exit_code == 0
     assert "Nothing wrong was found, but not everything could be compared" in result.stdout
     assert "Everything is right" not in result.stdout
+
+
+def changed(folder: Path, name: str, change: Any) -> Path:
+    """A copy of the tiny model with other weights in a file."""
+    shutil.copytree(TINY, folder / "model")
+    weights = change(load_file(folder / "model" / name))
+    save_file(weights, folder / "model" / name, metadata={"format": "pt"})
+    return folder / "model"
+
+
+def not_a_number(weights: Any) -> Any:
+    return {key: torch.full_like(value, float("nan")) for key, value in weights.items()}
+
+
+def without_a_layer(weights: Any) -> Any:
+    return {key: value for key, value in weights.items() if "layers.0." not in key}
+
+
+@pytest.mark.parametrize("part", ["vae", "unet"])
+def test_an_image_that_is_not_finite_is_never_called_right(tmp_path, part):
+    model = changed(tmp_path, f"{part}/diffusion_pytorch_model.safetensors", not_a_number)
+    result = rdaam("--model", model, "--height", 64, "--width", 64)
+    assert result.exit_code == 1
+    assert "FAIL  the stock image has NaN or infinity" in result.stdout
+    assert "Something is wrong" in result.stdout
+
+
+def test_weights_that_were_drawn_are_never_called_right(tmp_path):
+    model = changed(tmp_path, "text_encoder/model.safetensors", without_a_layer)
+    result = rdaam("--model", model)
+    assert result.exit_code == 2 and "text_encoder/ lack 16 of its 36 weights" in result.stderr
+
+
+def test_a_model_that_makes_no_image_by_itself(tmp_path):
+    shutil.copytree(TINY, tmp_path / "model")
+    path = tmp_path / "model" / "model_index.json"
+    path.write_text(
+        path.read_text().replace("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+    )
+    result = rdaam("--model", tmp_path / "model")
+    assert result.exit_code == 2
+    assert "makes no image of a prompt here, without recording either" in result.stderr

@@ -1,0 +1,267 @@
+"""The folder of a model: damage is named, and no whole one is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, T5Config, T5EncoderModel
+from transformers import CLIPTextModelWithProjection as Projecting
+
+from diffusers_rdaam import AutoRDAAMPipelineForText2Image
+from diffusers_rdaam.batch.model import load_pipeline as load_for_batch
+from diffusers_rdaam.batch.settings import BatchSettings
+from diffusers_rdaam.checkpoints.folder import check_folder
+from diffusers_rdaam.checkpoints.loading import load_checkpoint
+from diffusers_rdaam.checkpoints.weights import random_weights
+from diffusers_rdaam.cli.models import find_model, load_pipeline
+from diffusers_rdaam.errors import IncompleteModelWarning, InputError
+
+TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+TEXT = "text_encoder/model.safetensors"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+Change = Callable[[Path], None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(TINY, tmp_path / "model"))
+
+
+def without(name: str) -> Change:
+    def change(folder: Path) -> None:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return change
+
+
+def holding(name: str, text: str) -> Change:
+    return lambda folder: (folder / name).write_text(text) and None
+
+
+def cut(name: str, size: int) -> Change:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size]) and None
+
+
+def lacking(name: str, part: str) -> Change:
+    def change(folder: Path) -> None:
+        weights = {k: v for k, v in load_file(folder / name).items() if part not in k}
+        save_file(weights, folder / name, metadata={"format": "pt"})
+
+    return change
+
+
+def index(**entries: Any) -> Change:
+    def change(folder: Path) -> None:
+        path = folder / "model_index.json"
+        settings = json.loads(path.read_text()) | entries
+        path.write_text(json.dumps({k: v for k, v in settings.items() if v is not ...}))
+
+    return change
+
+
+def sharded(folder: Path, *, present: int) -> None:
+    weights = load_file(folder / UNET)
+    (folder / UNET).unlink()
+    names = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    places = {key: names[i % 2] for i, key in enumerate(weights)}
+    for name in names[:present]:
+        part = {key: weights[key].contiguous() for key in weights if places[key] == name}
+        save_file(part, folder / "unet" / name, metadata={"format": "pt"})
+    (folder / f"{UNET}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
+def no_vocabulary(folder: Path) -> None:
+    for path in (folder / "tokenizer").iterdir():
+        if "config" not in path.name:
+            path.unlink()
+
+
+# What is wrong, and what the error says of it. Of the files alone:
+DAMAGE: dict[str, tuple[Change, str]] = {
+    f"no {part}": (without(part), f"no folder {part}/")
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+}
+DAMAGE |= {
+    f"{what} of {name}": (change(name), f"{name} {says}")
+    for name in (UNET, VAE, TEXT)
+    for what, change, says in [
+        ("half", lambda name: cut(name, 5000), "is cut off or damaged"),
+        ("nothing", lambda name: cut(name, 0), "is cut off or damaged"),
+        ("a pointer", lambda name: holding(name, POINTER), "is a pointer of git LFS"),
+    ]
+}
+DAMAGE |= {
+    f"no {name}": (without(name), f"{name.split('/')[0]}/ has no weights")
+    for name in (UNET, VAE, TEXT)
+}
+DAMAGE |= {
+    f"{text} as {name}": (holding(name, text), f"{name} {says}")
+    for name in ("unet/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json")
+    for text, says in [("[]", "holds a list"), ("{", "cannot be read")]
+}
+DAMAGE |= {
+    "tokenizer's settings": (
+        holding("tokenizer/tokenizer_config.json", "{"),
+        "tokenizer/tokenizer_config.json cannot be read",
+    ),
+    "no vocabulary": (no_vocabulary, "tokenizer/ has no vocabulary for its CLIPTokenizer"),
+    "no config": (without("vae/config.json"), "vae/config.json is missing"),
+    "no shard": (lambda folder: sharded(folder, present=0), "2 of the 2 files that"),
+    "one shard": (lambda folder: sharded(folder, present=1), "1 of the 2 files that"),
+    "no pair": (index(unet=["diffusers"]), 'has ["diffusers"] for unet'),
+    "a text": (index(vae="AutoencoderKL"), 'has "AutoencoderKL" for vae'),
+    "no class": (index(_class_name=""), "names no pipeline class"),
+}
+# What only the loading shows.
+LOADING: dict[str, tuple[Change, str]] = {
+    "a model as class": (index(_class_name="UNet2DConditionModel"), "and not of a pipeline"),
+    "the base as class": (index(_class_name="DiffusionPipeline"), "and not of a pipeline"),
+    "no unet in the index": (index(unet=...), "names no unet, which StableDiffusionPipeline"),
+    "null for the vae": (index(vae=[None, None]), "names no vae, which StableDiffusionPipeline"),
+    "keys of the unet": (lacking(UNET, "attn2.to_k"), "files of unet/ lack 10 of its 440 weights"),
+    "keys of the vae": (lacking(VAE, "decoder.conv_in"), "files of vae/ lack 2 of its 180 weights"),
+    "all keys": (lacking(UNET, ""), "files of unet/ lack all of its weights"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_files_that_are_damaged_are_named_before_anything_is_loaded(kind, folder):
+    change, text = DAMAGE[kind]
+    change(folder)
+    with pytest.raises(InputError) as caught:
+        find_model(str(folder))
+    message = str(caught.value)
+    assert message.startswith(f"No pipeline could be loaded from --model {folder}: ")
+    assert text in message and message.endswith(".")
+
+
+@pytest.mark.parametrize("kind", [*LOADING, "no tokenizer", "no vocabulary"])
+def test_a_batch_says_the_same(kind, folder):
+    change, text = (LOADING | DAMAGE)[kind]
+    change(folder)
+    with pytest.raises(InputError) as caught:
+        load_for_batch(BatchSettings(model=str(folder), device="cpu"))
+    assert text in str(caught.value) and "from_pretrained" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", LOADING)
+def test_what_only_the_loading_shows(kind, folder):
+    change, text = LOADING[kind]
+    change(folder)
+    model = find_model(str(folder))
+    with pytest.raises(InputError) as caught:
+        load_pipeline(model, "cpu", None)
+    assert text in str(caught.value)
+
+
+def test_random_weights_of_a_text_encoder_are_warned_of(folder):
+    lacking(TEXT, "layers.0.")(folder)
+    with pytest.warns(IncompleteModelWarning, match=r"text_encoder/ lack 16 of its 36 weights"):
+        loaded(folder)
+
+
+def loaded(folder: Path) -> Any:
+    return load_checkpoint(
+        AutoRDAAMPipelineForText2Image, str(folder), start="No", dtype=torch.float32, local=True
+    )
+
+
+def in_pickles(folder: Path) -> None:
+    for name in (UNET, TEXT):
+        weights = load_file(folder / name)
+        (folder / name).unlink()
+        new = "pytorch_model.bin" if name == TEXT else "diffusion_pytorch_model.bin"
+        torch.save(weights, folder / name.split("/")[0] / new)
+
+
+def both(folder: Path) -> None:
+    """A file of another variant stands next to the plain one, damaged: nobody reads it."""
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"")
+    (folder / "unet" / "notes.json").write_text("[]")
+    (folder / ".cache").mkdir()
+
+
+def old_keys(folder: Path) -> None:
+    """Files of older versions also hold what is a buffer, and the parts of a larger model."""
+    weights = load_file(folder / TEXT) | {
+        "text_model.embeddings.position_ids": torch.arange(77)[None],
+        "logit_scale": torch.zeros(()),
+    }
+    save_file(weights, folder / TEXT, metadata={"format": "pt"})
+
+
+def tokenizer_file_alone(folder: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    shutil.rmtree(folder / "tokenizer")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    for name in ("vocab.json", "merges.txt"):
+        (folder / "tokenizer" / name).unlink(missing_ok=True)
+
+
+WHOLE = {
+    "as it was saved": lambda folder: None,
+    "shards": lambda folder: sharded(folder, present=2),
+    "pickles": in_pickles,
+    "another variant": both,
+    "old keys": old_keys,
+    "tokenizer.json": tokenizer_file_alone,
+    "null": index(safety_checker=[None, None], image_encoder=[None, None], requires=[1, 2]),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_no_whole_folder_is_refused(kind, folder):
+    WHOLE[kind](folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", IncompleteModelWarning)
+        assert loaded(folder).unet.config.cross_attention_dim
+
+
+TOKENIZERS = {
+    "T5TokenizerFast": ["spiece.model"],
+    "Qwen2Tokenizer": ["vocab.json", "merges.txt"],
+    "ByT5Tokenizer": [],
+    "LlamaTokenizerFast": ["tokenizer.model"],
+    "ChatGLMTokenizer": ["tokenizer.model", "vocab.txt"],
+    "GemmaTokenizer": ["tokenizer.json"],
+    "BertTokenizer": ["vocab.txt"],
+}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_vocabularies_of_all_kinds(kind, folder):
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "tokenizer").mkdir()
+    for name in ["tokenizer_config.json", *TOKENIZERS[kind]]:
+        (folder / "tokenizer" / name).write_text("{}")
+    index(tokenizer=["transformers", kind])(folder)
+    check_folder(folder, "No")
+
+
+def test_tied_weights_and_those_of_another_head_are_not_random(tmp_path):
+    small = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 9}
+    T5EncoderModel(T5Config(**small)).save_pretrained(tmp_path / "t5")
+    assert random_weights(T5EncoderModel.from_pretrained(tmp_path / "t5")) == []
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 9}
+    config = CLIPTextConfig(**sizes, num_attention_heads=2, projection_dim=4)
+    Projecting(config).save_pretrained(tmp_path / "clip")
+    assert random_weights(Projecting.from_pretrained(tmp_path / "clip")) == []
+    weights = load_file(tmp_path / "clip" / "model.safetensors")
+    del weights["text_projection.weight"]
+    save_file(weights, tmp_path / "clip" / "model.safetensors", metadata={"format": "pt"})
+    assert random_weights(Projecting.from_pretrained(tmp_path / "clip")) == [
+        "text_projection.weight"
+    ]
