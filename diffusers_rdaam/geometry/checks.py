@@ -106,7 +106,34 @@ def polygon_points(points: Any) -> tuple[tuple[float, float], ...]:
         raise RegionError(f"{shown(points)} is not a list of (x, y) points.") from None
     if len(points) < 3:
         raise RegionError(f"A polygon needs at least 3 points, this has {len(points)}.")
-    return tuple(_point(point) for point in points)
+    plain = _plain_points(points)
+    return tuple(_point(point) for point in points) if plain is None else plain
+
+
+def _plain_points(points: list[Any]) -> tuple[tuple[float, float], ...] | None:
+    """Pairs of Python's numbers, checked all at once; None where one needs a closer look.
+
+    A drawn outline has some hundred points, and most of the time of a question was theirs.
+    """
+    for point in points:
+        if type(point) not in (tuple, list) or len(point) != 2:
+            return None
+        if type(point[0]) not in (int, float) or type(point[1]) not in (int, float):
+            return None
+    try:
+        array = np.array(points, dtype=np.float64)
+    except OverflowError:
+        return None
+    # False where one is NaN, too.
+    if not np.abs(array).max() <= FARTHEST:
+        return None
+    return tuple(map(tuple, array.tolist()))
+
+
+def may_be_normalized(points: tuple[tuple[float, float], ...]) -> bool:
+    """Whether all coordinates lie where :func:`refuse_normalized` has to look at them."""
+    low, high = _NORMALIZED
+    return all(low <= x <= high and low <= y <= high for x, y in points)
 
 
 def _point(point: Any) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from diffusers_rdaam.geometry.checks import (
     Number,
     box_edge,
     check_order,
+    may_be_normalized,
     on_one_line,
     outside_image,
     polygon_points,
@@ -33,6 +34,7 @@ from diffusers_rdaam.geometry.masks import as_array, mask_tensor
 from diffusers_rdaam.geometry.run_lengths import RunLengths, mask_of_run_lengths, run_lengths
 from diffusers_rdaam.shapes import CellWeights, Column
 
+_NO_AREA = "The polygon has no area: its points lie on one line."
 _SIDES = ("left", "top", "right", "bottom")
 # Thinner boxes are most often of another unit, and their weights would be rounding.
 _THINNEST = 1e-4
@@ -258,8 +260,9 @@ class Polygon:
             given = array.reshape(-1, 2).tolist() if array.shape[1:] == (1, 2) else array.tolist()
         object.__setattr__(self, "points", polygon_points(given))
         if on_one_line(self.points):
-            raise RegionError("The polygon has no area: its points lie on one line.")
-        refuse_normalized((number for point in given for number in point), what="polygon")
+            raise RegionError(_NO_AREA)
+        if may_be_normalized(self.points):
+            refuse_normalized((number for point in given for number in point), what="polygon")
 
     def edges(self) -> list[tuple[Number, Number]]:
         """The points, for drawing."""
@@ -387,12 +390,16 @@ def _is_outline(points: list[Any]) -> bool:
 
 
 def _polygon(points: list[Any], image_size: tuple[int, int] | None) -> Polygon:
-    if image_size is not None:
-        checked = polygon_points(points)
-        if not on_one_line(checked):
-            numbers = (number for point in points for number in point)
-            refuse_normalized(numbers, image_size, what="polygon")
-    return Polygon(tuple(map(tuple, points)))
+    points = list(map(tuple, points))
+    checked = polygon_points(points)
+    if on_one_line(checked):
+        raise RegionError(_NO_AREA)
+    if may_be_normalized(checked):
+        refuse_normalized((x for point in points for x in point), image_size, what="polygon")
+    # Not by the constructor, which would check all of it a second time.
+    polygon = object.__new__(Polygon)
+    object.__setattr__(polygon, "points", checked)
+    return polygon
 
 
 def _several(count: int, kind: str) -> RegionError:
