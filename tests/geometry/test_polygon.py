@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from diffusers_rdaam.errors import RegionError
 from diffusers_rdaam.geometry.fill import ROWS, filled
 from diffusers_rdaam.geometry.grid import interpolation_matrix
-from diffusers_rdaam.geometry.region import Box, Mask, Polygon
+from diffusers_rdaam.geometry.region import Box, Mask, Polygon, as_region
 
 SIZE = (64, 96)
 
@@ -227,3 +227,47 @@ def test_points_of_other_number_types_become_floats():
     polygon = Polygon(np.asarray([[0, 0], [50, 0], [0, 50]], dtype=np.int32))
     assert polygon == Polygon(((0.0, 0.0), (50.0, 0.0), (0.0, 50.0)))
     assert polygon.edges() == [(0.0, 0.0), (50.0, 0.0), (0.0, 50.0)]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        (2.5, 40), [2.5, 40], (np.float64(2.5), 40), (np.float32(2.5), np.int64(40)),
+        np.array([2.5, 40.0]), torch.tensor([2.5, 40.0]),
+    ],
+    ids=["tuple", "list", "float64", "numpy's numbers", "array", "tensor"],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [None, SIZE])
+def test_points_of_every_kind_are_the_same_floats(point, size):
+    """Those of Python are checked all at once, the others one by one."""
+    points = as_region([(0, 0), (90.25, 3), point], image_size=size).points
+    assert points == ((0.0, 0.0), (90.25, 3.0), (2.5, 40.0))
+    assert {type(x) for pair in points for x in pair} == {float}
+    assert points == Polygon(((0, 0), (90.25, 3), (2.5, 40))).points
+
+
+@pytest.mark.parametrize(
+    ("point", "text"),
+    [
+        ((math.nan, 1), r"The point \(nan, 1\) of the polygon is not finite"),
+        ((1, -math.inf), "is not finite"),
+        ((10**400, 1), "is not finite"),
+        ((1e7 + 1, 1), "is over 1e.07 pixels off the image"),
+        ((True, 1), "is not a point"),
+        (("1", 1), "is not a point"),
+        ((1, 2, 3), "is not a point"),
+        ((None, 1), "is not a point"),
+    ],
+)
+@pytest.mark.parametrize("size", [None, SIZE])
+def test_one_wrong_point_among_right_ones(point, text, size):
+    with pytest.raises(RegionError, match=text):
+        as_region([(0, 0), (90, 3), (50, 60), point], image_size=size)
+
+
+@pytest.mark.parametrize("size", [None, SIZE])
+def test_shares_of_the_image_are_refused_as_before(size):
+    with pytest.raises(RegionError, match="looks normalized"):
+        as_region([(0.0, 0.0), (1.0, 0.0), (0.5, 1.0)], image_size=size)
+    assert as_region([(0, 0), (1, 0), (0, 1)], image_size=size).points[1] == (1.0, 0.0)
+    assert as_region([(0.0, 0.0), (1.2, 0.0), (0.5, 1.0)], image_size=size).points[1][0] == 1.2
