@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from dense_oracle import Case, EncoderIds, Observed, observed_ids
 from torch import Tensor
@@ -147,3 +149,15 @@ def check_grid(got: Tensor, wanted: Tensor, tokens: Any, tolerance: float = 1e-5
         # A UNet's maps have all columns of the text.
         assert len(columns) == len(wanted) == len(got)
     torch.testing.assert_close(got.sum(dim=0), torch.ones_like(got[0]), rtol=0, atol=tolerance)
+
+
+def in_turns(names: Iterable[str], turn: int, **marks: Any) -> list[Any]:
+    """Parameters of one of two tests of the same maps, in turns quick and slow.
+
+    Every pipeline is quick by a block around the stock class or by the package's own class, its
+    neighbour in the table by the other.
+    """
+    return [
+        pytest.param(name, marks=[*marks.get(name, ()), *([pytest.mark.slow] * (i % 2 != turn))])
+        for i, name in enumerate(names)
+    ]

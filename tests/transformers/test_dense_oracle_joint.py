@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from builders_joint import CASES
-from dense_checks import check_block, check_class
+from dense_checks import check_block, check_class, in_turns
 
 from diffusers_rdaam import UnsupportedPipelineError, record_attention
 
@@ -15,12 +15,12 @@ REFUSED = [name for name in CASES if name.startswith("Flux2KleinKVPipeline")]
 RECORDED = [name for name in CASES if name not in REFUSED]
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", in_turns(RECORDED, 0))
 def test_a_block_around_the_stock_class(name):
     check_block(CASES[name]())
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", in_turns(RECORDED, 1))
 def test_the_class_of_the_package(name):
     check_class(CASES[name]())
 

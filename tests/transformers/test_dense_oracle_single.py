@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders_single import CASES
-from dense_checks import StockRun, check_grid, check_maps, images_of
+from dense_checks import StockRun, check_grid, check_maps, images_of, in_turns
 
 from diffusers_rdaam import RDAAMProcessor, record_attention
 from diffusers_rdaam.pipelines.classes import recording_class
@@ -25,12 +25,10 @@ pytestmark = [
 
 # The mark of a picture in OmniGen's prompt is two words that no token has.
 MARKED = pytest.mark.filterwarnings("ignore:The prompt is longer than the text encoder")
-NAMES = [
-    pytest.param(name, marks=MARKED if name == "OmniGenPipeline picture" else ()) for name in CASES
-]
+MARKS = {"OmniGenPipeline picture": [MARKED]}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", in_turns(CASES, 0, **MARKS))
 def test_a_block_around_the_stock_class(name):
     case = CASES[name]()
     stock, pipe = StockRun(case), case.make()
@@ -40,7 +38,7 @@ def test_a_block_around_the_stock_class(name):
     _check_maps(stock, recording.attributions)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", in_turns(CASES, 1, **MARKS))
 def test_the_class_of_the_package(name):
     case = CASES[name]()
     stock, pipe = StockRun(case), case.make()
