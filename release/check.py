@@ -11,6 +11,7 @@ from pathlib import Path
 from release.archives import PACKAGE, contents, difference, sdist_faults, wheel_faults
 from release.environments import CONSTRAINTS, ROOT, Environment, pinned
 from release.installed import use
+from release.resolution import resolution_faults
 from release.steps import CommandError, Steps, command
 
 FOLDER = ROOT / "out" / "release"
@@ -41,8 +42,10 @@ def main(arguments: list[str]) -> int:
 
 def _check(steps: Steps, folder: Path, python: str, reuse: bool) -> None:
     tools = Environment(folder / "tools")
-    if not steps.run("install build and twine", lambda: _install_tools(tools, reuse)):
+    if not steps.run("install build, twine and uv", lambda: _install_tools(tools, reuse)):
         return
+    name = "the versions of constraints.txt go together, on every system"
+    steps.run(name, lambda: resolution_faults(tools))
     dist = folder / "dist"
     if not steps.run("build the sdist, and the wheel of it", lambda: _build(tools, dist)):
         return
@@ -68,7 +71,7 @@ def _check(steps: Steps, folder: Path, python: str, reuse: bool) -> None:
 def _install_tools(tools: Environment, reuse: bool) -> list[str]:
     if not (reuse and tools.python.exists()):
         tools.make()
-    tools.install("--constraint", CONSTRAINTS, "build", "twine")
+    tools.install("--constraint", CONSTRAINTS, "build", "twine", "uv")
     return []
 
 

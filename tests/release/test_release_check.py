@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import release.check as release_check
 from release.__main__ import COMMANDS, main
 from release.check import machine_paths, tracked_files
-from release.environments import CONSTRAINTS, ROOT, pinned, pins
+from release.environments import CONSTRAINTS, ROOT, Environment, pinned, pins
 from release.installed import OPTIONAL, import_faults, missing
+from release.resolution import lowest_python, resolution_faults
 from release.steps import CommandError, Steps, command
 
 RIGHT = {"first": [], "loaded": [], "installed": [], "place": "/venv/lib/p/__init__.py"}
@@ -99,14 +101,63 @@ def test_an_earlier_step_that_fails_ends_the_check(tmp_path, monkeypatch, capsys
     monkeypatch.setattr("release.environments.command", fail)
     assert release_check.main(["--folder", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
-    assert "FAIL  install build and twine" in printed and "no network" in printed
+    assert "FAIL  install build, twine and uv" in printed and "no network" in printed
     assert "1 of 1 steps failed" in printed
 
 
 def test_versions_come_from_the_constraints():
     torch = pins(CONSTRAINTS)["torch"]
     assert pinned(["torch", "huggingface_hub"])[0] == f"torch=={torch}"
-    assert all(one in pins(CONSTRAINTS) for one in ("build", "twine", "hatchling"))
+    assert all(one in pins(CONSTRAINTS) for one in ("build", "twine", "uv", "hatchling"))
+
+
+class _PipAlone(Environment):
+    """The environment of the tests, which has pip and no uv."""
+
+    python = Path(sys.executable)
+
+
+def test_a_conflict_of_versions_is_a_fault_of_the_check(tmp_path):
+    (fault,) = resolution_faults(_PipAlone(tmp_path))
+    assert "--universal --python-version 3.11" in fault and "ended with 1" in fault
+    assert str(CONSTRAINTS) in fault and lowest_python() == "3.11"
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, {}),
+        (
+            {"PIP_INDEX_URL": "http://localhost:9/pip"},
+            {"UV_DEFAULT_INDEX": "http://localhost:9/pip"},
+        ),
+        (
+            {
+                "PIP_INDEX_URL": "http://localhost:9/pip",
+                "UV_DEFAULT_INDEX": "http://localhost:9/uv",
+            },
+            {},
+        ),
+    ],
+)
+def test_the_versions_are_looked_up_where_pip_installs_from(
+    settings, wanted, tmp_path, monkeypatch
+):
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    seen: list[dict[str, str]] = []
+
+    def run(*words: object, extra: dict[str, str] | None = None) -> str:
+        if "uv" in words:
+            seen.append(dict(extra or {}))
+            return ""
+        return command(*words, extra=extra)
+
+    monkeypatch.setattr("release.resolution.command", run)
+    assert resolution_faults(_PipAlone(tmp_path)) == [] and seen == [wanted]
 
 
 def test_commands_are_listed(capsys):
