@@ -108,8 +108,9 @@ def check_folder(folder: Path, start: str) -> None:
     """
     index = read_index(folder, start)
     faults = [fault for entry in index.items() if (fault := _ill_typed(*entry))]
+    variant = weights_variant(folder, index)
     for component in components(folder, index):
-        faults += _component_faults(component)
+        faults += _component_faults(component, variant)
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise InputError(f"{start}: {'; '.join(faults[:_SHOWN])}{more}. {CURE}")
@@ -127,13 +128,31 @@ def components(folder: Path, index: dict[str, Any]) -> list[Component]:
     ]
 
 
-def file_keys(folder: Path) -> set[str] | None:
-    """The names of the tensors in a component's safetensors files; None if not known here."""
-    files = sorted(folder.glob("*.safetensors"))
-    try:
-        return {key for file in files for key in _keys(file)} if files else None
-    except (OSError, SafetensorError):
-        return None
+def weights_variant(folder: Path, index: dict[str, Any]) -> str | None:
+    """The variant, such as ``"fp16"``, of weights that a folder has in no other form.
+
+    Files of a variant have its name in theirs: ``model.fp16.safetensors``. None where every
+    component has plain files, or where several variants could be meant.
+    """
+    lacking = [
+        one
+        for one in components(folder, index)
+        if one.is_model and one.folder != folder and not _weights(one)
+    ]
+    named = [_variants(one) for one in lacking]
+    found = set.intersection(*named) if named else set()
+    return found.pop() if len(found) == 1 else None
+
+
+def header_keys(file: Path) -> list[str]:
+    """The names of the tensors of a safetensors file, whose size is compared with its header's.
+
+    Raises:
+        SafetensorError: the file is cut off or damaged.
+        OSError: it cannot be read.
+    """
+    with safe_open(file, framework="numpy") as weights:
+        return list(weights.keys())
 
 
 def _is_pair(entry: Any) -> bool:
@@ -152,10 +171,10 @@ def _ill_typed(name: str, entry: Any) -> str:
     )
 
 
-def _component_faults(component: Component) -> Iterator[str]:
+def _component_faults(component: Component, variant: str | None) -> Iterator[str]:
     # Without a folder of its own it is looked for in the pipeline's.
     if not component.folder.joinpath(INDEX).is_file():
-        yield from _file_faults(component)
+        yield from _file_faults(component, variant)
     elif not _is_in_root(component):
         yield (
             f"it has no folder {component.name}/, and its {INDEX} names {component.kind} of "
@@ -173,7 +192,7 @@ def _is_in_root(component: Component) -> bool:
     return any(any(component.folder.glob(name)) for name in names)
 
 
-def _file_faults(component: Component) -> Iterator[str]:
+def _file_faults(component: Component, variant: str | None) -> Iterator[str]:
     if "Scheduler" in component.kind and component.library == "diffusers":
         yield from _lacking(component, "scheduler_config.json")
     for file in sorted(component.folder.iterdir()):
@@ -183,7 +202,7 @@ def _file_faults(component: Component) -> Iterator[str]:
         yield from _vocabulary_faults(component)
     if component.is_model:
         yield from _lacking(component, "config.json")
-        yield from _weight_faults(component)
+        yield from _weight_faults(component, variant)
 
 
 def _lacking(component: Component, name: str) -> Iterator[str]:
@@ -236,9 +255,9 @@ def _vocabulary_faults(component: Component) -> Iterator[str]:
             yield f"{component.path(name)} {_POINTER}"
 
 
-def _weight_faults(component: Component) -> Iterator[str]:
-    files = _weights(component)
-    if not files and not _variants(component):
+def _weight_faults(component: Component, variant: str | None) -> Iterator[str]:
+    files = _weights(component) or (_weights(component, variant) if variant else [])
+    if not files:
         present = [file.name for file in component.folder.iterdir() if _may_be_weights(file)]
         stems = _STEMS.get(component.library, _STEMS["transformers"])
         here = f", only {', '.join(sorted(present)[:_SHOWN])}" if present else ""
@@ -312,7 +331,7 @@ def _damage(component: Component, file: Path) -> Iterator[str]:
         if _is_pointer(file):
             yield f"{shown} {_POINTER}"
         elif file.suffix == ".safetensors":
-            _keys(file)
+            header_keys(file)
         elif file.stat().st_size == 0:
             yield f"{shown} is empty"
         elif _start(file, 2) == b"PK" and not zipfile.is_zipfile(file):
@@ -321,12 +340,6 @@ def _damage(component: Component, file: Path) -> Iterator[str]:
         yield f"{shown} is cut off or damaged ({error})"
     except OSError as error:
         yield f"{shown} cannot be read ({error.strerror or error})"
-
-
-def _keys(file: Path) -> list[str]:
-    # It reads the header, and checks that the file has the size that the header says.
-    with safe_open(file, framework="numpy") as weights:
-        return list(weights.keys())
 
 
 _POINTER = "is a pointer of git LFS in place of the file (run git lfs pull in the folder)"

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from diffusers_rdaam.checkpoints.folder import CURE, INDEX, check_folder, read_index
+from diffusers_rdaam.checkpoints.folder import (
+    CURE,
+    INDEX,
+    check_folder,
+    components,
+    read_index,
+    weights_variant,
+)
 from diffusers_rdaam.errors import IncompleteModelWarning, InputError, RDAAMError
 
 if TYPE_CHECKING:
@@ -37,11 +47,17 @@ def load_checkpoint(loader: Any, name: str, *, start: str, dtype: torch.dtype, l
     Warns:
         IncompleteModelWarning: a model runs with weights that its files do not have.
     """
-    if Path(name).is_dir():
-        check_folder(Path(name), start)
-        _check_class(read_index(Path(name), start)["_class_name"], start)
+    folder, options = Path(name), {}
+    if folder.is_dir():
+        check_folder(folder, start)
+        index = read_index(folder, start)
+        _check_class(index["_class_name"], start)
+        _check_texts(index["_class_name"], {one.name for one in components(folder, index)}, start)
+        if variant := weights_variant(folder, index):
+            options["variant"] = variant
     try:
-        pipe = loader.from_pretrained(name, dtype=dtype, local_files_only=local)
+        with _quiet():
+            pipe = loader.from_pretrained(name, dtype=dtype, local_files_only=local, **options)
     except RDAAMError:
         raise
     except Exception as error:
@@ -68,6 +84,47 @@ def _check_class(name: str, start: str) -> None:
             f"{start}: its {INDEX} names {name} as _class_name, which is a class of diffusers, "
             f"and not of a pipeline. {CURE}"
         )
+
+
+def _check_texts(name: str, named: set[str], start: str) -> None:
+    """Refuse an index without what its class encodes a prompt with, which diffusers lets pass.
+
+    Raises:
+        InputError: as it says.
+    """
+    import diffusers
+
+    found = getattr(diffusers, name, None)
+    if not isinstance(found, type) or "_backends" in vars(found):
+        return
+    texts = [
+        part
+        for part in getattr(found, "_optional_components", ())
+        if re.fullmatch(r"(tokenizer|text_encoder)(_\d+)?", part)
+    ]
+    first = {"tokenizer", "text_encoder"}
+    if "XL" in name and not named & first:
+        # The refiner of SDXL has the second encoder only.
+        texts = [part for part in texts if part not in first]
+    if lacking := [part for part in texts if part not in named]:
+        raise InputError(
+            f"{start}: its {INDEX} names no {' and no '.join(lacking)}, without which {name} "
+            f"cannot encode a prompt. {CURE}"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the libraries log of files: it is said here, in an error or a warning."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _check_weights(pipe: Any, start: str) -> None:

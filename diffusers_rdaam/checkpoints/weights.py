@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from diffusers.utils import is_accelerate_available
+from safetensors import SafetensorError
 from torch import nn
 
-from diffusers_rdaam.checkpoints.folder import file_keys
+from diffusers_rdaam.checkpoints.folder import header_keys
+
+# diffusers gives the layers of old attention blocks these names when it reads them.
+_RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def models(pipe: Any) -> dict[str, nn.Module]:
@@ -21,20 +27,21 @@ def empty_weights(model: nn.Module) -> list[str]:
 
 
 def random_weights(model: nn.Module) -> list[str]:
-    """Weights of a model of transformers that were not read, and have random values.
+    """Weights that were not read, and have random values.
 
-    transformers marks what it reads or ties, and draws the rest. The files must lack the name too,
-    so that a change of these marks accuses nobody.
+    transformers marks what it reads or ties, and draws the rest. diffusers leaves the rest empty
+    with accelerate, and as the memory was without it. The files must lack the name too, so that a
+    change of these marks accuses nobody.
     """
     marked = {name for name, one in model.named_parameters() if _is_marked(one)}
-    keys = file_keys(Path(str(getattr(model, "name_or_path", ""))))
-    if not marked or keys is None:
+    folder = _folder_of(model)
+    if folder is None or (not marked and is_accelerate_available()):
         return []
-    return [
-        names[0]
-        for names in _names_by_weight(model)
-        if names[0] not in marked and not any(_is_in(name, keys) for name in names)
-    ]
+    unmarked = [names for names in _names_by_weight(model) if names[0] not in marked]
+    keys = _file_keys(folder) if unmarked else None
+    if keys is None:
+        return []
+    return [names[0] for names in unmarked if not any(_is_in(name, keys) for name in names)]
 
 
 def listed(names: list[str], of: int) -> str:
@@ -45,6 +52,41 @@ def listed(names: list[str], of: int) -> str:
 
 def _is_marked(weight: nn.Parameter) -> bool:
     return bool(getattr(weight, "_is_hf_initialized", False))
+
+
+def _folder_of(model: nn.Module) -> Path | None:
+    """The folder that a model was read from; None if not known."""
+    config = getattr(model, "config", None)
+    name = getattr(model, "name_or_path", "") or getattr(config, "_name_or_path", "")
+    return Path(name) if name and Path(name).is_dir() else None
+
+
+def _file_keys(folder: Path) -> set[str] | None:
+    """The names of the tensors in a component's files; None if not known."""
+    keys: set[str] = set()
+    for file in (*folder.glob("*.safetensors"), *folder.glob("*.bin")):
+        try:
+            keys |= set(_keys(file))
+        except (OSError, SafetensorError):
+            # Of a variant that nobody reads: what is read was looked at before.
+            continue
+        except Exception:
+            # torch has an exception of its own for each way in which a pickle cannot be read.
+            return None
+    return {_renamed(key) for key in keys} | keys if keys else None
+
+
+def _keys(file: Path) -> list[str]:
+    if file.suffix == ".safetensors":
+        return header_keys(file)
+    # The numbers of a pickled file stay on the disk.
+    return list(torch.load(file, map_location="meta", weights_only=True, mmap=True))
+
+
+def _renamed(key: str) -> str:
+    head, _, last = key.rpartition(".")
+    before, _, layer = head.rpartition(".")
+    return f"{before}.{_RENAMED.get(layer, layer)}.{last}" if before else key
 
 
 def _names_by_weight(model: nn.Module) -> list[list[str]]:

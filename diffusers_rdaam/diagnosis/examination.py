@@ -103,7 +103,8 @@ class Examination:
     @property
     def largest_error(self) -> float:
         """Of all sites; NaN where none was compared."""
-        return max((site.largest for site in self.sites), default=float("nan"))
+        # The builtin max passes over a NaN that is not the first.
+        return float(np.max([site.largest for site in self.sites])) if self.sites else float("nan")
 
     @property
     def are_maps_right(self) -> bool | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -81,6 +82,25 @@ def sharded(folder: Path, *, present: int) -> None:
     (folder / f"{UNET}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
+def _variant_of(name: str, variant: str = "fp16") -> str:
+    return name.replace(".safetensors", f".{variant}.safetensors")
+
+
+def as_variant(folder: Path, *names: str, name: str = "fp16") -> None:
+    for path in names or (UNET, VAE, TEXT):
+        (folder / path).rename(folder / _variant_of(path, name))
+
+
+def cut_variant(folder: Path) -> None:
+    as_variant(folder)
+    cut(_variant_of(VAE), 5000)(folder)
+
+
+def two_variants(folder: Path) -> None:
+    as_variant(folder, UNET)
+    as_variant(folder, VAE, name="ema")
+
+
 def no_vocabulary(folder: Path) -> None:
     for path in (folder / "tokenizer").iterdir():
         if "config" not in path.name:
@@ -123,6 +143,16 @@ DAMAGE |= {
     "a text": (index(vae="AutoencoderKL"), 'has "AutoencoderKL" for vae'),
     "no class": (index(_class_name=""), "names no pipeline class"),
 }
+DAMAGE |= {
+    "half of the only variant": (
+        cut_variant,
+        f"{_variant_of(VAE)} is cut off or damaged",
+    ),
+    "variants that differ": (
+        two_variants,
+        "unet/ has no weights (diffusion_pytorch_model.safetensors), only diffusion_pytorch_model.",
+    ),
+}
 # What only the loading shows.
 LOADING: dict[str, tuple[Change, str]] = {
     "a model as class": (index(_class_name="UNet2DConditionModel"), "and not of a pipeline"),
@@ -131,6 +161,10 @@ LOADING: dict[str, tuple[Change, str]] = {
     "null for the vae": (index(vae=[None, None]), "names no vae, which StableDiffusionPipeline"),
     "keys of the unet": (lacking(UNET, "attn2.to_k"), "files of unet/ lack 10 of its 440 weights"),
     "keys of the vae": (lacking(VAE, "decoder.conv_in"), "files of vae/ lack 2 of its 180 weights"),
+    "no second encoder": (
+        index(_class_name="StableDiffusionXLPipeline"),
+        "names no tokenizer_2 and no text_encoder_2, without which StableDiffusionXLPipeline",
+    ),
     "all keys": (lacking(UNET, ""), "files of unet/ lack all of its weights"),
 }
 
@@ -165,9 +199,27 @@ def test_what_only_the_loading_shows(kind, folder):
     assert text in str(caught.value)
 
 
-def test_random_weights_of_a_text_encoder_are_warned_of(folder):
+@pytest.mark.parametrize("form", ["safetensors", "pickles"])
+def test_random_weights_of_a_text_encoder_are_warned_of(form, folder):
     lacking(TEXT, "layers.0.")(folder)
+    if form == "pickles":
+        in_pickles(folder)
     with pytest.warns(IncompleteModelWarning, match=r"text_encoder/ lack 16 of its 36 weights"):
+        loaded(folder)
+
+
+@pytest.fixture
+def no_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is not among the package's requirements.
+    monkeypatch.setattr(diffusers.utils.import_utils, "_accelerate_available", False)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pickles"])
+def test_without_accelerate_weights_of_a_denoiser_are_warned_of(form, folder, no_accelerate):
+    lacking(UNET, "attn2.to_k")(folder)
+    if form == "pickles":
+        in_pickles(folder)
+    with pytest.warns(IncompleteModelWarning, match=r"files of unet/ lack 10 of its 440 weights"):
         loaded(folder)
 
 
@@ -201,6 +253,19 @@ def old_keys(folder: Path) -> None:
     save_file(weights, folder / TEXT, metadata={"format": "pt"})
 
 
+def old_names(folder: Path) -> None:
+    """The layers of attention as files of old versions name them."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(folder / VAE)
+    for key in [key for key in weights if "attentions" in key]:
+        new = key
+        for name, before in old.items():
+            new = new.replace(f".{name}.", f".{before}.")
+        weights[new] = weights.pop(key)
+    assert any(".proj_attn." in key for key in weights)
+    save_file(weights, folder / VAE, metadata={"format": "pt"})
+
+
 def tokenizer_file_alone(folder: Path) -> None:
     from transformers import CLIPTokenizer
 
@@ -214,6 +279,9 @@ def tokenizer_file_alone(folder: Path) -> None:
 WHOLE = {
     "as it was saved": lambda folder: None,
     "shards": lambda folder: sharded(folder, present=2),
+    "a variant alone": as_variant,
+    "a variant of one model": lambda folder: as_variant(folder, UNET),
+    "old names": old_names,
     "pickles": in_pickles,
     "another variant": both,
     "old keys": old_keys,
@@ -223,11 +291,16 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_no_whole_folder_is_refused(kind, folder):
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_no_whole_folder_is_refused(kind, accelerate, folder, request, caplog):
+    if not accelerate:
+        request.getfixturevalue("no_accelerate")
     WHOLE[kind](folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error", IncompleteModelWarning)
         assert loaded(folder).unet.config.cross_attention_dim
+    # diffusers logs an error for files that it then finds in another form.
+    assert "An error occurred" not in caplog.text
 
 
 TOKENIZERS = {

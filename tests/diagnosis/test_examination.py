@@ -10,7 +10,7 @@ from builders_joint import CASES as JOINT
 from toys import CASES, build, parts_of
 
 from diffusers_rdaam.attention.map_target import Target
-from diffusers_rdaam.diagnosis.examination import examine
+from diffusers_rdaam.diagnosis.examination import Examination, SiteError, examine
 from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
 from diffusers_rdaam.pipelines.record_attention import Recording
 from diffusers_rdaam.recording.buffers.accumulator import HeatMapAccumulator
@@ -47,6 +47,13 @@ def test_a_transformer_is_right(name):
 
 
 _OWN = ("prompt", "num_inference_steps", "output_type")
+
+
+def test_one_site_that_is_nan_is_not_passed_over():
+    sites = tuple(SiteError(str(error), error, 0.0, 1) for error in (1e-9, float("nan")))
+    found = Examination("", "", "", "", "", "", "", (8, 8), 1, True, sites)
+    assert found.largest_error != found.largest_error
+    assert found.are_maps_right is False and not found.passed
 
 
 def test_half_precision_has_a_tolerance_of_its_own():
