@@ -180,7 +180,7 @@ def examine(
                     f"{type(pipe).__name__} makes no image of a prompt here, without recording "
                     f"either: its run ended with {type(error).__name__}: "
                     f"{str(error).strip()[:500] or 'no reason given'}. Look at the folder of the "
-                    "model, the size and the memory; no part of this package was at work."
+                    "model, the size and the memory."
                 ) from error
             raise InputError(
                 f"{type(pipe).__name__} does not run with a prompt alone ({error}). It also takes "
