@@ -7,11 +7,18 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-slow test-browser test-lowest canary check bench docs docs-build docs-serve \
 	notebooks release release-check clean
 
-# torch first and pinned: a range would let pip take a build with gigabytes of GPU libraries.
+# Every process that a test starts would compile the package, and what it imports, anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# A current pip first: the one that comes with a Python reads an index several times slower. torch
+# next and pinned: a range would let pip take a build with gigabytes of GPU libraries. Python
+# compiles what is imported when it is imported; compiling all at once takes two minutes.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --upgrade pip
+	$(INSTALL) "$$(grep '^torch==' constraints.txt)"
+	$(INSTALL) --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/installed
