@@ -85,11 +85,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     What two settings do to each other is then tested every time, and what three do by the slow
     tests (pairwise testing: Cohen et al., The AETG system, 1997). Of one marked ``values`` those
-    are quick that hold every value once (each-choice testing), where two settings hardly meet.
+    are quick that hold every value once (each-choice testing), where two settings hardly meet. Of
+    one marked ``every(n)`` each n-th is quick: its parameters are of one kind, such as pipelines.
     """
     combinations: dict[tuple[int, str], list[pytest.Function]] = {}
+    met: Counter[str] = Counter()
     for item in items:
         if isinstance(item, pytest.Function):
+            if every := item.get_closest_marker("every"):
+                name = item.nodeid.partition("[")[0]
+                if met[name] % every.args[0]:
+                    item.add_marker(pytest.mark.slow)
+                met[name] += 1
             for together, mark in ((1, "values"), (2, "pairs")):
                 if item.get_closest_marker(mark):
                     name = item.nodeid.partition("[")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from matrix import NOT_TRIED, documented, rows
 
 def cells() -> list[Any]:
     parameters = []
+    variants: Counter[str] = Counter()
     for number, condition in enumerate(CONDITIONS):
         marks = []
         if not condition.possible:
@@ -19,9 +21,11 @@ def cells() -> list[Any]:
         elif condition.pending is not None:
             marks.append(pytest.mark.xfail(strict=True, reason=condition.pending))
         tested = list(filter(condition.tested, COLUMNS))
-        # One pipeline is tested every time, another with each condition; compilation, which takes
-        # long, is tested every time in test_compile.
-        often = [] if condition.compiled else [tested[number % len(tested)]] if tested else []
+        # One pipeline is tested every time, another with each condition, and of variants, such as
+        # schedulers, each fourth; compilation, which takes long, in test_compile.
+        rare = condition.compiled or variants[condition.name] % 4 > 0
+        variants[condition.name] += 1
+        often = [tested[number % len(tested)]] if tested and not rare else []
         for case in tested:
             slow = [pytest.mark.slow] * (case not in often)
             name = f"{case}: {condition.id}"

@@ -100,6 +100,7 @@ RIGHT = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(("columns", "key_heads", "kind"), RIGHT)
 def test_right_kernels_are_left_to_work(columns, key_heads, kind):
     query, key, value = inputs(columns, key_heads=key_heads)
@@ -156,6 +157,7 @@ def test_wrong_output_is_found_and_the_stock_one_makes_the_image(monkeypatch, sp
     check_stock_takes_over(query, key, value)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("spoil", WRONG_MAPS.values(), ids=WRONG_MAPS)
 def test_wrong_maps_of_one_pass_are_found(monkeypatch, spoil):
     query, key, value = inputs(rows=3)
@@ -298,6 +300,7 @@ def test_a_launch_that_fails_twice_is_refused(monkeypatch):
     assert operator.maps_only(query, key, *found, scale=SCALE) == why
 
 
+@pytest.mark.values
 @pytest.mark.parametrize(
     "error",
     [torch.OutOfMemoryError("none left"), RuntimeError("Triton Error [CUDA]: out of memory")],

@@ -87,6 +87,7 @@ def test_with_a_controlnet(folders, model, task):
     )
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("owner", [0, 1], ids=["stock", "ours"])
 @pytest.mark.parametrize(("model", "task"), PAIRS)
 def test_from_pipe(model, task, owner):

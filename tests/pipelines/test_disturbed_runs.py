@@ -69,6 +69,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("cls", "name", "error"), FAILURES, ids=lambda part: getattr(part, "__name__", str(part))
 )

@@ -59,6 +59,7 @@ def test_image_and_maps(case: Case, guidance):
         assert attribution.run["pipeline"] == case.ours.__name__
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in MORE.items()])
 def test_signatures_and_outputs(case):
     for name in ("__call__", "__init__"):

@@ -23,6 +23,7 @@ def pixels(output: Any) -> np.ndarray:
     return np.asarray(output.images[0])
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("case", ALL)
 def test_record_attention(case):
     stock, ours = toy(case)
@@ -41,6 +42,7 @@ def test_record_attention(case):
     assert recording.attribution.run["pipeline"] == case.stock.__name__
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("case", ALL)
 def test_plain_diffusers_loads_what_was_saved(case, tmp_path):
     stock, ours = toy(case)
@@ -59,6 +61,7 @@ def test_plain_diffusers_loads_what_was_saved(case, tmp_path):
         np.testing.assert_allclose(pixels(call(case, pipe)), expected, atol=1)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", NETS)
 def test_a_controlnet_is_not_recorded(case):
     parts = parts_of(case)
@@ -96,6 +99,7 @@ def test_several_controlnets(case, guidance):
     assert not np.array_equal(plain, pixels(call(case, toy(case)[0], guidance_scale=guidance)))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", NETS)
 def test_guess_mode(case):
     """The ControlNet then sees the conditional rows only, the UNet all."""

@@ -57,6 +57,7 @@ SAVED = [{"variant": "fp16"}, {"safe_serialization": False}, {"max_shard_size": 
 SAVED += [{"safe_serialization": False, "variant": "ema"}]
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("how", SAVED, ids=str)
 @pytest.mark.parametrize("case", SOME)
 def test_ways_to_save(case, how, tmp_path):
