@@ -290,6 +290,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("accelerate", [True, False])
 def test_no_whole_folder_is_refused(kind, accelerate, folder, request, caplog):

@@ -289,7 +289,10 @@ def test_images_of_other_kinds(pipe, image, wanted):
 
 @pytest.mark.parametrize(
     ("solver", "calls", "error", "psnr"),
-    [("fireflow", 21, 0.02, 45.0), ("fixed_point", 61, 0.01, 50.0)],
+    [
+        ("fireflow", 21, 0.02, 45.0),
+        pytest.param("fixed_point", 61, 0.01, 50.0, marks=pytest.mark.slow),
+    ],
 )
 def test_an_inverted_image_comes_back(pipe, solver, calls, error, psnr):
     attribution = pipe.attribute_image(drawn(), PROMPT, method="invert", solver=solver)
