@@ -18,6 +18,7 @@ from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.kept_maps import MapStack
+from diffusers_rdaam.checkpoints.failures import run_error
 from diffusers_rdaam.diagnosis.site_oracle import SiteOracle, SiteSums
 from diffusers_rdaam.errors import (
     InputError,
@@ -34,8 +35,18 @@ SITES, POSITIONS = 6, 64
 # Of probabilities, by the type of the denoiser's weights: kernels may round to it on their way.
 LARGEST_ERRORS = {torch.float32: 1e-4, torch.float64: 1e-4}
 LARGEST_ERROR = 1e-3
-# Arguments of pipelines that begin from pictures.
-_IMAGES = ("image", "mask_image", "control_image", "video", "adapter_image", "gligen_images")
+# Arguments of pipelines that begin from pictures, or from boxes with texts.
+_IMAGES = (
+    "image",
+    "mask_image",
+    "control_image",
+    "video",
+    "adapter_image",
+    "conditioning_frames",
+    "gligen_images",
+    "gligen_phrases",
+    "gligen_boxes",
+)
 # Memory is no concern of a run that compares maps layer by layer.
 _BUDGET = 1 << 34
 
@@ -167,7 +178,13 @@ def examine(
     sites = sites_of(family, pipe)
     # From the first to the last, and every stream.
     chosen = sorted({round(i * (len(sites) - 1) / (SITES - 1)) for i in range(SITES)})
-    oracle = SiteOracle(pipe, family, [sites[index] for index in chosen], POSITIONS)
+    oracle = SiteOracle(
+        pipe,
+        family,
+        [sites[index] for index in chosen],
+        POSITIONS,
+        arguments=_arguments(pipe, call),
+    )
     with torch.no_grad(), oracle:
         try:
             wanted = _image(generate())
@@ -176,12 +193,7 @@ def examine(
                 raise
             more = _not_given(pipe, call)
             if not more or not isinstance(error, (AttributeError, TypeError, ValueError)):
-                raise InputError(
-                    f"{type(pipe).__name__} makes no image of a prompt here, without recording "
-                    f"either: its run ended with {type(error).__name__}: "
-                    f"{str(error).strip()[:500] or 'no reason given'}. Look at the folder of the "
-                    "model, the size and the memory."
-                ) from error
+                raise run_error(pipe, error, where=", without recording either") from error
             raise InputError(
                 f"{type(pipe).__name__} does not run with a prompt alone ({error}). It also takes "
                 f"{more}: examine the text-to-image pipeline of the same model, or record this one "
@@ -239,8 +251,16 @@ def _check_arguments(pipe: Any, call: Mapping[str, Any]) -> None:
         )
 
 
+def _arguments(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, with the pipeline's own values for those not given."""
+    taken = inspect.signature(type(pipe).__call__).parameters
+    usual = {name: one.default for name, one in taken.items()}
+    empty = inspect.Parameter.empty
+    return {name: value for name, value in usual.items() if value is not empty} | dict(call)
+
+
 def _not_given(pipe: Any, call: Mapping[str, Any]) -> str:
-    """The pictures that a pipeline may begin from and was not given."""
+    """The arguments besides a prompt that a pipeline may begin from and was not given."""
     taken = inspect.signature(type(pipe).__call__).parameters
     return ", ".join(f"{name}=" for name in _IMAGES if name in taken and name not in call)
 
@@ -252,9 +272,11 @@ def _words(attribution: Any) -> dict[str, float]:
 
 
 def _image(output: Any) -> np.ndarray:
-    """The images or frames, ``(…, height, width, channels)``."""
-    images = output.images if hasattr(output, "images") else output.frames
-    return np.asarray(images)
+    """The images or frames, ``(…, height, width, channels)``; of colour and depth the colour."""
+    for name in ("images", "frames", "rgb"):
+        if hasattr(output, name):
+            return np.asarray(getattr(output, name))
+    return np.asarray(output[0])
 
 
 def _recorded(
