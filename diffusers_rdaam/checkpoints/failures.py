@@ -51,7 +51,7 @@ def loading_reason(error: Exception, name: str, index: Mapping[str, Any] | None)
     import diffusers
 
     pipeline = getattr(diffusers, index["_class_name"], None)
-    faults = misfits(pipeline, kinds) if isinstance(pipeline, type) else []
+    faults = misfits(pipeline, kinds, line) if isinstance(pipeline, type) else []
     if not faults:
         return line
     return (
@@ -70,9 +70,22 @@ def explained_run(pipe: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, (RDAAMError, torch.OutOfMemoryError)) or not _is_of_a_library(error):
+        found = explained(pipe, error)
+        if found is error:
             raise
-        raise run_error(pipe, error) from error
+        raise found from error
+
+
+def explained(pipe: Any, error: Exception) -> Exception:
+    """The error for a pipeline's run; an exception of ours, or of memory, as it is."""
+    if isinstance(error, (RDAAMError, torch.OutOfMemoryError)) or not _is_of_a_library(error):
+        return error
+    return run_error(pipe, error)
+
+
+def is_length(value: Any) -> bool:
+    """Whether a tokenizer's longest text is a number that an encoder may have."""
+    return isinstance(value, int) and 0 < value < _LONGEST_TEXT
 
 
 def run_error(pipe: Any, error: Exception, *, where: str = "") -> InputError:
@@ -87,15 +100,16 @@ def run_error(pipe: Any, error: Exception, *, where: str = "") -> InputError:
 
     pipeline = stock_class(type(pipe)) or type(pipe)
     parts = {name: part for name, part in pipe.components.items() if part is not None}
-    faults = misfits(pipeline, {name: type(part) for name, part in parts.items()})
+    said = " ".join(str(error).split())[:500].rstrip(".") or "no reason given"
+    faults = misfits(pipeline, {name: type(part) for name, part in parts.items()}, said)
     for name, part in parts.items():
-        faults += [f"{name}/ has {one}" for one in _faults_of(part)]
+        faults += [f"{name}/ has {one}" for one in _faults_of(part, error)]
     cause = "Look at the folder of the model, the size and the memory."
     if faults:
         cause = f"The reason may be that {'; '.join(faults[:3])}."
     return InputError(
         f"{pipeline.__name__} makes no image of a prompt here{where}: its run ended with "
-        f"{type(error).__name__}: {str(error).strip()[:500] or 'no reason given'}. {cause}"
+        f"{type(error).__name__}: {said}. {cause}"
     )
 
 
@@ -110,12 +124,15 @@ def _is_of_a_library(error: Exception) -> bool:
     return last in _LIBRARIES
 
 
-def _faults_of(part: Any) -> list[str]:
+def _faults_of(part: Any, error: Exception) -> list[str]:
     """Settings of a loaded component that its class does not take."""
     longest = getattr(part, "model_max_length", None)
     if longest is not None:
-        is_length = isinstance(longest, int) and 0 < longest < _LONGEST_TEXT
-        return [] if is_length else [f"{longest!r:.20} as model_max_length in its settings"]
+        # Where the encoder says how long a text may be, the tokenizer need not.
+        is_unlimited = isinstance(longest, int) and longest > 0
+        if is_length(longest) or (is_unlimited and not isinstance(error, OverflowError)):
+            return []
+        return [f"{longest!r:.20} as model_max_length in its settings"]
     config: Any = getattr(part, "config", None)
     settings: Any = config.to_dict() if hasattr(config, "to_dict") else config
     return setting_faults(type(part), settings) if isinstance(settings, Mapping) else []

@@ -30,22 +30,24 @@ def setting_faults(kind: type, settings: Mapping[str, Any]) -> list[str]:
     return found[:_SHOWN]
 
 
-def misfits(pipeline: type, kinds: Mapping[str, type]) -> list[str]:
+def misfits(pipeline: type, kinds: Mapping[str, type], error: str) -> list[str]:
     """Components of another class than a pipeline takes, and those that it does not have.
 
     Args:
         pipeline: a pipeline class of diffusers.
         kinds: the class of each component by name.
+        error: what a library said. Schedulers and tokenizers of other classes than the annotated
+            one go with a pipeline too, and are named where it names them.
     """
     try:
         taken = pipeline._get_signature_types()  # type: ignore[attr-defined]  # of diffusers
     except (AttributeError, TypeError, NameError):
         return []
     found = []
-    # Schedulers and tokenizers of many classes go with a pipeline; models are named first.
-    order = sorted(kinds, key=lambda name: "scheduler" in name or "tokenizer" in name)
-    for name in order:
-        kind = kinds[name]
+    for name, kind in kinds.items():
+        is_model = not any(part in name for part in ("scheduler", "tokenizer"))
+        if not is_model and kind.__name__ not in error:
+            continue
         if name not in taken:
             found.append(f"{pipeline.__name__} takes no {name}")
         elif wanted := _other(kind, taken[name]):
