@@ -159,6 +159,9 @@ def _component_reason(component: Component, line: str) -> str:
         return f"{shown}: {line}"
     if any(part in line for part in _SIZES) and (other := _other_sizes(component, kind)):
         return f"{shown}: {other}"
+    if _SIZES[0] in line:
+        # The rest of it is about an argument, and about a report that nobody sees.
+        line = "its weights are not of the sizes that its config.json says"
     files = ("config.json", "scheduler_config.json")
     file = next((name for name in files if (component.folder / name).is_file()), "")
     try:

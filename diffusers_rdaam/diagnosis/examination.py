@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.kept_maps import MapStack
+from diffusers_rdaam.attribution.video import VideoAttribution
 from diffusers_rdaam.checkpoints.failures import run_error
 from diffusers_rdaam.diagnosis.site_oracle import SiteOracle, SiteSums
 from diffusers_rdaam.errors import (
@@ -169,11 +169,13 @@ def examine(
 
     def generate() -> Any:
         generator = torch.Generator("cpu").manual_seed(seed)
-        settings = {"num_inference_steps": steps, "output_type": "np", **call}
+        # Some pipelines write their template into the list of texts that they are given.
+        given = {"num_inference_steps": steps, "output_type": "np", "prompt": prompt, **call}
+        own = {name: list(one) if isinstance(one, list) else one for name, one in given.items()}
         # Some pipelines draw from the global generator where they encode a picture.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return pipe(prompt=prompt, generator=generator, **settings)
+            return pipe(generator=generator, **own)
 
     sites = sites_of(family, pipe)
     # From the first to the last, and every stream.
@@ -268,7 +270,17 @@ def _not_given(pipe: Any, call: Mapping[str, Any]) -> str:
 def _words(attribution: Any) -> dict[str, float]:
     named = (word.text for word in attribution.words if word.columns)
     found = {text: attribution.prompt.find(text) for text in dict.fromkeys(named)}
-    return {text: float(attribution.match(one).values.mean()) for text, one in found.items()}
+    parts = _parts(attribution)
+    return {
+        text: fmean(float(part.match(one).values.mean()) for part in parts)
+        for text, one in found.items()
+    }
+
+
+def _parts(attribution: Any) -> tuple[Attribution, ...]:
+    """The attribution of an image; of a video those of its latent frames."""
+    is_video = isinstance(attribution, VideoAttribution)
+    return attribution.parts if is_video else (attribution,)
 
 
 def _image(output: Any) -> np.ndarray:
@@ -297,13 +309,18 @@ def _recorded(
 
 
 def _compare(attribution: Any, sums: dict[str, SiteSums]) -> tuple[tuple[SiteError, ...], str]:
-    details = {detail.sites[0]: detail for detail in attribution.kept.details}
+    details: dict[str, list[Tensor]] = {}
+    for part in _parts(attribution):
+        for detail in part.kept.details:
+            details.setdefault(detail.sites[0], []).append(detail.mean())
+    # The frames of a video one below another, as its denoiser has them.
+    maps = {name: torch.cat(frames, dim=1) for name, frames in details.items()}
     errors, unseen = [], []
     for name, seen in sums.items():
-        if seen.maps is None or name not in details:
+        if seen.maps is None or name not in maps:
             unseen.append(name)
             continue
-        errors.append(_error(name, details[name], seen, attribution))
+        errors.append(_error(name, maps[name], seen, attribution))
     why = ""
     if unseen:
         why = (
@@ -313,10 +330,10 @@ def _compare(attribution: Any, sums: dict[str, SiteSums]) -> tuple[tuple[SiteErr
     return tuple(errors), why
 
 
-def _error(name: str, detail: MapStack, seen: SiteSums, attribution: Any) -> SiteError:
+def _error(name: str, maps: Tensor, seen: SiteSums, attribution: Any) -> SiteError:
     tokens = [token for token in attribution.prompt.tokens if token.kind != "rest"]
     columns = [token.column if token.position is None else token.position for token in tokens]
-    recorded: Tensor = detail.mean()[[token.column for token in tokens]].flatten(1)
+    recorded = maps[[token.column for token in tokens]].flatten(1)
     recorded = recorded[:, seen.positions].double()
     difference = (recorded - seen.mean()[0, columns]).abs()
     return SiteError(name, float(difference.max()), float(difference.mean()), difference.numel())

@@ -12,12 +12,25 @@ from builders_single import CASES as SINGLE
 from toys import ALL_CASES, build, parts_of
 
 from diffusers_rdaam.cli.models import find_model, load_stock_pipeline
-from diffusers_rdaam.diagnosis.examination import examine
+from diffusers_rdaam.diagnosis.examination import Examination, examine
+from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
 
 # A few of every kind are quick; the others take minutes together.
 QUICK = 16
 # What examine gives itself.
 OF_THE_RUN = ("prompt", "num_inference_steps", "output_type", "generator")
+# Toys that are not whole as a folder; the reason is what a command says of it.
+NOT_WHOLE = {
+    "StableDiffusionDepth2Img": "names no depth_estimator",
+    "IFImg2ImgSuperResolutionPipeline": "names no watermarker",
+    "Kandinsky5": "names no tokenizer",
+    "UnCLIPPipeline": "names UnCLIPTextProjModel of diffusers",
+    "PRXPipeline": "its weights are not of the sizes that its config.json says",
+    "Cosmos": "`cosmos_guardrail` is not installed",
+    "FluxPipeline, image prompt": "no attribute 'encoder_hid_proj'",
+    "AllegroPipeline": "Decoding without tiling",
+    "Flux2KleinKVPipeline": "Flux2KleinKVPipeline cannot be recorded",
+}
 Made = tuple[Any, Mapping[str, Any]]
 
 
@@ -37,6 +50,9 @@ CASES: dict[str, Callable[[], Made]] = {
 }
 
 
+# What the libraries say of themselves, which other folders of tests do not hear.
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:In CPU autocast")
 @pytest.mark.parametrize(
     "name",
     [
@@ -50,10 +66,19 @@ def test_a_saved_model_is_right(name: str, tmp_path: Path) -> None:
         made.save_pretrained(tmp_path)
     except (AttributeError, FileNotFoundError) as error:
         pytest.skip(f"the toy has a part that cannot be saved, such as a tokenizer: {error}")
-    pipe = load_stock_pipeline(find_model(str(tmp_path)), "cpu", None)
+    reason = next((text for part, text in NOT_WHOLE.items() if name.startswith(part)), "")
+    if reason:
+        with pytest.raises((InputError, UnsupportedPipelineError), match=reason):
+            _examined(tmp_path, call)
+        return
+    found = _examined(tmp_path, call)
+    assert found.passed and found.is_identical, found
+    assert found.sites and not found.unseen and found.largest_error < 1e-4
+
+
+def _examined(folder: Path, call: Mapping[str, Any]) -> Examination:
+    pipe = load_stock_pipeline(find_model(str(folder)), "cpu", None)
     pipe.set_progress_bar_config(disable=True)
     options = {key: value for key, value in call.items() if key not in OF_THE_RUN}
     steps = call.get("num_inference_steps", 2)
-    found = examine(pipe, prompt=call["prompt"], steps=steps, rounds=1, **options)
-    assert found.passed and found.is_identical, found
-    assert found.sites and not found.unseen and found.largest_error < 1e-4
+    return examine(pipe, prompt=call["prompt"], steps=steps, rounds=1, **options)
