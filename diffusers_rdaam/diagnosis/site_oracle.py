@@ -127,7 +127,8 @@ class SiteOracle(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func is F.scaled_dot_product_attention and self._site and self._call is not None:
+        is_attention = func is F.scaled_dot_product_attention and bool(self._site)
+        if is_attention and self._call is not None and _has_text(self._call, args, kwargs):
             self._see(self.by_site[self._site], self._call, *args, **kwargs)
             self._kernel_calls += 1
         return func(*args, **kwargs)
@@ -170,6 +171,16 @@ class SiteOracle(TorchFunctionMode):
             sums.maps[row - start, : len(columns)] += maps[:, keys].T
         if rows[0] == start:
             sums.calls += 1
+
+
+def _has_text(call: DenoiserCall, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the keys are the text's, and not those of an image that a site attends to apart."""
+    keys = (kwargs["key"] if "key" in kwargs else args[1]).shape[-2]
+    if call.joint is None:
+        return bool(keys == call.columns)
+    row, _ = call.branches.get(Branch.CONDITIONAL, (0, 0))
+    columns = call.joint.key_columns(row, list(range(call.length_of(row))))
+    return bool(keys > max(columns, default=-1))
 
 
 def _noting_guidance(pipe: Any, method: Callable[..., Any]) -> Callable[..., Any]:
