@@ -311,7 +311,8 @@ def _recorded(
 def _compare(attribution: Any, sums: dict[str, SiteSums]) -> tuple[tuple[SiteError, ...], str]:
     details: dict[str, list[Tensor]] = {}
     for part in _parts(attribution):
-        for detail in part.kept.details:
+        kept = part.kept
+        for detail in () if kept is None else kept.details:
             details.setdefault(detail.sites[0], []).append(detail.mean())
     # The frames of a video one below another, as its denoiser has them.
     maps = {name: torch.cat(frames, dim=1) for name, frames in details.items()}

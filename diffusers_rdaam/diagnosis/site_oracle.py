@@ -174,7 +174,7 @@ class SiteOracle(TorchFunctionMode):
 
 
 def _has_text(call: DenoiserCall, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the keys are the text's, and not those of an image that a site attends to apart."""
+    """Whether the keys are the text's, and not those of an image, which has a call of its own."""
     keys = (kwargs["key"] if "key" in kwargs else args[1]).shape[-2]
     if call.joint is None:
         return bool(keys == call.columns)
