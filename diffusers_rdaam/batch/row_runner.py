@@ -19,6 +19,7 @@ from diffusers_rdaam.attribution.prompt import Match
 from diffusers_rdaam.batch.model import is_embedded, load_pipeline
 from diffusers_rdaam.batch.prompt_row import PromptRow
 from diffusers_rdaam.batch.settings import BatchSettings
+from diffusers_rdaam.checkpoints.failures import explained
 from diffusers_rdaam.errors import BatchError, InputError, RDAAMError, RDAAMWarning, RegionError
 from diffusers_rdaam.files.pictures import read_picture
 from diffusers_rdaam.geometry.region import Box
@@ -75,7 +76,8 @@ class RowRunner:
             except Exception as error:
                 self._recover(error)
                 if attempt == self.retries:
-                    return record | answer | _error(error) | {"warnings": list(texts)}
+                    said = _error(explained(self.pipe, error))
+                    return record | answer | said | {"warnings": list(texts)}
         raise AssertionError("a loop of at least one attempt returns")
 
     def _fill(self, record: Record, row: PromptRow) -> None:

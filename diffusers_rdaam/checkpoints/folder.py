@@ -16,6 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from diffusers_rdaam.checkpoints.quantized import quantization_fault
 from diffusers_rdaam.errors import InputError
 
 INDEX = "model_index.json"
@@ -87,6 +88,8 @@ def read_index(folder: Path, start: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{start}: its {INDEX} cannot be read: {error}.") from error
     kind = index.get("_class_name") if isinstance(index, dict) else None
+    if isinstance(kind, list) and _is_pair(kind):
+        raise InputError(f"{start}: {_own_code(folder, kind[0], kind[1])}")
     if not isinstance(kind, str) or not kind:
         raise InputError(
             f"{start}: its {INDEX} names no pipeline class as _class_name. Give the folder of a "
@@ -109,11 +112,26 @@ def check_folder(folder: Path, start: str) -> None:
     index = read_index(folder, start)
     faults = [fault for entry in index.items() if (fault := _ill_typed(*entry))]
     variant = weights_variant(folder, index)
-    for component in components(folder, index):
+    parts = components(folder, index)
+    for component in parts:
         faults += _component_faults(component, variant)
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise InputError(f"{start}: {'; '.join(faults[:_SHOWN])}{more}. {CURE}")
+    for component in parts:
+        # Nothing is wrong with the files, and another copy of them would not help.
+        if fault := _quantization_fault(component):
+            raise InputError(f"{start}: {fault}.")
+
+
+def check_link(path: Path, start: str) -> None:
+    """Refuse a link to a file that does not exist.
+
+    Raises:
+        InputError: as it says.
+    """
+    if _is_dangling(path):
+        raise InputError(f"{start}: {_dangling(path.name, path)}. {CURE}")
 
 
 def components(folder: Path, index: dict[str, Any]) -> list[Component]:
@@ -155,6 +173,17 @@ def header_keys(file: Path) -> list[str]:
         return list(weights.keys())
 
 
+def _own_code(folder: Path, module: str, kind: str) -> str:
+    text = f"its {INDEX} names {kind} of {module}.py as _class_name"
+    if not (folder / f"{module}.py").is_file():
+        return f"{text}, and it has no {module}.py. {CURE}"
+    return (
+        f"{text}, and a command runs no code of a model's folder. Read {module}.py, load it in "
+        "Python with DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, "
+        "trust_remote_code=True), and record it with record_attention(pipe)."
+    )
+
+
 def _is_pair(entry: Any) -> bool:
     is_list = isinstance(entry, list) and len(entry) == 2
     return is_list and all(isinstance(part, str) and part for part in entry)
@@ -173,11 +202,15 @@ def _ill_typed(name: str, entry: Any) -> str:
 
 def _component_faults(component: Component, variant: str | None) -> Iterator[str]:
     # Without a folder of its own it is looked for in the pipeline's.
-    if not component.folder.joinpath(INDEX).is_file():
+    inside = component.folder / component.name
+    if _is_dangling(inside):
+        yield _dangling(f"{component.name}/", inside)
+    elif not component.folder.joinpath(INDEX).is_file():
         yield from _file_faults(component, variant)
     elif not _is_in_root(component):
+        what = "a file in place of the folder" if inside.is_file() else "no folder"
         yield (
-            f"it has no folder {component.name}/, and its {INDEX} names {component.kind} of "
+            f"it has {what} {component.name}/, and its {INDEX} names {component.kind} of "
             f"{component.library} for it"
         )
 
@@ -193,6 +226,11 @@ def _is_in_root(component: Component) -> bool:
 
 
 def _file_faults(component: Component, variant: str | None) -> Iterator[str]:
+    dangling = [file for file in sorted(component.folder.iterdir()) if _is_dangling(file)]
+    if dangling:
+        yield from (_dangling(component.path(file.name), file) for file in dangling)
+        # What else is missing is missing for this reason.
+        return
     if "Scheduler" in component.kind and component.library == "diffusers":
         yield from _lacking(component, "scheduler_config.json")
     for file in sorted(component.folder.iterdir()):
@@ -208,6 +246,23 @@ def _file_faults(component: Component, variant: str | None) -> Iterator[str]:
 def _lacking(component: Component, name: str) -> Iterator[str]:
     if not (component.folder / name).is_file():
         yield f"{component.path(name)} is missing"
+
+
+def _is_dangling(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _dangling(shown: str, link: Path) -> str:
+    """What is wrong with a link to nothing: caches of models are folders of links."""
+    return f"{shown} is a link to {link.readlink()}, which does not exist"
+
+
+def _quantization_fault(component: Component) -> str:
+    file = component.folder / "config.json"
+    if not component.is_model or not file.is_file():
+        return ""
+    settings, fault = _read_settings(file)
+    return "" if fault else quantization_fault(component.path(file.name), settings)
 
 
 def _read_settings(file: Path) -> tuple[Any, str]:
@@ -301,7 +356,8 @@ def _variants(component: Component) -> set[str]:
 
 def _may_be_weights(file: Path) -> bool:
     endings = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".msgpack", ".h5", ".onnx")
-    return file.is_file() and file.name.endswith((*endings, ".flashpack", ".npz"))
+    unfinished = (".incomplete", ".part", ".crdownload", ".aria2")
+    return file.is_file() and file.name.endswith((*endings, ".flashpack", ".npz", *unfinished))
 
 
 def _shard_faults(component: Component, index: Path) -> Iterator[str]:
@@ -311,6 +367,10 @@ def _shard_faults(component: Component, index: Path) -> Iterator[str]:
     if fault or not isinstance(places, dict):
         yield f"{shown} {fault or 'has no weight_map'}"
         return
+    if not places:
+        yield f"{shown} has an empty weight_map, which names no file"
+    elif not isinstance(settings.get("metadata"), dict):
+        yield f'{shown} has no "metadata", an object that the libraries look for'
     names = sorted({str(name) for name in places.values()})
     lacking = [name for name in names if not (component.folder / name).is_file()]
     if lacking:

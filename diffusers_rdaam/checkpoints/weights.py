@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.utils import is_accelerate_available
 from safetensors import SafetensorError
 from torch import nn
@@ -35,13 +38,38 @@ def random_weights(model: nn.Module) -> list[str]:
     """
     marked = {name for name, one in model.named_parameters() if _is_marked(one)}
     folder = _folder_of(model)
-    if folder is None or (not marked and is_accelerate_available()):
+    is_of_diffusers = isinstance(model, ModelMixin)
+    if folder is None or (is_of_diffusers and not marked and is_accelerate_available()):
         return []
     unmarked = [names for names in _names_by_weight(model) if names[0] not in marked]
     keys = _file_keys(folder) if unmarked else None
     if keys is None:
         return []
+    # Only a model that was read as quantised takes a weight from several tensors.
+    keys = keys | _wholes(keys) if getattr(model, "hf_quantizer", None) is not None else keys
     return [names[0] for names in unmarked if not any(_is_in(name, keys) for name in names)]
+
+
+@contextmanager
+def without_random_weights(pipe: Any) -> Iterator[None]:
+    """NaN in place of the random weights of a pipeline's models, for the time of a block.
+
+    What depends on one of them is then NaN too, and what does not is what it was.
+    """
+    kept: list[tuple[nn.Parameter, torch.Tensor]] = []
+    try:
+        with torch.no_grad():
+            for model in models(pipe).values():
+                drawn = set(random_weights(model))
+                for name, weight in model.named_parameters():
+                    if name in drawn and weight.is_floating_point():
+                        kept.append((weight, weight.detach().clone()))
+                        weight.fill_(float("nan"))
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, values in kept:
+                weight.copy_(values)
 
 
 def listed(names: list[str], of: int) -> str:
@@ -98,10 +126,12 @@ def _names_by_weight(model: nn.Module) -> list[list[str]]:
 
 
 def _is_in(name: str, keys: set[str]) -> bool:
-    """Whether a file has a weight, under this name, with another prefix, or quantised in parts."""
+    """Whether a file has a weight, under this name or with another prefix."""
     if name in keys:
         return True
-    return any(
-        key.endswith(f".{name}") or name.endswith(f".{key}") or f".{name}." in f".{key}"
-        for key in keys
-    )
+    return any(key.endswith(f".{name}") or name.endswith(f".{key}") for key in keys)
+
+
+def _wholes(keys: set[str]) -> set[str]:
+    """The names of weights that a file has in parts, such as ``weight._data``."""
+    return {key.rpartition(".")[0] for key in keys} - {""}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from diffusers_rdaam.checkpoints.failures import explained_run
 from diffusers_rdaam.cli.folder import OutputFolder
 from diffusers_rdaam.cli.generate import report_removed
 from diffusers_rdaam.cli.models import check_device, find_model, load_pipeline
@@ -213,7 +214,7 @@ def _lines() -> Iterator[tuple[str, str]]:
 def _generate(pipe: Any, row: _Row, request: DaamRequest) -> None:
     prompt, seed = row.prompt, row.seed
     generator = torch.Generator("cpu").manual_seed(seed)
-    with trace(pipe, low_memory=request.low_memory) as tracer:
+    with trace(pipe, low_memory=request.low_memory) as tracer, explained_run(pipe):
         pipe(prompt, num_inference_steps=request.steps, generator=generator)
     experiment = tracer.to_experiment(request.out, seed=seed, id=row.name)
     if row.source is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers_rdaam.argument_checks import real_number
+from diffusers_rdaam.checkpoints.failures import explained_run
 from diffusers_rdaam.cli.models import (
     best_device,
     check_device,
@@ -89,20 +90,23 @@ def run_evaluation(request: EvaluationRequest, report: Report) -> None:
     model = find_model(request.model)
     pipe = load_pipeline(model, device, request.dtype)
     if tuning is not None:
-        best, curve = tune_threshold(pipe, tuning, request.protocol, maps=maps[0], **run, **options)
+        chosen = {"maps": maps[0], **run, **options}
+        with explained_run(pipe):
+            best, curve = tune_threshold(pipe, tuning, request.protocol, **chosen)
         report.say(f"threshold {best:g}, chosen on {request.tune_on}")
         report.add(threshold=best, threshold_curve={f"{key:g}": one for key, one in curve.items()})
         protocol = replace(protocol, threshold=best)
-    found = evaluate(
-        pipe,
-        data,
-        protocol,
-        maps=maps,
-        out=request.out,
-        model=request.model or model.embedded,
-        progress=_Progress(report),
-        **run,
-    )
+    with explained_run(pipe):
+        found = evaluate(
+            pipe,
+            data,
+            protocol,
+            maps=maps,
+            out=request.out,
+            model=request.model or model.embedded,
+            progress=_Progress(report),
+            **run,
+        )
     _report(found, request, report)
     if not found.scored:
         raise InputError(f"No image could be scored: {found.summary().rstrip('.')}.")

@@ -15,6 +15,7 @@ from diffusers_rdaam.attribution.aggregations.aggregation import SELF_ATTENTION
 from diffusers_rdaam.attribution.aggregations.table import aggregations
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
+from diffusers_rdaam.checkpoints.failures import explained_run, is_length
 from diffusers_rdaam.cli.folder import OutputFolder
 from diffusers_rdaam.cli.models import (
     Model,
@@ -92,7 +93,8 @@ def run(request: Request, report: Report) -> None:
     options = _call_options(pipe, request, is_embedded=model.name is None)
     if request.aggregation == OF_ITS_OWN_TEXT:
         options["attribution_vocabulary"] = list(dict.fromkeys(request.words))
-    output = pipe(request.prompt, generator=_generator(seed), **options)
+    with explained_run(pipe):
+        output = pipe(request.prompt, generator=_generator(seed), **options)
     report_removed(folder, report)
     image_path = folder.save("image.png", output.images[0].save)
     report.say(f"image:        {image_path} (seed {seed})")
@@ -175,7 +177,8 @@ def _check_with_pipeline(pipe: Any, request: Request, boxes: list[Box]) -> None:
             f"--aggregation {OF_ITS_OWN_TEXT} is for models with a UNet; a transformer rewrites "
             "its text from block to block. Take another aggregation."
         )
-    if unet is not None:
+    # A length that no text has is said by the run, which cannot be made with it.
+    if unet is not None and is_length(pipe.tokenizer.model_max_length):
         prompt = align(pipe.tokenizer, request.prompt, pipe.tokenizer.model_max_length)
         for word in (*request.words, *request.timelines):
             prompt.find(word)

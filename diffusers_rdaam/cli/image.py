@@ -11,6 +11,7 @@ from PIL import Image
 
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.region_words import Ranking
+from diffusers_rdaam.checkpoints.failures import explained_run
 from diffusers_rdaam.cli.folder import OutputFolder
 from diffusers_rdaam.cli.generate import draw_words, processor_for, report_removed
 from diffusers_rdaam.cli.models import (
@@ -85,9 +86,10 @@ def attribute_file(request: ImageFileRequest, report: Report) -> None:
     pipe = load_pipeline(model, device, request.dtype)
     pipe.set_attn_processor(processor_for(request.aggregation))
     generator = torch.Generator("cpu").manual_seed(request.seed)
-    attribution = pipe.attribute_image(
-        picture, request.prompt, size=size, generator=generator, **request.options
-    )
+    with explained_run(pipe):
+        attribution = pipe.attribute_image(
+            picture, request.prompt, size=size, generator=generator, **request.options
+        )
     report_removed(folder, report)
     _report_run(attribution, folder, report)
     draw_words(attribution, request.words, request.aggregation, folder, report)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from diffusers_rdaam.checkpoints.folder import INDEX, check_folder
+from diffusers_rdaam.checkpoints.folder import INDEX, check_folder, check_link
 from diffusers_rdaam.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def find_model(name: str | None) -> Model:
         check_folder(path, start)
         return Model(name)
     if is_folder:
+        check_link(path / INDEX, start)
         raise InputError(
             f"{start}: the folder has no {INDEX}. Give the folder of a whole pipeline, as "
             "pipe.save_pretrained writes it."

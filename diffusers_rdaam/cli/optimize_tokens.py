@@ -12,6 +12,7 @@ import torch
 
 from diffusers_rdaam.attention.options import QueryOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor
+from diffusers_rdaam.checkpoints.failures import explained_run
 from diffusers_rdaam.cli.models import (
     best_device,
     check_device,
@@ -246,4 +247,6 @@ def _another(prompt: str, place: int) -> str:
 
 
 def _run(pipe: Any, prompt: str, seed: int, call: dict[str, Any]) -> Any:
-    return pipe(prompt, generator=torch.Generator("cpu").manual_seed(seed), **call).attribution
+    generator = torch.Generator("cpu").manual_seed(seed)
+    with explained_run(pipe):
+        return pipe(prompt, generator=generator, **call).attribution

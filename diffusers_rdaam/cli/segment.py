@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers_rdaam.argument_checks import check_share
+from diffusers_rdaam.checkpoints.failures import explained_run
 from diffusers_rdaam.cli.models import (
     best_device,
     check_device,
@@ -93,9 +94,9 @@ def make_data_set(request: SegmentRequest, report: Report) -> None:
     check_steps(request.steps, model.most_steps())
     folder = SegmentationFolder(request.out, classes, _settings(request))
     pipe = load_pipeline(model, device, request.dtype)
-    samples = fill(
-        folder, pipe, rows, options, progress=_Progress(report, len(rows)), **_call(request, pipe)
-    )
+    progress = _Progress(report, len(rows))
+    with explained_run(pipe):
+        samples = fill(folder, pipe, rows, options, progress=progress, **_call(request, pipe))
     choice = choose(samples, areas=areas, clip=request.clip_percentile, per_class=per_class)
     chosen = {facts.id for facts in samples}
     others = {

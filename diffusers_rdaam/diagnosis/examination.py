@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch import Tensor
 from diffusers_rdaam.attention.options import RecordingOptions
 from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
-from diffusers_rdaam.attribution.kept_maps import MapStack
+from diffusers_rdaam.attribution.video import VideoAttribution
+from diffusers_rdaam.checkpoints.failures import run_error
 from diffusers_rdaam.diagnosis.site_oracle import SiteOracle, SiteSums
 from diffusers_rdaam.errors import (
     InputError,
@@ -34,8 +35,18 @@ SITES, POSITIONS = 6, 64
 # Of probabilities, by the type of the denoiser's weights: kernels may round to it on their way.
 LARGEST_ERRORS = {torch.float32: 1e-4, torch.float64: 1e-4}
 LARGEST_ERROR = 1e-3
-# Arguments of pipelines that begin from pictures.
-_IMAGES = ("image", "mask_image", "control_image", "video", "adapter_image", "gligen_images")
+# Arguments of pipelines that begin from pictures, or from boxes with texts.
+_IMAGES = (
+    "image",
+    "mask_image",
+    "control_image",
+    "video",
+    "adapter_image",
+    "conditioning_frames",
+    "gligen_images",
+    "gligen_phrases",
+    "gligen_boxes",
+)
 # Memory is no concern of a run that compares maps layer by layer.
 _BUDGET = 1 << 34
 
@@ -158,16 +169,24 @@ def examine(
 
     def generate() -> Any:
         generator = torch.Generator("cpu").manual_seed(seed)
-        settings = {"num_inference_steps": steps, "output_type": "np", **call}
+        # Some pipelines write their template into the list of texts that they are given.
+        given = {"num_inference_steps": steps, "output_type": "np", "prompt": prompt, **call}
+        own = {name: list(one) if isinstance(one, list) else one for name, one in given.items()}
         # Some pipelines draw from the global generator where they encode a picture.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return pipe(prompt=prompt, generator=generator, **settings)
+            return pipe(generator=generator, **own)
 
     sites = sites_of(family, pipe)
     # From the first to the last, and every stream.
     chosen = sorted({round(i * (len(sites) - 1) / (SITES - 1)) for i in range(SITES)})
-    oracle = SiteOracle(pipe, family, [sites[index] for index in chosen], POSITIONS)
+    oracle = SiteOracle(
+        pipe,
+        family,
+        [sites[index] for index in chosen],
+        POSITIONS,
+        arguments=_arguments(pipe, call),
+    )
     with torch.no_grad(), oracle:
         try:
             wanted = _image(generate())
@@ -176,12 +195,7 @@ def examine(
                 raise
             more = _not_given(pipe, call)
             if not more or not isinstance(error, (AttributeError, TypeError, ValueError)):
-                raise InputError(
-                    f"{type(pipe).__name__} makes no image of a prompt here, without recording "
-                    f"either: its run ended with {type(error).__name__}: "
-                    f"{str(error).strip()[:500] or 'no reason given'}. Look at the folder of the "
-                    "model, the size and the memory."
-                ) from error
+                raise run_error(pipe, error, where=", without recording either") from error
             raise InputError(
                 f"{type(pipe).__name__} does not run with a prompt alone ({error}). It also takes "
                 f"{more}: examine the text-to-image pipeline of the same model, or record this one "
@@ -239,8 +253,16 @@ def _check_arguments(pipe: Any, call: Mapping[str, Any]) -> None:
         )
 
 
+def _arguments(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, with the pipeline's own values for those not given."""
+    taken = inspect.signature(type(pipe).__call__).parameters
+    usual = {name: one.default for name, one in taken.items()}
+    empty = inspect.Parameter.empty
+    return {name: value for name, value in usual.items() if value is not empty} | dict(call)
+
+
 def _not_given(pipe: Any, call: Mapping[str, Any]) -> str:
-    """The pictures that a pipeline may begin from and was not given."""
+    """The arguments besides a prompt that a pipeline may begin from and was not given."""
     taken = inspect.signature(type(pipe).__call__).parameters
     return ", ".join(f"{name}=" for name in _IMAGES if name in taken and name not in call)
 
@@ -248,13 +270,25 @@ def _not_given(pipe: Any, call: Mapping[str, Any]) -> str:
 def _words(attribution: Any) -> dict[str, float]:
     named = (word.text for word in attribution.words if word.columns)
     found = {text: attribution.prompt.find(text) for text in dict.fromkeys(named)}
-    return {text: float(attribution.match(one).values.mean()) for text, one in found.items()}
+    parts = _parts(attribution)
+    return {
+        text: fmean(float(part.match(one).values.mean()) for part in parts)
+        for text, one in found.items()
+    }
+
+
+def _parts(attribution: Any) -> tuple[Attribution, ...]:
+    """The attribution of an image; of a video those of its latent frames."""
+    is_video = isinstance(attribution, VideoAttribution)
+    return attribution.parts if is_video else (attribution,)
 
 
 def _image(output: Any) -> np.ndarray:
-    """The images or frames, ``(…, height, width, channels)``."""
-    images = output.images if hasattr(output, "images") else output.frames
-    return np.asarray(images)
+    """The images or frames, ``(…, height, width, channels)``; of colour and depth the colour."""
+    for name in ("images", "frames", "rgb"):
+        if hasattr(output, name):
+            return np.asarray(getattr(output, name))
+    return np.asarray(output[0])
 
 
 def _recorded(
@@ -275,13 +309,19 @@ def _recorded(
 
 
 def _compare(attribution: Any, sums: dict[str, SiteSums]) -> tuple[tuple[SiteError, ...], str]:
-    details = {detail.sites[0]: detail for detail in attribution.kept.details}
+    details: dict[str, list[Tensor]] = {}
+    for part in _parts(attribution):
+        kept = part.kept
+        for detail in () if kept is None else kept.details:
+            details.setdefault(detail.sites[0], []).append(detail.mean())
+    # The frames of a video one below another, as its denoiser has them.
+    maps = {name: torch.cat(frames, dim=1) for name, frames in details.items()}
     errors, unseen = [], []
     for name, seen in sums.items():
-        if seen.maps is None or name not in details:
+        if seen.maps is None or name not in maps:
             unseen.append(name)
             continue
-        errors.append(_error(name, details[name], seen, attribution))
+        errors.append(_error(name, maps[name], seen, attribution))
     why = ""
     if unseen:
         why = (
@@ -291,10 +331,10 @@ def _compare(attribution: Any, sums: dict[str, SiteSums]) -> tuple[tuple[SiteErr
     return tuple(errors), why
 
 
-def _error(name: str, detail: MapStack, seen: SiteSums, attribution: Any) -> SiteError:
+def _error(name: str, maps: Tensor, seen: SiteSums, attribution: Any) -> SiteError:
     tokens = [token for token in attribution.prompt.tokens if token.kind != "rest"]
     columns = [token.column if token.position is None else token.position for token in tokens]
-    recorded: Tensor = detail.mean()[[token.column for token in tokens]].flatten(1)
+    recorded = maps[[token.column for token in tokens]].flatten(1)
     recorded = recorded[:, seen.positions].double()
     difference = (recorded - seen.mean()[0, columns]).abs()
     return SiteError(name, float(difference.max()), float(difference.mean()), difference.numel())

@@ -7,6 +7,8 @@ is. Of the package only the layout of a denoiser call is used: which rows, colum
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -55,11 +57,20 @@ class SiteOracle(TorchFunctionMode):
         family: its family.
         sites: those to look at.
         positions: how many positions of each grid are computed, evenly over it.
+        arguments: of the pipeline's call, by name.
     """
 
-    def __init__(self, pipe: Any, family: Family, sites: Sequence[Site], positions: int) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        family: Family,
+        sites: Sequence[Site],
+        positions: int,
+        *,
+        arguments: Mapping[str, Any],
+    ) -> None:
         super().__init__()
-        self.pipe, self.family = pipe, family
+        self.pipe, self.family, self._arguments = pipe, family, dict(arguments)
         self.by_site: dict[str, SiteSums] = {site.name: SiteSums() for site in sites}
         self._sites = {site.name: site for site in sites}
         self._count = positions
@@ -77,12 +88,24 @@ class SiteOracle(TorchFunctionMode):
             after = site.module.register_forward_hook(self._leaving)
             self._hooks.callback(before.remove)
             self._hooks.callback(after.remove)
+        self._watch_guidance()
         super().__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._hooks.close()
         super().__exit__(*exception)
+
+    def _watch_guidance(self) -> None:
+        """Note what the rows of pipelines depend on that have no property for guidance."""
+        noted = vars(self.pipe)
+        noted["_rdaam_arguments"] = self._arguments
+        self._hooks.callback(noted.pop, "_rdaam_arguments", None)
+        self._hooks.callback(noted.pop, "_rdaam_guided", None)
+        for name in ("encode_prompt", "_encode_prompt"):
+            if method := getattr(self.pipe, name, None):
+                noted[name] = _noting_guidance(self.pipe, method)
+                self._hooks.callback(noted.pop, name, None)
 
     def _before_denoiser(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._call = self.family.read_call(self.pipe, args, kwargs)
@@ -104,7 +127,8 @@ class SiteOracle(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func is F.scaled_dot_product_attention and self._site and self._call is not None:
+        is_attention = func is F.scaled_dot_product_attention and bool(self._site)
+        if is_attention and self._call is not None and _has_text(self._call, args, kwargs):
             self._see(self.by_site[self._site], self._call, *args, **kwargs)
             self._kernel_calls += 1
         return func(*args, **kwargs)
@@ -147,6 +171,31 @@ class SiteOracle(TorchFunctionMode):
             sums.maps[row - start, : len(columns)] += maps[:, keys].T
         if rows[0] == start:
             sums.calls += 1
+
+
+def _has_text(call: DenoiserCall, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether the keys are the text's, and not those of an image, which has a call of its own."""
+    keys = (kwargs["key"] if "key" in kwargs else args[1]).shape[-2]
+    if call.joint is None:
+        return bool(keys == call.columns)
+    row, _ = call.branches.get(Branch.CONDITIONAL, (0, 0))
+    columns = call.joint.key_columns(row, list(range(call.length_of(row))))
+    return bool(keys > max(columns, default=-1))
+
+
+def _noting_guidance(pipe: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def encode(*args: Any, **kwargs: Any) -> Any:
+        arguments = signature.bind(*args, **kwargs).arguments
+        guided = arguments.get("do_classifier_free_guidance")
+        result = method(*args, **kwargs)
+        # After the call: of one that passes the texts on to another, the outer one says it.
+        vars(pipe)["_rdaam_guided"] = guided
+        return result
+
+    return encode
 
 
 def _of_row(mask: Tensor | None, row: int) -> Tensor | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,19 @@ from transformers import CLIPTextModelWithProjection as Projecting
 from diffusers_rdaam import AutoRDAAMPipelineForText2Image
 from diffusers_rdaam.batch.model import load_pipeline as load_for_batch
 from diffusers_rdaam.batch.settings import BatchSettings
+from diffusers_rdaam.checkpoints import quantized
 from diffusers_rdaam.checkpoints.folder import check_folder
 from diffusers_rdaam.checkpoints.loading import load_checkpoint
 from diffusers_rdaam.checkpoints.weights import random_weights
-from diffusers_rdaam.cli.models import find_model, load_pipeline
+from diffusers_rdaam.cli.models import find_model, load_pipeline, load_stock_pipeline
 from diffusers_rdaam.errors import IncompleteModelWarning, InputError
 
 TINY = Path(__file__).parents[1] / "data" / "tiny_sd"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
+U, V, T = "unet/config.json", "vae/config.json", "text_encoder/config.json"
+S = "scheduler/scheduler_config.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 Change = Callable[[Path], None]
 
@@ -69,6 +74,57 @@ def index(**entries: Any) -> Change:
         path.write_text(json.dumps({k: v for k, v in settings.items() if v is not ...}))
 
     return change
+
+
+def settings(name: str, **entries: Any) -> Change:
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+    return change
+
+
+def shard_index(**entries: Any) -> Change:
+    def change(folder: Path) -> None:
+        sharded(folder, present=2)
+        settings(f"{UNET}.index.json", **entries)(folder)
+
+    return change
+
+
+def linked(missing: str = "") -> Change:
+    """As the hub's cache has it: every file is a link to a blob; one blob may be missing."""
+
+    def change(folder: Path) -> None:
+        blobs = folder.parent / "blobs"
+        blobs.mkdir()
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for number, path in enumerate(files):
+            path.rename(blobs / str(number))
+            path.symlink_to(os.path.relpath(blobs / str(number), path.parent))
+            if path == folder / missing:
+                (blobs / str(number)).unlink()
+
+    return change
+
+
+def own_code(folder: Path) -> None:
+    index(_class_name=["pipeline", "Mine"])(folder)
+    (folder / "pipeline.py").write_text("raise SystemExit('a command ran it')")
+
+
+def own_component(folder: Path) -> None:
+    index(unet=["mine", "Mine"])(folder)
+    (folder / "unet" / "mine.py").write_text("raise SystemExit('a command ran it')")
+
+
+def unfinished(folder: Path) -> None:
+    (folder / UNET).rename(folder / f"{UNET}.incomplete")
+
+
+def a_file(folder: Path) -> None:
+    shutil.rmtree(folder / "vae")
+    (folder / "vae").write_text("")
 
 
 def sharded(folder: Path, *, present: int) -> None:
@@ -153,10 +209,29 @@ DAMAGE |= {
         "unet/ has no weights (diffusion_pytorch_model.safetensors), only diffusion_pytorch_model.",
     ),
 }
+DAMAGE |= {
+    f"a link to nothing, {name}": (linked(name), f"{name} is a link to ../")
+    for name in (UNET, TEXT, "vae/config.json", "tokenizer/vocab.json", "model_index.json")
+}
+DAMAGE |= {
+    "a folder that is a file": (a_file, "a file in place of the folder vae/"),
+    "an unfinished download": (unfinished, "only diffusion_pytorch_model.safetensors.incomplete"),
+    "shards without names": (shard_index(weight_map={}), "has an empty weight_map"),
+    "shards without metadata": (shard_index(metadata=None), 'has no "metadata"'),
+    "code of its own": (own_code, "a command runs no code of a model's folder. Read pipeline.py"),
+    "code that is missing": (index(_class_name=["pipeline", "Mine"]), "it has no pipeline.py"),
+    "quantised in a list": (
+        settings("unet/config.json", quantization_config=[8]),
+        "unet/config.json holds a list as quantization_config",
+    ),
+}
 # What only the loading shows.
 LOADING: dict[str, tuple[Change, str]] = {
-    "a model as class": (index(_class_name="UNet2DConditionModel"), "and not of a pipeline"),
-    "the base as class": (index(_class_name="DiffusionPipeline"), "and not of a pipeline"),
+    "a model as class": (
+        index(_class_name="UNet2DConditionModel"),
+        "not as the class of a pipeline",
+    ),
+    "the base as class": (index(_class_name="DiffusionPipeline"), "not as the class of"),
     "no unet in the index": (index(unet=...), "names no unet, which StableDiffusionPipeline"),
     "null for the vae": (index(vae=[None, None]), "names no vae, which StableDiffusionPipeline"),
     "keys of the unet": (lacking(UNET, "attn2.to_k"), "files of unet/ lack 10 of its 440 weights"),
@@ -166,6 +241,79 @@ LOADING: dict[str, tuple[Change, str]] = {
         "names no tokenizer_2 and no text_encoder_2, without which StableDiffusionXLPipeline",
     ),
     "all keys": (lacking(UNET, ""), "files of unet/ lack all of its weights"),
+    "another encoder": (
+        index(text_encoder=["transformers", "T5EncoderModel"]),
+        "lack all of its weights, such as shared.weight, so they are of another model than T5",
+    ),
+    "a newer class": (
+        index(_class_name="FutureImagePipeline", _diffusers_version="99.0.0"),
+        f"names FutureImagePipeline as _class_name, which diffusers {diffusers.__version__} lacks "
+        "(diffusers 99.0.0 wrote the folder). A newer version may have it",
+    ),
+    "a misspelt class": (
+        index(_class_name="StableDifusionPipeline"),
+        "or the name is misspelt: StableDiffusionPipeline",
+    ),
+    "a class of JAX": (
+        index(_class_name="FlaxStableDiffusionPipeline"),
+        "it is for JAX. Take the model's folder for PyTorch, whose class is StableDiffusionPipe",
+    ),
+    "a module as class": (index(_class_name="logging"), "not as the class of a pipeline"),
+}
+LOADING |= {
+    f"a class that {library} lacks, {part}": (
+        index(**{part: [library, kind]}),
+        f"{part}/: model_index.json names {kind} of {library} for it, which {library} "
+        f"{version(library)} lacks. A newer version may have it",
+    )
+    for part, library, kind in [
+        ("unet", "diffusers", "UNet9DConditionModel"),
+        ("scheduler", "diffusers", "NineScheduler"),
+        ("text_encoder", "transformers", "CLIP9Model"),
+        ("tokenizer", "transformers", "NineTokenizer"),
+    ]
+}
+LOADING |= {
+    "a library that nobody has": (
+        index(unet=["no_such_library", "Net"]),
+        "unet/: model_index.json names Net of no_such_library for it, and diffusers loads",
+    ),
+    "code of a component": (own_component, "names Mine of mine.py in this folder, and a command"),
+    "a transformer's class over a UNet": (
+        index(unet=["diffusers", "PixArtTransformer2DModel"]),
+        "unet/config.json has null for num_attention_heads, where PixArtTransformer2DModel takes",
+    ),
+    "a VAE's class over a UNet": (
+        index(unet=["diffusers", "AutoencoderKL"]),
+        "unet/config.json holds the settings of UNet2DConditionModel, and model_index.json names "
+        "AutoencoderKL for unet",
+    ),
+    "sizes of a text encoder": (
+        settings("text_encoder/config.json", vocab_size=10),
+        "embeddings.token_embedding.weight is 848x32 in the file, and 10x32 by the settings",
+    ),
+    "sizes of a denoiser": (
+        settings("unet/config.json", cross_attention_dim=64),
+        "attn2.to_k.weight is 32x32 in the file, and 32x64 by the settings, and 19 more",
+    ),
+}
+LOADING |= {
+    f"{json.dumps(value)} for {name} of {file}": (settings(file, **{name: value}), says)
+    for file, name, value, says in [
+        (U, "cross_attention_dim", "32", f'{U} has "32" for cross_attention_dim, where UNet2DCond'),
+        (U, "cross_attention_dim", None, f"{U} has null for cross_attention_dim, where UNet2DCond"),
+        (U, "cross_attention_dim", -32, f"{U} has -32 for cross_attention_dim, where UNet2DCondit"),
+        (U, "attention_head_dim", 0, f"{U} has 0 for attention_head_dim, where UNet2DConditionMo"),
+        (U, "norm_num_groups", "4", f'{U} has "4" for norm_num_groups, where UNet2DConditionMode'),
+        (U, "layers_per_block", None, f"{U} has null for layers_per_block, where UNet2DCondition"),
+        (U, "layers_per_block", [1], "Must provide the same number of `layers_per_block` as"),
+        (V, "block_out_channels", [8], f"{V} has 1 entries in block_out_channels, and 4 in down_"),
+        (V, "latent_channels", "4", f'{V} has "4" for latent_channels, where AutoencoderKL takes'),
+        (T, "hidden_size", "32", "text_encoder/: Validation error for field 'hidden_size': TypeEr"),
+        (T, "hidden_size", -32, f"{T} has -32 for hidden_size, where CLIPTextModel takes a posit"),
+        (S, "num_train_timesteps", "9", f'{S} has "9" for num_train_timesteps, where DDIMSchedul'),
+        (S, "beta_start", None, f"{S} has null for beta_start, where DDIMScheduler takes float"),
+    ]
 }
 
 
@@ -197,6 +345,16 @@ def test_what_only_the_loading_shows(kind, folder):
     with pytest.raises(InputError) as caught:
         load_pipeline(model, "cpu", None)
     assert text in str(caught.value)
+
+
+def test_the_components_of_another_pipeline(folder):
+    index(_class_name="WanPipeline")(folder)
+    with pytest.raises(InputError) as caught:
+        load_stock_pipeline(find_model(str(folder)), "cpu", None)
+    message = str(caught.value)
+    assert "its text_encoder is CLIPTextModel, where WanPipeline takes UMT5EncoderModel" in message
+    assert "WanPipeline takes no unet" in message
+    assert "Correct _class_name in its model_index.json, or give the folder of that" in message
 
 
 @pytest.mark.parametrize("form", ["safetensors", "pickles"])
@@ -276,8 +434,15 @@ def tokenizer_file_alone(folder: Path) -> None:
         (folder / "tokenizer" / name).unlink(missing_ok=True)
 
 
+def in_float8(folder: Path) -> None:
+    weights = {k: v.to(torch.float8_e4m3fn) for k, v in load_file(folder / UNET).items()}
+    save_file(weights, folder / UNET, metadata={"format": "pt"})
+
+
 WHOLE = {
     "as it was saved": lambda folder: None,
+    "links, as in the hub's cache": linked(),
+    "float8": in_float8,
     "shards": lambda folder: sharded(folder, present=2),
     "a variant alone": as_variant,
     "a variant of one model": lambda folder: as_variant(folder, UNET),
@@ -323,6 +488,45 @@ def test_vocabularies_of_all_kinds(kind, folder):
         (folder / "tokenizer" / name).write_text("{}")
     index(tokenizer=["transformers", kind])(folder)
     check_folder(folder, "No")
+
+
+METHODS = {
+    "bitsandbytes": {"load_in_4bit": True},
+    "torchao": {"quant_type": "int8wo"},
+    "quanto": {"weights": "int8"},
+    "gptq": {"bits": 4},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_quantised_weights_name_the_library_that_is_missing(part, method, folder, monkeypatch):
+    # Whatever this machine has.
+    monkeypatch.setattr(quantized, "find_spec", lambda name: None)
+    options = METHODS[method]
+    settings(f"{part}/config.json", quantization_config={"quant_method": method, **options})(folder)
+    with pytest.raises(InputError) as caught:
+        find_model(str(folder))
+    assert f"{part}/config.json says that its weights are quantised with {method}, and" in str(
+        caught.value
+    )
+    assert "Install it (pip install " in str(caught.value)
+    assert "download the folder again" not in str(caught.value)
+
+
+def test_parts_of_quantised_weights_are_not_the_weights_of_another_model(tmp_path):
+    small = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": 9}
+    T5EncoderModel(T5Config(**small)).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if name.endswith("wo.weight"))
+    weights[f"{name}._data"] = weights.pop(name)
+    save_file(weights, file, metadata={"format": "pt"})
+    model = T5EncoderModel.from_pretrained(tmp_path)
+    assert random_weights(model) == [name]
+    # Read as quantised, it is made of its parts.
+    model.hf_quantizer = object()
+    assert random_weights(model) == []
 
 
 def test_tied_weights_and_those_of_another_head_are_not_random(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from toys import CASES, build, parts_of, second_encoder
 from typer.testing import CliRunner
 
 import diffusers_rdaam.cli.doctor as command
@@ -127,6 +128,85 @@ def test_weights_that_were_drawn_are_never_called_right(tmp_path):
     model = changed(tmp_path, "text_encoder/model.safetensors", without_a_layer)
     result = rdaam("--model", model)
     assert result.exit_code == 2 and "text_encoder/ lack 16 of its 36 weights" in result.stderr
+
+
+def xl_with_a_projection(folder: Path, *, of: str) -> Path:
+    """SDXL, one of whose text encoders has drawn its projection; only the first one's is used."""
+    case = CASES["StableDiffusionXL"]
+    build(case.stock, parts_of(case) | {"text_encoder": second_encoder()}).save_pretrained(folder)
+    path = folder / of / "model.safetensors"
+    weights = load_file(path)
+    del weights["text_projection.weight"]
+    save_file(weights, path, metadata={"format": "pt"})
+    return folder
+
+
+def test_weights_that_nothing_depends_on_are_said_and_the_model_is_examined(tmp_path):
+    model = xl_with_a_projection(tmp_path, of="text_encoder_2")
+    result = rdaam("--model", model, "--height", 64, "--width", 64)
+    assert result.exit_code == 0, result.output
+    assert "text_encoder_2/ lack 1 of its 37 weights, such as text_projection" in result.stderr
+    assert "The image of this check does not depend on them." in result.stderr
+    assert "Everything is right." in result.stdout
+
+
+def test_weights_that_an_image_depends_on_are_never_called_right(tmp_path):
+    model = xl_with_a_projection(tmp_path, of="text_encoder")
+    result = rdaam("--model", model, "--height", 64, "--width", 64)
+    assert result.exit_code == 2
+    assert "text_encoder/ lack 1 of its 37 weights, such as text_projection" in result.stderr
+    assert "does not depend" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "entries", "cause"),
+    [
+        (
+            "vae/config.json",
+            {"scaling_factor": "0.18"},
+            'The reason may be that vae/ has "0.18" for scaling_factor, where AutoencoderKL takes',
+        ),
+        (
+            "text_encoder/config.json",
+            {"num_attention_heads": -2},
+            "text_encoder/ has -2 for num_attention_heads, where CLIPTextModel takes a positive",
+        ),
+        (
+            "tokenizer/tokenizer_config.json",
+            {"model_max_length": None},
+            "as model_max_length in its settings",
+        ),
+        (
+            "model_index.json",
+            {"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]},
+            "its scheduler is FlowMatchEulerDiscreteScheduler, where StableDiffusionPipeline takes "
+            "a scheduler such as DDIMScheduler",
+        ),
+        ("scheduler/scheduler_config.json", {"prediction_type": "nope"}, "prediction_type given"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["doctor", "generate", "batch"])
+def test_a_run_that_a_library_ends_is_one_line_with_the_reason(
+    verb, file, entries, cause, tmp_path
+):
+    model = Path(shutil.copytree(TINY, tmp_path / "model"))
+    path = model / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    (tmp_path / "prompts.txt").write_text("a red cat\n")
+    options = ["--model", model, "--height", 64, "--width", 64, "--steps", 1]
+    more: list[Any] = ["--out", tmp_path / "out"]
+    arguments = {
+        "doctor": ["doctor"],
+        "generate": ["generate", "a red cat", *more],
+        "batch": ["batch", tmp_path / "prompts.txt", *more, "--no-ray"],
+    }[verb]
+    result = CliRunner().invoke(app, list(map(str, [*arguments, *options])))
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), result.output
+    # The stock pipeline's bar of progress is on stderr too.
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("error: ") and result.stderr.count("error: ") == 1, result.stderr
+    assert cause in error and "This is not an error of the command" not in error
+    assert "Traceback" not in result.output
 
 
 def test_a_model_that_makes_no_image_by_itself(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from builders_joint import CASES as JOINT
-from toys import CASES, build, parts_of
+from toys import ALL_CASES, CASES, build, parts_of
 
 from diffusers_rdaam.attention.map_target import Target
 from diffusers_rdaam.diagnosis.examination import Examination, SiteError, examine
@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {"height": 64, "width": 96, "rounds": 1, "prompt": "a
 
 
 def unet(name: str = "StableDiffusion") -> Any:
-    case = CASES[name]
+    case = ALL_CASES[name]
     return build(case.stock, parts_of(case))
 
 
@@ -33,6 +33,20 @@ def test_a_unet_is_right(name):
     assert found.image == (64, 96) and found.pipeline == CASES[name].stock.__name__
     assert set(found.words) == {"a", "red", "cat"} and all(found.words.values())
     assert found.stock_seconds > 0 and found.recorded_seconds > 0
+
+
+# Of those without a property for guidance, and with colour and depth in place of images.
+BY_ARGUMENT = ["TextToVideoSD", "StableUnCLIP", "StableDiffusionSAG", "StableDiffusionModelEditing"]
+
+
+@pytest.mark.parametrize("name", [*BY_ARGUMENT, "StableDiffusionLDM3D"])
+def test_a_pipeline_whose_guidance_only_its_call_says(name):
+    pipe = unet(name)
+    found = examine(pipe, **SETTINGS)
+    assert found.is_identical and found.passed and found.largest_error < 1e-6
+    assert found.sites and not found.unseen and all(found.words.values())
+    left = [name for name in vars(pipe) if name.startswith("_rdaam") or "encode_prompt" in name]
+    assert not left
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
@@ -119,6 +133,18 @@ def test_a_pipeline_that_begins_from_an_image_says_so(name):
     said = rf"^{CASES[name].stock.__name__} does not run with a prompt alone .*It also takes image="
     with pytest.raises(InputError, match=said):
         examine(unet(name), **sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("AnimateDiffControlNet", "conditioning_frames="),
+        ("StableDiffusionGLIGEN", "gligen_phrases=, gligen_boxes="),
+    ],
+)
+def test_what_else_a_pipeline_begins_from_is_named(name, more):
+    with pytest.raises(InputError, match=f"does not run with a prompt alone .*also takes {more}"):
+        examine(unet(name), **SETTINGS)
 
 
 def test_an_argument_that_the_call_does_not_take_is_named():
