@@ -26,8 +26,8 @@ EXAMPLES = ROOT / "examples"
 OUT = ROOT / "out" / "site" / "pages"
 _FRAME = re.compile(r"^\[!\[([^\]]*)\]\([^)]*\)\]\((\.\./examples/[^)]*\.html)\)$", re.M)
 _NAMES = re.compile(r"^\| (?:stock )?class \|.*\n(?:\|.*\n)+", re.M)
-# The text of a link may hold an image, or code with brackets.
-_LINK = re.compile(r"\[((?:[^\[\]`]|`[^`]*`|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
+# The text of a link may hold an image, or code with brackets. A picture is not a link: it stays.
+_LINK = re.compile(r"(?<!!)\[((?:[^\[\]`]|`[^`]*`|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
