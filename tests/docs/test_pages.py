@@ -10,7 +10,7 @@ import yaml
 from page_blocks import DOCS, ROOT, pages
 
 from benchmarks.write_api import PAGES as API_PAGES
-from benchmarks.write_site import site_page
+from benchmarks.write_site import WIDE, site_page, write_site
 
 PAGES = pages()
 README_WORDS, PAGE_WORDS = 900, 1200
@@ -168,3 +168,12 @@ def test_what_the_site_makes_of_links() -> None:
 def test_pages_have_a_viewer_in_them() -> None:
     framed = [name for name, page in PAGES.items() if "<iframe" in site_page(page.read_text())]
     assert {"index", "viewer"} <= set(framed)
+
+
+def test_wide_tables_have_the_room_of_the_list_of_headings(tmp_path: Path) -> None:
+    write_site(tmp_path / "site")
+    pages_of_site = {page: page.read_text() for page in (tmp_path / "site").rglob("*.md")}
+    hidden = [page for page, text in pages_of_site.items() if text.startswith("---\nhide:")]
+    assert sorted(hidden) == sorted(tmp_path / "site" / f"{name}.md" for name in WIDE)
+    named = [page for page, text in pages_of_site.items() if '<div class="names"' in text]
+    assert set(named) <= set(hidden)
