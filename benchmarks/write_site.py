@@ -6,7 +6,8 @@ read on a code host, where links lead to any file of the repository; a site has 
 * the API pages are made of the public names (``benchmarks.write_api``);
 * viewers of ``examples/`` come along, and a picture that links to one becomes the viewer itself;
 * notebooks of ``examples/`` become the tutorials, with their outputs as they are kept;
-* a link to any other file of the repository becomes that file's name.
+* a link to any other file of the repository becomes that file's name;
+* pages with wide tables have the room of the list of their headings for these.
 """
 
 from __future__ import annotations
@@ -25,10 +26,16 @@ DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 OUT = ROOT / "out" / "site" / "pages"
 _FRAME = re.compile(r"^\[!\[([^\]]*)\]\([^)]*\)\]\((\.\./examples/[^)]*\.html)\)$", re.M)
-_NAMES = re.compile(r"^\| (?:stock )?class \|.*\n(?:\|.*\n)+", re.M)
-# The text of a link may hold an image, or code with brackets.
-_LINK = re.compile(r"\[((?:[^\[\]`]|`[^`]*`|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
+_NAMES = re.compile(r"^\| (?:(?:stock )?class|condition) \|.*\n(?:\|.*\n)+", re.M)
+# The text of a link may hold an image, or code with brackets. A picture is not a link: it stays.
+_LINK = re.compile(r"(?<!!)\[((?:[^\[\]`]|`[^`]*`|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
+# Pages whose tables need the room of the list of headings at the page's side.
+WIDE = (
+    *("api/pipeline_classes", "compatibility", "compatibility_transformers", "conditions"),
+    *("conditions_transformers", "evaluation_measured", "evidence", "memory_and_speed"),
+)
+_WITHOUT_HEADINGS = "---\nhide:\n  - toc\n---\n\n"
 
 
 def site_page(text: str, folder: str = "docs") -> str:
@@ -97,6 +104,8 @@ def write_site(out: Path = OUT) -> int:
     api.mkdir()
     for name in PAGES:
         (api / f"{name}.md").write_text(site_page(page_text(name), "docs/api"), encoding="utf-8")
+    for page in (out / f"{name}.md" for name in WIDE):
+        page.write_text(_WITHOUT_HEADINGS + page.read_text(encoding="utf-8"), encoding="utf-8")
     return len(pages) + tutorials + len(PAGES)
 
 

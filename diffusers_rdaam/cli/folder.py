@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diffusers_rdaam.errors import InputError
+from diffusers_rdaam.files.writing import reason
 
 LIST = "rdaam-files.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
@@ -165,9 +166,9 @@ def _is_inside(name: str) -> bool:
 
 
 def _cannot_write(path: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or error
+    why = getattr(error, "strerror", None) or error
     return InputError(
-        f"--out {path} cannot be written: {reason}. Give a folder that may be made or written."
+        f"--out {path} cannot be written: {why}. Give a folder that may be made or written."
     )
 
 
@@ -184,7 +185,7 @@ def write_file(path: Path, write: Callable[[Path], Any], what: str) -> Path:
             temporary.replace(path)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{what} could not be written to {path}: {error}. Give a path in a folder that exists "
-            "and may be written."
+            f"{what} could not be written to {path}: {reason(error, path)}. Give a path in a "
+            "folder that exists and may be written."
         ) from error
     return path

@@ -100,9 +100,16 @@ def replacing(path: Path, noun: str = "file") -> Iterator[BinaryIO]:
         full = getattr(error, "errno", None) == errno.ENOSPC
         cure = "Make room on the disk, or give" if full else "Give"
         raise InputError(
-            f"The {noun} could not be written to {path}: {error}. {cure} a path in a folder that "
-            "exists and may be written."
+            f"The {noun} could not be written to {path}: {reason(error, path)}. {cure} a path in a "
+            "folder that exists and may be written."
         ) from error
+
+
+def reason(error: Exception, path: Path) -> str:
+    """Why a path cannot be written, without the temporary file's name, which nobody gave."""
+    if isinstance(error, FileNotFoundError):
+        return f"there is no folder {path.parent}"
+    return str(getattr(error, "strerror", None) or error)
 
 
 def write_text(path: Path, text: str, noun: str = "file") -> None:

@@ -111,6 +111,8 @@ def test_unwritable_path(make_attribution, tmp_path, place):
     text = str(caught.value)
     assert text.startswith(f"The attribution could not be written to {tmp_path / place}: ")
     assert text.endswith(". Give a path in a folder that exists and may be written.")
+    assert ".part" not in text and "Errno" not in text
+    assert ("there is no folder" in text) == (place == "missing/cat")
     assert not isinstance(caught.value, AttributionFileError)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_bytes() == b"text"

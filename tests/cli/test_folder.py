@@ -123,3 +123,12 @@ def test_words_of_all_kinds_become_files_and_a_second_run_leaves_none(verb, tmp_
     assert left == wanted
     Image.open(out / sorted(wanted)[0]).verify()
     assert (out / LIST).exists()
+
+
+def test_what_cannot_be_written_names_no_temporary_file(tmp_path):
+    with pytest.raises(InputError) as caught:
+        write_file(tmp_path / "gone" / "map.png", lambda path: path.write_text("new"), "The map")
+    assert str(caught.value).startswith(
+        f"The map could not be written to {tmp_path / 'gone' / 'map.png'}: there is no folder "
+        f"{tmp_path / 'gone'}. Give a path"
+    )

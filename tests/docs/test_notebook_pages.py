@@ -61,6 +61,13 @@ def test_links_from_and_to_tutorials() -> None:
     assert site_page(picture, "examples") == '<img src="../images/a.png">'
 
 
+def test_pictures_stay_pictures(tmp_path: Path) -> None:
+    picture = {"output_type": "display_data", "data": {"image/png": PIXEL}}
+    text = notebook_page(_notebook(tmp_path / "one.ipynb", picture), tmp_path)
+    assert "![Output of the cell above](one-1-0.png)" in site_page(text, "examples")
+    assert site_page("![a picture](images/a.png)") == "![a picture](images/a.png)"
+
+
 def test_the_page_of_tutorials_has_every_notebook(tmp_path: Path, monkeypatch) -> None:
     examples = tmp_path / "examples"
     examples.mkdir()

@@ -10,7 +10,7 @@ import yaml
 from page_blocks import DOCS, ROOT, pages
 
 from benchmarks.write_api import PAGES as API_PAGES
-from benchmarks.write_site import site_page
+from benchmarks.write_site import WIDE, site_page, write_site
 
 PAGES = pages()
 README_WORDS, PAGE_WORDS = 900, 1200
@@ -67,6 +67,18 @@ def broken(page: Path, text: str | None = None) -> list[str]:
     return found
 
 
+def rows_without_head(text: str) -> list[str]:
+    """The first rows of tables that have no head: an empty line has cut them off from theirs."""
+    blocks = re.split(r"\n\s*\n", _FENCE.sub("", text))
+    tables = [block.splitlines() for block in blocks if re.search(r"^\|", block, re.M)]
+    first = [next(i for i, line in enumerate(block) if line.startswith("|")) for block in tables]
+    return [
+        block[start]
+        for block, start in zip(tables, first, strict=True)
+        if not re.fullmatch(r"\|[\s:|-]+\|", "".join(block[start + 1 : start + 2]))
+    ]
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_short(name: str) -> None:
     limit = README_WORDS if name == "README" else PAGE_WORDS
@@ -83,6 +95,18 @@ def test_a_page_begins_with_what_one_can_do(name: str) -> None:
 @pytest.mark.parametrize("name", LINKING)
 def test_links_lead_somewhere(name: str) -> None:
     assert not broken(LINKING[name])
+
+
+@pytest.mark.parametrize("name", LINKING)
+def test_tables_have_heads(name: str) -> None:
+    """Rows without one are shown as lines of bars."""
+    assert not rows_without_head(LINKING[name].read_text(encoding="utf-8"))
+
+
+def test_a_table_without_a_head_is_seen() -> None:
+    table = "| a | b |\n|---|---|\n| 1 | 2 |\n"
+    assert not rows_without_head(f"text\n\n{table}\ntext\n{table}")
+    assert rows_without_head(f"{table}\n| 3 | 4 |\n") == ["| 3 | 4 |"]
 
 
 def test_links_that_lead_nowhere_are_seen() -> None:
@@ -144,3 +168,12 @@ def test_what_the_site_makes_of_links() -> None:
 def test_pages_have_a_viewer_in_them() -> None:
     framed = [name for name, page in PAGES.items() if "<iframe" in site_page(page.read_text())]
     assert {"index", "viewer"} <= set(framed)
+
+
+def test_wide_tables_have_the_room_of_the_list_of_headings(tmp_path: Path) -> None:
+    write_site(tmp_path / "site")
+    pages_of_site = {page: page.read_text() for page in (tmp_path / "site").rglob("*.md")}
+    hidden = [page for page, text in pages_of_site.items() if text.startswith("---\nhide:")]
+    assert sorted(hidden) == sorted(tmp_path / "site" / f"{name}.md" for name in WIDE)
+    named = [page for page, text in pages_of_site.items() if '<div class="names"' in text]
+    assert set(named) <= set(hidden)
