@@ -93,7 +93,7 @@ def _sentences() -> list[tuple[str, str]]:
     iou = [f"0{kinds(SD, way, DEFAULT).split(' / ')[0]}" for way in ("mean", "mean, refined")]
     evidence, readme = "docs/evidence.md", "README.md"
     return [
-        (readme, f"in {first[0]} of the boxes of 160 images, and the first two words both are in"),
+        (readme, f"the first word is one of the object's in {first[0]} of the tight boxes"),
         (readme, f"both are in {both[0]}; the mask of a phrase overlaps its object with an IoU of"),
         (readme, f"an IoU of {iou[0]}, refined by self-attention {iou[1]} ("),
         ("docs/attention.md", f"the first word is the object's in {first[0]} of the boxes"),
