@@ -100,6 +100,7 @@ def _sentences() -> list[tuple[str, str]]:
         ("docs/attention.md", f"falls from {ap} to {no_queries} with random weights for queries"),
         ("docs/attention.md", f"to {no_encoder} with a random text encoder, and to {other} with"),
         ("docs/attention.md", f"a map without information has {no_map}"),
+        ("docs/reading.md", f"for {share(SD, 'lift', nothing)} of the background)"),
         ("docs/reading.md", f"for {share(FLUX, 'lift', nothing)} of boxes of background and"),
         ("docs/reading.md", f"and {share(FLUX, 'lift', object_)} of those around an object"),
         ("docs/masks.md", f"raw maps at 0.54 have {kinds(FLUX, 'mean', DEFAULT)}, refined"),
