@@ -63,7 +63,9 @@ def _bytes(templates: dict[str, RDAAMProcessor]) -> list[Row]:
         branches = 2 if template.options.keep_negative else 1
         # Every accumulator counts the additions of each site in four bytes.
         counts = 4 * len(shape.grids) * frames * branches
-        wanted = memory_cost(template.options, shape, frames) + counts
+        # A run remembers the sums of its text's states along both axes, to see that they stay.
+        sums = 8 * (TOKENS + unet.config.cross_attention_dim)
+        wanted = memory_cost(template.options, shape, frames) + counts + sums
         # What every run costs is not announced.
         more = template.options.axes or template.options.keep_negative
         text = [memory_cost_text(template.options, shape, frames)] if more else []
@@ -74,7 +76,7 @@ def _bytes(templates: dict[str, RDAAMProcessor]) -> list[Row]:
                 "records",
                 f"bytes of one {SD15.size_text} image, {STEPS} steps, {name}",
                 f"{kept[CALLS[-1]]:,}{said}",
-                f"by the package's formula: {wanted:,} ({counts:,} are counts)",
+                f"by the package's formula: {wanted:,} ({counts:,} are counts, {sums:,} sums)",
                 met,
                 deterministic=True,
             )
