@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import hypothesis
 import jaxtyping
@@ -94,7 +96,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function):
             if every := item.get_closest_marker("every"):
                 name = item.nodeid.partition("[")[0]
-                if met[name] % every.args[0]:
+                # Each test begins with another one, so that one of them takes each.
+                if (met[name] + crc32(name.encode())) % every.args[0]:
                     item.add_marker(pytest.mark.slow)
                 met[name] += 1
             for together, mark in ((1, "values"), (2, "pairs")):
@@ -119,6 +122,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for number, test in enumerate(tests):
             if number not in quick:
                 test.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Leave a million objects of the libraries out of garbage collections, which take seconds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def kill_at(monkeypatch, name: str, time: int, *, after: bool) -> None:
     monkeypatch.setattr(BatchFolder, name, killing)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("name", "time", "after", "rows"),
     [

@@ -10,8 +10,8 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def libraries_are_not_looked_through() -> Iterator[None]:
-    """Half a million objects of the libraries, once a module and not at every count."""
+    """What was imported since the tests were collected; measurements look through all again."""
     gc.collect()
     gc.freeze()
     yield
-    gc.unfreeze()
+    gc.freeze()

@@ -28,6 +28,7 @@ def _loaded(system: System) -> System:
     return system
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.title)
 @pytest.mark.parametrize("part", ["attention", "unet"])
 def test_the_unet_is_as_before(system: System, part: str) -> None:

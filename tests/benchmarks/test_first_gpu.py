@@ -98,6 +98,7 @@ BAD: dict[str, tuple[Command, str, str, str]] = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", BAD)
 def test_after_whatever_happens_the_next_step_runs(quick: None, tmp_path: Path, kind: str):
     command, result, reason, shown = BAD[kind]

@@ -129,6 +129,7 @@ class CannotRecord(StandIn):
         return super().capture(call)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("stand_in", "why"),
     [

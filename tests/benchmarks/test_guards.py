@@ -61,6 +61,7 @@ def test_red_tests_are_named_and_taint_only_who_names_them(guards: Guards) -> No
     assert verdict.text.endswith(" and 2 more")
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("name", "text"),
     [

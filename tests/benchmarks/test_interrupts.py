@@ -116,6 +116,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("number", "name"), SAMPLE)
 def test_a_line_of_the_scenario_leaves_nothing(number: int, name: str) -> None:
     lines = interrupts.lines_of(SCENARIOS[name], again=False)

@@ -158,6 +158,7 @@ def test_weights_that_an_image_depends_on_are_never_called_right(tmp_path):
     assert "does not depend" not in result.stderr
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("file", "entries", "cause"),
     [

@@ -58,6 +58,7 @@ def test_the_next_run_is_as_the_first(name: str, where: str, error: type[BaseExc
     assert same_maps(again.attributions, first.attributions)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_stock_pipeline_is_what_it_was(name: str, error: type[BaseException]):

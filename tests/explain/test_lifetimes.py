@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -40,11 +39,9 @@ class Stopped(Exception):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def libraries_are_not_looked_through() -> Iterator[None]:
+def libraries_are_not_looked_through() -> None:
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def _stop_late(pipe: Any, error: type[BaseException]) -> None:
@@ -60,6 +57,7 @@ def _stop_late(pipe: Any, error: type[BaseException]) -> None:
     pipe.text_encoder.register_forward_hook(stop)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("error", [None, Stopped, KeyboardInterrupt])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_denoiser_is_freed(name: str, error: type[BaseException] | None) -> None:

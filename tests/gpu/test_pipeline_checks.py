@@ -56,6 +56,7 @@ LONG = ("compiled", "reduce_overhead", "backends")
 SHORT = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CHECKS]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", SHORT)
 def test_a_pipeline_on_a_device(name: str, device: str):

@@ -52,6 +52,7 @@ def timesteps_of(pipe: Any, run: Any) -> tuple[Any, tuple[float, ...]]:
         handle.remove()
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("axes", KEPT, ids="+".join)
 def test_every_map_and_the_means_of_all(parts, axes):
     plain = build(SD.stock, parts)

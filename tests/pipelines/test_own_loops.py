@@ -56,6 +56,7 @@ LOOPS: dict[type, Any] = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("cls", LOOPS, ids=lambda cls: cls.__name__)
 def test_a_loop_of_its_own_is_followed_by_its_text_and_its_scheduler(make, cls, images):
@@ -250,6 +251,7 @@ CLASSES = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_the_last_stock_call_is_what_is_recorded(make, cls, mixed):

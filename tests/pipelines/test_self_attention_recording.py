@@ -161,6 +161,7 @@ def pictures(output: Any) -> Any:
     return output.frames[0] if "frames" in output else output.images
 
 
+@pytest.mark.every(3)
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_pipelines(name):

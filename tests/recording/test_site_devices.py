@@ -131,6 +131,7 @@ def spread_out(pipe: Any) -> Any:  # noqa: F811
     return pipe
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("options", [{}, {"keep": ("steps", "layers")}, {"keep": "heads"}])
 def test_maps_of_a_denoiser_on_several_devices(pipe, options):  # noqa: F811
     asked = {"attribution_vocabulary": ["a dog"], "num_images_per_prompt": 2}

@@ -110,6 +110,7 @@ WHO = ["StableDiffusion", "StableDiffusionXLInpaint", "StableDiffusionXLControlN
 WHO += ["StableDiffusionInstructPix2Pix", "LatentConsistencyModel"]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", WHO)
 def test_options_that_some_take(name):
     case, pipes = CASES[name], toy(CASES[name])

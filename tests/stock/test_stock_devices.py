@@ -67,6 +67,7 @@ MOVES: dict[str, Any] = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
 def test_moves(move):
     args, kwargs = move

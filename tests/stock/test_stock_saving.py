@@ -106,6 +106,7 @@ LOADED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("how", LOADED.values(), ids=LOADED)
 def test_ways_to_load(saved, how):
     case, folder = saved

@@ -288,6 +288,7 @@ _TRIED = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("condition", _TRIED)
 def test_under_conditions_the_image_is_that_without_concepts(condition: Condition):
