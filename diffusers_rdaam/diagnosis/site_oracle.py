@@ -97,7 +97,10 @@ class SiteOracle(TorchFunctionMode):
         super().__exit__(*exception)
 
     def _watch_guidance(self) -> None:
-        """Note what the rows of pipelines depend on that have no property for guidance."""
+        """Note what the rows of pipelines depend on that have no property for guidance.
+
+        A stock pipeline runs here; a recording one has a session that notes it.
+        """
         noted = vars(self.pipe)
         noted["_rdaam_arguments"] = self._arguments
         self._hooks.callback(noted.pop, "_rdaam_arguments", None)
