@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import hypothesis
@@ -34,40 +34,42 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 PACKAGE = Path(__file__).parents[1] / "diffusers_rdaam"
 TINY = Path(__file__).parent / "data" / "tiny_sd"
-# All that computes with tensors beside the kernels.
-ROOMS = ("geometry", "attribution", "families", "tokens", "recording")
+# All that computes with tensors.
+ROOMS = ("geometry", "attribution", "families", "tokens", "recording", "kernels", "attention")
 # Options take what a user gives, of other types than they are stored as; the calls of an observed
-# processor are compiled with it, and torch.compile cannot look through a check.
+# processor are compiled with it, and torch.compile cannot look through a check; the video of a heat
+# map is a protocol, which the type checker cannot check of an object.
 UNCHECKED = ("__init__", "options", "observed_processor", "compiled_call")
+UNCHECKED += ("video", "video_heat_map")
 
 
 def _checked() -> list[str]:
-    """Modules whose shapes are checked.
+    """Modules whose shapes are checked: those that name one, for a check takes ten microseconds.
+
+    Types without a shape are the type checker's, which reads all of the package.
 
     No kernel of Triton's: the hook wraps functions, and a kernel that is wrapped has the wrapper's
     globals, without ``tl``, and cannot be compiled. Interpreted it would run all the same, so that
     only a machine with a GPU would show it.
     """
-    kernels = [path for path in (PACKAGE / "kernels").glob("*.py") if path.stem != "__init__"]
-    plain = [path.stem for path in kernels if "triton.jit" not in path.read_text()]
-    sites = [path.stem for path in (PACKAGE / "attention").glob("*.py")]
-    names = [*ROOMS, *(f"kernels.{name}" for name in plain)]
-    names += [f"attention.{name}" for name in sites if name not in UNCHECKED]
-    return [f"diffusers_rdaam.{name}" for name in names]
+    names = []
+    for path in sorted(path for room in ROOMS for path in (PACKAGE / room).rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        if path.stem not in UNCHECKED and "shapes import" in source and "triton.jit" not in source:
+            names.append(".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)))
+    return names
 
 
 CHECKED = _checked()
 # A machine with a GPU may not have it; the kernels' tests run there all the same.
 TYPE_CHECKER = "beartype.beartype" if find_spec("beartype") is not None else None
 
-with jaxtyping.install_import_hook(CHECKED, TYPE_CHECKER):
-    import diffusers_rdaam.attribution.files.attribution_file
-    import diffusers_rdaam.recording.recorder
-    import diffusers_rdaam.tokens.alignment  # noqa: F401  # imported for the hook's sake
+# For the process, and nothing of the package is imported here: the process that hands the tests out
+# reads this file too, and imports of the models' libraries would take it a quarter of a minute.
+jaxtyping.install_import_hook(CHECKED, TYPE_CHECKER)
+if TYPE_CHECKING:
     from diffusers_rdaam.attribution.attribution import Attribution
-    from diffusers_rdaam.attribution.grid import Grid
-    from diffusers_rdaam.attribution.prompt import Prompt, Token
-    from diffusers_rdaam.attribution.word_spans import word_spans
+    from diffusers_rdaam.attribution.prompt import Prompt
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile(
@@ -155,6 +157,9 @@ def own_attention_backend() -> Iterator[None]:
 
 def _toy_prompt(text: str | None, padding: int = 2) -> Prompt:
     """Two tokens for words of over 3 letters, one for every other character that is no space."""
+    from diffusers_rdaam.attribution.prompt import Prompt, Token
+    from diffusers_rdaam.attribution.word_spans import word_spans
+
     if text is None:
         return Prompt.without_text(7)
     pieces = []
@@ -182,6 +187,8 @@ def make_prompt() -> Callable[..., Prompt]:
 @pytest.fixture(scope="session")
 def make_attribution() -> Callable[..., Attribution]:
     """Random maps that sum to 1 over the columns, on grids of an image that is not square."""
+    from diffusers_rdaam.attribution.attribution import Attribution
+    from diffusers_rdaam.attribution.grid import Grid
 
     def make(
         text: str | None = "a cat with blue eyes, on a red mat",

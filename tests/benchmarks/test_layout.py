@@ -9,8 +9,17 @@ import pytest
 from benchmarks import layout
 
 FILES = layout.modules()
-IMPORTS = layout.imports_of(FILES)
-CIRCLES = layout.circles(IMPORTS)
+
+
+@pytest.fixture(scope="module")
+def imports() -> layout.Imports:
+    """Of the package, made once: it takes seconds."""
+    return layout.imports_of(FILES)
+
+
+@pytest.fixture(scope="module")
+def circles(imports: layout.Imports) -> list[list[str]]:
+    return layout.circles(imports)
 
 
 def top(module: str) -> str:
@@ -18,13 +27,13 @@ def top(module: str) -> str:
 
 
 @pytest.mark.parametrize("room", sorted({top(module) for module in FILES if "." in module}))
-def test_no_circle_of_files(room: str) -> None:
-    assert [circle for circle in CIRCLES if room in map(top, circle)] == []
+def test_no_circle_of_files(room: str, circles: list[list[str]]) -> None:
+    assert [circle for circle in circles if room in map(top, circle)] == []
 
 
-def test_no_import_runs_up() -> None:
+def test_no_import_runs_up(imports: layout.Imports) -> None:
     for contract in layout.contracts():
-        assert contract.upward(IMPORTS) == []
+        assert contract.upward(imports) == []
 
 
 def test_every_module_has_its_layer() -> None:
