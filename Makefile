@@ -25,17 +25,20 @@ demo: $(VENV)/installed
 	$(BIN)/rdaam generate "a red circle and a blue square" --seed 3 \
 		--box 9,65,58,115 --box 66,22,108,62 --out $(OUT)
 
+# What needs a chromium of the system, and is skipped where there is none. Two at once: more of them
+# starve each other. All other folders have no such test, and it takes a minute to see that.
+IN_BROWSER := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/browser tests/viewer
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not browser"
 
 # What takes minutes; a shorter test of the same thing is in `test`.
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow and not browser"
+	$(IN_BROWSER) -m "slow and browser"
 
-# Needs a chromium of the system. Two at once: more of them starve each other. All other folders
-# have no such test, and it takes a minute to see that.
 test-browser: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m browser tests/browser tests/viewer
+	$(IN_BROWSER) -m "browser and not slow"
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -82,5 +82,5 @@ def test_browser_tests_are_where_they_are_looked_for() -> None:
     }
     recipe = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
     assert {f"tests/{folder}" for folder in marked} == set(
-        re.findall(r"-m browser (.*)", recipe)[0].split()
+        re.findall(r"^IN_BROWSER := .* loadfile (.*)", recipe, re.M)[0].split()
     )

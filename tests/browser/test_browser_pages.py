@@ -32,6 +32,7 @@ def test_a_page_without_problems_is_read(pages) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.every(2)
 @pytest.mark.parametrize(
     ("body", "problem"),
     [

@@ -134,6 +134,7 @@ def test_explore_is_as_high_as_its_page(pages, notebook) -> None:
     pages.picture(page, "notebook-explore-narrow", full=True)
 
 
+@pytest.mark.values
 @pytest.mark.parametrize(("style", "dark"), [("background:#fff", False), ("background:#111", True)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_frame_has_the_theme_of_the_notebook(

@@ -122,6 +122,7 @@ def check_map(values: np.ndarray, heat_map: HeatMap) -> None:
     assert wanted.max() > 0.0
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", ["plain", "tall", "square", "two texts", "long", "streams"])
 def test_boxes_polygons_and_words(pages, name, make_attribution, streams_attribution) -> None:
     attribution = {

@@ -287,6 +287,7 @@ def test_in_a_frame(pages, make_attribution, tmp_path: Path) -> None:
     assert page.evaluate("heard.length") == before
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_it_fits(pages, full_attribution, width: int, scheme: str) -> None:
@@ -360,6 +361,7 @@ def test_a_damaged_page_says_so(pages, make_attribution) -> None:
     assert "This page cannot be shown" in page.inner_text("[role=alert]")
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("end", ["note", "styles", "data", "script", "no scripts", "whole"])
 def test_a_page_that_cannot_show_its_maps_says_so(pages, make_attribution, end: str) -> None:
     html = make_attribution("a red cat").to_html()
