@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,8 @@ BEFORE, AFTER = "before", "after"
 
 def fresh(case: Case, cls: Any) -> Any:
     """A pipeline that shares nothing with another."""
-    return build(cls, copy.deepcopy(parts_of(case)))
+    parts = parts_of(case)
+    return build(cls, parts, own=parts)
 
 
 def arrays(output: Any) -> np.ndarray:

@@ -52,7 +52,7 @@ def told(caught: Any) -> list[str]:
     return [str(w.message) for w in caught if issubclass(w.category, NotRecordedWarning)]
 
 
-@pytest.mark.pairs
+@pytest.mark.values
 @pytest.mark.parametrize("cls", [HalfProcessor, lambda: Wrapper(AttnProcessor2_0())])
 @pytest.mark.parametrize("when", ["before any run", "between runs", "during the run"])
 @pytest.mark.parametrize("name", COLUMNS)

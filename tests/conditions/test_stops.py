@@ -38,7 +38,7 @@ def stop_within(pipe: Any, where: str, error: type[BaseException]) -> Any:
     return module.register_forward_hook(fail)
 
 
-@pytest.mark.pairs
+@pytest.mark.values
 @pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["text encoder", "denoiser", "attention", "decoder"])
 @pytest.mark.parametrize("name", COLUMNS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +25,8 @@ def make() -> Callable[..., Any]:
     def make(case: Case | str = "StableDiffusion", *, ours: bool = False, **parts: Any) -> Any:
         chosen = EXPLAINED[case] if isinstance(case, str) else case
         # Some of a toy's parts are other tests' too, and tests here change their types.
-        own = {name: copy.deepcopy(part) for name, part in parts_of(chosen, **parts).items()}
-        return build(chosen.ours if ours else chosen.stock, own)
+        own = parts_of(chosen, **parts)
+        return build(chosen.ours if ours else chosen.stock, own, own=own)
 
     return make
 

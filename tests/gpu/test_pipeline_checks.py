@@ -6,7 +6,6 @@ there is a GPU; what only a device has is then skipped, and named here.
 
 from __future__ import annotations
 
-import copy
 import os
 import subprocess
 import sys
@@ -42,7 +41,8 @@ NOT_ON_A_PROCESSOR = {
 
 def toy_pipeline(cls: type) -> Any:
     """The tests' smallest pipeline as one of a class, with modules of its own."""
-    return build(cls, copy.deepcopy(parts_of(CASES["StableDiffusion"])))
+    parts = parts_of(CASES["StableDiffusion"])
+    return build(cls, parts, own=parts)
 
 
 def toy_host(device: str) -> Host:

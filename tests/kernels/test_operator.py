@@ -79,7 +79,7 @@ def test_one_graph_of_the_kernel_of_the_maps_only(dim, known, counter):
     assert counter.frame_count == 1
 
 
-@pytest.mark.pairs
+@pytest.mark.values
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("key_heads", [1, 2])
 @pytest.mark.parametrize("dim", [8, 264])

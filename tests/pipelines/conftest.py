@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from copies import Original
 from diffusers import StableDiffusionPipeline
 
 from diffusers_rdaam import RDAAMProcessor, StableDiffusionRDAAMPipeline
@@ -28,8 +28,13 @@ def loaded() -> StableDiffusionPipeline:
     return StableDiffusionPipeline.from_pretrained(TINY, safety_checker=None)
 
 
+@pytest.fixture(scope="session")
+def components(loaded: StableDiffusionPipeline) -> Original:
+    return Original(loaded.components)
+
+
 @pytest.fixture
-def make(loaded: StableDiffusionPipeline) -> Callable[..., Any]:
+def make(components: Original) -> Callable[..., Any]:
     """A pipeline of a class, with modules of its own or with ``share``'s."""
 
     def make(
@@ -39,10 +44,10 @@ def make(loaded: StableDiffusionPipeline) -> Callable[..., Any]:
         share: Any = None,
         **parts: Any,
     ) -> Any:
-        components = copy.deepcopy(loaded.components) if share is None else share.components
+        own = components.copy() if share is None else share.components
         if not issubclass(cls, StableDiffusionPipeline):
-            components.pop("image_encoder", None)
-        pipe = cls(**(components | parts), requires_safety_checker=False)
+            own.pop("image_encoder", None)
+        pipe = cls(**(own | parts), requires_safety_checker=False)
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(dtype)
 

@@ -37,7 +37,7 @@ def both(make: Any, generate: Any, *, dtype: torch.dtype = torch.float32, **kwar
     return results
 
 
-@pytest.mark.pairs
+@pytest.mark.values
 @pytest.mark.parametrize(
     ("dtype", "size"),
     # Half precision is slow on a processor.

@@ -38,7 +38,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(pairs) and all(np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.values
+@pytest.mark.every(4)
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
 @pytest.mark.parametrize("case", OTHERS)
 def test_image_and_maps(case: Case, guidance):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -159,10 +160,13 @@ def parts_of(case: Case, **parts: Any) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if name in taken}
 
 
-def build(cls: Any, parts: dict[str, Any]) -> Any:
-    """A pipeline with a denoiser and a scheduler of its own."""
-    own = {name: copy.deepcopy(parts[name]) for name in ("unet", "scheduler")}
-    pipe = cls(**(parts | own))
+# Of the parts, those that no two pipelines share.
+OWN = ("unet", "scheduler")
+
+
+def build(cls: Any, parts: dict[str, Any], own: Iterable[str] = OWN) -> Any:
+    """A pipeline with a denoiser and a scheduler of its own, or more of its parts."""
+    pipe = cls(**(parts | copy.deepcopy({name: parts[name] for name in own})))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -6,7 +6,6 @@ output of ours may hold ``attributions`` beside what the stock one holds, and no
 
 from __future__ import annotations
 
-import copy
 import logging
 import re
 import warnings
@@ -122,8 +121,8 @@ def same(ours: Any, stock: Any) -> None:
 
 def twins(case: Case, **parts: Any) -> Pair:
     """The stock pipeline and ours with nothing shared, for a test that changes them."""
-    made = (build(cls, copy.deepcopy(parts_of(case, **parts))) for cls in (case.stock, case.ours))
-    return tuple(made)  # type: ignore[return-value]  # two classes
+    given = parts_of(case, **parts)
+    return build(case.stock, given, own=given), build(case.ours, given, own=given)
 
 
 def _outcome(treatment: Callable[[Any], Any], pipe: Any) -> Outcome:
