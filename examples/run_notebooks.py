@@ -64,19 +64,52 @@ def notebooks() -> list[Path]:
     return sorted(FOLDER.glob("*.ipynb"))
 
 
-def execute(path: Path) -> NotebookNode:
-    """The notebook with the outputs that its cells have now.
+class Kernel:
+    """Runs notebooks one after the other in one process, which imports the libraries once.
+
+    Nothing is left of the notebook before but what it did to the libraries. Leaving it as a context
+    ends the process.
+    """
+
+    def __init__(self) -> None:
+        self._client = NotebookClient(
+            nbformat.v4.new_notebook(), timeout=LONGEST_CELL, kernel_name="python3"
+        )
+
+    def run(self, notebook: NotebookNode, folder: str) -> None:
+        """Put the outputs that the cells have now into the notebook; ``folder`` is the current one.
+
+        Raises:
+            nbclient.exceptions.CellExecutionError: a cell failed.
+        """
+        forget = f"import os; os.chdir({folder!r}); get_ipython().reset(new_session=True)\n"
+        # It counts this cell too.
+        forget += "get_ipython().execution_count = 0"
+        cell = nbformat.v4.new_code_cell(forget)
+        for self._client.nb in (nbformat.v4.new_notebook(cells=[cell]), notebook):
+            self._client.execute(env={**os.environ, **QUIET}, cleanup_kc=False)
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._client.nb = nbformat.v4.new_notebook()
+        self._client.execute(cleanup_kc=True)
+
+
+def execute(path: Path, kernel: Kernel | None = None) -> NotebookNode:
+    """The notebook with the outputs that its cells have now, in a kernel of its own if None.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
-        resources = {"metadata": {"path": folder}}
-        client = NotebookClient(
-            notebook, timeout=LONGEST_CELL, kernel_name="python3", resources=resources
-        )
-        client.execute(env={**os.environ, **QUIET})
+        if kernel is not None:
+            kernel.run(notebook, folder)
+        else:
+            with Kernel() as kernel:
+                kernel.run(notebook, folder)
     return stable(notebook)
 
 

@@ -7,7 +7,9 @@ import base64
 import importlib.util
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -21,8 +23,6 @@ from test_wording import _found
 import diffusers_rdaam
 
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
-# The one that is executed in every run of the tests; the others are slow.
-QUICK = "01_quickstart.ipynb"
 # Its pictures are one.
 ONE_PICTURE = "08_your_own_family.ipynb"
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -241,22 +241,38 @@ def test_a_name_that_no_notebook_has(capsys) -> None:
     assert "quikstart" in said and "01_quickstart.ipynb" in said
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=() if path.name == QUICK else pytest.mark.slow, id=path.stem)
-        for path in NOTEBOOKS
-    ],
-)
-def test_it_runs(path: Path) -> None:
+def _kinds(notebook: NotebookNode) -> list[list[str]]:
+    outputs = [cell.outputs for cell in _code(notebook)]
+    return [[",".join(sorted(one.get("data", {"text": ""}))) for one in some] for some in outputs]
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Any]:
+    with run_notebooks.Kernel() as running:
+        yield running
+
+
+@each
+def test_it_runs(path: Path, kernel: Any) -> None:
     """Every cell runs, and its outputs are of the kinds that are kept."""
-    kept, made = _read(path), run_notebooks.execute(path)
+    made = run_notebooks.execute(path, kernel)
     assert run_notebooks.faults(made) == []
+    assert _kinds(made) == _kinds(_read(path)), "run python examples/run_notebooks.py"
 
-    def kinds(notebook: NotebookNode) -> list[list[str]]:
-        outputs = [cell.outputs for cell in _code(notebook)]
-        return [
-            [",".join(sorted(one.get("data", {"text": ""}))) for one in some] for some in outputs
-        ]
 
-    assert kinds(made) == kinds(kept), "run python examples/run_notebooks.py"
+@pytest.mark.slow
+@each
+def test_it_runs_alone(path: Path) -> None:
+    """As a reader has it, in a new kernel."""
+    made = run_notebooks.execute(path)
+    assert run_notebooks.faults(made) == []
+    assert _kinds(made) == _kinds(_read(path)), "run python examples/run_notebooks.py"
+
+
+def test_nothing_is_left_of_the_notebook_before(kernel: Any, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        path = tmp_path / f"{name}.ipynb"
+        cell = new_code_cell("import os\nprint('mine' in globals(), os.listdir())\nmine = 1")
+        path.write_text(run_notebooks.written(new_notebook(cells=[cell])))
+        (said,) = run_notebooks.execute(path, kernel).cells
+        assert said.execution_count == 1 and said.outputs[0].text == "False []\n"
