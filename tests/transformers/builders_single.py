@@ -23,6 +23,7 @@ import cases_prx
 import cases_sana
 import cases_unclip
 import cases_wan
+import cases_wan_variants
 import cases_z_image
 from dense_oracle import Case
 
@@ -49,4 +50,5 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_cogvideox.CASES,
     **cases_ltx.CASES,
     **cases_wan.CASES,
+    **cases_wan_variants.CASES,
 }

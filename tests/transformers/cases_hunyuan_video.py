@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from dense_oracle import Case, Encoder, ObservedCall
 from diffusers import (
-    AutoencoderKLHunyuanVideo,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
@@ -22,6 +21,7 @@ from single_parts import (
     alternate_calls,
     columns_at_end,
     flow_scheduler,
+    hunyuan_vae,
     llama_encoder,
     wake,
 )
@@ -31,18 +31,6 @@ from toy_tokenizers import byte_level_tokenizer, clip_tokenizer
 # 16 x 16 pixels and 4 frames are one token; the first frame is one of its own.
 GRID = (2, 2, 3)
 TEMPLATE, DROPPED = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
-
-
-def _vae() -> Any:
-    torch.manual_seed(45)
-    return AutoencoderKLHunyuanVideo(
-        latent_channels=4,
-        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
-        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
-        block_out_channels=(8,) * 4,
-        layers_per_block=1,
-        norm_num_groups=4,
-    ).eval()
 
 
 def _tokenizer() -> Any:
@@ -77,7 +65,7 @@ def _pipeline() -> Any:
         text_encoder=llama_encoder(tokenizer),
         tokenizer=tokenizer,
         transformer=wake(transformer, sharp=("attn.norm_q.weight", "attn.norm_k.weight")),
-        vae=_vae(),
+        vae=hunyuan_vae(4),
         scheduler=flow_scheduler(shift=7.0),
         text_encoder_2=clip_encoder(projected=False),
         tokenizer_2=clip_tokenizer(),

@@ -26,13 +26,14 @@ from diffusers_rdaam.families.transformers.sequence_readers import (
     ernie,
     frames_first_grid,
     hunyuan_dit,
-    ltx_grid,
+    ltx,
     lumina2,
     mochi,
     omnigen,
     picture_grid,
     position_axes_grid,
     prx,
+    wan_animate,
     z_image,
 )
 
@@ -156,7 +157,12 @@ KINDS: tuple[TransformerKind, ...] = (
         z_image,
         cell=2,
     ),
-    TransformerKind("sana", ("SanaTransformer2DModel",), _CROSS, cross(latent_grid)),
+    TransformerKind(
+        "sana",
+        ("SanaTransformer2DModel", "SanaVideoTransformer3DModel"),
+        _CROSS,
+        cross(latent_grid),
+    ),
     TransformerKind(
         "lumina2",
         ("Lumina2Transformer2DModel",),
@@ -183,6 +189,7 @@ KINDS: tuple[TransformerKind, ...] = (
             "WanTransformer3DModel",
             "WanVACETransformer3DModel",
             "SkyReelsV2Transformer3DModel",
+            "ChronoEditTransformer3DModel",
         ),
         # The first attention call of the code is that of a picture's states.
         (Sites(r"blocks\.\d+\.attn2", kind="cross", attention_call=1),),
@@ -190,10 +197,18 @@ KINDS: tuple[TransformerKind, ...] = (
         self_attention=(Sites(r"blocks\.\d+\.attn1", kind="self", attention_call=1),),
     ),
     TransformerKind(
+        "wan_animate",
+        ("WanAnimateTransformer3DModel",),
+        (Sites(r"blocks\.\d+\.attn2", kind="cross", attention_call=1),),
+        wan_animate,
+        tokens="wan",
+        self_attention=(Sites(r"blocks\.\d+\.attn1", kind="self", attention_call=1),),
+    ),
+    TransformerKind(
         "ltx",
         ("LTXVideoTransformer3DModel",),
         _CROSS,
-        cross(ltx_grid),
+        ltx,
         self_attention=_ITSELF,
     ),
     TransformerKind(

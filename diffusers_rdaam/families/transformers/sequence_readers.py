@@ -114,9 +114,32 @@ def omnigen(call: Arguments) -> Reading:
     return reading(call, grid, layout, ids)
 
 
-def ltx_grid(call: Arguments) -> Grid:
-    """The sizes that a packed video's call names; the model has no patches of its own."""
-    return int(call["num_frames"]), int(call["height"]), int(call["width"])
+def ltx(call: Arguments) -> Reading:
+    """Cross-attention from a packed video, before which there may be frames of conditions.
+
+    Its sizes are named, or seen from the place of each position in frames and pixels. A condition
+    that is not at the beginning has positions of its own, all of them later than the first frame.
+    """
+    states: Tensor = call["encoder_hidden_states"]
+    places = call.get("video_coords")
+    if places is None:
+        grid, start = (int(call["num_frames"]), int(call["height"]), int(call["width"])), 0
+    else:
+        times, tops, lefts = places[0]
+        start = int((times == 0).nonzero()[0])
+        height, width = len(tops.unique()), len(lefts.unique())
+        grid = ((len(times) - start) // (height * width), height, width)
+    rows = int(call["hidden_states"].shape[0])
+    return reading(call, grid, JointLayout((start,) * rows, (), (0,) * rows), states)
+
+
+def wan_animate(call: Arguments) -> Reading:
+    """Cross-attention as Wan's, with a frame of the character's picture before the video."""
+    states: Tensor = call["encoder_hidden_states"]
+    frames, height, width = latent_grid(call)
+    rows = int(call["hidden_states"].shape[0])
+    layout = JointLayout((height * width,) * rows, (), (0,) * rows)
+    return reading(call, (frames - 1, height, width), layout, states)
 
 
 def frames_first_grid(call: Arguments) -> Grid:
