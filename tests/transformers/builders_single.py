@@ -15,6 +15,7 @@ import cases_kandinsky5
 import cases_krea2
 import cases_ldm
 import cases_ltx
+import cases_ltx2
 import cases_lumina
 import cases_mochi
 import cases_omnigen
@@ -49,6 +50,7 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_mochi.CASES,
     **cases_cogvideox.CASES,
     **cases_ltx.CASES,
+    **cases_ltx2.CASES,
     **cases_wan.CASES,
     **cases_wan_variants.CASES,
 }

@@ -22,6 +22,8 @@ from tokenizers_single import vocabulary_size
 from transformers import (
     Gemma2Config,
     Gemma2Model,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaModel,
     Mistral3Config,
@@ -138,6 +140,22 @@ def _decoder_sizes(tokenizer: Any, width: int) -> dict[str, Any]:
 def gemma2_encoder(tokenizer: Any, width: int = 16) -> Any:
     torch.manual_seed(22)
     return wake(Gemma2Model(Gemma2Config(**_decoder_sizes(tokenizer, width))))
+
+
+def gemma3_encoder(tokenizer: Any, width: int = 16) -> Any:
+    """Gemma 3; the part that sees pictures has the least size."""
+    torch.manual_seed(55)
+    text = _decoder_sizes(tokenizer, width) | {"query_pre_attn_scalar": 8}
+    vision = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 16,
+    }
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    return wake(Gemma3ForConditionalGeneration(config))
 
 
 def qwen3_encoder(tokenizer: Any, width: int = 16) -> Any:

@@ -27,6 +27,7 @@ from diffusers_rdaam.families.transformers.sequence_readers import (
     frames_first_grid,
     hunyuan_dit,
     ltx,
+    ltx2,
     lumina2,
     mochi,
     omnigen,
@@ -209,6 +210,13 @@ KINDS: tuple[TransformerKind, ...] = (
         ("LTXVideoTransformer3DModel",),
         _CROSS,
         ltx,
+        self_attention=_ITSELF,
+    ),
+    TransformerKind(
+        "ltx2",
+        ("LTX2VideoTransformer3DModel",),
+        _CROSS,
+        ltx2,
         self_attention=_ITSELF,
     ),
     TransformerKind(

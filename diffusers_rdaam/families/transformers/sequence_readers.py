@@ -133,6 +133,19 @@ def ltx(call: Arguments) -> Reading:
     return reading(call, grid, JointLayout((start,) * rows, (), (0,) * rows), states)
 
 
+def ltx2(call: Arguments) -> Reading | None:
+    """Cross-attention from a packed video, behind which there may be frames of conditions.
+
+    Two kinds of guidance call once more for the prompt's rows: with self-attention skipped in some
+    blocks, and without attention between the video and its sound.
+    """
+    if call.get("spatio_temporal_guidance_blocks") or call.get("isolate_modalities"):
+        return None
+    states: Tensor = call["encoder_hidden_states"]
+    grid = (int(call["num_frames"]), int(call["height"]), int(call["width"]))
+    return reading(call, grid, JointLayout.cross(int(call["hidden_states"].shape[0])), states)
+
+
 def wan_animate(call: Arguments) -> Reading:
     """Cross-attention as Wan's, with a frame of the character's picture before the video."""
     states: Tensor = call["encoder_hidden_states"]

@@ -40,6 +40,7 @@ SOURCES: dict[str, Source] = {
     "longcat": chats.longcat,
     "longcat_edit": chats.longcat_edit,
     "ltx": plain.plain(T5),
+    "ltx2": plain.ltx2,
     "lumina": plain.lumina,
     "lumina2": templates.lumina2,
     "mochi": plain.mochi,

@@ -70,6 +70,18 @@ def prx_pixel_cleaned(pipe: Any, text: str, arguments: Mapping[str, Any]) -> str
     return _basic_clean(text)
 
 
+def ltx2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Gemma with its padding in front, or with learned registers behind in place of it."""
+    name, written = argument_text(arguments)
+    text = GivenText.of(written).cleaned(written.strip())
+    found = padded(pipe, Reader("gemma"), text, name, columns)
+    tokens = [piece for piece in found.pieces if piece.kind != "padding"]
+    padding = [piece for piece in found.pieces if piece.kind == "padding"]
+    registers = pipe.connectors.video_connector.learnable_registers
+    pieces = [*padding, *tokens] if registers is None else [*tokens, *padding]
+    return (replace(found, pieces=tuple(pieces)),)
+
+
 def sd3(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Two CLIP encoders side by side, and T5 behind them; zeros in its columns if not loaded."""
     length = pipe.tokenizer_max_length
