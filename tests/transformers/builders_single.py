@@ -8,6 +8,7 @@ import cases_allegro
 import cases_cogvideox
 import cases_cosmos
 import cases_deepfloyd
+import cases_easyanimate
 import cases_ernie
 import cases_hunyuan_dit
 import cases_hunyuan_video
@@ -50,6 +51,7 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_mochi.CASES,
     **cases_cogvideox.CASES,
     **cases_ltx.CASES,
+    **cases_easyanimate.CASES,
     **cases_ltx2.CASES,
     **cases_wan.CASES,
     **cases_wan_variants.CASES,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from dense_oracle import Case, Encoder, ObservedCall
 from diffusers import (
+    HunyuanSkyreelsImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
@@ -23,6 +25,7 @@ from single_parts import (
     flow_scheduler,
     hunyuan_vae,
     llama_encoder,
+    picture,
     wake,
 )
 from toy_models import clip_encoder
@@ -42,12 +45,12 @@ def _tokenizer() -> Any:
     )
 
 
-def _pipeline() -> Any:
+def _pipeline(cls: type = HunyuanVideoPipeline, in_channels: int = 4) -> Any:
     tokenizer = _tokenizer()
     assert len(tokenizer(TEMPLATE.partition("{}")[0]).input_ids) == DROPPED
     torch.manual_seed(0)
     transformer = HunyuanVideoTransformer3DModel(
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         num_attention_heads=2,
         attention_head_dim=10,
@@ -61,7 +64,7 @@ def _pipeline() -> Any:
         pooled_projection_dim=32,
         rope_axes_dim=(2, 4, 4),
     )
-    return HunyuanVideoPipeline(
+    return cls(
         text_encoder=llama_encoder(tokenizer),
         tokenizer=tokenizer,
         transformer=wake(transformer, sharp=("attn.norm_q.weight", "attn.norm_k.weight")),
@@ -127,7 +130,24 @@ def hunyuan_video_true_guidance() -> Case:
     )
 
 
+def skyreels_of_picture() -> Case:
+    """The latents of the picture are further channels; the prompt is guided against a negative."""
+    case = _case(
+        "HunyuanSkyreelsImageToVideoPipeline",
+        {
+            "prompt": PROMPTS[0],
+            "negative_prompt": NEGATIVES[0],
+            "true_cfg_scale": 4.0,
+            "image": picture(48, 32),
+        },
+        rows=alternate_calls(1),
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+    return replace(case, make=lambda: _pipeline(HunyuanSkyreelsImageToVideoPipeline, 8))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "HunyuanVideoPipeline": hunyuan_video,
+    "HunyuanSkyreelsImageToVideoPipeline": skyreels_of_picture,
     "HunyuanVideoPipeline true guidance": hunyuan_video_true_guidance,
 }

@@ -22,10 +22,11 @@ from diffusers_rdaam.families.transformers.readers import (
 )
 from diffusers_rdaam.families.transformers.sequence_readers import (
     allegro,
-    channels_last_grid,
+    easyanimate,
     ernie,
     frames_first_grid,
     hunyuan_dit,
+    kandinsky5,
     ltx,
     ltx2,
     lumina2,
@@ -232,6 +233,12 @@ KINDS: tuple[TransformerKind, ...] = (
         image_first(latent_grid),
     ),
     TransformerKind(
+        "easyanimate",
+        ("EasyAnimateTransformer3DModel",),
+        (Sites(r"transformer_blocks\.\d+\.attn1"),),
+        easyanimate,
+    ),
+    TransformerKind(
         "mochi",
         ("MochiTransformer3DModel",),
         (Sites(r"transformer_blocks\.\d+\.attn1"),),
@@ -255,7 +262,7 @@ KINDS: tuple[TransformerKind, ...] = (
         "kandinsky5",
         ("Kandinsky5Transformer3DModel",),
         (Sites(r"visual_transformer_blocks\.\d+\.cross_attention", kind="cross"),),
-        cross(channels_last_grid),
+        kandinsky5,
         self_attention=(Sites(r"visual_transformer_blocks\.\d+\.self_attention", kind="self"),),
     ),
     TransformerKind(

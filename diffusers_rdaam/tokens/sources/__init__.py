@@ -26,6 +26,7 @@ SOURCES: dict[str, Source] = {
     "cogview4": plain.cogview4,
     "cosmos2": plain.plain(T5),
     "deepfloyd": plain.plain(T5, clean=preprocessed),
+    "easyanimate": chats.easyanimate,
     "ernie": plain.ernie,
     "flux": plain.plain(Reader("t5", "text_encoder_2", "tokenizer_2"), field="prompt_2"),
     "flux2": chats.flux2,
