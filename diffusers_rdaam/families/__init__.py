@@ -7,9 +7,10 @@ from diffusers_rdaam.families.family import (
     self_attention_sites_of,
     sites_of,
 )
-from diffusers_rdaam.families.outputs import check_arguments, images_of, inpaint_masks
+from diffusers_rdaam.families.outputs import images_of, inpaint_masks
 from diffusers_rdaam.families.registry import family_of, family_of_module, pixels_per_latent
 from diffusers_rdaam.families.rows import Branch, RowsOfBranches
+from diffusers_rdaam.families.run_arguments import check_arguments
 
 __all__ = [
     "Branch",

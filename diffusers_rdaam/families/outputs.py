@@ -1,4 +1,4 @@
-"""A pipeline's images, one after another; its masks; and runs whose maps are not the images'."""
+"""A pipeline's images, one after another, and its masks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from diffusers_rdaam.errors import (
-    ImageMismatchWarning,
-    NoAttributionError,
-    PromptSwitchedWarning,
-)
 from diffusers_rdaam.geometry.region import Mask
 
 
@@ -56,37 +51,3 @@ def inpaint_masks(pipe: Any, image: Any, size: tuple[int, int]) -> list[Mask | N
         return []
     weights = processor.preprocess(image, height=size[0], width=size[1])[:, 0].float().cpu()
     return [Mask(part) if bool(part.any()) else None for part in weights]
-
-
-def check_arguments(pipe: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Refuse a run whose maps are not maps of its images.
-
-    Args:
-        pipe: the pipeline that ran.
-        arguments: the arguments of its call, by name; ``prompt`` as it was encoded.
-
-    Returns:
-        The arguments, with one prompt where the pipeline encoded the same one several times.
-
-    Raises:
-        NoAttributionError: an argument changes that; the text names it and says what to do.
-    """
-    if arguments.get("padding_mask_crop") is not None:
-        raise NoAttributionError(
-            "With padding_mask_crop the denoiser works on an enlarged crop that is pasted into the "
-            "image afterwards, so its maps are not maps of the image. Leave padding_mask_crop out, "
-            "or crop the image yourself.",
-            warning=ImageMismatchWarning,
-        )
-    prompt = arguments.get("prompt")
-    if getattr(pipe, "free_noise_enabled", False) and isinstance(prompt, (list, dict)):
-        texts = list(dict.fromkeys(prompt.values() if isinstance(prompt, dict) else prompt))
-        if len(texts) > 1:
-            raise NoAttributionError(
-                "FreeNoise blends the embeddings of its prompts from frame to frame, so a column "
-                f"stands for words of several of these {len(texts)}: "
-                f"{', '.join(repr(text) for text in texts)}. Give one prompt for all frames.",
-                warning=PromptSwitchedWarning,
-            )
-        return arguments | {"prompt": texts[0]}
-    return arguments

@@ -274,10 +274,10 @@ class PipelineCall:
 
     def _prompts(self, images: int) -> list[Prompt]:
         """The prompt of each image: what the user says, or what ``encode_prompt`` was given."""
+        arguments = check_arguments(self.pipe, self._as_encoded())
         chosen = self.recorder.text.prompts(Branch.CONDITIONAL)
         if chosen is not None:
             return chosen
-        arguments = check_arguments(self.pipe, self._as_encoded())
         given, rows = self.attribution_prompt, self.recorder.first_text
         if given is None and rows is not None:
             # Frames of one image have its text.

@@ -134,6 +134,8 @@ class Recorder:
         self.row_frames: int | None = None
         # What is put before the names of the sites of each denoiser that had rows of the prompt.
         self._called: set[str] = set()
+        # The timestep that the scheduler was given last.
+        self._stepped_at: Any = None
         self._waiting = Waiting() if waits else None
 
     @property
@@ -362,12 +364,18 @@ class Recorder:
             return 0
         return self.texts.index_of(call.states, call.text)
 
-    def before_step(self, latents: Any) -> None:
-        """Choose the call that makes the image, because the scheduler is about to step."""
+    def before_step(self, latents: Any, timestep: Any) -> None:
+        """Choose the call that makes the image, because the scheduler is about to step.
+
+        Cosmos asks its scheduler twice in one step: for the clean latents, then for the next ones.
+        Both times it gives the very same tensor as the timestep, which no other step has.
+        """
         if not self.is_open or self._paused or threading.get_ident() != self._thread:
             return
         try:
-            self.progress.steps += 1
+            if not isinstance(timestep, torch.Tensor) or timestep is not self._stepped_at:
+                self.progress.steps += 1
+            self._stepped_at = timestep
             if self.family.denoiser(self.pipe) is not self.denoiser:
                 self.was_replaced = True
             if self._waiting is not None and self.failure is None:

@@ -16,7 +16,7 @@ _watchers: WeakKeyDictionary[Any, weakref.ref[Any]] = WeakKeyDictionary()
 class Watcher(Protocol):
     """An object that follows a scheduler's steps."""
 
-    def before_step(self, latents: Any) -> None:
+    def before_step(self, latents: Any, timestep: Any) -> None:
         """Follow a step, which the scheduler is about to make from these latents."""
 
     def on_new_timesteps(self) -> None:
@@ -76,8 +76,8 @@ def _watched_class(cls: type) -> type:
     def step(self: Any, *args: Any, **kwargs: Any) -> Any:
         watcher = _watcher_of(self)
         if watcher is not None:
-            latents = kwargs["sample"] if "sample" in kwargs else (*args, None, None, None)[2]
-            watcher.before_step(latents)
+            _, timestep, latents = (*args, None, None, None)[:3]
+            watcher.before_step(kwargs.get("sample", latents), kwargs.get("timestep", timestep))
         return stock_step(self, *args, **kwargs)
 
     body["step"] = step

@@ -65,8 +65,6 @@ def test_mochi_calls_its_attention_for_each_row():
 
 
 def test_grids_of_videos():
-    packed = {"num_frames": 2, "height": 8, "width": 16}
-    assert readers.ltx_grid(call(packed)) == (2, 8, 16)
     frames_first = call(
         {"hidden_states": torch.zeros(1, 5, 4, 6, 10)}, patch_size=2, patch_size_t=2
     )
@@ -79,6 +77,21 @@ def test_grids_of_videos():
     )
     one = call({"hidden_states": last[:, :1]}, patch_size=(1, 2, 2))
     assert readers.channels_last_grid(one) == (3, 5)
+
+
+def test_ltx_has_positions_of_conditions_before_the_video():
+    values = {
+        "hidden_states": torch.zeros(1, 64, 4),
+        "encoder_hidden_states": torch.zeros(1, 5, 8),
+    }
+    packed = readers.ltx(call(values | {"num_frames": 2, "height": 4, "width": 8}))
+    assert packed.grid == (2, 4, 8) and packed.joint.queries == (0,)
+    # One latent frame of a picture at frame 9 of the video.
+    places = torch.cartesian_prod(torch.arange(2), torch.arange(4), torch.arange(8)).T.float()
+    condition = places[:, :32] + torch.tensor([[9.0], [0.0], [0.0]])
+    coordinates = torch.cat([condition, places], dim=1)[None]
+    found = readers.ltx(call(values | {"video_coords": coordinates}))
+    assert found.grid == (2, 4, 8) and found.joint.queries == (32,)
 
 
 def test_a_picture_of_a_video_model_has_no_frames():
@@ -96,3 +109,45 @@ def test_omnigen_has_the_time_between_text_and_image():
     found = readers.omnigen(call(values, patch_size=2))
     assert found.grid == (3, 5) and found.columns == (7, 7)
     assert found.joint.queries == (8, 8) and found.joint.text == (0, 0)
+
+
+def test_kandinsky_with_positions_in_blocks_is_refused():
+    values = {
+        "hidden_states": torch.zeros(1, 2, 16, 32, 4),
+        "encoder_hidden_states": torch.zeros(1, 5, 8),
+        "sparse_params": {"to_fractal": True},
+    }
+    with pytest.raises(RecordingError, match="the order of blocks of 8 x 8"):
+        readers.kandinsky5(call(values, patch_size=(1, 2, 2)))
+    assert readers.kandinsky5(
+        call(values | {"sparse_params": None}, patch_size=(1, 2, 2))
+    ).grid == (
+        2,
+        8,
+        16,
+    )
+
+
+def test_easyanimate_with_a_second_text_is_refused():
+    values = {
+        "hidden_states": torch.zeros(1, 4, 3, 8, 12),
+        "encoder_hidden_states": torch.zeros(1, 5, 8),
+    }
+    found = readers.easyanimate(call(values, patch_size=2))
+    assert found.grid == (3, 4, 6) and found.joint.queries == (5,)
+    with pytest.raises(RecordingError, match="called with encoder_hidden_states_t5"):
+        second = {"encoder_hidden_states_t5": torch.zeros(1, 7, 8)}
+        readers.easyanimate(call(values | second, patch_size=2))
+
+
+def test_calls_of_guidance_of_ltx2_belong_to_no_prompt():
+    values = {
+        "hidden_states": torch.zeros(2, 96, 4),
+        "encoder_hidden_states": torch.zeros(2, 5, 8),
+        "num_frames": 3,
+        "height": 4,
+        "width": 8,
+    }
+    assert readers.ltx2(call(values)).grid == (3, 4, 8)
+    assert readers.ltx2(call(values | {"isolate_modalities": True})) is None
+    assert readers.ltx2(call(values | {"spatio_temporal_guidance_blocks": [28]})) is None

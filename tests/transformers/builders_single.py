@@ -8,6 +8,7 @@ import cases_allegro
 import cases_cogvideox
 import cases_cosmos
 import cases_deepfloyd
+import cases_easyanimate
 import cases_ernie
 import cases_hunyuan_dit
 import cases_hunyuan_video
@@ -15,6 +16,7 @@ import cases_kandinsky5
 import cases_krea2
 import cases_ldm
 import cases_ltx
+import cases_ltx2
 import cases_lumina
 import cases_mochi
 import cases_omnigen
@@ -23,6 +25,7 @@ import cases_prx
 import cases_sana
 import cases_unclip
 import cases_wan
+import cases_wan_variants
 import cases_z_image
 from dense_oracle import Case
 
@@ -48,5 +51,8 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_mochi.CASES,
     **cases_cogvideox.CASES,
     **cases_ltx.CASES,
+    **cases_easyanimate.CASES,
+    **cases_ltx2.CASES,
     **cases_wan.CASES,
+    **cases_wan_variants.CASES,
 }

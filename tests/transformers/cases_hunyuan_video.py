@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from dense_oracle import Case, Encoder, ObservedCall
 from diffusers import (
-    AutoencoderKLHunyuanVideo,
+    HunyuanSkyreelsImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
@@ -22,7 +23,9 @@ from single_parts import (
     alternate_calls,
     columns_at_end,
     flow_scheduler,
+    hunyuan_vae,
     llama_encoder,
+    picture,
     wake,
 )
 from toy_models import clip_encoder
@@ -31,18 +34,6 @@ from toy_tokenizers import byte_level_tokenizer, clip_tokenizer
 # 16 x 16 pixels and 4 frames are one token; the first frame is one of its own.
 GRID = (2, 2, 3)
 TEMPLATE, DROPPED = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
-
-
-def _vae() -> Any:
-    torch.manual_seed(45)
-    return AutoencoderKLHunyuanVideo(
-        latent_channels=4,
-        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
-        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
-        block_out_channels=(8,) * 4,
-        layers_per_block=1,
-        norm_num_groups=4,
-    ).eval()
 
 
 def _tokenizer() -> Any:
@@ -54,12 +45,12 @@ def _tokenizer() -> Any:
     )
 
 
-def _pipeline() -> Any:
+def _pipeline(cls: type = HunyuanVideoPipeline, in_channels: int = 4) -> Any:
     tokenizer = _tokenizer()
     assert len(tokenizer(TEMPLATE.partition("{}")[0]).input_ids) == DROPPED
     torch.manual_seed(0)
     transformer = HunyuanVideoTransformer3DModel(
-        in_channels=4,
+        in_channels=in_channels,
         out_channels=4,
         num_attention_heads=2,
         attention_head_dim=10,
@@ -73,11 +64,11 @@ def _pipeline() -> Any:
         pooled_projection_dim=32,
         rope_axes_dim=(2, 4, 4),
     )
-    return HunyuanVideoPipeline(
+    return cls(
         text_encoder=llama_encoder(tokenizer),
         tokenizer=tokenizer,
         transformer=wake(transformer, sharp=("attn.norm_q.weight", "attn.norm_k.weight")),
-        vae=_vae(),
+        vae=hunyuan_vae(4),
         scheduler=flow_scheduler(shift=7.0),
         text_encoder_2=clip_encoder(projected=False),
         tokenizer_2=clip_tokenizer(),
@@ -139,7 +130,24 @@ def hunyuan_video_true_guidance() -> Case:
     )
 
 
+def skyreels_of_picture() -> Case:
+    """The latents of the picture are further channels; the prompt is guided against a negative."""
+    case = _case(
+        "HunyuanSkyreelsImageToVideoPipeline",
+        {
+            "prompt": PROMPTS[0],
+            "negative_prompt": NEGATIVES[0],
+            "true_cfg_scale": 4.0,
+            "image": picture(48, 32),
+        },
+        rows=alternate_calls(1),
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+    return replace(case, make=lambda: _pipeline(HunyuanSkyreelsImageToVideoPipeline, 8))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "HunyuanVideoPipeline": hunyuan_video,
+    "HunyuanSkyreelsImageToVideoPipeline": skyreels_of_picture,
     "HunyuanVideoPipeline true guidance": hunyuan_video_true_guidance,
 }

@@ -9,10 +9,12 @@ import torch
 from dense_oracle import Case, Encoder
 from diffusers import (
     AutoencoderKLLTXVideo,
+    LTXConditionPipeline,
     LTXImageToVideoPipeline,
     LTXPipeline,
     LTXVideoTransformer3DModel,
 )
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from single_parts import (
     COLUMNS,
     NEGATIVES,
@@ -25,6 +27,7 @@ from single_parts import (
     rows_after,
     t5_encoder,
     wake,
+    without_self_attention,
 )
 from tokenizers_single import t5_tokenizer
 
@@ -131,8 +134,44 @@ def ltx_i2v() -> Case:
     )
 
 
+def ltx_condition() -> Case:
+    """A picture in the middle of the video has positions of its own, before those of the video."""
+    frame = 8 * 16
+    return _case(
+        "LTXConditionPipeline",
+        LTXConditionPipeline,
+        {
+            "prompt": PROMPTS[0],
+            "negative_prompt": NEGATIVES[0],
+            "guidance_scale": 4.0,
+            "conditions": [
+                LTXVideoCondition(image=picture(64, 32), frame_index=0),
+                LTXVideoCondition(image=picture(64, 32), frame_index=4, strength=0.8),
+            ],
+        },
+        rows=rows_after(1),
+        image_queries=lambda call, row: frame,
+        unmix=without_self_attention("transformer_blocks"),
+        of_image=lambda latents: (torch.arange(latents.shape[1]) >= frame)[:, None],
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+
+
+def ltx_condition_of_text() -> Case:
+    """No condition: the video's positions are all there are."""
+    return _case(
+        "LTXConditionPipeline text",
+        LTXConditionPipeline,
+        {"negative_prompt": NEGATIVES, "guidance_scale": 4.0},
+        rows=rows_after(2),
+        negative={"negative_prompt": OTHER_NEGATIVES},
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "LTXPipeline": ltx,
     "LTXPipeline without guidance": ltx_without_guidance,
     "LTXImageToVideoPipeline": ltx_i2v,
+    "LTXConditionPipeline": ltx_condition,
+    "LTXConditionPipeline text": ltx_condition_of_text,
 }

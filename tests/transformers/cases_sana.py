@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,11 +12,14 @@ from dense_oracle import Case, Encoder
 from diffusers import (
     SanaControlNetModel,
     SanaControlNetPipeline,
+    SanaImageToVideoPipeline,
     SanaPAGPipeline,
     SanaPipeline,
     SanaSprintImg2ImgPipeline,
     SanaSprintPipeline,
     SanaTransformer2DModel,
+    SanaVideoPipeline,
+    SanaVideoTransformer3DModel,
     SCMScheduler,
 )
 from single_parts import (
@@ -31,10 +35,13 @@ from single_parts import (
     picture,
     rows_after,
     wake,
+    wan_vae,
 )
 from tokenizers_single import gemma_tokenizer
 
 SANA_GRID = (16, 32)
+# Of a video: 16 x 16 pixels and 4 frames are one token; the first frame is one of its own.
+VIDEO_GRID = (2, 2, 4)
 SIZES: dict[str, Any] = {
     "patch_size": 1,
     "in_channels": 4,
@@ -168,7 +175,69 @@ def sana_controlnet() -> Case:
     )
 
 
+def _sana_video(cls: type) -> Callable[[], Any]:
+    def make() -> Any:
+        tokenizer = gemma_tokenizer()
+        torch.manual_seed(0)
+        transformer = SanaVideoTransformer3DModel(
+            in_channels=16,
+            out_channels=16,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            num_layers=2,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=12,
+            cross_attention_dim=24,
+            caption_channels=16,
+            patch_size=(1, 2, 2),
+            rope_max_seq_len=32,
+        )
+        return cls(
+            tokenizer=tokenizer,
+            text_encoder=gemma2_encoder(tokenizer),
+            vae=wan_vae(),
+            transformer=wake(transformer, sharp=("attn2.norm_q.weight", "attn2.norm_k.weight")),
+            scheduler=flow_scheduler(shift=7.0),
+        )
+
+    return make
+
+
+def sana_video() -> Case:
+    """A video has the instruction of its pipeline."""
+    case = _sana_case(
+        "SanaVideoPipeline",
+        SanaVideoPipeline,
+        {"negative_prompt": NEGATIVES, "guidance_scale": 4.0, "frames": 5},
+        {},
+        rows=rows_after(2),
+        negative={"negative_prompt": OTHER_NEGATIVES},
+    )
+    return replace(case, make=_sana_video(SanaVideoPipeline), grid=VIDEO_GRID)
+
+
+def sana_video_of_picture() -> Case:
+    """The first latent frame is that of the picture; each has a timestep of its own."""
+    case = _sana_case(
+        "SanaImageToVideoPipeline",
+        SanaImageToVideoPipeline,
+        {
+            "prompt": PROMPTS[0],
+            "negative_prompt": NEGATIVES[0],
+            "guidance_scale": 4.0,
+            "frames": 5,
+            "image": picture(64, 32),
+        },
+        {},
+        rows=rows_after(1),
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+    return replace(case, make=_sana_video(SanaImageToVideoPipeline), grid=VIDEO_GRID)
+
+
 CASES: dict[str, Callable[[], Case]] = {
+    "SanaVideoPipeline": sana_video,
+    "SanaImageToVideoPipeline": sana_video_of_picture,
     "SanaPipeline": sana,
     "SanaSprintPipeline": sana_sprint,
     "SanaSprintImg2ImgPipeline": sana_sprint_img2img,

@@ -56,13 +56,13 @@ SIZES: dict[str, Any] = {
 }
 
 
-def _transformer(seed: int, **config: Any) -> Any:
+def wan_transformer(seed: int, **config: Any) -> Any:
     torch.manual_seed(seed)
     model = WanTransformer3DModel(**(SIZES | config))
     return wake(model, sharp=("attn2.norm_q.weight", "attn2.norm_k.weight"))
 
 
-def _parts() -> dict[str, Any]:
+def wan_parts() -> dict[str, Any]:
     tokenizer = t5_tokenizer()
     return {
         "tokenizer": tokenizer,
@@ -72,7 +72,7 @@ def _parts() -> dict[str, Any]:
     }
 
 
-def _case(
+def wan_case(
     name: str, make: Callable[[], Any], call: dict[str, Any], columns: int = COLUMNS, **fields: Any
 ) -> Case:
     return ToyCase(
@@ -98,9 +98,9 @@ def _case(
 
 def wan() -> Case:
     """2.1: calls of their own, conditional first."""
-    return _case(
+    return wan_case(
         "WanPipeline",
-        lambda: WanPipeline(**_parts(), transformer=_transformer(0), transformer_2=None),
+        lambda: WanPipeline(**wan_parts(), transformer=wan_transformer(0), transformer_2=None),
         {"prompt": PROMPTS, "negative_prompt": NEGATIVES, "guidance_scale": 4.0},
         rows=alternate_calls(2),
         negative={"negative_prompt": OTHER_NEGATIVES},
@@ -108,9 +108,9 @@ def wan() -> Case:
 
 
 def wan_without_guidance() -> Case:
-    return _case(
+    return wan_case(
         "WanPipeline without guidance",
-        lambda: WanPipeline(**_parts(), transformer=_transformer(0), transformer_2=None),
+        lambda: WanPipeline(**wan_parts(), transformer=wan_transformer(0), transformer_2=None),
         {"prompt": PROMPTS, "guidance_scale": 1.0},
     )
 
@@ -120,16 +120,16 @@ def _wan_22() -> Any:
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
     return WanPipeline(
-        **(_parts() | {"scheduler": scheduler}),
-        transformer=_transformer(0),
-        transformer_2=_transformer(1),
+        **(wan_parts() | {"scheduler": scheduler}),
+        transformer=wan_transformer(0),
+        transformer_2=wan_transformer(1),
         boundary_ratio=0.875,
     )
 
 
 def wan_22() -> Case:
     """The first steps are one transformer's, the later ones the other's."""
-    return _case(
+    return wan_case(
         "WanPipeline two transformers",
         _wan_22,
         {
@@ -145,7 +145,7 @@ def wan_22() -> Case:
     )
 
 
-def _image_encoder() -> dict[str, Any]:
+def image_encoder_parts() -> dict[str, Any]:
     torch.manual_seed(40)
     config = CLIPVisionConfig(
         hidden_size=8,
@@ -164,15 +164,15 @@ def _image_encoder() -> dict[str, Any]:
 def _wan_i2v() -> Any:
     clean_without_ftfy(pipeline_wan_i2v)
     return WanImageToVideoPipeline(
-        **_parts(),
-        **_image_encoder(),
-        transformer=_transformer(0, in_channels=36, image_dim=8, added_kv_proj_dim=24),
+        **wan_parts(),
+        **image_encoder_parts(),
+        transformer=wan_transformer(0, in_channels=36, image_dim=8, added_kv_proj_dim=24),
     )
 
 
 def wan_i2v() -> Case:
     """A layer calls the kernel twice: with the picture's states, then with the text's 512."""
-    return _case(
+    return wan_case(
         "WanImageToVideoPipeline",
         _wan_i2v,
         {
@@ -190,16 +190,16 @@ def wan_i2v() -> Case:
 def _wan_22_i2v() -> Any:
     clean_without_ftfy(pipeline_wan_i2v)
     return WanImageToVideoPipeline(
-        **_parts(),
-        transformer=_transformer(0, in_channels=36),
-        transformer_2=_transformer(1, in_channels=36),
+        **wan_parts(),
+        transformer=wan_transformer(0, in_channels=36),
+        transformer_2=wan_transformer(1, in_channels=36),
         boundary_ratio=0.875,
     )
 
 
 def wan_22_i2v() -> Case:
     """2.2 has no states of the picture: one kernel call a layer."""
-    return _case(
+    return wan_case(
         "WanImageToVideoPipeline two transformers",
         _wan_22_i2v,
         {
@@ -216,16 +216,16 @@ def wan_22_i2v() -> Case:
 
 def _wan_v2v() -> Any:
     clean_without_ftfy(pipeline_wan_video2video)
-    parts = _parts() | {
+    parts = wan_parts() | {
         "scheduler": UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         )
     }
-    return WanVideoToVideoPipeline(**parts, transformer=_transformer(0))
+    return WanVideoToVideoPipeline(**parts, transformer=wan_transformer(0))
 
 
 def wan_v2v() -> Case:
-    case = _case(
+    case = wan_case(
         "WanVideoToVideoPipeline",
         _wan_v2v,
         {
@@ -248,12 +248,12 @@ def _wan_vace() -> Any:
     torch.manual_seed(0)
     model = WanVACETransformer3DModel(**SIZES, vace_layers=[0], vace_in_channels=96)
     sharp = ("attn2.norm_q.weight", "attn2.norm_k.weight")
-    return WanVACEPipeline(**_parts(), transformer=wake(model, sharp=sharp))
+    return WanVACEPipeline(**wan_parts(), transformer=wake(model, sharp=sharp))
 
 
 def wan_vace() -> Case:
     """The blocks of the control have text attention of their own, which is not recorded."""
-    return _case(
+    return wan_case(
         "WanVACEPipeline",
         _wan_vace,
         {
@@ -271,7 +271,7 @@ def _skyreels() -> Any:
     clean_without_ftfy(pipeline_skyreels_v2)
     torch.manual_seed(0)
     model = SkyReelsV2Transformer3DModel(**SIZES)
-    parts = _parts() | {
+    parts = wan_parts() | {
         "scheduler": UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0
         )
@@ -282,7 +282,7 @@ def _skyreels() -> Any:
 
 def skyreels() -> Case:
     """SkyReels 2 has Wan's blocks."""
-    return _case(
+    return wan_case(
         "SkyReelsV2Pipeline",
         _skyreels,
         {"prompt": PROMPTS, "negative_prompt": NEGATIVES, "guidance_scale": 4.0},

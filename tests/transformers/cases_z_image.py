@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from dense_oracle import Case, Encoder, ObservedCall
 from diffusers import (
+    ZImageControlNetInpaintPipeline,
+    ZImageControlNetModel,
+    ZImageControlNetPipeline,
     ZImageImg2ImgPipeline,
     ZImageInpaintPipeline,
     ZImagePipeline,
@@ -47,6 +50,7 @@ def _z_image(cls: type, **scheduler: Any) -> Callable[[], Any]:
             axes_lens=[256, 32, 32],
         )
         return cls(
+            **_control(cls),
             scheduler=flow_scheduler(**scheduler),
             vae=image_vae(4, shift_factor=0.1),
             text_encoder=qwen3_encoder(tokenizer),
@@ -55,6 +59,23 @@ def _z_image(cls: type, **scheduler: Any) -> Callable[[], Any]:
         )
 
     return make
+
+
+def _control(cls: type) -> dict[str, Any]:
+    """A control network, which attends to the text too but is not recorded."""
+    if "ControlNet" not in cls.__name__:
+        return {}
+    torch.manual_seed(1)
+    controlnet = ZImageControlNetModel(
+        control_layers_places=[0],
+        # Of the inpainting pipeline: the control's latents, the mask, those of the picture.
+        control_in_dim=9 if "Inpaint" in cls.__name__ else 4,
+        dim=32,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+    )
+    return {"controlnet": wake(controlnet)}
 
 
 def qwen_template(prompt: str) -> str:
@@ -188,6 +209,39 @@ def z_image_inpaint() -> Case:
     )
 
 
+def z_image_control() -> Case:
+    return _z_case(
+        "ZImageControlNetPipeline",
+        ZImageControlNetPipeline,
+        PROMPTS + NEGATIVES,
+        {
+            "prompt": PROMPTS,
+            "negative_prompt": NEGATIVES,
+            "guidance_scale": 4.0,
+            "control_image": picture(20, 12),
+        },
+        rows=rows_before(2),
+        negative={"negative_prompt": OTHER_NEGATIVES},
+    )
+
+
+def z_image_control_inpaint() -> Case:
+    return _z_case(
+        "ZImageControlNetInpaintPipeline",
+        ZImageControlNetInpaintPipeline,
+        [PROMPTS[0], NEGATIVES[0]],
+        {
+            "negative_prompt": NEGATIVES[0],
+            "guidance_scale": 4.0,
+            "image": picture(20, 12),
+            "mask_image": picture(20, 12).convert("L"),
+            "control_image": picture(20, 12),
+        },
+        rows=rows_before(1),
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "ZImagePipeline": z_image,
     "ZImagePipeline two images": z_image_two_images,
@@ -195,4 +249,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "ZImagePipeline truncated": z_image_truncated,
     "ZImageImg2ImgPipeline": z_image_img2img,
     "ZImageInpaintPipeline": z_image_inpaint,
+    "ZImageControlNetPipeline": z_image_control,
+    "ZImageControlNetInpaintPipeline": z_image_control_inpaint,
 }

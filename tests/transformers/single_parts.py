@@ -13,6 +13,7 @@ from dense_oracle import Case, DenoiserCall, ObservedCall
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLHunyuanVideo,
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
 )
@@ -21,6 +22,8 @@ from tokenizers_single import vocabulary_size
 from transformers import (
     Gemma2Config,
     Gemma2Model,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaModel,
     Mistral3Config,
@@ -65,6 +68,7 @@ class ToyCase(Case):
         project: from the pipeline and an encoder's states to the denoiser's text states.
         unmix: takes away what mixes text, or text and image, before the first site.
         probe: the text columns to disturb; 0, 1 and the last without.
+        of_image: 1 where the denoiser's latents are the image's, 0 where they are a condition's.
     """
 
     states: Callable[[dict[str, Any], int], torch.Tensor] = _encoder_hidden_states
@@ -73,6 +77,7 @@ class ToyCase(Case):
     project: Callable[[Any, torch.Tensor], torch.Tensor] = lambda pipe, states: states
     unmix: Callable[[Any], None] | None = None
     probe: tuple[int, ...] = ()
+    of_image: Callable[[torch.Tensor], torch.Tensor] = torch.ones_like
 
 
 def wake(module: Any, *, sharp: tuple[str, ...] = ()) -> Any:
@@ -137,6 +142,22 @@ def gemma2_encoder(tokenizer: Any, width: int = 16) -> Any:
     return wake(Gemma2Model(Gemma2Config(**_decoder_sizes(tokenizer, width))))
 
 
+def gemma3_encoder(tokenizer: Any, width: int = 16) -> Any:
+    """Gemma 3; the part that sees pictures has the least size."""
+    torch.manual_seed(55)
+    text = _decoder_sizes(tokenizer, width) | {"query_pre_attn_scalar": 8}
+    vision = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 16,
+    }
+    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    return wake(Gemma3ForConditionalGeneration(config))
+
+
 def qwen3_encoder(tokenizer: Any, width: int = 16) -> Any:
     torch.manual_seed(23)
     return wake(Qwen3Model(Qwen3Config(**_decoder_sizes(tokenizer, width))))
@@ -191,6 +212,19 @@ def wan_vae() -> AutoencoderKLWan:
     ).eval()
 
 
+def hunyuan_vae(channels: int) -> AutoencoderKLHunyuanVideo:
+    """HunyuanVideo's autoencoder: 8 pixels and 4 frames are one latent."""
+    torch.manual_seed(45)
+    return AutoencoderKLHunyuanVideo(
+        latent_channels=channels,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+        block_out_channels=(8,) * 4,
+        layers_per_block=1,
+        norm_num_groups=4,
+    ).eval()
+
+
 def flow_scheduler(**config: Any) -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(**config)
 
@@ -226,6 +260,25 @@ def without(*refiners: str) -> Callable[[Any], None]:
     def take(denoiser: Any) -> None:
         for name in refiners:
             setattr(denoiser, name, torch.nn.ModuleList())
+
+    return take
+
+
+class _Nothing(torch.nn.Module):
+    def forward(self, states: torch.Tensor | None = None, *others: Any, **named: Any) -> Any:
+        return torch.zeros_like(named["hidden_states"] if states is None else states)
+
+
+def without_self_attention(blocks: str) -> Callable[[Any], None]:
+    """Take away what mixes the positions of the image before the first site.
+
+    Args:
+        blocks: the attribute with the blocks, whose ``attn1`` it is.
+    """
+
+    def take(denoiser: Any) -> None:
+        for block in getattr(denoiser, blocks):
+            block.attn1 = _Nothing()
 
     return take
 

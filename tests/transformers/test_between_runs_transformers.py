@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import accelerate
+import builders_joint
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,12 @@ from toy_models import every_row, picture
 from transformer_conditions import FAMILIES, Condition
 from transformer_outcome import PLAIN, ConditionedRun, images, ours_of, quiet, same_maps
 
-from diffusers_rdaam import RDAAMProcessor, record_attention
+from diffusers_rdaam import (
+    ImageMismatchWarning,
+    NoAttributionError,
+    RDAAMProcessor,
+    record_attention,
+)
 from diffusers_rdaam.errors import AlreadyRecordingError
 
 NAMES = ["FluxPipeline", "ZImagePipeline"]
@@ -249,3 +255,17 @@ def test_a_device_map(name: str, tmp_path: Any):
     output = case.run(ours)
     assert np.array_equal(images(output), images(stock.output))
     check_maps(stock, ours.attributions)
+
+
+def test_a_crop_that_is_pasted_back_has_no_attribution():
+    case = builders_joint.CASES["FluxInpaintPipeline"]()
+    wanted = case.run(case.make(), padding_mask_crop=4, output_type="pil").images
+    pipe = case.make()
+    with (
+        pytest.warns(ImageMismatchWarning, match="With padding_mask_crop the denoiser works on an"),
+        record_attention(pipe) as recording,
+    ):
+        output = case.run(pipe, padding_mask_crop=4, output_type="pil")
+    assert [one.tobytes() for one in output.images] == [one.tobytes() for one in wanted]
+    with pytest.raises(NoAttributionError, match="Leave padding_mask_crop out"):
+        recording.attributions  # noqa: B018

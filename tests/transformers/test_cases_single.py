@@ -120,7 +120,7 @@ def test_image_queries_are_what_the_noise_moves(name):
     noise = torch.Generator().manual_seed(9)
 
     def other(tensor):
-        return tensor + torch.randn(tensor.shape, generator=noise)
+        return tensor + torch.randn(tensor.shape, generator=noise) * case.of_image(tensor)
 
     changed = [other(one) for one in latents] if isinstance(latents, list) else other(latents)
     before, after = _again(case, denoiser, kwargs), _again(case, denoiser, kwargs | {key: changed})

@@ -13,6 +13,7 @@ from PIL import Image
 from single_parts import PROMPTS
 
 from diffusers_rdaam import (
+    ImageMismatchWarning,
     InputError,
     NoAttributionError,
     RDAAMProcessor,
@@ -39,6 +40,7 @@ MAPPINGS = {
     "WanImageToVideoPipeline": CAUSAL_4,
     "WanVideoToVideoPipeline": CAUSAL_4,
     "WanVACEPipeline": CAUSAL_4,
+    "WanAnimatePipeline": CAUSAL_4,
     # Its autoencoder decodes two latent frames at a time; only a first third one is one frame.
     "CogVideoXPipeline": EVEN_4,
     "HunyuanVideoPipeline": CAUSAL_4,
@@ -276,3 +278,40 @@ def test_a_transformer_without_a_pipeline():
     videos = recording.attributions
     assert len(videos) == 2 and videos[0].frame_mapping.latent == (0, 1)
     assert videos[0].column(3).values.shape == (2, *videos[0].image_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        (
+            "SkyReelsV2DiffusionForcingPipeline",
+            {"num_frames": 9, "base_num_frames": 5, "overlap_history": 1},
+            "A video of 9 frames is made in parts of 5 that overlap",
+        ),
+        (
+            "SkyReelsV2DiffusionForcingImageToVideoPipeline",
+            {"last_image": Image.new("RGB", (48, 32)), "num_frames": 9},
+            "With last_image the denoiser has latent frames that are cut off",
+        ),
+        (
+            "WanAnimatePipeline",
+            {
+                "pose_video": [Image.new("RGB", (48, 32))] * 6,
+                "face_video": [Image.new("RGB", (16, 16))] * 6,
+                # Rounded to 5 by the pipeline.
+                "segment_frame_length": 7,
+            },
+            "A video of 6 frames is made in segments of 5 that share 1 frames",
+        ),
+    ],
+)
+def test_a_video_in_parts_has_no_attribution(name, changes, reason):
+    stock = CASES[name]()
+    pipe = stock.make()
+    pipe.set_progress_bar_config(disable=True)
+    wanted = images_of(stock.run(pipe, **changes))
+    with pytest.warns(ImageMismatchWarning, match=reason):
+        output, recording = recorded(name, **changes)
+    assert np.array_equal(images_of(output), wanted)
+    with pytest.raises(NoAttributionError, match=reason):
+        recording.attribution  # noqa: B018

@@ -22,17 +22,20 @@ from diffusers_rdaam.families.transformers.readers import (
 )
 from diffusers_rdaam.families.transformers.sequence_readers import (
     allegro,
-    channels_last_grid,
+    easyanimate,
     ernie,
     frames_first_grid,
     hunyuan_dit,
-    ltx_grid,
+    kandinsky5,
+    ltx,
+    ltx2,
     lumina2,
     mochi,
     omnigen,
     picture_grid,
     position_axes_grid,
     prx,
+    wan_animate,
     z_image,
 )
 
@@ -156,7 +159,12 @@ KINDS: tuple[TransformerKind, ...] = (
         z_image,
         cell=2,
     ),
-    TransformerKind("sana", ("SanaTransformer2DModel",), _CROSS, cross(latent_grid)),
+    TransformerKind(
+        "sana",
+        ("SanaTransformer2DModel", "SanaVideoTransformer3DModel"),
+        _CROSS,
+        cross(latent_grid),
+    ),
     TransformerKind(
         "lumina2",
         ("Lumina2Transformer2DModel",),
@@ -183,6 +191,7 @@ KINDS: tuple[TransformerKind, ...] = (
             "WanTransformer3DModel",
             "WanVACETransformer3DModel",
             "SkyReelsV2Transformer3DModel",
+            "ChronoEditTransformer3DModel",
         ),
         # The first attention call of the code is that of a picture's states.
         (Sites(r"blocks\.\d+\.attn2", kind="cross", attention_call=1),),
@@ -190,10 +199,25 @@ KINDS: tuple[TransformerKind, ...] = (
         self_attention=(Sites(r"blocks\.\d+\.attn1", kind="self", attention_call=1),),
     ),
     TransformerKind(
+        "wan_animate",
+        ("WanAnimateTransformer3DModel",),
+        (Sites(r"blocks\.\d+\.attn2", kind="cross", attention_call=1),),
+        wan_animate,
+        tokens="wan",
+        self_attention=(Sites(r"blocks\.\d+\.attn1", kind="self", attention_call=1),),
+    ),
+    TransformerKind(
         "ltx",
         ("LTXVideoTransformer3DModel",),
         _CROSS,
-        cross(ltx_grid),
+        ltx,
+        self_attention=_ITSELF,
+    ),
+    TransformerKind(
+        "ltx2",
+        ("LTX2VideoTransformer3DModel",),
+        _CROSS,
+        ltx2,
         self_attention=_ITSELF,
     ),
     TransformerKind(
@@ -207,6 +231,12 @@ KINDS: tuple[TransformerKind, ...] = (
         ("HunyuanVideoTransformer3DModel",),
         _DOUBLE_AND_SINGLE,
         image_first(latent_grid),
+    ),
+    TransformerKind(
+        "easyanimate",
+        ("EasyAnimateTransformer3DModel",),
+        (Sites(r"transformer_blocks\.\d+\.attn1"),),
+        easyanimate,
     ),
     TransformerKind(
         "mochi",
@@ -232,7 +262,7 @@ KINDS: tuple[TransformerKind, ...] = (
         "kandinsky5",
         ("Kandinsky5Transformer3DModel",),
         (Sites(r"visual_transformer_blocks\.\d+\.cross_attention", kind="cross"),),
-        cross(channels_last_grid),
+        kandinsky5,
         self_attention=(Sites(r"visual_transformer_blocks\.\d+\.self_attention", kind="self"),),
     ),
     TransformerKind(

@@ -26,6 +26,11 @@ from diffusers_rdaam.families.rows import (
     RowLayout,
     SeparateCallsLayout,
 )
+from diffusers_rdaam.families.transformers.videos_in_parts import (
+    MismatchRule,
+    skyreels_parts,
+    wan_animate_parts,
+)
 
 VideoRule = Literal["", "causal", "even"]
 
@@ -41,12 +46,14 @@ class TransformerPipeline:
         video: how the autoencoder makes frames of latent frames: ``"causal"`` where the first
             latent frame is one frame and each later one several, ``"even"`` where each is several;
             empty for pipelines of images.
+        mismatch: which arguments of its call make maps that are not those of its video.
     """
 
     layout: RowLayout | SeparateCallsLayout | CountedRowsLayout | CustomLayout
     tokens: str = ""
     denoisers: tuple[str, ...] = ("transformer",)
     video: VideoRule = ""
+    mismatch: MismatchRule | None = None
 
 
 def _z_image_is_guided(pipe: Any, timestep: Any) -> bool:
@@ -65,6 +72,7 @@ def _omnigen_parts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parts:
 SEPARATE = SeparateCallsLayout()
 # Wan 2.2 has a second transformer, for the steps with little noise.
 _WAN = TransformerPipeline(SEPARATE, "", ("transformer", "transformer_2"), "causal")
+_SKYREELS_FORCING = TransformerPipeline(SEPARATE, video="causal", mismatch=skyreels_parts)
 # Dynamic guidance changes the scale that the property goes by, and not the rows.
 _COGVIDEOX = TransformerPipeline(GUIDED_BY_ARGUMENT, video="causal")
 _Z_IMAGE = CountedRowsLayout(CONDITIONAL_FIRST.parts, _z_image_is_guided)
@@ -122,9 +130,13 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "ZImagePipeline": TransformerPipeline(_Z_IMAGE),
     "ZImageImg2ImgPipeline": TransformerPipeline(_Z_IMAGE),
     "ZImageInpaintPipeline": TransformerPipeline(_Z_IMAGE),
+    "ZImageControlNetPipeline": TransformerPipeline(_Z_IMAGE),
+    "ZImageControlNetInpaintPipeline": TransformerPipeline(_Z_IMAGE),
     "SanaPipeline": TransformerPipeline(GUIDED),
     "SanaPAGPipeline": TransformerPipeline(PAG_LAYOUT),
     "SanaControlNetPipeline": TransformerPipeline(GUIDED),
+    "SanaVideoPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "SanaImageToVideoPipeline": TransformerPipeline(GUIDED, video="causal"),
     "SanaSprintPipeline": TransformerPipeline(UNGUIDED),
     "SanaSprintImg2ImgPipeline": TransformerPipeline(UNGUIDED),
     "Lumina2Pipeline": TransformerPipeline(SEPARATE),
@@ -136,20 +148,39 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "WanImageToVideoPipeline": _WAN,
     "WanVideoToVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "WanVACEPipeline": _WAN,
+    "LucyEditPipeline": _WAN,
+    "ChronoEditPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "WanAnimatePipeline": TransformerPipeline(SEPARATE, video="causal", mismatch=wan_animate_parts),
     "SkyReelsV2Pipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "SkyReelsV2ImageToVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "SkyReelsV2DiffusionForcingPipeline": _SKYREELS_FORCING,
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": _SKYREELS_FORCING,
     "LTXPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "LTXConditionPipeline": TransformerPipeline(GUIDED, video="causal"),
     "LTXImageToVideoPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "LTX2Pipeline": TransformerPipeline(GUIDED, video="causal"),
+    "LTX2ImageToVideoPipeline": TransformerPipeline(GUIDED, video="causal"),
+    "LTX2ConditionPipeline": TransformerPipeline(GUIDED, video="causal"),
     "CogVideoXPipeline": _COGVIDEOX,
     "CogVideoXImageToVideoPipeline": _COGVIDEOX,
     "CogVideoXVideoToVideoPipeline": _COGVIDEOX,
     "CogVideoXFunControlPipeline": _COGVIDEOX,
     "HunyuanVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "HunyuanSkyreelsImageToVideoPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "EasyAnimatePipeline": TransformerPipeline(GUIDED, video="causal"),
+    "EasyAnimateInpaintPipeline": TransformerPipeline(GUIDED, video="causal"),
     "MochiPipeline": TransformerPipeline(GUIDED, video="causal"),
     "AllegroPipeline": TransformerPipeline(GUIDED_BY_ARGUMENT, video="even"),
     "Cosmos2TextToImagePipeline": TransformerPipeline(SEPARATE),
+    "CosmosTextToWorldPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "CosmosVideoToWorldPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "Cosmos2VideoToWorldPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "Kandinsky5T2IPipeline": TransformerPipeline(SEPARATE),
+    "Kandinsky5T2VPipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "Kandinsky5I2VPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "OmniGenPipeline": TransformerPipeline(CustomLayout(_omnigen_parts)),
     "Krea2Pipeline": TransformerPipeline(SEPARATE),
     "PRXPipeline": TransformerPipeline(GUIDED),
+    "PRXPixelPipeline": TransformerPipeline(GUIDED, "prx_pixel"),
     "ErnieImagePipeline": TransformerPipeline(GUIDED),
 }

@@ -18,6 +18,7 @@ from diffusers_rdaam.families.transformers.readers import (
     latent_grid,
     positions_of,
     reading,
+    rows_of,
 )
 
 # Z-Image pads the image and the text to a multiple of this.
@@ -104,6 +105,22 @@ def ernie(call: Arguments) -> Reading:
     return Reading(grid, lengths, layout, states, latents, call.get("timestep"))
 
 
+def easyanimate(call: Arguments) -> Reading:
+    """``[text, video]``.
+
+    Raises:
+        RecordingError: the call has a second text, of T5, which no pipeline of diffusers gives.
+    """
+    if call.get("encoder_hidden_states_t5") is not None:
+        raise RecordingError(
+            "The EasyAnimateTransformer3DModel was called with encoder_hidden_states_t5, whose "
+            "columns come between the other text's and the video's. Record without it."
+        )
+    states: Tensor = call["encoder_hidden_states"]
+    layout = JointLayout.text_first(rows_of(call, states), states.shape[1])
+    return reading(call, latent_grid(call), layout, states)
+
+
 def omnigen(call: Arguments) -> Reading:
     """``[text, time, image]``; the text is ids, which the model embeds itself."""
     ids: Tensor = call["input_ids"]
@@ -114,9 +131,63 @@ def omnigen(call: Arguments) -> Reading:
     return reading(call, grid, layout, ids)
 
 
-def ltx_grid(call: Arguments) -> Grid:
-    """The sizes that a packed video's call names; the model has no patches of its own."""
-    return int(call["num_frames"]), int(call["height"]), int(call["width"])
+def ltx(call: Arguments) -> Reading:
+    """Cross-attention from a packed video, before which there may be frames of conditions.
+
+    Its sizes are named, or seen from the place of each position in frames and pixels. A condition
+    that is not at the beginning has positions of its own, all of them later than the first frame.
+    """
+    states: Tensor = call["encoder_hidden_states"]
+    places = call.get("video_coords")
+    if places is None:
+        grid, start = (int(call["num_frames"]), int(call["height"]), int(call["width"])), 0
+    else:
+        times, tops, lefts = places[0]
+        start = int((times == 0).nonzero()[0])
+        height, width = len(tops.unique()), len(lefts.unique())
+        grid = ((len(times) - start) // (height * width), height, width)
+    rows = int(call["hidden_states"].shape[0])
+    return reading(call, grid, JointLayout((start,) * rows, (), (0,) * rows), states)
+
+
+def kandinsky5(call: Arguments) -> Reading:
+    """Cross-attention to the text alone.
+
+    Raises:
+        RecordingError: the attention is sparse, which takes the positions block by block.
+    """
+    sparse = call.get("sparse_params")
+    if sparse is not None and sparse["to_fractal"]:
+        raise RecordingError(
+            "The Kandinsky5Transformer3DModel was called with sparse attention, for which it puts "
+            "the positions of the video in the order of blocks of 8 x 8, and maps would be of "
+            'other places. Use a checkpoint whose attention_type is "regular".'
+        )
+    states: Tensor = call["encoder_hidden_states"]
+    layout = JointLayout.cross(rows_of(call, states))
+    return reading(call, channels_last_grid(call), layout, states)
+
+
+def ltx2(call: Arguments) -> Reading | None:
+    """Cross-attention from a packed video, behind which there may be frames of conditions.
+
+    Two kinds of guidance call once more for the prompt's rows: with self-attention skipped in some
+    blocks, and without attention between the video and its sound.
+    """
+    if call.get("spatio_temporal_guidance_blocks") or call.get("isolate_modalities"):
+        return None
+    states: Tensor = call["encoder_hidden_states"]
+    grid = (int(call["num_frames"]), int(call["height"]), int(call["width"]))
+    return reading(call, grid, JointLayout.cross(int(call["hidden_states"].shape[0])), states)
+
+
+def wan_animate(call: Arguments) -> Reading:
+    """Cross-attention as Wan's, with a frame of the character's picture before the video."""
+    states: Tensor = call["encoder_hidden_states"]
+    frames, height, width = latent_grid(call)
+    rows = int(call["hidden_states"].shape[0])
+    layout = JointLayout((height * width,) * rows, (), (0,) * rows)
+    return reading(call, (frames - 1, height, width), layout, states)
 
 
 def frames_first_grid(call: Arguments) -> Grid:

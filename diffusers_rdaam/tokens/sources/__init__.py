@@ -8,7 +8,13 @@ from __future__ import annotations
 from diffusers_rdaam.tokens.encoder_columns import Source
 from diffusers_rdaam.tokens.sources import chats, plain, templates
 from diffusers_rdaam.tokens.sources.columns import Reader
-from diffusers_rdaam.tokens.sources.plain import T5, preprocessed, prompt_cleaned, prx_cleaned
+from diffusers_rdaam.tokens.sources.plain import (
+    T5,
+    preprocessed,
+    prompt_cleaned,
+    prx_cleaned,
+    prx_pixel_cleaned,
+)
 
 SOURCES: dict[str, Source] = {
     "allegro": plain.plain(T5, clean=preprocessed),
@@ -20,6 +26,7 @@ SOURCES: dict[str, Source] = {
     "cogview4": plain.cogview4,
     "cosmos2": plain.plain(T5),
     "deepfloyd": plain.plain(T5, clean=preprocessed),
+    "easyanimate": chats.easyanimate,
     "ernie": plain.ernie,
     "flux": plain.plain(Reader("t5", "text_encoder_2", "tokenizer_2"), field="prompt_2"),
     "flux2": chats.flux2,
@@ -34,6 +41,7 @@ SOURCES: dict[str, Source] = {
     "longcat": chats.longcat,
     "longcat_edit": chats.longcat_edit,
     "ltx": plain.plain(T5),
+    "ltx2": plain.ltx2,
     "lumina": plain.lumina,
     "lumina2": templates.lumina2,
     "mochi": plain.mochi,
@@ -41,6 +49,7 @@ SOURCES: dict[str, Source] = {
     "ovis": chats.ovis,
     "pixart": plain.plain(T5, clean=preprocessed),
     "prx": plain.plain(Reader("gemma"), clean=prx_cleaned),
+    "prx_pixel": plain.plain(Reader("qwen"), clean=prx_pixel_cleaned),
     "qwen_image": templates.qwen_image,
     "qwen_image_edit": templates.qwen_image_edit,
     "qwen_image_edit_plus": templates.qwen_image_edit_plus,

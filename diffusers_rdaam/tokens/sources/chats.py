@@ -49,6 +49,21 @@ def flux2_klein(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Column
     return (padded(pipe, QWEN, text, name, columns),)
 
 
+def easyanimate(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of the user's turn, which has parts of which the prompt is the one."""
+    name, written = argument_text(arguments)
+    tokenizer = QWEN.tokenizer_of(pipe)
+
+    def render(prompt: str) -> str:
+        content = [{"type": "text", "text": prompt}]
+        return tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+
+    text = GivenText.of(written).rendered(render)
+    return (valid(pipe, QWEN, text, name, columns, length=columns, left=False),)
+
+
 def ovis(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Qwen's tokens of the user's turn, which begins with a system prompt that is dropped."""
     name, written = argument_text(arguments)

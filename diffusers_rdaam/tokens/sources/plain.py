@@ -63,6 +63,25 @@ def prx_cleaned(pipe: Any, text: str, arguments: Mapping[str, Any]) -> str:
     return preprocessor.basic_clean(text) if skips else preprocessor.clean_text(text)
 
 
+def prx_pixel_cleaned(pipe: Any, text: str, arguments: Mapping[str, Any]) -> str:
+    """The text as PRX Pixel cleans it: mended characters, no spaces around it."""
+    from diffusers.pipelines.prx.pipeline_prx_pixel import _basic_clean
+
+    return _basic_clean(text)
+
+
+def ltx2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Gemma with its padding in front, or with learned registers behind in place of it."""
+    name, written = argument_text(arguments)
+    text = GivenText.of(written).cleaned(written.strip())
+    found = padded(pipe, Reader("gemma"), text, name, columns)
+    tokens = [piece for piece in found.pieces if piece.kind != "padding"]
+    padding = [piece for piece in found.pieces if piece.kind == "padding"]
+    registers = pipe.connectors.video_connector.learnable_registers
+    pieces = [*padding, *tokens] if registers is None else [*tokens, *padding]
+    return (replace(found, pieces=tuple(pieces)),)
+
+
 def sd3(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Two CLIP encoders side by side, and T5 behind them; zeros in its columns if not loaded."""
     length = pipe.tokenizer_max_length
