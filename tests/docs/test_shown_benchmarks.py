@@ -78,7 +78,22 @@ def _segmentation() -> list[str]:
     return [*lines, f"instead, without refinement: {', '.join(levels)}."]
 
 
+def _tokens() -> list[str]:
+    """A line for each refinement: the word, the phrase, and the token at its best threshold."""
+    lines = []
+    for what, value in measured("tokens").items():
+        name = what.split(",")[1].split()[-1]
+        word, phrase, _, token = (
+            f"{one.removeprefix('0')} ± {half.removeprefix('0')}"
+            for one, half in re.findall(r"(\d\.\d{3})±(\d\.\d{3})", value)
+        )
+        lines.append(f"| {name} | {word} | {phrase} | {token} |")
+    assert len(lines) == 4
+    return lines
+
+
 LINES = [
+    *(("docs/segmentation.md", line) for line in _tokens()),
     *(("docs/segmentation.md", line) for line in _segmentation()),
     *(("docs/kernels.md", line) for line in _backends()),
     ("docs/memory_and_speed.md", f"of the maximum, at most {_parity()}, on the same tiny model"),
