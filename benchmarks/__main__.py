@@ -63,6 +63,7 @@ BENCHMARKS = {
     "concepts": Benchmark("concepts", quick=False),
     "masks": Benchmark("masks", quick=False),
     "aggregations": Benchmark("aggregations", quick=False),
+    "segmentation": Benchmark("segmentation", quick=False),
     "tokens": Benchmark("demo_tokens", quick=False),
     "interrupts": Benchmark("interrupts", quick=False, command=True),
     "fuzz": Benchmark("fuzz", quick=False),

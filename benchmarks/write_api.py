@@ -131,6 +131,9 @@ def names_of(page: str) -> list[str]:
     return [name for name, module in _modules().items() if _is_in(module, modules)]
 
 
+_NO_BASES = "    options:\n      show_bases: false\n"
+
+
 def page_text(page: str) -> str:
     """A page in Markdown, in which the site puts the docstrings.
 
@@ -144,8 +147,15 @@ def page_text(page: str) -> str:
         lines += ["| class | of diffusers |", "|---|---|"]
         lines += [f"| `{name}` | `{name.replace('RDAAM', '')}` |" for name in names_of(page)]
         return "\n".join(lines) + "\n"
-    lines += [f"::: diffusers_rdaam.{name}\n" for name in names_of(page)]
+    lines += [_entry(name) for name in names_of(page)]
     return "\n".join(lines)
+
+
+def _entry(name: str) -> str:
+    """What the site replaces with a docstring; bases are private where one of them is."""
+    bases = getattr(_value(name), "__bases__", ())
+    hidden = any(base.__name__.startswith("_") for base in bases)
+    return f"::: diffusers_rdaam.{name}\n{_NO_BASES if hidden else ''}"
 
 
 def check() -> None:

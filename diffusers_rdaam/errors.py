@@ -27,7 +27,7 @@
     |-- RepeatedWordWarning                a word occurs in the prompt more than once
     |-- UncheckedTextWarning               attribution_prompt= could not be compared with anything
     |-- SeveralRunsWarning                 a block has several runs; the last one is answered
-    |-- IncompleteModelWarning             a model runs with weights that its files do not have
+    |-- IncompleteModelWarning             a model runs with other weights than its files have
     |-- BackendWarning                     the kernel that was asked for cannot run here
     |-- ImageResizedWarning                an image was stretched to a size that a pipeline takes
     |-- ReconstructionWarning              an inverted image does not come back from its noise
@@ -167,7 +167,7 @@ class SeveralRunsWarning(RDAAMWarning):
 
 
 class IncompleteModelWarning(RDAAMWarning):
-    """A model was loaded with random numbers in place of weights that its files do not have."""
+    """A model runs with random numbers in place of weights, or without some that its files have."""
 
 
 class BackendWarning(RDAAMWarning):

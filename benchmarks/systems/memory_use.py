@@ -11,31 +11,48 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+Storages = dict[tuple[torch.device, int], torch.UntypedStorage]
+
 
 @contextmanager
-def older_objects_left_out() -> Iterator[None]:
-    """In the block, look at no object from before it: there are half a million of libraries."""
+def older_objects_left_out() -> Iterator[Storages]:
+    """In the block, look at no object from before it: there are half a million of libraries.
+
+    Yields:
+        The memory of the tensors from before it, for :func:`live_bytes`. It is held, so that no
+        tensor of the block has an address of theirs.
+    """
     gc.collect()
+    older = _storages()
     gc.freeze()
     try:
-        yield
+        yield older
     finally:
         gc.unfreeze()
 
 
-def live_bytes() -> int:
+def live_bytes(older: Storages | None = None) -> int:
     """Of all tensors of this process on all devices; of a view, all that it keeps alive.
 
     Within :func:`older_objects_left_out` of those that are younger than the block.
+
+    Args:
+        older: the memory from before the block. A new view of it, such as one of the text that
+            the pipeline holds itself, adds nothing.
     """
     gc.collect()
+    known = older or {}
+    return sum(one.nbytes() for place, one in _storages().items() if place not in known)
+
+
+def _storages() -> Storages:
     storages = {}
     for found in gc.get_objects():
         # By its type: isinstance would wake lazy objects of other libraries.
         if issubclass(type(found), Tensor) and found.device.type != "meta":
             storage = found.untyped_storage()
-            storages[found.device, storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
+            storages[found.device, storage.data_ptr()] = storage
+    return storages
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:

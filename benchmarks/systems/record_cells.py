@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 
 from benchmarks.systems.clock import Clock, clock_of
 from benchmarks.systems.finding import short
-from benchmarks.systems.memory_use import free_bytes, live_bytes, older_objects_left_out
+from benchmarks.systems.memory_use import (
+    Storages,
+    free_bytes,
+    live_bytes,
+    older_objects_left_out,
+)
 from benchmarks.systems.restoring import recorded_by
 from benchmarks.systems.stage import WORDS, Stage, Work
 from benchmarks.systems.system import Answers, Box, NoSuchQueryError, System
@@ -96,14 +101,14 @@ def record_cells(system: System, stages: Stages, plan: RecordPlan) -> RecordCell
     longest = plan.slow_calls if system.visits_self else plan.wide_calls
     longest = longest if system.kept_by_width or system.visits_self else plan.calls[-1]
     cells = RecordCells()
-    with older_objects_left_out():
+    with older_objects_left_out() as older:
         for calls in plan.calls:
             reason = _reason(cells.kept, calls, longest, plan)
             if reason is not None:
                 cells.kept[calls] = reason
                 continue
             ask = plan.answers and calls == plan.calls[0]
-            cells = _run(system, stage, calls, cells, ask=ask)
+            cells = _run(system, stage, calls, cells, older, ask=ask)
     return cells
 
 
@@ -129,13 +134,21 @@ def _grows(measured: dict[int, int]) -> bool:
     return len(measured) < 2 or len(set(measured.values())) > 1
 
 
-def _run(system: System, stage: Stage, calls: int, cells: RecordCells, *, ask: bool) -> RecordCells:
+def _run(
+    system: System,
+    stage: Stage,
+    calls: int,
+    cells: RecordCells,
+    older: Storages,
+    *,
+    ask: bool,
+) -> RecordCells:
     stage.announce(calls)
-    before = live_bytes()
+    before = live_bytes(older)
     with recorded_by(system, stage) as answers:
         for step in range(calls):
             stage.call(step)
-        kept = cells.kept | {calls: live_bytes() - before}
+        kept = cells.kept | {calls: live_bytes(older) - before}
         if not ask:
             return RecordCells(kept, cells.first, cells.box, cells.word, cells.region)
         return RecordCells(kept, *_answers(answers, stage, clock_of(stage.work.device)))

@@ -26,6 +26,7 @@ _SIZES = ("ignore_mismatched_sizes", "expected shape", "size mismatch")
 _LIBRARIES = ("diffusers", "transformers")
 # A text of more tokens than this is of no encoder: transformers writes 1e30 for "not known".
 _LONGEST_TEXT = 10**7
+_POSITIONS = "max_position_embeddings"
 # Errors whose text is for people; that of others is code, and their class says what it is about.
 _SAID = (OSError, ValueError, ImportError, NotImplementedError)
 
@@ -104,6 +105,7 @@ def run_error(pipe: Any, error: Exception, *, where: str = "") -> InputError:
     faults = misfits(pipeline, {name: type(part) for name, part in parts.items()}, said)
     for name, part in parts.items():
         faults += [f"{name}/ has {one}" for one in _faults_of(part, error)]
+    faults += _long_texts(parts, said)
     cause = "Look at the folder of the model, the size and the memory."
     if faults:
         cause = f"The reason may be that {'; '.join(faults[:3])}."
@@ -136,6 +138,23 @@ def _faults_of(part: Any, error: Exception) -> list[str]:
     config: Any = getattr(part, "config", None)
     settings: Any = config.to_dict() if hasattr(config, "to_dict") else config
     return setting_faults(type(part), settings) if isinstance(settings, Mapping) else []
+
+
+def _long_texts(parts: Mapping[str, Any], said: str) -> list[str]:
+    """Tokenizers that read longer texts than their encoder has positions for."""
+    if _POSITIONS not in said:
+        return []
+    faults = []
+    for name, part in parts.items():
+        encoder = name.replace("tokenizer", "text_encoder")
+        longest: Any = getattr(part, "model_max_length", None)
+        positions = getattr(getattr(parts.get(encoder), "config", None), _POSITIONS, None)
+        if is_length(longest) and is_length(positions) and longest > positions:
+            faults.append(
+                f"{name}/ has {longest} as model_max_length in its settings, and {encoder}/ takes "
+                f"{positions} tokens"
+            )
+    return faults
 
 
 def _line(error: Exception) -> str:

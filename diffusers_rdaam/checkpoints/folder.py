@@ -162,6 +162,18 @@ def weights_variant(folder: Path, index: dict[str, Any]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def weight_files(component: Component, variant: str | None) -> list[Path]:
+    """The files that a component's weights are read from; none where that is not known."""
+    files = _weights(component) or (_weights(component, variant) if variant else [])
+    if not files or not files[0].name.endswith(".index.json"):
+        return files
+    settings, fault = _read_settings(files[0])
+    places = settings.get("weight_map") if isinstance(settings, dict) else None
+    if fault or not isinstance(places, dict):
+        return []
+    return [component.folder / name for name in sorted({str(name) for name in places.values()})]
+
+
 def header_keys(file: Path) -> list[str]:
     """The names of the tensors of a safetensors file, whose size is compared with its header's.
 

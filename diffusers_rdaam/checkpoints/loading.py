@@ -17,6 +17,7 @@ from diffusers_rdaam.checkpoints.folder import (
     read_index,
     weights_variant,
 )
+from diffusers_rdaam.checkpoints.tokenizers import tokenizer_fault
 from diffusers_rdaam.errors import IncompleteModelWarning, InputError, RDAAMError
 
 if TYPE_CHECKING:
@@ -59,8 +60,20 @@ def load_checkpoint(loader: Any, name: str, *, start: str, dtype: torch.dtype, l
         from diffusers_rdaam.checkpoints.failures import loading_reason
 
         raise InputError(f"{start}: {loading_reason(error, name, index)}.") from error
-    _check_weights(pipe, start)
+    _check_weights(pipe, start, options.get("variant"))
+    _check_tokenizers(pipe, start)
     return pipe
+
+
+def _check_tokenizers(pipe: Any, start: str) -> None:
+    """Refuse a pipeline with a tokenizer that cannot read a prompt.
+
+    Raises:
+        InputError: as it says.
+    """
+    for name, part in pipe.components.items():
+        if "tokenizer" in name and (fault := tokenizer_fault(name, part, pipe.components)):
+            raise InputError(f"{start}: {fault}.")
 
 
 @contextmanager
@@ -77,11 +90,11 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _check_weights(pipe: Any, start: str) -> None:
-    """Refuse a pipeline with weights that have no values, and warn of random ones.
+def _check_weights(pipe: Any, start: str, variant: str | None) -> None:
+    """Refuse a pipeline whose weights are not those of its files, and warn where it may run.
 
     Raises:
-        InputError: as it says.
+        InputError: weights have no values, or layers of a denoiser are left out.
     """
     from diffusers_rdaam.checkpoints.weights import empty_weights, listed, models, random_weights
 
@@ -101,3 +114,44 @@ def _check_weights(pipe: Any, start: str) -> None:
                 IncompleteModelWarning,
                 stacklevel=3,
             )
+        _check_unread(name, model, start, variant)
+
+
+def _check_unread(name: str, model: Any, start: str, variant: str | None) -> None:
+    """Refuse a denoiser with fewer layers than its files have, and warn of others.
+
+    Raises:
+        InputError: as it says.
+    """
+    from diffusers import ModelMixin
+
+    from diffusers_rdaam.checkpoints.unread import unread_layers, unread_weights
+
+    unread, is_of_diffusers = unread_weights(model, variant), isinstance(model, ModelMixin)
+    settings, said = f"{name}/config.json", ""
+    if layers := unread_layers(model, unread):
+        said = (
+            f"{settings} declares {layers.declared} {layers.name}, and its files have "
+            f"{layers.present}"
+        )
+        if is_of_diffusers:
+            raise InputError(
+                f"{start}: {said}, so that {len(unread)} of their weights would be left out, and "
+                f"images would not be the model's. Correct the number in {settings}; for a model "
+                "of fewer layers, write the folder anew with pipe.save_pretrained."
+            )
+        # Some leave out the last ones on purpose.
+        said = f"{said}: the last are left out, as CLIP skip does"
+    elif unread and is_of_diffusers:
+        # Files of text encoders often hold other parts of a larger model.
+        said = (
+            f"The files of {name}/ have more weights than {settings} has a place for: "
+            f"{len(unread)}, such as {unread[0]}. They are left out"
+        )
+    if said:
+        warnings.warn(
+            f"{said}, and images are not those of the whole model. If this is not meant, compare "
+            f"{settings} with the original's.",
+            IncompleteModelWarning,
+            stacklevel=4,
+        )

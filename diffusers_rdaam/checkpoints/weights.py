@@ -37,7 +37,7 @@ def random_weights(model: nn.Module) -> list[str]:
     change of these marks accuses nobody.
     """
     marked = {name for name, one in model.named_parameters() if _is_marked(one)}
-    folder = _folder_of(model)
+    folder = folder_of(model)
     is_of_diffusers = isinstance(model, ModelMixin)
     if folder is None or (is_of_diffusers and not marked and is_accelerate_available()):
         return []
@@ -82,7 +82,7 @@ def _is_marked(weight: nn.Parameter) -> bool:
     return bool(getattr(weight, "_is_hf_initialized", False))
 
 
-def _folder_of(model: nn.Module) -> Path | None:
+def folder_of(model: nn.Module) -> Path | None:
     """The folder that a model was read from; None if not known."""
     config = getattr(model, "config", None)
     name = getattr(model, "name_or_path", "") or getattr(config, "_name_or_path", "")
@@ -94,24 +94,31 @@ def _file_keys(folder: Path) -> set[str] | None:
     keys: set[str] = set()
     for file in (*folder.glob("*.safetensors"), *folder.glob("*.bin")):
         try:
-            keys |= set(_keys(file))
+            keys |= set(keys_of(file))
         except (OSError, SafetensorError):
             # Of a variant that nobody reads: what is read was looked at before.
             continue
         except Exception:
             # torch has an exception of its own for each way in which a pickle cannot be read.
             return None
-    return {_renamed(key) for key in keys} | keys if keys else None
+    return {renamed(key) for key in keys} | keys if keys else None
 
 
-def _keys(file: Path) -> list[str]:
+def keys_of(file: Path) -> list[str]:
+    """The names of the tensors in a file of weights.
+
+    Raises:
+        SafetensorError: the file is cut off or damaged.
+        OSError: it cannot be read.
+    """
     if file.suffix == ".safetensors":
         return header_keys(file)
     # The numbers of a pickled file stay on the disk.
     return list(torch.load(file, map_location="meta", weights_only=True, mmap=True))
 
 
-def _renamed(key: str) -> str:
+def renamed(key: str) -> str:
+    """A name of an old attention block as diffusers names it now."""
     head, _, last = key.rpartition(".")
     before, _, layer = head.rpartition(".")
     return f"{before}.{_RENAMED.get(layer, layer)}.{last}" if before else key

@@ -147,12 +147,14 @@ def _own(request: DoctorRequest, model: Model, device: str, report: Report) -> E
     sizes: dict[str, Any] = {"height": request.height, "width": request.width}
     call = {name: value for name, value in sizes.items() if value is not None}
     if incomplete:
+        from diffusers_rdaam.checkpoints.weights import models, random_weights
+
         texts = " ".join(str(one.message) for one in incomplete)
-        if not _is_independent(pipe, request.prompt, call):
-            raise InputError(texts)
-        report.warn(
-            f"{texts} The image of this check does not depend on them.", IncompleteModelWarning
-        )
+        if any(random_weights(one) for one in models(pipe).values()):
+            if not _is_independent(pipe, request.prompt, call):
+                raise InputError(texts)
+            texts += " The image of this check does not depend on these random numbers."
+        report.warn(texts, IncompleteModelWarning)
     return examine(pipe, prompt=request.prompt, steps=request.steps, **call)
 
 

@@ -131,10 +131,28 @@ class SiteOracle(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         is_attention = func is F.scaled_dot_product_attention and bool(self._site)
-        if is_attention and self._call is not None and _has_text(self._call, args, kwargs):
+        if is_attention and self._has_text(args, kwargs):
+            assert self._call is not None
             self._see(self.by_site[self._site], self._call, *args, **kwargs)
             self._kernel_calls += 1
         return func(*args, **kwargs)
+
+    def _has_text(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the keys are the text's, and not those of an image, which has a call of its own.
+
+        The keys of one row are as many as that row's text has, which differs between the branches.
+        """
+        call = self._call
+        if call is None:
+            return False
+        keys = (kwargs["key"] if "key" in kwargs else args[1]).shape[-2]
+        if call.joint is None:
+            return bool(keys == call.columns)
+        row, _ = call.branches.get(Branch.CONDITIONAL, (0, 0))
+        if call.joint.row_by_row:
+            row = self._kernel_calls
+        columns = call.joint.key_columns(row, list(range(call.length_of(row))))
+        return bool(keys > max(columns, default=-1))
 
     def _see(
         self,
@@ -174,16 +192,6 @@ class SiteOracle(TorchFunctionMode):
             sums.maps[row - start, : len(columns)] += maps[:, keys].T
         if rows[0] == start:
             sums.calls += 1
-
-
-def _has_text(call: DenoiserCall, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the keys are the text's, and not those of an image, which has a call of its own."""
-    keys = (kwargs["key"] if "key" in kwargs else args[1]).shape[-2]
-    if call.joint is None:
-        return bool(keys == call.columns)
-    row, _ = call.branches.get(Branch.CONDITIONAL, (0, 0))
-    columns = call.joint.key_columns(row, list(range(call.length_of(row))))
-    return bool(keys > max(columns, default=-1))
 
 
 def _noting_guidance(pipe: Any, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -81,12 +81,19 @@ def tokenized(tokenizer: Any, text: str) -> TokenizedText:
     """A text's tokens, its special ones by the tokenizer's own mask.
 
     Raises:
-        InputError: the tokenizer gives no character offsets.
+        InputError: the tokenizer gives no character offsets, or no length.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
             f"{type(tokenizer).__name__} gives no character offsets, so words cannot be found. "
             "Load the pipeline's tokenizer with transformers 5 or as its Fast class."
+        )
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float) or longest <= 0:
+        raise InputError(
+            f"{type(tokenizer).__name__} has {longest!r} as model_max_length, where the number of "
+            "tokens that its text encoder takes at a time is wanted, such as 77 of CLIP. Set it "
+            "before the run."
         )
     pieces, special = _pieces(tokenizer, text)
     if all(special):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from cost_standins import KEPT, Keeper, tiny_stage
 
-from benchmarks.systems.memory_use import live_bytes, peak_bytes
+from benchmarks.systems.memory_use import live_bytes, older_objects_left_out, peak_bytes
 from benchmarks.systems.restoring import recorded_by
 
 CPU = torch.device("cpu")
@@ -60,6 +60,17 @@ def test_a_view_keeps_all_of_its_storage_and_counts_once() -> None:
     assert live_bytes() - before == 2 * MEGABYTE
     del views
     assert live_bytes() == before
+
+
+def test_a_new_view_of_older_memory_adds_nothing() -> None:
+    text = _bytes(2)
+    with older_objects_left_out() as older:
+        before = live_bytes(older)
+        view = text[:10]
+        assert live_bytes(older) == before
+        copy = text[:10].clone()
+        assert live_bytes(older) - before == 10
+    del view, copy
 
 
 def test_tensors_without_memory_do_not_count() -> None:

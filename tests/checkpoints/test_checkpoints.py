@@ -34,6 +34,7 @@ VAE = "vae/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
 U, V, T = "unet/config.json", "vae/config.json", "text_encoder/config.json"
 S = "scheduler/scheduler_config.json"
+TOKENIZER = "tokenizer/tokenizer_config.json"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 Change = Callable[[Path], None]
 
@@ -317,6 +318,124 @@ LOADING |= {
 }
 
 
+LOADING |= {
+    f"a {kind} over a CLIP vocabulary": (
+        index(tokenizer=["transformers", kind]),
+        "tokenizer/tokenizer_config.json holds the settings of CLIPTokenizer, and model_index.json "
+        f"names {kind} for tokenizer, which reads 'a red circle and a blue square' as ",
+    )
+    for kind in ("T5Tokenizer", "BertTokenizer", "GPT2Tokenizer", "ByT5Tokenizer")
+}
+
+
+def any_class_may_have_written(kind: str) -> Change:
+    """Settings that do not say of which class of tokenizer they are."""
+
+    def change(folder: Path) -> None:
+        settings(TOKENIZER, tokenizer_class=None)(folder)
+        index(tokenizer=["transformers", kind])(folder)
+
+    return change
+
+
+LOADING |= {
+    "a vocabulary of another class": (
+        any_class_may_have_written("T5Tokenizer"),
+        "tokenizer/ has no vocabulary of its T5Tokenizer: of the words of 'a red circle and a blue "
+        "square' it knows none. Copy or download",
+    ),
+    "tokens that the encoder lacks": (
+        lambda folder: few_embeddings(folder, 300),
+        "tokenizer/ is of another model than text_encoder/: it reads 'a red circle and a blue "
+        "square' as tokens up to number 847, and the text encoder has 300. Copy or download",
+    ),
+}
+LOADING |= {
+    f"a length of {json.dumps(value)}": (settings(TOKENIZER, model_max_length=value), says)
+    for value, says in [
+        *(
+            (value, f"{TOKENIZER} has {value!r} as model_max_length, where the number of tokens")
+            for value in (0, -1, "77", 77.5, True, [77], float("nan"), float("inf"))
+        ),
+        (1, "has 1 as model_max_length, which 2 start and end tokens fill, so that no word is"),
+        (2, "has 2 as model_max_length, which 2 start and end tokens fill, so that no word is"),
+    ]
+}
+
+
+def few_embeddings(folder: Path, count: int) -> None:
+    name = "text_model.embeddings.token_embedding.weight"
+    weights = load_file(folder / TEXT)
+    name = next(key for key in weights if name.endswith(key) or key.endswith(name))
+    weights[name] = weights[name][:count].contiguous()
+    save_file(weights, folder / TEXT, metadata={"format": "pt"})
+    settings(T, vocab_size=count)(folder)
+
+
+def with_a_layer_more(name: str, layer: str) -> Change:
+    """Files that go on after the model's last layer, as those of a model with more layers."""
+
+    def change(folder: Path) -> None:
+        weights = load_file(folder / name)
+        more = [key for key in weights if f"{layer}.0." in key]
+        last = max(int(key.split(f"{layer}.")[1].split(".")[0]) for key in weights if layer in key)
+        for key in more:
+            weights[key.replace(f"{layer}.0.", f"{layer}.{last + 1}.")] = weights[key].clone()
+        save_file(weights, folder / name, metadata={"format": "pt"})
+
+    return change
+
+
+LAYERS = {
+    "blocks of a UNet": (
+        with_a_layer_more(UNET, "down_blocks.1.attentions"),
+        "unet/config.json declares 1 down_blocks.1.attentions, and its files have 2, so that ",
+    ),
+    "layers of a VAE": (
+        with_a_layer_more(VAE, "decoder.up_blocks.0.resnets"),
+        "vae/config.json declares 2 decoder.up_blocks.0.resnets, and its files have 3, so that ",
+    ),
+}
+LOADING |= LAYERS
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("form", ["pickles", "shards", "a variant"])
+def test_layers_that_are_left_out_in_files_of_other_forms(form, kind, folder):
+    change, text = LAYERS[kind]
+    change(folder)
+    if form == "shards":
+        sharded(folder, present=2)
+    elif form == "pickles":
+        in_pickles(folder)
+    else:
+        as_variant(folder)
+    with pytest.raises(InputError) as caught:
+        loaded(folder)
+    assert text in str(caught.value)
+
+
+def test_a_text_encoder_of_fewer_layers_is_warned_of(folder):
+    settings(T, num_hidden_layers=1)(folder)
+    said = (
+        r"^text_encoder/config.json declares 1 (text_model\.)?encoder.layers, and its files have "
+        "2: the last are left out, as CLIP skip does, and images are not those of the whole model"
+    )
+    with pytest.warns(IncompleteModelWarning, match=said):
+        pipe = loaded(folder)
+    assert pipe.text_encoder.config.num_hidden_layers == 1
+
+
+def test_weights_that_have_no_place_are_warned_of(folder):
+    settings(U, transformer_layers_per_block=0)(folder)
+    said = (
+        "The files of unet/ have more weights than unet/config.json has a place for: 200, such as "
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k.weight. They are left out"
+    )
+    with pytest.warns(IncompleteModelWarning, match=said):
+        loaded(folder)
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_files_that_are_damaged_are_named_before_anything_is_loaded(kind, folder):
     change, text = DAMAGE[kind]
@@ -411,6 +530,20 @@ def old_keys(folder: Path) -> None:
     save_file(weights, folder / TEXT, metadata={"format": "pt"})
 
 
+def in_a_larger_model(folder: Path) -> None:
+    """The text encoder's weights under the name of a part, with more layers of another part."""
+    weights = load_file(folder / TEXT)
+    whole = {
+        key if key.startswith("text_model.") else f"text_model.{key}": weights[key]
+        for key in weights
+    }
+    other = {
+        key.replace("text_model.", "vision_model.").replace("layers.1.", "layers.7."): one.clone()
+        for key, one in whole.items()
+    }
+    save_file(whole | other, folder / TEXT, metadata={"format": "pt"})
+
+
 def old_names(folder: Path) -> None:
     """The layers of attention as files of old versions name them."""
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -447,6 +580,10 @@ WHOLE = {
     "a variant alone": as_variant,
     "a variant of one model": lambda folder: as_variant(folder, UNET),
     "old names": old_names,
+    "a text encoder in the files of a larger model": in_a_larger_model,
+    "no limit of the text's length": settings(TOKENIZER, model_max_length=10**30),
+    "settings without a class of tokenizer": any_class_may_have_written("CLIPTokenizer"),
+    "a Fast class": index(tokenizer=["transformers", "CLIPTokenizerFast"]),
     "pickles": in_pickles,
     "another variant": both,
     "old keys": old_keys,

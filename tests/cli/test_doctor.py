@@ -146,7 +146,7 @@ def test_weights_that_nothing_depends_on_are_said_and_the_model_is_examined(tmp_
     result = rdaam("--model", model, "--height", 64, "--width", 64)
     assert result.exit_code == 0, result.output
     assert "text_encoder_2/ lack 1 of its 37 weights, such as text_projection" in result.stderr
-    assert "The image of this check does not depend on them." in result.stderr
+    assert "The image of this check does not depend on these random numbers." in result.stderr
     assert "Everything is right." in result.stdout
 
 
@@ -156,6 +156,16 @@ def test_weights_that_an_image_depends_on_are_never_called_right(tmp_path):
     assert result.exit_code == 2
     assert "text_encoder/ lack 1 of its 37 weights, such as text_projection" in result.stderr
     assert "does not depend" not in result.stderr
+
+
+def test_a_text_encoder_of_fewer_layers_is_said_and_the_model_is_examined(tmp_path):
+    shutil.copytree(TINY, tmp_path / "model")
+    path = tmp_path / "model" / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 1}))
+    result = rdaam("--model", tmp_path / "model", "--height", 64, "--width", 64)
+    assert result.exit_code == 0, result.output
+    assert "its files have 2: the last are left out, as CLIP skip does" in result.stderr
+    assert "random numbers" not in result.stderr and "Everything is right." in result.stdout
 
 
 @pytest.mark.every(3)
@@ -218,3 +228,7 @@ def test_a_model_that_makes_no_image_by_itself(tmp_path):
     result = rdaam("--model", tmp_path / "model")
     assert result.exit_code == 2
     assert "makes no image of a prompt here, without recording either" in result.stderr
+    assert (
+        "The reason may be that tokenizer/ has 200 as model_max_length in its settings, and "
+        "text_encoder/ takes 77 tokens." in result.stderr
+    )

@@ -17,6 +17,8 @@ from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
 
 # A few of every kind are quick; the others take minutes together.
 QUICK = 16
+# The rows of a call are attended to one by one, with as many keys as each one's text has.
+ALWAYS = ("MochiPipeline",)
 # What examine gives itself.
 OF_THE_RUN = ("prompt", "num_inference_steps", "output_type", "generator")
 # Toys that are not whole as a folder; the reason is what a command says of it.
@@ -31,6 +33,7 @@ NOT_WHOLE = {
     "AllegroPipeline": "Decoding without tiling",
     "Flux2KleinKVPipeline": "Flux2KleinKVPipeline cannot be recorded",
 }
+SLOW = pytest.mark.slow
 Made = tuple[Any, Mapping[str, Any]]
 
 
@@ -56,7 +59,7 @@ CASES: dict[str, Callable[[], Made]] = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if number % QUICK == 0 else pytest.mark.slow)
+        pytest.param(name, marks=[] if number % QUICK == 0 or name in ALWAYS else SLOW)
         for number, name in enumerate(CASES)
     ],
 )

@@ -23,6 +23,15 @@ def test_a_page_has_its_names(page: str) -> None:
         assert f"::: diffusers_rdaam.{name}\n" in text or f"| `{name}` |" in text
 
 
+@pytest.mark.parametrize("page", write_api.PAGES)
+def test_no_private_base_is_shown(page: str) -> None:
+    text = write_api.page_text(page)
+    for name in write_api.names_of(page) if "::: " in text else ():
+        bases = getattr(getattr(diffusers_rdaam, name), "__bases__", ())
+        is_hidden = f"::: diffusers_rdaam.{name}\n    options:\n      show_bases: false\n" in text
+        assert is_hidden == any(base.__name__.startswith("_") for base in bases), name
+
+
 def test_a_name_on_no_page_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(write_api.PAGES, "batch")
     with pytest.raises(ValueError, match="on no API page: name their module in PAGES: BatchRow"):

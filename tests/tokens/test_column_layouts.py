@@ -200,3 +200,12 @@ def test_words_of_which_only_a_part_was_seen(tokenizer):
     left.truncation_side = "left"
     prompt = align(left, "astronautical " + " ".join(["a"] * 73), 77)
     assert [word.text for word in prompt.partly_seen_words] == ["astronautical"]
+
+
+@pytest.mark.parametrize("length", [0, -1, None, "77"])
+def test_a_tokenizer_without_a_length(length):
+    tokenizer = word_tokenizer()
+    tokenizer.model_max_length = length
+    said = rf"PreTrainedTokenizerFast has {length!r} as model_max_length, where the number of tok"
+    with pytest.raises(InputError, match=said.replace("PreTrainedTokenizerFast", r"\w+")):
+        align(tokenizer, "a red cat", 8)
