@@ -134,8 +134,8 @@ class Recorder:
         self.row_frames: int | None = None
         # What is put before the names of the sites of each denoiser that had rows of the prompt.
         self._called: set[str] = set()
-        # The timestep that the scheduler was given last.
-        self._stepped_at: Any = None
+        # The timestep that the scheduler was given last, and the calls that were recorded by then.
+        self._stepped_at: tuple[Any, int] = None, 0
         self._waiting = Waiting() if waits else None
 
     @property
@@ -368,18 +368,20 @@ class Recorder:
         """Choose the call that makes the image, because the scheduler is about to step.
 
         Cosmos asks its scheduler twice in one step: for the clean latents, then for the next ones.
-        Both times it gives the very same tensor as the timestep, which no other step has.
+        Both times it gives the very same tensor as the timestep, with no call in between.
         """
         if not self.is_open or self._paused or threading.get_ident() != self._thread:
             return
         try:
-            if not isinstance(timestep, torch.Tensor) or timestep is not self._stepped_at:
+            before, calls = self._stepped_at
+            again = isinstance(timestep, torch.Tensor) and timestep is before
+            if not again or calls != self.calls:
                 self.progress.steps += 1
-            self._stepped_at = timestep
             if self.family.denoiser(self.pipe) is not self.denoiser:
                 self.was_replaced = True
             if self._waiting is not None and self.failure is None:
                 self._choose(self._waiting, latents)
+            self._stepped_at = timestep, self.calls
         except Exception as error:
             self.fail(error)
 
