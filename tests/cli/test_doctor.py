@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -218,3 +219,11 @@ def test_a_model_that_makes_no_image_by_itself(tmp_path):
     result = rdaam("--model", tmp_path / "model")
     assert result.exit_code == 2
     assert "makes no image of a prompt here, without recording either" in result.stderr
+
+
+def test_offloading_without_accelerate(monkeypatch):
+    # A fresh install does not have it.
+    monkeypatch.setattr(diffusers.utils.import_utils, "_accelerate_available", False)
+    result = rdaam("--model", TINY, "--offload")
+    assert result.exit_code == 2
+    assert "--offload needs accelerate, which is not installed. Install it (pip" in result.stderr
