@@ -31,6 +31,7 @@ MOST_IMAGES = 16
 MOST_STEPS = 1000
 MOST_CONCEPTS = 16
 MOST_PIXELS = 2**24
+MOST_SIDE = 2**14  # a longer side is a slip of the keyboard, and the run takes hours
 SIDE_STEP = 16  # every model takes such sides
 MOST_SEED = 2**64 - 1
 # Previews of a run: each costs a pass of the decoder.
@@ -276,6 +277,7 @@ class Pipelines:
         if request.negative_prompt:
             found["negative_prompt"] = request.negative_prompt
         height, width = self.size(request)
+        _check_pixels(height, width)
         if request.start is not None:
             start, mask = _fitted(request.start, request.mask, height, width)
             found |= {"image": start, "strength": request.strength}
@@ -399,13 +401,17 @@ def _check_share(value: Any, name: str) -> None:
 def _check_sides(height: Any, width: Any) -> None:
     for name, side in (("height", height), ("width", width)):
         if side is not None:
-            _check_whole(side, f"The {name}", SIDE_STEP, MOST_PIXELS // SIDE_STEP)
+            _check_whole(side, f"The {name}", SIDE_STEP, MOST_SIDE)
             if side % SIDE_STEP:
                 lower = side // SIDE_STEP * SIDE_STEP
                 raise InputError(
                     f"The {name} is a multiple of {SIDE_STEP} pixels; got {side}. The next ones "
                     f"are {lower} and {lower + SIDE_STEP}."
                 )
+    _check_pixels(height, width)
+
+
+def _check_pixels(height: int | None, width: int | None) -> None:
     if height is not None and width is not None and height * width > MOST_PIXELS:
         raise InputError(
             f"An image of {width} by {height} pixels is too large: at most {MOST_PIXELS} pixels "

@@ -105,6 +105,8 @@ def _checked_model(request: DoctorRequest) -> Model | None:
         if request.height or request.width or request.offload:
             raise InputError("--height, --width and --offload are for --model. Leave them out.")
         return None
+    if request.offload:
+        _check_offloading()
     model = find_model(request.model)
     if model.name is None:
         raise InputError("--model is for other models. Leave --model out for the embedded ones.")
@@ -113,6 +115,21 @@ def _checked_model(request: DoctorRequest) -> Model | None:
         raise unsupported(name, name)
     check_steps(request.steps, model.most_steps())
     return model
+
+
+def _check_offloading() -> None:
+    """Refuse to offload without the library that does it.
+
+    Raises:
+        InputError: as it says.
+    """
+    from diffusers.utils import is_accelerate_available
+
+    if not is_accelerate_available():
+        raise InputError(
+            "--offload needs accelerate, which is not installed. Install it (pip install "
+            "accelerate), or leave --offload out."
+        )
 
 
 def _verdict(passed: bool, *, whole: bool) -> str:

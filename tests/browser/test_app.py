@@ -114,6 +114,33 @@ def test_the_page_fits_a_phone(server: Server, pages: Any, scheme: str) -> None:
     pages.picture(page, f"app-phone-{scheme}", full=True)
 
 
+def test_words_of_the_chart_are_not_cut_on_a_phone(server: Server, pages: Any) -> None:
+    page = pages.open(server.url, width=390, height=844)
+    viewer = _open(page, "cat.safetensors")
+    viewer.evaluate("window.rdaam.viewers[0].selectBox([10, 10, 50, 40])")
+    page.get_by_text("words ranked by lift").wait_for(timeout=60_000)
+    heights = "all => all.map((one) => one.getBoundingClientRect().height)"
+    found = page.locator(".rdaam-chart tbody th").evaluate_all(heights)
+    # One line of text each.
+    assert found and max(found) < 40, found
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) <= 0
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "text"),
+    [("Seed", "-1", "The seed is a whole number from 0"), ("Images", "0", "from 1 to 16; got 0")],
+)
+def test_a_wrong_number_is_named_by_its_field(
+    server: Server, pages: Any, label: str, value: str, text: str
+) -> None:
+    page = pages.open(server.url)
+    page.locator("#rdaam-prompt textarea").fill("a cat")
+    page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Generate", exact=True).click()
+    page.locator("#rdaam-status").get_by_text(text).wait_for(timeout=60_000)
+
+
 def test_generating_shows_live_attention_and_then_the_viewer(server: Server, pages: Any) -> None:
     page = pages.open(server.url, height=1400)
     page.locator("#rdaam-prompt textarea").fill("a cat in a hat")

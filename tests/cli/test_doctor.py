@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -232,3 +233,11 @@ def test_a_model_that_makes_no_image_by_itself(tmp_path):
         "The reason may be that tokenizer/ has 200 as model_max_length in its settings, and "
         "text_encoder/ takes 77 tokens." in result.stderr
     )
+
+
+def test_offloading_without_accelerate(monkeypatch):
+    # A fresh install does not have it.
+    monkeypatch.setattr(diffusers.utils.import_utils, "_accelerate_available", False)
+    result = rdaam("--model", TINY, "--offload")
+    assert result.exit_code == 2
+    assert "--offload needs accelerate, which is not installed. Install it (pip" in result.stderr

@@ -31,8 +31,9 @@ class ComparisonPanel:
         self._context = context
         self._runs = runs
         with gr.Row():
-            self.first = gr.Number(label="Image A of the history", precision=0, minimum=1)
-            self.second = gr.Number(label="Image B", precision=0, minimum=1)
+            # Without a minimum, whose error would not name the field.
+            self.first = gr.Number(label="Image A of the history", precision=0)
+            self.second = gr.Number(label="Image B", precision=0)
         self.compare_button = gr.Button("Compare side by side")
         with gr.Row(visible=bool(context.denoisers)):
             # Any text, because the choices of another page may come from a caller.

@@ -162,8 +162,9 @@ class GenerationPanel:
 
 
 def _number_field(label: str, value: int = 0) -> gr.Number:
-    # The browser sends 0 for an empty field. Without a precision, which would round in silence.
-    return gr.Number(label=label, value=value, minimum=0, step=1, min_width=80)
+    # The browser sends 0 for an empty field. Without a precision, which would round in silence, and
+    # without a minimum, whose error would not name the field.
+    return gr.Number(label=label, value=value, step=1, min_width=80)
 
 
 def _optional_field(label: str) -> gr.Textbox:
