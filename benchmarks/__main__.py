@@ -55,7 +55,7 @@ BENCHMARKS = {
     "layout": Benchmark("layout"),
     "viewer": Benchmark("viewer", quick=False),
     "embedded": Benchmark("embedded_model", quick=False),
-    "faithfulness": Benchmark("faithfulness", quick=False),
+    "faithfulness": Benchmark("faithfulness", quick=False, command=True),
     "refinement": Benchmark("refinement", quick=False),
     "blocks": Benchmark("blocks", quick=False),
     "recipes": Benchmark("recipes", quick=False),

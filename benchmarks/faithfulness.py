@@ -5,11 +5,13 @@ around each object. Every explanation ranks the words of the box. What is right 
 asked, so three references are held against it, all from generations in which the model does not see
 one word: the change of the box over all words, the same over the words that name the objects, and
 over all words the change of the box minus that of the rest of the image. With ``--full`` also the
-area under the deletion curve, for which words are taken away best first.
+area under the deletion curve, for which words are taken away best first. Scenes that are done stay
+in ``out/faithfulness``, so that a run that was ended goes on where it was.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import sys
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.embedded_model import bounding_box
+from benchmarks.header import header, markdown_header
 from benchmarks.report import Row
 from benchmarks.table import Table
 from benchmarks.truth.models import NAMES, Model, model_of
@@ -55,6 +58,31 @@ Scores = dict[str, float]
 SceneNumbers = dict[str, dict[str, float]]
 
 _tables: list[Table] = []
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command: a table for each model; exit status 2 where a model is not there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks faithfulness", description=__doc__)
+    parser.add_argument("--model", choices=NAMES, help="default: all of them")
+    parser.add_argument(
+        "--scenes", type=int, metavar="N", help=f"default: {COUNT}, with --full {FULL}"
+    )
+    parser.add_argument("--full", action="store_true", help="deletion curves too")
+    parser.add_argument("--cache", type=Path, default=CACHE, help=f"scenes: {CACHE}")
+    given = parser.parse_args(arguments)
+    count = given.scenes if given.scenes is not None else FULL if given.full else COUNT
+    if count < 1:
+        parser.error(f"--scenes is {count}. It is at least 1.")
+    torch.set_num_threads(1)
+    print(markdown_header(header()))
+    for name in NAMES if given.model is None else (given.model,):
+        try:
+            found = evaluate(model_of(name), count, curves=given.full, cache=given.cache)
+        except InputError as error:
+            print(f"faithfulness: {error}", file=sys.stderr)
+            return 2
+        print(f"\n{table_of(name, found).markdown()}")
+    return 0
 
 
 def run(*, full: bool = False) -> list[Row]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import faithfulness
+from benchmarks.__main__ import main
 from benchmarks.faithfulness import (
     METHODS,
     REFERENCES,
@@ -82,3 +83,35 @@ def test_one_scene_and_its_cache(tmp_path, monkeypatch):
     table = table_of("m", found)
     assert table.columns == ["explanation", *REFERENCES, RIGHT]
     assert len(rows_of("m", found)) == len(table.rows) == len(found[0])
+
+
+def test_the_command_prints_the_table_of_the_scenes_that_were_asked_for(
+    tmp_path, monkeypatch, capsys
+):
+    numbers = dict.fromkeys((*REFERENCES, RIGHT), 0.25)
+    made = []
+
+    def scene(pipe, model, prompt, names, noise, *, curves):
+        made.append((model.name, prompt, curves))
+        return {"attention, lift": {**numbers, REFERENCES[0]: len(made) / 4}}
+
+    monkeypatch.setattr(faithfulness, "scene", scene)
+    monkeypatch.setattr(faithfulness, "_pipe", lambda model: None)
+    arguments = ["faithfulness", "--model", "flux", "--cache", str(tmp_path), "--scenes"]
+    assert main([*arguments, "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "flux, 3 scenes" in printed and "stable-diffusion" not in printed
+    assert "| attention, lift | 0.50 (" in printed
+    # Scenes that are done are read, and of fewer of them the table is theirs.
+    assert main([*arguments, "2"]) == 0
+    assert "flux, 2 scenes" in (printed := capsys.readouterr().out)
+    assert "| attention, lift | 0.38 (" in printed
+    assert len(made) == 3 and {(name, curves) for name, _, curves in made} == {("flux", False)}
+    assert main([*arguments[:1], "--cache", str(tmp_path), "--scenes", "1", "--full"]) == 0
+    assert [(name, curves) for name, _, curves in made[3:]] == [
+        ("stable-diffusion", True),
+        ("flux", True),
+    ]
+    with pytest.raises(SystemExit):
+        main([*arguments, "0"])
+    assert "--scenes is 0. It is at least 1." in capsys.readouterr().err
