@@ -186,7 +186,6 @@ REFUSED: dict[str, str] = {
             "HeliosPipeline",
             "HunyuanVideoImageToVideoPipeline",
             "HunyuanVideoFramepackPipeline",
-            "Ideogram4Pipeline",
             "JoyImageEditPlusPipeline",
             "JoyImageEditPipeline",
             "Kandinsky5I2IPipeline",

@@ -14,6 +14,7 @@ import cases_ernie
 import cases_hunyuan_dit
 import cases_hunyuan_video
 import cases_hunyuan_video15
+import cases_ideogram4
 import cases_kandinsky5
 import cases_krea2
 import cases_ldm
@@ -60,5 +61,6 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_wan_variants.CASES,
     **cases_bria_fibo.CASES,
     **cases_nucleus.CASES,
+    **cases_ideogram4.CASES,
     **cases_hunyuan_video15.CASES,
 }

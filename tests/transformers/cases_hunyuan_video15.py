@@ -32,6 +32,7 @@ from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionM
 
 GRID = (3, 3, 5)
 TOKENS = 45
+SYSTEM = "You are a helpful assistant. Describe the video"
 COLUMNS, GLYPHS, PICTURE = 20, 16, 4
 QUOTED_COUNT = len('Text "box". ') + 1
 
@@ -80,8 +81,7 @@ def _pipeline(cls: type) -> Callable[[], Any]:
             rope_axes_dim=(2, 4, 4),
             target_size=16,
         )
-        system = "You are a helpful assistant. Describe the video"
-        tokenizer = qwen2_tokenizer(system, template=QWEN3_TEMPLATE)
+        tokenizer = qwen2_tokenizer(SYSTEM, template=QWEN3_TEMPLATE)
         more = _image_encoder() if cls is HunyuanVideo15ImageToVideoPipeline else {}
         pipe = cls(
             text_encoder=qwen_encoder(tokenizer, layers=3).model.language_model,
@@ -97,16 +97,15 @@ def _pipeline(cls: type) -> Callable[[], Any]:
         # The sizes of the real ones are 1000, 256 and 729.
         pipe.tokenizer_max_length, pipe.tokenizer_2_max_length = COLUMNS, GLYPHS
         pipe.vision_num_semantic_tokens = PICTURE
-        pipe.system_message = system
-        before = f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
-        pipe.prompt_template_encode_start_idx = len(tokenizer(before).input_ids)
+        pipe.system_message, pipe.prompt_template_encode_start_idx = SYSTEM, _dropped()
         return pipe
 
     return make
 
 
 def _dropped() -> int:
-    return int(_pipeline(HunyuanVideo15Pipeline)().prompt_template_encode_start_idx)
+    before = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
+    return len(qwen2_tokenizer(SYSTEM, template=QWEN3_TEMPLATE)(before).input_ids)
 
 
 class _Unchanged(torch.nn.Module):

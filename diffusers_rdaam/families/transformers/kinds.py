@@ -28,6 +28,7 @@ from diffusers_rdaam.families.transformers.sequence_readers import (
     frames_first_grid,
     hunyuan_dit,
     hunyuan_video15,
+    ideogram4,
     kandinsky5,
     ltx,
     ltx2,
@@ -312,5 +313,12 @@ KINDS: tuple[TransformerKind, ...] = (
         ("HunyuanVideo15Transformer3DModel",),
         (Sites(r"transformer_blocks\.\d+\.attn"),),
         hunyuan_video15,
+    ),
+    TransformerKind(
+        "ideogram4",
+        ("Ideogram4Transformer2DModel",),
+        (Sites(r"layers\.\d+\.attention"),),
+        ideogram4,
+        cell=2,
     ),
 )

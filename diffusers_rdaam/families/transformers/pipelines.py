@@ -191,4 +191,6 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "HunyuanVideo15ImageToVideoPipeline": TransformerPipeline(
         SEPARATE, "hunyuan_video15_picture", video="causal"
     ),
+    # Its unconditional transformer is another one, and is given no text.
+    "Ideogram4Pipeline": TransformerPipeline(UNGUIDED),
 }

@@ -145,6 +145,24 @@ def nucleus(call: Arguments) -> Reading:
     return _masked(call, grid, JointLayout(zeros, zeros, text), states)
 
 
+def ideogram4(call: Arguments) -> Reading:
+    """``[padding, text, image]``, and an indicator that says which position is which."""
+    from diffusers.models.transformers.transformer_ideogram4 import (
+        LLM_TOKEN_INDICATOR,
+        OUTPUT_IMAGE_INDICATOR,
+    )
+
+    states: Tensor = call["encoder_hidden_states"]
+    roles: Tensor = call["indicator"]
+    text = _columns_of(roles == LLM_TOKEN_INDICATOR, states)
+    of_image = roles == OUTPUT_IMAGE_INDICATOR
+    starts = tuple(int(row.nonzero()[0]) for row in of_image)
+    places = call["position_ids"][0][of_image[0]][:, 1:]
+    height, width = (places.amax(dim=0) - places.amin(dim=0) + 1).tolist()
+    layout = JointLayout(starts, starts, text)
+    return _masked(call, (int(height), int(width)), layout, states)
+
+
 def _columns_of(mask: Tensor | None, states: Tensor) -> tuple[tuple[int, ...], ...]:
     """Of each row of a text embedding the columns that are not padding."""
     if mask is None:

@@ -38,6 +38,7 @@ SOURCES: dict[str, Source] = {
     "hunyuan_video": templates.hunyuan_video,
     "hunyuan_video15": chats.hunyuan_video15,
     "hunyuan_video15_picture": chats.hunyuan_video15_of_picture,
+    "ideogram4": chats.ideogram4,
     "kandinsky5": templates.kandinsky5,
     "krea2": templates.krea2,
     "ldm": plain.plain(Reader("bert", "bert")),

@@ -74,6 +74,21 @@ def nucleus(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     return (valid(pipe, reader, text, name, columns, length=length, left=False),)
 
 
+def ideogram4(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of the user's turn; padding is not among the columns."""
+    name, written = argument_text(arguments)
+
+    def render(prompt: str) -> str:
+        messages = [{"role": "user", "content": [{"type": "text", "text": prompt}]}]
+        return pipe.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
+
+    text = GivenText.of(written).rendered(render)
+    options = {"length": None, "left": False, "add_special_tokens": False}
+    return (valid(pipe, QWEN, text, name, columns, **options),)
+
+
 def hunyuan_video15(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """ByT5 of what stands in quotes, and Qwen; behind the valid ones the places of a picture."""
     return _hunyuan_video15(pipe, arguments, columns, has_picture=False)
