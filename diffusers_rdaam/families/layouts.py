@@ -36,11 +36,17 @@ def _by_scale_argument(pipe: Any) -> bool:
     return bool(scale != 1.0)
 
 
+def _by_scale(pipe: Any) -> bool:
+    """What a pipeline has noted of its call, where it has no property that says it."""
+    return bool(pipe.guidance_scale > 1)
+
+
 CFG_ROWS = (Branch.UNCONDITIONAL, Branch.CONDITIONAL)
 _TRIPLE = (Branch.CONDITIONAL, "image only", Branch.UNCONDITIONAL)
 _CYCLE = ("source unconditional", Branch.UNCONDITIONAL, "source conditional", Branch.CONDITIONAL)
 GUIDED = RowLayout(CFG_ROWS, _by_property)
 GUIDED_BY_ARGUMENT = RowLayout(CFG_ROWS, _from_encode_prompt)
+GUIDED_BY_SCALE = RowLayout(CFG_ROWS, _by_scale)
 PAG_LAYOUT = RowLayout((*CFG_ROWS, Branch.PERTURBED), _by_property)
 PAG_BY_ARGUMENT = RowLayout((*CFG_ROWS, Branch.PERTURBED), _from_encode_prompt)
 CONDITIONAL_FIRST = RowLayout((Branch.CONDITIONAL, Branch.UNCONDITIONAL), _by_property)

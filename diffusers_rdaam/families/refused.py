@@ -153,6 +153,10 @@ REFUSED: dict[str, str] = {
         _PRIOR,
     ),
     "StableCascadeDecoderPipeline": _POOLED,
+    "GlmImagePipeline": (
+        "its denoiser is given only what the prompt has in quotes; all other words reach the image "
+        "by tokens that a language model writes before, and not by attention"
+    ),
     "WuerstchenDecoderPipeline": _UNREAD,
     "StableCascadeCombinedPipeline": _TWO_MODELS,
     "WuerstchenCombinedPipeline": _TWO_MODELS,
@@ -171,8 +175,6 @@ REFUSED: dict[str, str] = {
         (
             "AnyFlowFARPipeline",
             "AnyFlowPipeline",
-            "BriaFiboEditPipeline",
-            "BriaFiboPipeline",
             "BriaFibo2Pipeline",
             "ConsisIDPipeline",
             "Cosmos2_5_TransferPipeline",
@@ -180,14 +182,10 @@ REFUSED: dict[str, str] = {
             "Cosmos2_5_PredictBasePipeline",
             "DreamLiteMobilePipeline",
             "DreamLitePipeline",
-            "GlmImagePipeline",
             "HeliosPyramidPipeline",
             "HeliosPipeline",
             "HunyuanVideoImageToVideoPipeline",
             "HunyuanVideoFramepackPipeline",
-            "HunyuanVideo15ImageToVideoPipeline",
-            "HunyuanVideo15Pipeline",
-            "Ideogram4Pipeline",
             "JoyImageEditPlusPipeline",
             "JoyImageEditPipeline",
             "Kandinsky5I2IPipeline",
@@ -199,7 +197,6 @@ REFUSED: dict[str, str] = {
             "LTX2HDRPipeline",
             "MotifVideoImage2VideoPipeline",
             "MotifVideoPipeline",
-            "NucleusMoEImagePipeline",
             "QwenImage21Pipeline",
             "SanaWMPipeline",
             "SkyReelsV2DiffusionForcingVideoToVideoPipeline",

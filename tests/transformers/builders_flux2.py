@@ -116,6 +116,20 @@ def _qwen3(side: str) -> tuple[Any, Any]:
     return tokenizer, seeded(Qwen3ForCausalLM, config, seed=3)
 
 
+def flux2_vae() -> Any:
+    """Pictures are twice the size of its latents."""
+    return seeded(
+        AutoencoderKLFlux2,
+        seed=4,
+        block_out_channels=(4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=1,
+    )
+
+
 def _make(name: str, *, side: str = "left", **options: Any) -> Any:
     klein = "Klein" in name
     tokenizer, encoder = (_qwen3 if klein else _mistral)(side)
@@ -134,16 +148,7 @@ def _make(name: str, *, side: str = "left", **options: Any) -> Any:
             guidance_embeds=not klein,
         )
     )
-    vae = seeded(
-        AutoencoderKLFlux2,
-        seed=4,
-        block_out_channels=(4, 4),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=1,
-    )
+    vae = flux2_vae()
     pipe = getattr(diffusers, name)(
         transformer=transformer,
         scheduler=flow_scheduler(),

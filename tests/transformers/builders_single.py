@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import cases_allegro
+import cases_bria_fibo
 import cases_cogvideox
 import cases_cosmos
 import cases_deepfloyd
@@ -12,6 +13,8 @@ import cases_easyanimate
 import cases_ernie
 import cases_hunyuan_dit
 import cases_hunyuan_video
+import cases_hunyuan_video15
+import cases_ideogram4
 import cases_kandinsky5
 import cases_krea2
 import cases_ldm
@@ -19,6 +22,7 @@ import cases_ltx
 import cases_ltx2
 import cases_lumina
 import cases_mochi
+import cases_nucleus
 import cases_omnigen
 import cases_pixart
 import cases_prx
@@ -55,4 +59,8 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_ltx2.CASES,
     **cases_wan.CASES,
     **cases_wan_variants.CASES,
+    **cases_bria_fibo.CASES,
+    **cases_nucleus.CASES,
+    **cases_ideogram4.CASES,
+    **cases_hunyuan_video15.CASES,
 }

@@ -14,6 +14,7 @@ from diffusers_rdaam.families.layouts import (
     CONDITIONAL_FIRST_BY_ARGUMENT,
     GUIDED,
     GUIDED_BY_ARGUMENT,
+    GUIDED_BY_SCALE,
     PAG_BY_ARGUMENT,
     PAG_LAYOUT,
     UNGUIDED,
@@ -183,4 +184,13 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "PRXPipeline": TransformerPipeline(GUIDED),
     "PRXPixelPipeline": TransformerPipeline(GUIDED, "prx_pixel"),
     "ErnieImagePipeline": TransformerPipeline(GUIDED),
+    "BriaFiboPipeline": TransformerPipeline(GUIDED_BY_SCALE),
+    "BriaFiboEditPipeline": TransformerPipeline(GUIDED_BY_SCALE),
+    "NucleusMoEImagePipeline": TransformerPipeline(SEPARATE),
+    "HunyuanVideo15Pipeline": TransformerPipeline(SEPARATE, video="causal"),
+    "HunyuanVideo15ImageToVideoPipeline": TransformerPipeline(
+        SEPARATE, "hunyuan_video15_picture", video="causal"
+    ),
+    # Its unconditional transformer is another one, and is given no text.
+    "Ideogram4Pipeline": TransformerPipeline(UNGUIDED),
 }

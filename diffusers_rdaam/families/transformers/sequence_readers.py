@@ -5,6 +5,7 @@ Each reader is of one or two models; those that many share are in :mod:`readers`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,9 @@ from diffusers_rdaam.families.joint_layout import JointLayout
 from diffusers_rdaam.families.transformers.kind import Arguments, Reading
 from diffusers_rdaam.families.transformers.readers import (
     Grid,
+    image_shapes_grid,
     latent_grid,
+    position_id_grid,
     positions_of,
     reading,
     rows_of,
@@ -119,6 +122,72 @@ def easyanimate(call: Arguments) -> Reading:
     states: Tensor = call["encoder_hidden_states"]
     layout = JointLayout.text_first(rows_of(call, states), states.shape[1])
     return reading(call, latent_grid(call), layout, states)
+
+
+def bria_fibo(call: Arguments) -> Reading:
+    """``[text, image, references]``, the padding of the text before or behind it, and masked."""
+    states: Tensor = call["encoder_hidden_states"]
+    length = states.shape[1]
+    mask = (call.get("joint_attention_kwargs") or {}).get("attention_mask")
+    text = _columns_of(None if mask is None else mask[:, 0, 0, :length], states)
+    image = (length,) * len(text)
+    return _masked(call, position_id_grid(call), JointLayout(image, image, text), states)
+
+
+def nucleus(call: Arguments) -> Reading:
+    """Queries are the image's, keys ``[image, text]``; padding is masked, before or behind it."""
+    states: Tensor = call["encoder_hidden_states"]
+    grid = image_shapes_grid(call)
+    positions = positions_of(grid)
+    columns = _columns_of(call.get("encoder_hidden_states_mask"), states)
+    text = tuple(tuple(positions + column for column in row) for row in columns)
+    zeros = (0,) * rows_of(call, states)
+    return _masked(call, grid, JointLayout(zeros, zeros, text), states)
+
+
+def ideogram4(call: Arguments) -> Reading:
+    """``[padding, text, image]``, and an indicator that says which position is which."""
+    from diffusers.models.transformers.transformer_ideogram4 import (
+        LLM_TOKEN_INDICATOR,
+        OUTPUT_IMAGE_INDICATOR,
+    )
+
+    states: Tensor = call["encoder_hidden_states"]
+    roles: Tensor = call["indicator"]
+    text = _columns_of(roles == LLM_TOKEN_INDICATOR, states)
+    of_image = roles == OUTPUT_IMAGE_INDICATOR
+    starts = tuple(int(row.nonzero()[0]) for row in of_image)
+    places = call["position_ids"][0][of_image[0]][:, 1:]
+    height, width = (places.amax(dim=0) - places.amin(dim=0) + 1).tolist()
+    layout = JointLayout(starts, starts, text)
+    return _masked(call, (int(height), int(width)), layout, states)
+
+
+def _columns_of(mask: Tensor | None, states: Tensor) -> tuple[tuple[int, ...], ...]:
+    """Of each row of a text embedding the columns that are not padding."""
+    if mask is None:
+        return (tuple(range(states.shape[1])),) * states.shape[0]
+    return tuple(tuple(row.nonzero().flatten().tolist()) for row in mask.bool())
+
+
+def _masked(call: Arguments, grid: Grid, layout: JointLayout, states: Tensor) -> Reading:
+    """A reading in which the columns of padding are not counted."""
+    lengths = tuple(len(row) for row in layout.text if isinstance(row, tuple))
+    return Reading(grid, lengths, layout, states, call["hidden_states"], call.get("timestep"))
+
+
+def hunyuan_video15(call: Arguments) -> Reading:
+    """``[video, columns of a picture, of ByT5 and of Qwen]``, the valid ones of all first.
+
+    The columns are numbered in the order in which the blocks are given them.
+    """
+    states: Tensor = call["encoder_hidden_states"]
+    others = call["encoder_hidden_states_2"], call["image_embeds"]
+    grid = latent_grid(call)
+    layout = JointLayout.image_first(states.shape[0], positions_of(grid))
+    found = reading(call, grid, layout, states)
+    columns = states.shape[1] + sum(other.shape[1] for other in others)
+    return replace(found, columns=(columns,) * found.rows)
 
 
 def omnigen(call: Arguments) -> Reading:

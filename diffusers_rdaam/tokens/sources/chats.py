@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from diffusers_rdaam.errors import InputError
@@ -14,7 +15,7 @@ from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, EncoderColumns
 from diffusers_rdaam.tokens.given_text import GivenText
 from diffusers_rdaam.tokens.sources.call_arguments import argument, argument_text
 from diffusers_rdaam.tokens.sources.columns import Reader, fitted, padded, valid
-from diffusers_rdaam.tokens.sources.templates import QWEN
+from diffusers_rdaam.tokens.sources.templates import QWEN, glyph_text
 
 Columns = tuple[EncoderColumns, ...]
 _PICTURE_TAG = re.compile(r"<\|image_(\d+)\|>")
@@ -62,6 +63,88 @@ def easyanimate(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Column
 
     text = GivenText.of(written).rendered(render)
     return (valid(pipe, QWEN, text, name, columns, length=columns, left=False),)
+
+
+def nucleus(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of a system message and the user's turn; padding is not among the columns."""
+    name, written = argument_text(arguments)
+    reader = Reader("qwen", tokenizer="processor")
+    text = GivenText.of(written).rendered(pipe._format_prompt)
+    length = argument(pipe, arguments, "max_sequence_length") or pipe.default_max_sequence_length
+    return (valid(pipe, reader, text, name, columns, length=length, left=False),)
+
+
+def ideogram4(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of the user's turn; padding is not among the columns."""
+    name, written = argument_text(arguments)
+
+    def render(prompt: str) -> str:
+        messages = [{"role": "user", "content": [{"type": "text", "text": prompt}]}]
+        return pipe.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
+
+    text = GivenText.of(written).rendered(render)
+    options = {"length": None, "left": False, "add_special_tokens": False}
+    return (valid(pipe, QWEN, text, name, columns, **options),)
+
+
+def hunyuan_video15(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """ByT5 of what stands in quotes, and Qwen; behind the valid ones the places of a picture."""
+    return _hunyuan_video15(pipe, arguments, columns, has_picture=False)
+
+
+def hunyuan_video15_of_picture(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """The columns of the picture, ByT5 of what stands in quotes, and Qwen."""
+    return _hunyuan_video15(pipe, arguments, columns, has_picture=True)
+
+
+def _hunyuan_video15(
+    pipe: Any, arguments: Mapping[str, Any], columns: int, *, has_picture: bool
+) -> Columns:
+    name, written = argument_text(arguments)
+    length, glyph_length = pipe.tokenizer_max_length, pipe.tokenizer_2_max_length
+
+    def render(prompt: str) -> str:
+        system = {"role": "system", "content": pipe.system_message}
+        messages = [system, {"role": "user", "content": prompt}]
+        return QWEN.tokenizer_of(pipe).apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+
+    # In the place of an empty prompt there is a space.
+    text = GivenText.of(written) if written else GivenText.of("").framed(" ")
+    drop = pipe.prompt_template_encode_start_idx
+    qwen = padded(
+        pipe, QWEN, text.rendered(render), name, length, drop=drop, add_special_tokens=False
+    )
+    byt5 = Reader("byt5", "text_encoder_2", "tokenizer_2")
+    matches = re.finditer(r"\"(.*?)\"|“(.*?)”", written)
+    # The same text in quotes again is not repeated.
+    quoted: dict[str, tuple[int, int]] = {}
+    for match in matches:
+        quoted.setdefault(match[1] or match[2] or "", match.span(1 if match[1] else 2))
+    glyphs = glyph_text(written, [(max(0, a), max(0, b)) for a, b in quoted.values()])
+    if glyphs is None:
+        empty = [Piece(0, "<pad>", "padding")] * glyph_length
+        of_glyphs = byt5.columns(GivenText.of(written), name, empty, whole=())
+    else:
+        of_glyphs = padded(pipe, byt5, glyphs, name, glyph_length)
+    picture = replace(
+        qwen,
+        pieces=(Piece(0, "<picture>", "template"),) * (columns - length - glyph_length),
+        cut=(),
+    )
+    found = [picture] if has_picture else []
+    for is_padding in (False, True):
+        for one in (of_glyphs, qwen):
+            part = tuple(p for p in one.pieces if (p.kind == "padding") == is_padding)
+            found.append(replace(one, pieces=part))
+        if not (is_padding or has_picture):
+            found.append(picture)
+    starts = accumulate((len(one.pieces) for one in found), initial=0)
+    pairs = zip(found, starts, strict=False)
+    return tuple(replace(one, start=start) for one, start in pairs if one.pieces)
 
 
 def ovis(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:

@@ -143,6 +143,14 @@ def bria(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     return (replace(found, pieces=(padding_of(T5.tokenizer_of(pipe)),) * columns),)
 
 
+def bria_fibo(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """SmolLM's tokens; those of padding, which are masked, are not among the columns."""
+    name, written = argument_text(arguments)
+    length = argument(pipe, arguments, "max_sequence_length")
+    reader, text = Reader("smollm"), GivenText.of(written)
+    return (valid(pipe, reader, text, name, columns, length=length, left=False),)
+
+
 def mochi(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """T5; of an empty prompt no column is attended to where the pipeline is set so."""
     (found,) = plain(T5)(pipe, arguments, columns)

@@ -147,11 +147,17 @@ def hunyuan_image(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Colu
 
 def _glyph_text(written: str) -> GivenText | None:
     """What the prompt says in quotes, as HunyuanImage asks ByT5 for it."""
-    text = GivenText.of(written)
-    found = [match.span(1) for quotes in _QUOTES for match in re.finditer(quotes, written)]
-    if not found:
+    return glyph_text(
+        written, [match.span(1) for quotes in _QUOTES for match in re.finditer(quotes, written)]
+    )
+
+
+def glyph_text(written: str, spans: Sequence[tuple[int, int]]) -> GivenText | None:
+    """Parts of a prompt as ByT5 is asked for them; None where there is none."""
+    if not spans:
         return None
-    parts = [text[slice(*span)].framed('Text "', '". ') for span in found]
+    text = GivenText.of(written)
+    parts = [text[slice(*span)].framed('Text "', '". ') for span in spans]
     given = "".join(part.given for part in parts)
     return GivenText(written, given, tuple(place for part in parts for place in part.places))
 
