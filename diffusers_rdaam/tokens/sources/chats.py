@@ -85,8 +85,8 @@ def ideogram4(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
         )
 
     text = GivenText.of(written).rendered(render)
-    options = {"length": None, "left": False, "add_special_tokens": False}
-    return (valid(pipe, QWEN, text, name, columns, **options),)
+    options = {"add_special_tokens": False}
+    return (valid(pipe, QWEN, text, name, columns, length=None, left=False, **options),)
 
 
 def hunyuan_video15(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
