@@ -51,7 +51,11 @@ def _storages() -> Storages:
         # By its type: isinstance would wake lazy objects of other libraries.
         if issubclass(type(found), Tensor) and found.device.type != "meta":
             storage = found.untyped_storage()
-            storages[found.device, storage.data_ptr()] = storage
+            try:
+                storages[found.device, storage.data_ptr()] = storage
+            except RuntimeError:
+                # A fake tensor of torch.compile has no memory.
+                continue
     return storages
 
 

@@ -96,16 +96,31 @@ _PIXELS = "its denoiser works on pixels, and it has no autoencoder"
 _SMALLER = "it makes an image out of a smaller one, and reads that in every step"
 _FRAMES = "its latents have an axis of frames, which has not been looked at"
 _COMPUTED_SIZE = "it works out the size of its image from the one that it edits"
+_NOT_LOOKED_AT = "how its loop has its latents has not been looked at"
 _CONSISTENCY = "its timesteps are angles of a schedule of its own, which has not been looked at"
 _DEPRECATED = "diffusers has deprecated it, and its loop does more with an image than denoise it"
 _VIDEO_NAMES = (
     "AnimateDiff", "PIA", "TextToVideo", "VideoToVideo", "Wan", "SkyReels", "LTX", "CogVideoX",
-    "HunyuanVideo", "Mochi", "Allegro",
+    "HunyuanVideo", "HunyuanSkyreels", "Mochi", "Allegro", "LucyEdit", "ChronoEdit", "EasyAnimate",
+    "CosmosTextToWorld", "CosmosVideoToWorld", "Cosmos2VideoToWorld", "Kandinsky5T2V",
+    "Kandinsky5I2V", "SanaVideo", "SanaImageToVideo",
 )  # fmt: skip
 # By the exact name of diffusers' class.
 NOT_ATTRIBUTED: dict[str, str] = {
     **{name: _VIDEO for name in RECORDED if name.startswith(_VIDEO_NAMES)},
     **{name: _PIXELS for name in RECORDED if name.startswith(("IF", "UnCLIP"))},
+    "PRXPixelPipeline": _PIXELS,
+    **dict.fromkeys(
+        (
+            "BriaFiboPipeline",
+            "BriaFiboEditPipeline",
+            "NucleusMoEImagePipeline",
+            "Ideogram4Pipeline",
+            "ZImageControlNetPipeline",
+            "ZImageControlNetInpaintPipeline",
+        ),
+        _NOT_LOOKED_AT,
+    ),
     "StableDiffusionUpscalePipeline": _SMALLER,
     "StableDiffusionLatentUpscalePipeline": _SMALLER,
     "StableDiffusionLDM3DPipeline": "its autoencoder has a depth map in addition to the image",

@@ -15,9 +15,10 @@ from typing import Any
 import diffusers
 import small_tokenizers as small
 import torch
+from diffusers.models.transformers.transformer_ideogram4 import LLM_TOKEN_INDICATOR
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from diffusers.pipelines.omnigen import pipeline_omnigen, processor_omnigen
-from diffusers.pipelines.prx import pipeline_prx
+from diffusers.pipelines.prx import pipeline_prx, pipeline_prx_pixel
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
     CONDITION_IMAGE_SIZE,
     calculate_dimensions,
@@ -175,6 +176,50 @@ def alone(pipe: Any, arguments: dict[str, Any]) -> list[int]:
     if name in inspect.signature(pipe.__call__).parameters:
         given = {name: inspect.signature(pipe.__call__).parameters[name].default, **given}
     return column_ids(pipe.encode_prompt(**given, device=CPU)[0][0])
+
+
+def valid(mask_at: int) -> Callable[[Any, dict[str, Any]], list[int]]:
+    """As ``alone``, where padding is masked and no column; the mask's place in what is returned."""
+
+    def ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+        given = {name: value for name, value in arguments.items() if name != "is_negative"}
+        found = pipe.encode_prompt(**given, device=CPU)
+        states, mask = found[0][0], found[mask_at]
+        return column_ids(states if mask is None else states[mask[0].bool()])
+
+    return ids
+
+
+def ideogram4_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    # Of a text encoder's layers, which the class calls one by one, all have the ids.
+    pipe._get_text_encoder_hidden_states = lambda encoder, ids, mask, places: [
+        encoder(ids).last_hidden_state
+    ]
+    states, _, _, roles = pipe.encode_prompt(arguments["prompt"], 2, 2, 4096, CPU)
+    return column_ids(states[0][roles[0] == LLM_TOKEN_INDICATOR])
+
+
+def hunyuan_video15_ids(picture_first: bool) -> Callable[[Any, dict[str, Any]], list[int]]:
+    def ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+        qwen, mask, byt5, mask_2 = pipe.encode_prompt(arguments["prompt"], device=CPU)
+        # The place of a picture has tokens of number 0.
+        picture = [1] * 5
+        parts = picture if picture_first else []
+        for keeps in (True, False):
+            for states, valid in ((byt5, mask_2), (qwen, mask)):
+                parts = parts + column_ids(states[0][valid[0].bool() == keeps])
+            if keeps and not picture_first:
+                parts = parts + picture
+        return parts
+
+    return ids
+
+
+def hunyuan_video15_parts() -> dict[str, Any]:
+    coder = IdEncoder()
+    coder.temporal_compression_ratio, coder.spatial_compression_ratio = 4, 16
+    coder.config.latent_channels = 32
+    return encoders(_1=small.qwen, _2=small.byt5)() | {"vae": coder}
 
 
 def hidream_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
@@ -376,6 +421,29 @@ def hunyuan_llama() -> Any:
     return tokenizer
 
 
+def qwen_of_parts() -> Any:
+    return small.qwen(small.CHATML_OF_PARTS)
+
+
+def nucleus_parts() -> dict[str, Any]:
+    processor = picture_processor()
+    processor.chat_template = small.CHATML_OF_PARTS
+    return {"processor": processor, "text_encoder": IdEncoder()}
+
+
+def bria_fibo_parts() -> dict[str, Any]:
+    return one_encoder(small.qwen)() | {"transformer": IdEncoder()}
+
+
+def ltx2_parts() -> dict[str, Any]:
+    connectors = IdEncoder()
+    connectors.video_connector = SimpleNamespace(learnable_registers=None)
+    transformer = IdEncoder()
+    transformer.config.patch_size = transformer.config.patch_size_t = 1
+    parts = one_encoder(small.gemma)()
+    return parts | {"connectors": connectors, "transformer": transformer}
+
+
 def krea2_parts() -> dict[str, Any]:
     return one_encoder(small.qwen)() | {"text_encoder_select_layers": (1, 2, 3)}
 
@@ -387,6 +455,13 @@ def prx_parts() -> dict[str, Any]:
     tokenizer = small.gemma()
     tokenizer.model_max_length = 60
     return {"tokenizer": tokenizer, "text_encoder": IdEncoder()}
+
+
+def prx_pixel_parts() -> dict[str, Any]:
+    if not hasattr(pipeline_prx_pixel, "ftfy"):
+        # As above.
+        pipeline_prx_pixel.ftfy = SimpleNamespace(fix_text=lambda text: text)
+    return one_encoder(small.qwen)()
 
 
 def omnigen_parts() -> dict[str, Any]:
@@ -417,6 +492,10 @@ STOCK: dict[str, list[Stock]] = {
             first(negative_at=1, max_sequence_length=40),
         )
     ],
+    "bria_fibo": [
+        Stock("BriaFiboPipeline", bria_fibo_parts, valid(3)),
+        Stock("BriaFiboPipeline", bria_fibo_parts, valid(3), {"max_sequence_length": 20}),
+    ],
     "chroma": [
         Stock("ChromaPipeline", one_encoder(small.t5), first(negative_at=3, max_sequence_length=50))
     ],
@@ -437,6 +516,13 @@ STOCK: dict[str, list[Stock]] = {
         )
     ],
     "deepfloyd": [Stock("IFPipeline", one_encoder(small.t5), first(negative_at=1))],
+    "easyanimate": [
+        Stock(
+            "EasyAnimatePipeline",
+            one_encoder(qwen_of_parts),
+            first(negative_at=1, do_classifier_free_guidance=False),
+        )
+    ],
     "ernie": [Stock("ErnieImagePipeline", one_encoder(small.mistral), ernie_ids)],
     "flux": [
         Stock("FluxPipeline", encoders(_1=small.clip, _2=small.t5), alone),
@@ -480,6 +566,15 @@ STOCK: dict[str, list[Stock]] = {
         ),
         Stock("HunyuanVideoPipeline", encoders(_1=hunyuan_llama, _2=small.clip), alone),
     ],
+    "hunyuan_video15": [
+        Stock("HunyuanVideo15Pipeline", hunyuan_video15_parts, hunyuan_video15_ids(False))
+    ],
+    "hunyuan_video15_picture": [
+        Stock(
+            "HunyuanVideo15ImageToVideoPipeline", hunyuan_video15_parts, hunyuan_video15_ids(True)
+        )
+    ],
+    "ideogram4": [Stock("Ideogram4Pipeline", one_encoder(qwen_of_parts), ideogram4_ids)],
     "kandinsky5": [
         Stock("Kandinsky5T2IPipeline", kandinsky_parts, alone),
         Stock("Kandinsky5T2IPipeline", kandinsky_parts, alone, {"max_sequence_length": 30}),
@@ -493,6 +588,7 @@ STOCK: dict[str, list[Stock]] = {
         )
     ],
     "ltx": [Stock("LTXPipeline", one_encoder(small.t5), first())],
+    "ltx2": [Stock("LTX2Pipeline", ltx2_parts, first())],
     "lumina": [Stock("LuminaPipeline", one_encoder(small.gemma), first())],
     "lumina2": [
         Stock("Lumina2Pipeline", one_encoder(small.gemma), first(), LONG),
@@ -506,6 +602,10 @@ STOCK: dict[str, list[Stock]] = {
             first(),
         ),
     ],
+    "nucleus": [
+        Stock("NucleusMoEImagePipeline", nucleus_parts, valid(1), {"max_sequence_length": 1200}),
+        Stock("NucleusMoEImagePipeline", nucleus_parts, valid(1), {"max_sequence_length": 400}),
+    ],
     "omnigen": [
         Stock("OmniGenPipeline", omnigen_parts, omnigen_ids),
         Stock("OmniGenPipeline", omnigen_parts, omnigen_ids, {"input_images": [PICTURE]}, False),
@@ -516,6 +616,7 @@ STOCK: dict[str, list[Stock]] = {
         Stock("PixArtSigmaPipeline", one_encoder(small.t5), first(max_sequence_length=300)),
     ],
     "prx": [Stock("PRXPipeline", prx_parts, first())],
+    "prx_pixel": [Stock("PRXPixelPipeline", prx_pixel_parts, first())],
     "qwen_image": [Stock("QwenImagePipeline", one_encoder(small.qwen), alone)],
     "qwen_image_edit": [
         Stock("QwenImageEditPipeline", picture_parts, picture_ids, {"image": PICTURE})

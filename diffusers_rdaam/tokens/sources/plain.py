@@ -12,7 +12,7 @@ from diffusers_rdaam.tokens.encoded_text import padding_of
 from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, EncoderColumns, Source
 from diffusers_rdaam.tokens.given_text import GivenText
 from diffusers_rdaam.tokens.sources.call_arguments import argument, argument_text
-from diffusers_rdaam.tokens.sources.columns import Reader, padded, valid
+from diffusers_rdaam.tokens.sources.columns import Reader, fitted, padded, valid
 
 Columns = tuple[EncoderColumns, ...]
 Clean = Callable[[Any, str, Mapping[str, Any]], str]
@@ -148,6 +148,11 @@ def bria_fibo(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     name, written = argument_text(arguments)
     length = argument(pipe, arguments, "max_sequence_length")
     reader, text = Reader("smollm"), GivenText.of(written)
+    if not written:
+        # The pipeline gives a start token of its own in the place of an empty prompt.
+        start = Piece(128_000, "<|begin_of_text|>", "start")
+        kept = fitted([start], columns, padding_of(reader.tokenizer_of(pipe)), left=False)
+        return (reader.columns(text, name, kept, whole=()),)
     return (valid(pipe, reader, text, name, columns, length=length, left=False),)
 
 
