@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import is_fake
 
 Storages = dict[tuple[torch.device, int], torch.UntypedStorage]
 
@@ -49,13 +50,16 @@ def _storages() -> Storages:
     storages = {}
     for found in gc.get_objects():
         # By its type: isinstance would wake lazy objects of other libraries.
-        if issubclass(type(found), Tensor) and found.device.type != "meta":
-            storage = found.untyped_storage()
-            try:
-                storages[found.device, storage.data_ptr()] = storage
-            except RuntimeError:
-                # A fake tensor of torch.compile has no memory.
-                continue
+        if not issubclass(type(found), Tensor) or found.device.type == "meta":
+            continue
+        # What torch.compile traces with has no memory, and some of it warns instead of raising.
+        if is_fake(found):
+            continue
+        storage = found.untyped_storage()
+        try:
+            storages[found.device, storage.data_ptr()] = storage
+        except RuntimeError:
+            continue
     return storages
 
 
