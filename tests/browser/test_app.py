@@ -129,7 +129,7 @@ def test_words_of_the_chart_are_not_cut_on_a_phone(server: Server, pages: Any) -
 
 @pytest.mark.parametrize(
     ("label", "value", "text"),
-    [("Seed", "-1", "The seed is a whole number from 0"), ("Images", "0", "from 1 to 16; got 0")],
+    [("Seed", "-1", "The seed is a whole number from 0"), ("Images", "-1", "from 1 to 16; got -1")],
 )
 def test_a_wrong_number_is_named_by_its_field(
     server: Server, pages: Any, label: str, value: str, text: str
