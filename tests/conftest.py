@@ -39,8 +39,10 @@ ROOMS = ("geometry", "attribution", "families", "tokens", "recording", "kernels"
 # Options take what a user gives, of other types than they are stored as; the calls of an observed
 # processor are compiled with it, and torch.compile cannot look through a check; the video of a heat
 # map is a protocol, which the type checker cannot check of an object.
-UNCHECKED = ("__init__", "options", "observed_processor", "compiled_call")
-UNCHECKED += ("dense_crf", "video", "video_heat_map")
+UNCHECKED = (
+    "__init__", "options", "dense_crf", "observed_processor", "compiled_call", "video",
+    "video_heat_map",
+)  # fmt: skip
 
 
 def _checked() -> list[str]:

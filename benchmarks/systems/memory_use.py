@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
 
@@ -52,14 +52,13 @@ def _storages() -> Storages:
         # By its type: isinstance would wake lazy objects of other libraries.
         if not issubclass(type(found), Tensor) or found.device.type == "meta":
             continue
-        # What torch.compile traces with has no memory, and some of it warns instead of raising.
+        # What torch.compile traces with has no memory: some of it warns when it is asked for its
+        # address, some raises.
         if is_fake(found):
             continue
         storage = found.untyped_storage()
-        try:
+        with suppress(RuntimeError):
             storages[found.device, storage.data_ptr()] = storage
-        except RuntimeError:
-            continue
     return storages
 
 
