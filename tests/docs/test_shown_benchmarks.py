@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from page_blocks import ROOT
@@ -92,7 +93,60 @@ def _tokens() -> list[str]:
     return lines
 
 
+def _masks() -> Iterator[tuple[str, str]]:
+    """Lines of docs/masks.md, and the sentences of it and of docs/reading.md."""
+    found = {what.split(";")[0]: value for what, value in measured("masks").items()}
+    words = ("phrase", "colour", "shape")
+    for kind in ("raw", "refined"):
+        masks = [found[f"IoU of {kind} {word} masks"] for word in words]
+        boxes = [found[f"IoU of .box() of {kind} {word} maps"] for word in words]
+        level = {"raw": "0.60", "refined": "0.48"}[kind]
+        cells = [re.findall(r"(?:default|Otsu) ([\d.]+)", one) for one in masks]
+        for name, column in ((f"at {level}", 0), ("Otsu", 1)):
+            values = " | ".join(one[column] for one in cells)
+            yield "docs/masks.md", f"| mask, {kind}, {name} | {values} |"
+        values = " | ".join("{} ({})".format(*re.findall(r"\d\.\d+", one)) for one in boxes)
+        yield "docs/masks.md", f"| `.box()`, {kind} (around all parts) | {values} |"
+    best = {
+        kind: re.findall(r"[\d.]+", found[f"IoU of {kind} phrase masks"])[-1]
+        for kind in ("raw", "raw, sharpened", "refined", "refined, sharpened")
+    }
+    gains = "phrases {} to {}, refined {} to {},".format(*best.values())
+    yield "docs/masks.md", gains
+    shares = found["boxes for which no word is said to have made them"]
+    background, _, _, double = re.findall(r"[\d.]+", shares)
+    assert "object 0.0%, half 0.0%" in shares
+    yield "docs/reading.md", f"for {background} % of boxes that touch no object, for none of those"
+    yield "docs/reading.md", f"and for {double} % of those of double the size"
+
+
+def _refinement() -> Iterator[tuple[str, str]]:
+    """Lines of docs/self_attention.md: by method, and of segments."""
+    found = {what.split(";")[0]: value for what, value in measured("refinement").items()}
+    overlaps = {
+        re.findall(r"'(\w+)'", what)[0]: value
+        for what, value in found.items()
+        if what.startswith("phrase IoU")
+    }
+    ranked = {
+        re.findall(r"'(\w+)'", what)[0]: value.split()[-1]
+        for what, value in found.items()
+        if what.startswith("box to word")
+    }
+    assert len(overlaps) == len(ranked) == 5
+    for method, value in overlaps.items():
+        iou, at_level, *gain = re.findall(r"[+-]?\d\.\d{3}", value)
+        gained = " ± ".join(gain)
+        iou = f"**{iou}**" if method == "product" else iou
+        end = f"| {iou} | {gained} | {at_level} | {ranked[method]} |".replace("|  |", "| |")
+        yield "docs/self_attention.md", end
+    best = found["IoU of each object with the segment that fits best, no words"].split(",")[0]
+    yield "docs/self_attention.md", f"overlaps it with an IoU of {best} "
+
+
 LINES = [
+    *_refinement(),
+    *_masks(),
     *(("docs/segmentation.md", line) for line in _tokens()),
     *(("docs/segmentation.md", line) for line in _segmentation()),
     *(("docs/kernels.md", line) for line in _backends()),
