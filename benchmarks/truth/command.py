@@ -27,7 +27,7 @@ from benchmarks.truth.scenes import TEST_PROMPTS, TEST_SEED, TUNING_PROMPTS, TUN
 from benchmarks.truth.scores import RESAMPLES
 from diffusers_rdaam.errors import InputError
 
-COUNT, TUNING, KEPT = 160, 40, 80
+COUNT, TUNING, KEPT = 160, 24, 80
 CACHE = Path("out/truth/recordings")
 
 

@@ -52,6 +52,8 @@ from diffusers_rdaam.evaluation.metrics.ranking import average_precision, roc_ar
 KEPT = "Maps of the scenes with steps, layers and heads"
 DEFAULTS = "What defaults are chosen by"
 FEW_WAYS = ("mean", "mean, refined", "rms, refined")
+# Each setting makes all its images anew.
+SETTING_SCENES = 60
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Measurement:
     Args:
         model: which.
         cache: the folder of its recordings.
-        count: scenes of each setting.
+        count: scenes; of each further setting at most 60 of them.
         tuning: scenes that thresholds are chosen on.
         kept: of how many of each the single steps, layers and heads are kept, which some
             aggregations need and which takes twice the time and 20 MB a scene.
@@ -247,8 +249,9 @@ def word_numbers(section: str, way: str, scores: WordScores) -> Iterator[Evidenc
 def settings(of: Measurement) -> Iterator[Evidence]:
     """The mean, raw and refined, and words by lift, at other steps and guidance."""
     asked = {name: of.ways[name] for name in FEW_WAYS}
+    few = replace(of, count=min(of.count, SETTING_SCENES))
     for setting in SETTINGS:
-        found = of.light_scenes(setting)
+        found = few.light_scenes(setting)
         table, _ = measure_maps(found, asked)
         for way, by_kind in table.items():
             for kind in WORDS:
