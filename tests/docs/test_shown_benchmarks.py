@@ -9,6 +9,7 @@ import pytest
 from page_blocks import ROOT
 
 STORED = ROOT / "benchmarks" / "results"
+CARD = "diffusers_rdaam/demo/README.md"
 
 
 def page(name: str) -> str:
@@ -160,7 +161,37 @@ def _concepts() -> Iterator[tuple[str, str]]:
     yield "docs/concepts.md", "FLUX, 39 images of held-out prompts"
 
 
+def _blocks() -> Iterator[tuple[str, str]]:
+    """What ``auto`` and the best single layer of each kind of word have, and the card's table."""
+    found = {
+        what.split(";")[0].removeprefix("tuned IoU, "): re.findall(r"0(\.\d+)", value)
+        for what, value in measured("blocks").items()
+        if "held-out" in what
+    }
+    # Both models have an ``auto``; FLUX's comes last, and is what was found.
+    of_unet = (STORED / "blocks.md").read_text(encoding="utf-8").split("| blocks flux |", 1)[0]
+    auto = re.findall(r"0(\.\d+)", of_unet.split("tuned IoU, auto;")[1].split("|")[1])
+    unet = [value for name, value in found.items() if name.endswith("attn2")]
+    flux = [value for name, value in found.items() if name.endswith(".attn")]
+    assert len(unet) == 4 and len(flux) == 6
+    best = [[max(column) for column in zip(*each, strict=True)] for each in (unet, flux)]
+    ours = [" / ".join(one) for one in (auto, found["auto"])]
+    alone = [" / ".join(one) for one in best]
+    sentence = f"{ours[0]} where they have {alone[0]} (`python -m benchmarks blocks`)."
+    yield "docs/aggregations.md", sentence
+    sentence = f"On FLUX it has {ours[1]} where the best block of each kind has {alone[1]}."
+    yield "docs/aggregations.md", sentence
+    for name, value in found.items():
+        if name.endswith(".attn"):
+            yield CARD, f"| `{name}` | {' | '.join(value)} |"
+        elif name.startswith("mean"):
+            yield CARD, f"| {name} | {' | '.join(value)} |"
+    kinds = "{} for phrases, {} for colours and {} for shapes".format(*best[1])
+    yield "docs/aggregations_measured.md", f"best single blocks alone have {kinds}"
+
+
 LINES = [
+    *_blocks(),
     *_concepts(),
     *_refinement(),
     *_masks(),

@@ -113,7 +113,6 @@ def _sentences() -> list[tuple[str, str]]:
         ("docs/lift.md", f"| rdaam's: over the maximum | {cell(SD, 'rdaam')} |"),
         ("docs/lift.md", f"| DAAM's: without the middle block | {cell(SD, 'daam')} |"),
         ("docs/lift.md", f"| OVAM's: the phrase alone as the text | {cell(SD, 'ovam')} |"),
-        ("docs/aggregations.md", f"it has {kinds(FLUX, 'auto', TUNED)} where the best block"),
         (evidence, f"IoU of {refined} at the default threshold, the map as recorded {raw}; the AP"),
         (evidence, f"goes from {ap} to {number(SD, 'Maps', 'mean, refined', 'phrase AP')}."),
         (evidence, f"together give {kinds(SD, 'mean, refined by all sites', DEFAULT)}."),
