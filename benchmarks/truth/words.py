@@ -80,11 +80,11 @@ def _outcome(answer: Any, name: str, other: str) -> tuple[bool, bool, bool, bool
     """Whether the first word, the first two and the phrase are right; whether no word made it."""
     own = set(name.split())
     top = [word.text for word in answer.top(2)]
-    phrases = [_value(answer, text) for text in (name, other)]
+    phrases = [ranked_value(answer, text) for text in (name, other)]
     return top[0] in own, set(top) == own, phrases[0] > phrases[1], says_none(answer)
 
 
-def _value(answer: Any, phrase: str) -> float:
+def ranked_value(answer: Any, phrase: str) -> float:
     """What the answer ranks by, of a phrase."""
     score = float(answer[phrase])
     if answer.ranking != "lift":

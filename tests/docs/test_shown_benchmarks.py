@@ -190,7 +190,53 @@ def _blocks() -> Iterator[tuple[str, str]]:
     yield "docs/aggregations_measured.md", f"best single blocks alone have {kinds}"
 
 
+RANKINGS = {
+    "**lift** (the default)": "lift (the default)",
+    "score, share (the same order)": "score (raw)",
+    "score × log lift": "score x log lift",
+    "mean of the map stretched to 0 to 1": "min-max map",
+    "mean of the map over its maximum": "map / maximum",
+}
+ON_CARDS = {
+    "both colours present": "both colours",
+    "both objects right": "both objects",
+    "no stray colour": "no stray",
+    "exactly two blobs": "two blobs",
+    "all of it together": "perfect",
+}
+
+
+def _embedded() -> Iterator[tuple[str, str]]:
+    """The rankings' table of docs/lift.md, and what the cards of both models say."""
+    stored = (STORED / "embedded.md").read_text(encoding="utf-8")
+    kinds = ("colour", "shape", "phrase", "any word")
+    lift = "box to word by lift (the default)"
+    for model, sites in (("stable-diffusion", "sites"), ("flux", "blocks")):
+        lines = re.findall(rf"\| embedded {model} \| (.*?) \| (.*?) \| (.*?) \|", stored)
+        found = {what.split(";")[0]: value for what, value, _ in lines}
+        bars = {what.split(";")[0]: bar.removeprefix("at least ") for what, _, bar in lines}
+        shown = {name: label for label, name in ON_CARDS.items()}
+        shown |= {f"{lift}: {kind}": f"box to word by lift: {kind}" for kind in kinds}
+        for what in found:
+            if threshold := re.search(r"all sites, threshold ([\d.]+)(.*)", what):
+                chosen = ", chosen on 50 prompts over seen pairs" if threshold[2] else ""
+                shown[what] = f"phrase IoU, all {sites}, threshold {threshold[1]}{chosen}"
+                bars[what] = f"{float(bars[what]):.2f}"
+        assert len(shown) == 11
+        for name, label in shown.items():
+            yield CARD, f"| {label} | {bars[name]} | {found[name]} |"
+        if model == "flux":
+            continue
+        for label, name in RANKINGS.items():
+            cells = [found[f"box to word by {name}: {kind}"] for kind in kinds]
+            line = " | ".join(cell.replace(" and ", " / ") for cell in cells)
+            yield "docs/lift.md", f"| {label} | {line} |"
+        tuned = next(value for what, value in found.items() if what.endswith("on other prompts"))
+        yield "docs/lift.md", f"overlap their objects with an IoU of {tuned} at a threshold chosen"
+
+
 LINES = [
+    *_embedded(),
     *_blocks(),
     *_concepts(),
     *_refinement(),
