@@ -235,7 +235,28 @@ def _embedded() -> Iterator[tuple[str, str]]:
         yield "docs/lift.md", f"overlap their objects with an IoU of {tuned} at a threshold chosen"
 
 
+def _levels() -> Iterator[tuple[str, str]]:
+    """The table of docs/real_images.md, and its sentences."""
+    stored = (STORED / "levels.md").read_text(encoding="utf-8")
+    levels = ("0.1", "0.26", "0.37", "0.46", "0.56", "0.7", "0.88", "default")
+    lifts = []
+    for model, name in (("stable-diffusion", "Stable Diffusion"), ("flux", "FLUX")):
+        found = dict(re.findall(rf"\| levels {model} \| (.*?); .*? \| (.*?) \|", stored))
+        maps = [found[f"phrase IoU, noise {one}"] for one in levels]
+        words = [found[f"words of a tight box by lift, noise {one}"] for one in levels]
+        cells = " | ".join(re.findall(r"default threshold 0(\.\d+)", " ".join(maps)))
+        yield "docs/real_images.md", f"| {name}, phrase IoU | {cells} |"
+        cells = " | ".join(re.findall(r"first two ([\d.]+%)", " ".join(words)))
+        yield "docs/real_images.md", f"| {name}, first two words | {cells} |"
+        lifts.append(
+            found["lift of a phrase that names nothing, on the object without a name"].split()[0]
+        )
+    sentence = f"a lift of {lifts[0]} (Stable Diffusion) and {lifts[1]} (FLUX) on the object"
+    yield "docs/real_images.md", sentence
+
+
 LINES = [
+    *_levels(),
     *_embedded(),
     *_blocks(),
     *_concepts(),

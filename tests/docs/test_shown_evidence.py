@@ -144,6 +144,11 @@ def _sentences() -> list[tuple[str, str]]:
         (evidence, f"the first two in {drawn[0]}; at half and double size"),
         (evidence, f"both right in {drawn[1]} and {drawn[2]} alone"),
         (evidence, f"with an AUC of {number(SD, 'Sanity', 'another prompt', peak)}, and on drawn"),
+        (
+            "docs/real_images.md",
+            f"AUC of {number(SD, DRAWN, 'another object in the caption', peak)} and "
+            f"{number(FLUX, DRAWN, 'another object in the caption', peak)} (",
+        ),
         (evidence, f"{number(SD, DRAWN, 'another object in the caption', peak)}. These are two"),
         (evidence, f"not shapes ({kinds(SD, 'expert_layer', TUNED)} at chosen thresholds)"),
         (evidence, f"{kinds(FLUX, 'mean', DEFAULT)} at the default threshold, 0.54; at the chosen"),
