@@ -6,6 +6,7 @@ has, or that has no docstring, ends it with an error: ``make docs`` writes the p
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from dataclasses import dataclass
 
@@ -215,6 +216,7 @@ def _value(name: str) -> type:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     check()
     for page in PAGES:
         print(f"{page}: {', '.join(names_of(page))}")

@@ -6,6 +6,7 @@ refused. Each lies between two comments of its page.
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
@@ -70,5 +71,6 @@ def written(name: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     for each in TABLES:
         page_of(each).write_text(written(each), encoding="utf-8")

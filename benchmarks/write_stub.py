@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from diffusers_rdaam.pipelines.classes import STOCK_NAMES
@@ -36,4 +37,5 @@ def _line(name: str, stock: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     STUB.write_text(text(), encoding="utf-8")
