@@ -1,4 +1,4 @@
-"""The page of faithfulness has FLUX's numbers as the stored output of the command has them."""
+"""The page of faithfulness has its numbers as the stored output of the command has them."""
 
 from __future__ import annotations
 
@@ -9,35 +9,63 @@ from benchmarks.faithfulness import REFERENCES, RIGHT
 
 PAGE = (ROOT / "docs" / "faithfulness.md").read_text(encoding="utf-8")
 STORED = (ROOT / "benchmarks" / "results" / "faithfulness.md").read_text(encoding="utf-8")
-TABLE = [line for line in STORED.splitlines() if line.startswith("| ")]
-# By explanation, the cells of its line.
-CELLS = {cells[0]: cells[1:] for cells in (line.strip("| ").split(" | ") for line in TABLE[2:])}
+# By model: how its part of the page begins and ends, and how the sentence says what was given.
+PARTS = {
+    "stable-diffusion": ("embedded Stable Diffusion, ", "The embedded FLUX, "),
+    "flux": ("The embedded FLUX, ", "<!-- faithfulness measured: end -->"),
+}
 
 
-def means(explanation: str) -> list[str]:
+def table(model: str) -> list[str]:
+    """The lines of a model's table."""
+    part = STORED.split(f"**{model}, ")[1].split("**")[1]
+    lines = part.split("processor ")[0].splitlines()
+    return [line for line in lines if line.startswith("| ") and "---" not in line]
+
+
+def means(model: str, explanation: str) -> list[str]:
     """Those of the references, ``"0.52"``."""
-    return [cell.split()[0] for cell in CELLS[explanation][: len(REFERENCES)]]
+    (line,) = (line for line in table(model) if line.startswith(f"| {explanation} |"))
+    return [cell.split()[0] for cell in line.split(" | ")[1 : 1 + len(REFERENCES)]]
 
 
-def test_the_stored_output_is_of_the_command_on_the_page() -> None:
-    assert TABLE[0] == f"| {' | '.join(['explanation', *REFERENCES, RIGHT])} |"
-    scenes = STORED.split("**flux, ")[1].split(" scenes**")[0]
-    assert f"FLUX, {scenes} scenes (`--model flux --scenes {scenes}`)" in PAGE
+def scenes(model: str) -> str:
+    """Of how many."""
+    return STORED.split(f"**{model}, ")[1].split(" scenes**")[0]
 
 
-@pytest.mark.parametrize("line", [TABLE[0], *TABLE[2:]])
-def test_a_line_is_the_stored_one(line: str) -> None:
-    part = PAGE.split("The embedded FLUX, ")[1].split("<!-- faithfulness measured: end -->")[0]
+@pytest.mark.parametrize("model", PARTS)
+def test_the_stored_output_is_of_the_command_on_the_page(model: str) -> None:
+    assert table(model)[0] == f"| {' | '.join(['explanation', *REFERENCES, RIGHT])} |"
+    given = f" (`--model flux --scenes {scenes(model)}`)" if model == "flux" else ":"
+    assert f"{PARTS[model][0]}{scenes(model)} scenes{given}" in " ".join(PAGE.split())
+
+
+@pytest.mark.parametrize(
+    ("model", "line"), [(model, line) for model in PARTS for line in table(model)]
+)
+def test_a_line_is_the_stored_one(model: str, line: str) -> None:
+    begin, end = PARTS[model]
+    assert " ".join(PAGE.split()).count(begin) == 1
+    part = " ".join(PAGE.split()).split(begin)[1].split(end)[0]
     assert part.count(line) == 1
 
 
-def test_the_sentence_has_the_means() -> None:
-    lift, gradient = means("attention, lift"), means("gradient, grad_x_input")
-    pairs = zip(lift, gradient, strict=True)
-    words, content, outside = (f"({one} and {other})" for one, other in pairs)
-    sentence = (
+def test_the_sentences_have_the_means() -> None:
+    page = " ".join(PAGE.split())
+    words, content, outside = (
+        f"({one} and {other})"
+        for one, other in zip(
+            means("flux", "attention, lift"), means("flux", "gradient, grad_x_input"), strict=True
+        )
+    )
+    assert (
         "* On FLUX lift agrees better than `grad_x_input` where the rest of the image is "
         f"subtracted {outside}; "
         f"over all words {words} and over content words {content} the intervals overlap."
-    )
-    assert sentence in " ".join(PAGE.split())
+    ) in page
+    lift = means("stable-diffusion", "attention, lift")
+    gradient = means("stable-diffusion", "gradient, grad_x_input")
+    assert f"without each word ({gradient[0]} of `grad_x_input`, {lift[0]} of lift)" in page
+    assert f"over the words that name objects ({lift[1]} and {gradient[1]})" in page
+    assert f"rest of the image is subtracted ({lift[2]} and {gradient[2]})." in page
