@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
-from diffusers_rdaam.errors import InputError, RDAAMError
+from diffusers_rdaam.diagnosis.drawn_inputs import as_tensor, mask, moved, picture
+from diffusers_rdaam.errors import InputError
 from diffusers_rdaam.families import Family, pixels_per_latent
 
 # The arguments that some pipeline cannot do without, by what they hold.
@@ -33,7 +32,7 @@ _OTHERS = (
     "gligen_boxes",
     "gligen_images",
 )
-_KNOWN = ("image_latents", *VISUAL, *_OTHERS[1:])
+_KNOWN = (*VISUAL, *_OTHERS)
 # How much of the steps is made of a picture; at 1 all of them are, as without one.
 _STRENGTHS = ("strength", "inpaint_strength")
 # The arguments that a user's own file is for, by option: the first that the call takes.
@@ -49,7 +48,6 @@ _FRAMES = 9
 _LARGEST = 512
 _BOX = [0.25, 0.25, 0.75, 0.75]
 _STEPS = "num_inference_steps"
-Result = TypeVar("Result")
 
 
 class CallInputs:
@@ -60,8 +58,8 @@ class CallInputs:
         family: its family.
         prompt: what it generates.
         steps: of a run.
-        call: the arguments that the user gives. Of a call whose image has the size of a picture,
-            ``height`` and ``width`` are those of the picture.
+        call: the arguments that the user gives. Where the call takes no ``height`` and ``width``
+            its image is as large as its picture is, and these are the sides of that.
 
     Raises:
         InputError: an argument is not one of the call's.
@@ -104,7 +102,7 @@ class CallInputs:
         names = [name for name in VISUAL if name in self.taken and name not in call]
         return ", ".join(names)
 
-    def files(self, files: Mapping[str, Image.Image | None]) -> dict[str, Any]:
+    def files(self, files: Mapping[str, Image.Image]) -> dict[str, Any]:
         """The arguments that the user's pictures are for.
 
         Args:
@@ -114,19 +112,19 @@ class CallInputs:
             InputError: the call has no input for one of them.
         """
         arguments = {}
-        for option, picture in files.items():
-            if picture is None:
-                continue
+        for option, file in files.items():
             name = next((one for one in OPTIONS[option] if one in self.taken), None)
             if name is None:
+                takes = inputs_of(self.taken) or "It takes no picture"
                 raise InputError(
-                    f"{type(self.pipe).__name__} has no input for {option}. "
-                    f"{options_of(self.taken) or 'It takes no picture'}. Leave {option} out."
+                    f"{type(self.pipe).__name__} has no input for {option}. {takes}. "
+                    f"Leave {option} out."
                 )
-            if len(self._sides) == 2:
-                picture = picture.resize((self._sides["width"], self._sides["height"]))
-            is_mask = option == "--mask"
-            arguments[name] = self._as_argument(name, picture.convert("L") if is_mask else picture)
+            if option == "--mask":
+                file = file.convert("L")
+                if "image_latents" in self.taken:
+                    file = file.resize(self._mask_size({})[::-1])
+            arguments[name] = self._as_argument(name, file)
         return arguments
 
     def _not_given(self) -> list[str]:
@@ -159,39 +157,36 @@ class CallInputs:
         return {**dict(self.steps), **call}
 
     def _built(self, name: str, call: Mapping[str, Any]) -> Any:
-        size = self._size(call)
         if name in (*MASKS, *MASK_VIDEOS):
-            latents = call.get("image_latents")
-            return self._as_argument(
-                name, mask(latents.shape[-2:] if latents is not None else size)
-            )
+            return self._as_argument(name, mask(self._mask_size(call)))
+        drawn = picture(self._size(call))
         if name in VISUAL:
-            return self._as_argument(name, picture(size))
+            return self._as_argument(name, drawn)
         if name == "image_latents":
-            return self._inverted(size)
-        return {
+            return self._inverted(drawn)
+        modes = [0] * self._networks()
+        others = {
             "source_prompt": "a picture",
-            "control_mode": [0] * self._networks() if self._networks() > 1 else 0,
+            "control_mode": modes if len(modes) > 1 else 0,
             "gligen_phrases": [self.prompt],
             "gligen_boxes": [_BOX],
-            "gligen_images": [picture(size)],
-        }[name]
+            "gligen_images": [drawn],
+        }
+        return others[name]
 
     def _as_argument(self, name: str, one: Image.Image) -> Any:
         """A picture in the form that an argument has: as a video, or one for each network."""
         is_video = name in (*VIDEOS, *MASK_VIDEOS)
         # The mask of a video is one.
         if is_video or (name == "mask" and "image" not in self.taken):
-            frames = [_moved(one, index) for index in range(self._frames(name))]
+            frames = [moved(one, index) for index in range(self._frames(name))]
             tensors = (torch.Tensor, torch.FloatTensor)
-            return _as_tensor(frames) if self.taken[name].annotation in tensors else frames
-        control = "control_image" if "control_image" in self.taken else "image"
-        if name != control:
+            return as_tensor(frames) if self.taken[name].annotation in tensors else frames
+        if name != ("control_image" if "control_image" in self.taken else "image"):
             return one
-        channels = getattr(
-            getattr(getattr(self.pipe, "adapter", None), "config", None), "in_channels", 3
-        )
-        one = one.convert("L") if channels == 1 else one
+        adapter: Any = getattr(getattr(self.pipe, "adapter", None), "config", {})
+        if adapter.get("in_channels") == 1:
+            one = one.convert("L")
         return [one] * self._networks() if self._networks() > 1 else one
 
     def _networks(self) -> int:
@@ -204,22 +199,38 @@ class CallInputs:
         return 1
 
     def _frames(self, name: str) -> int:
-        indices = self.taken.get("controlnet_frame_indices")
+        indices = self._value("controlnet_frame_indices")
         if name == "conditioning_frames" and indices is not None:
-            return len(self.given.get(indices.name, indices.default))
-        count = self.given.get("num_frames")
-        if count is None and "num_frames" in self.taken:
-            count = self.taken["num_frames"].default
-        return count if isinstance(count, int) else _FRAMES
+            return len(indices)
+        count = self._value("num_frames")
+        if isinstance(count, int):
+            return count
+        # A longer video is made in several parts, each by a run of its own.
+        most = self._value("segment_frame_length")
+        return min(_FRAMES, most) if isinstance(most, int) else _FRAMES
+
+    def _value(self, name: str) -> Any:
+        """What the call has for an argument; None where it takes none of this name."""
+        default = self.taken[name].default if name in self.taken else None
+        return self.given.get(name, default)
 
     def _size(self, call: Mapping[str, Any]) -> tuple[int, int]:
         """Height and width of a picture: those of the call, of a given picture, or the usual."""
-        pictures = [
-            one for one in call.values() if isinstance(one, Image.Image) and one.mode != "L"
-        ]
-        usual = pictures[0].size[::-1] if pictures else self._usual_size()
+        sizes = [_size_of(call[name]) for name in VISUAL if name in call]
+        if "image_latents" in self.taken:
+            # The mask is as large as these.
+            sizes = []
+        usual = next((size for size in sizes if size is not None), None) or self._usual_size()
         sides = [self._sides.get(side, call.get(side)) for side in _SIDES]
         height, width = (given or own for given, own in zip(sides, usual, strict=True))
+        return height, width
+
+    def _mask_size(self, call: Mapping[str, Any]) -> tuple[int, int]:
+        """Height and width of a mask: the picture's, or those of latents that are given with it."""
+        size = self._size(call)
+        if "image_latents" not in self.taken:
+            return size
+        height, width = self.family.grid_of_image(self.pipe, size)
         return height, width
 
     def _usual_size(self) -> tuple[int, int]:
@@ -243,7 +254,7 @@ class CallInputs:
         latents = vae.get("latent_channels")
         return latents is not None and config.get("in_channels") == latents + 3
 
-    def _inverted(self, size: tuple[int, int]) -> Any:
+    def _inverted(self, one: Image.Image) -> Any:
         """The latents of a picture by the pipeline's own inversion."""
         if not hasattr(self.pipe, "invert"):
             raise InputError(
@@ -253,124 +264,42 @@ class CallInputs:
         generator = torch.Generator("cpu").manual_seed(0)
         strengths = {"inpaint_strength": self.given.get("inpaint_strength", 1.0)}
         call = {**dict(self.steps), **strengths, "generator": generator}
-        return self.pipe.invert(prompt=self.prompt, image=picture(size), **call).latents
+        return self.pipe.invert(prompt=self.prompt, image=one, **call).latents
 
 
-def first_run(
-    inputs: CallInputs, run: Callable[[dict[str, Any]], Result]
-) -> tuple[Result, dict[str, Any]]:
-    """The result of the first call that does not fail, and its arguments.
-
-    Args:
-        inputs: those of the pipeline.
-        run: makes a call with arguments; what it raises is taken for a lack of inputs as long as
-            there are any to build.
-
-    Raises:
-        FailedRun: none of the calls was possible.
-    """
-    calls = inputs.candidates()
-    call = next(calls)
-    while True:
-        try:
-            return _run_in_tiles(inputs.pipe, run, call), call
-        except (RDAAMError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            following = next(calls, None)
-            if following is None:
-                raise FailedRun(inputs, call, error) from error
-            call = following
-
-
-class FailedRun(Exception):
-    """A run of the stock pipeline that ended with an exception of a library.
-
-    Args:
-        inputs: of the pipeline.
-        call: the arguments of the run.
-        error: what was raised.
-    """
-
-    def __init__(self, inputs: CallInputs, call: Mapping[str, Any], error: Exception) -> None:
-        super().__init__(str(error))
-        self.built, self.error = inputs.described(call), error
-        self.options = options_of(inputs.taken)
-
-
-def _run_in_tiles(pipe: Any, run: Callable[[dict[str, Any]], Result], call: dict[str, Any]) -> Any:
-    """The result of a run, with tiles where the autoencoder has no other way."""
-    vae = getattr(pipe, "vae", None)
-    try:
-        return run(call)
-    except NotImplementedError as error:
-        if "tiling" not in str(error) or not hasattr(vae, "enable_tiling"):
-            raise
-    vae.enable_tiling()
-    return run(call)
-
-
-@contextmanager
-def tiling_as_it_was(pipe: Any) -> Iterator[None]:
-    """Within the block the autoencoder may begin to work in tiles; then it is as it was."""
-    vae = getattr(pipe, "vae", None)
-    before = getattr(vae, "use_tiling", None)
-    try:
-        yield
-    finally:
-        if before is False:
-            vae.use_tiling = before
-
-
-def options_of(taken: Mapping[str, Any]) -> str:
+def inputs_of(taken: Mapping[str, Any]) -> str:
     """The inputs that a call takes and the options that give them, in a sentence; or empty."""
-    named = [
-        f"{name}= ({option})"
-        for option, names in OPTIONS.items()
-        for name in names
-        if name in taken
-    ]
+    options = {name: f" ({option})" for option, names in OPTIONS.items() for name in names}
+    named = [f"{name}={options.get(name, '')}" for name in taken if name in (*_KNOWN, *options)]
     return f"Its inputs besides the prompt are {', '.join(named)}" if named else ""
-
-
-def picture(size: tuple[int, int]) -> Image.Image:
-    """A picture in colours, the same each time, with edges and smooth parts."""
-    height, width = size
-    down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    disc = np.hypot(down - 0.5, across - 0.4) < 0.25
-    levels = np.stack([across, down, 0.5 + 0.5 * np.sin(9 * (down + 2 * across))], axis=-1)
-    levels[disc] = (0.9, 0.2, 0.1)
-    return Image.fromarray((levels * 255).round().astype(np.uint8))
-
-
-def mask(size: tuple[int, int]) -> Image.Image:
-    """A mask whose right half is white."""
-    height, width = size
-    levels = np.zeros((height, width), dtype=np.uint8)
-    levels[:, width // 2 :] = 255
-    return Image.fromarray(levels)
-
-
-def _moved(one: Image.Image, index: int) -> Image.Image:
-    """A frame of a video: the picture, rolled to the right."""
-    levels = np.asarray(one)
-    return one if one.mode == "L" else Image.fromarray(np.roll(levels, 2 * index, axis=1))
-
-
-def _as_tensor(frames: list[Image.Image]) -> torch.Tensor:
-    """``(1, channels, frames, height, width)`` from 0 to 1."""
-    levels = np.stack([np.atleast_3d(np.asarray(one, dtype=np.float32)) for one in frames])
-    return torch.from_numpy(levels / 255.0).permute(3, 0, 1, 2)[None]
 
 
 def _without_sides(
     taken: Mapping[str, Any], call: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, int]]:
     """The arguments of a call, and the sides of its pictures where the call takes no sides."""
-    sides = {}
-    if any(name in taken for name in VISUAL):
-        sides = {name: call[name] for name in _SIDES if name in call and name not in taken}
-    return {name: value for name, value in call.items() if name not in sides}, sides
+    sides = {name: call[name] for name in _SIDES if name in call and name not in taken}
+    given = {name: value for name, value in call.items() if name not in sides}
+    pictures = {name: value for name, value in given.items() if name in VISUAL}
+    drawn = any(name in taken for name in (*VISUAL, "image_latents"))
+    if not sides or not drawn or None in map(_size_of, pictures.values()):
+        return dict(call), {}
+    if "image_latents" not in taken:
+        given |= {name: _in_size(value, sides) for name, value in pictures.items()}
+    return given, sides
+
+
+def _in_size(value: Any, sides: Mapping[str, int]) -> Any:
+    """A picture, or several, with other sides."""
+    if isinstance(value, list):
+        return [_in_size(one, sides) for one in value]
+    return value.resize((sides.get("width", value.width), sides.get("height", value.height)))
+
+
+def _size_of(value: Any) -> tuple[int, int] | None:
+    """Height and width of a picture, or of the first of several; None of anything else."""
+    one = value[0] if isinstance(value, list) and value else value
+    return (one.height, one.width) if isinstance(one, Image.Image) else None
 
 
 def _steps_of(taken: Mapping[str, Any], steps: int) -> dict[str, int]:
@@ -385,10 +314,10 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def _described(value: Any) -> str:
-    if isinstance(value, Image.Image):
-        return f"{value.height}x{value.width}"
-    if isinstance(value, list) and value and isinstance(value[0], Image.Image):
-        return f"{len(value)} of {_described(value[0])}"
     if isinstance(value, torch.Tensor):
         return "x".join(map(str, value.shape))
-    return str(value)
+    size = _size_of(value)
+    if size is None:
+        return str(value)
+    text = f"{size[0]}x{size[1]}"
+    return f"{len(value)} of {text}" if isinstance(value, list) else text

@@ -19,12 +19,8 @@ from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.video import VideoAttribution
 from diffusers_rdaam.checkpoints.failures import run_error
-from diffusers_rdaam.diagnosis.call_inputs import (
-    CallInputs,
-    FailedRun,
-    first_run,
-    tiling_as_it_was,
-)
+from diffusers_rdaam.diagnosis.call_inputs import CallInputs
+from diffusers_rdaam.diagnosis.first_run import FailedRun, first_run, tiling_as_it_was
 from diffusers_rdaam.diagnosis.site_oracle import SiteOracle, SiteSums
 from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
 from diffusers_rdaam.families import family_of, sites_of
@@ -192,7 +188,7 @@ def _examine(
         where = ", without recording either"
         if failed.built:
             where += f", with {failed.built} made for this check"
-        hint = f" {failed.options}." if failed.options else ""
+        hint = f" {failed.inputs}." if failed.inputs else ""
         raise run_error(pipe, failed.error, where=where, hint=hint) from failed.error
 
     def generate() -> Any:
