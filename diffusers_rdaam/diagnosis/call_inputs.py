@@ -81,16 +81,21 @@ class CallInputs:
             )
 
     def candidates(self) -> Iterator[dict[str, Any]]:
-        """The calls to try, first the one with no input but those that have no default.
+        """The calls to try: with what has no default, with all inputs, and with a negative text.
 
         Raises:
             InputError: an argument without a default is not known here.
         """
         needed = [name for name in self._not_given() if _is_required(self.taken[name])]
-        yield self._call(needed)
         every = [name for name in self._not_given() if not self._is_alternative(name)]
+        calls = [self._call(needed)]
+        yield calls[0]
         if every != needed:
-            yield self._call(every)
+            calls.append(self._call(every))
+            yield calls[1]
+        if "negative_prompt" in self.taken and "negative_prompt" not in self.given:
+            # Some encode it whether there is one or not.
+            yield from (call | {"negative_prompt": ""} for call in calls)
 
     def described(self, call: Mapping[str, Any]) -> str:
         """The arguments of a call that were built here, in words."""
@@ -302,10 +307,19 @@ def _size_of(value: Any) -> tuple[int, int] | None:
     return (one.height, one.width) if isinstance(one, Image.Image) else None
 
 
-def _steps_of(taken: Mapping[str, Any], steps: int) -> dict[str, int]:
-    """The number of steps by its name, or names where a call has several denoisers."""
+def _steps_of(taken: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """The number of steps by its name, or names where a call has several denoisers.
+
+    A default with a value for each of the usual steps has one for each of these.
+    """
     names = [_STEPS] if _STEPS in taken else [name for name in taken if name.endswith(_STEPS)]
-    return dict.fromkeys(names, steps)
+    arguments: dict[str, Any] = dict.fromkeys(names, steps)
+    usual = taken[_STEPS].default if _STEPS in taken else None
+    for name, parameter in taken.items():
+        default = parameter.default
+        if isinstance(default, (list, tuple)) and len(default) == usual:
+            arguments[name] = [default[step * usual // steps] for step in range(steps)]
+    return arguments
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
@@ -318,6 +332,6 @@ def _described(value: Any) -> str:
         return "x".join(map(str, value.shape))
     size = _size_of(value)
     if size is None:
-        return str(value)
+        return repr(value)
     text = f"{size[0]}x{size[1]}"
     return f"{len(value)} of {text}" if isinstance(value, list) else text

@@ -32,6 +32,7 @@ def moved(one: Image.Image, index: int) -> Image.Image:
 
 
 def as_tensor(frames: list[Image.Image]) -> torch.Tensor:
-    """``(1, channels, frames, height, width)`` from 0 to 1."""
+    """``(1, channels, frames, height, width)``: colours from 0 to 1, masks from 0 to 255."""
     levels = np.stack([np.atleast_3d(np.asarray(one, dtype=np.float32)) for one in frames])
-    return torch.from_numpy(levels / 255.0).permute(3, 0, 1, 2)[None]
+    most = 1.0 if frames[0].mode == "L" else 255.0
+    return torch.from_numpy(levels / most).permute(3, 0, 1, 2)[None]

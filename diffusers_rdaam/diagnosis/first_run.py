@@ -27,18 +27,17 @@ def first_run(
     Raises:
         FailedRun: none of the calls was possible.
     """
-    calls = inputs.candidates()
-    call = next(calls)
-    while True:
+    failed: dict[str, FailedRun] = {}
+    for call in inputs.candidates():
         try:
             return _run_in_tiles(inputs.pipe, run, call), call
         except (RDAAMError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            following = next(calls, None)
-            if following is None:
-                raise FailedRun(inputs, call, error) from error
-            call = following
+            last = repr(error)
+            # What more arguments do not change is said of the call without them.
+            failed.setdefault(last, FailedRun(inputs, call, error))
+    raise failed[last]
 
 
 class FailedRun(Exception):
