@@ -232,6 +232,16 @@ def test_a_picture_of_the_user_is_every_frame_of_a_video(name):
     assert set(given) == {"video", "mask_video" if name.startswith("Easy") else "mask"}
 
 
+def test_a_schedule_with_a_value_for_each_step_is_as_long_as_the_run():
+    pipe = SINGLE["Ideogram4Pipeline"]().make()
+    inputs = CallInputs(pipe, family_of(pipe), prompt="a red cat", steps=16, call={})
+    # Of 48 values the last three are others.
+    assert inputs.steps["guidance_schedule"] == [7.0] * 15 + [3.0]
+    pipe.set_progress_bar_config(disable=True)
+    found = examine(pipe, prompt="a red cat", rounds=1, height=12, width=20)
+    assert found.passed and found.sites and found.inputs == ""
+
+
 def test_a_latent_mask_of_the_user_has_the_size_of_the_latents():
     pipe = unet("StableDiffusionDiffEdit")
     inputs = CallInputs(pipe, family_of(pipe), prompt="a red cat", steps=2, call=SIDES)
