@@ -89,13 +89,14 @@ def is_length(value: Any) -> bool:
     return isinstance(value, int) and 0 < value < _LONGEST_TEXT
 
 
-def run_error(pipe: Any, error: Exception, *, where: str = "") -> InputError:
+def run_error(pipe: Any, error: Exception, *, where: str = "", hint: str = "") -> InputError:
     """The error for a pipeline whose run ended with an exception of a library.
 
     Args:
         pipe: that ran.
         error: what was raised.
         where: more about the run, after "here".
+        hint: what may help as well, a sentence after a space.
     """
     from diffusers_rdaam.families.registry import stock_class
 
@@ -111,7 +112,7 @@ def run_error(pipe: Any, error: Exception, *, where: str = "") -> InputError:
         cause = f"The reason may be that {'; '.join(faults[:3])}."
     return InputError(
         f"{pipeline.__name__} makes no image of a prompt here{where}: its run ended with "
-        f"{type(error).__name__}: {said}. {cause}"
+        f"{type(error).__name__}: {said}. {cause}{hint}"
     )
 
 

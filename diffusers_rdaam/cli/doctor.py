@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import typer
+from PIL import Image
 
 from diffusers_rdaam.cli.environment import environment_facts
 from diffusers_rdaam.cli.models import (
@@ -24,12 +26,17 @@ from diffusers_rdaam.cli.models import (
 )
 from diffusers_rdaam.cli.options import check_size, check_steps, check_texts
 from diffusers_rdaam.cli.report import FAILED, Report
-from diffusers_rdaam.diagnosis.examination import Examination, examine
+from diffusers_rdaam.diagnosis.call_inputs import CallInputs
+from diffusers_rdaam.diagnosis.examination import Examination, examine, run_of
+from diffusers_rdaam.diagnosis.first_run import first_run, tiling_as_it_was
 from diffusers_rdaam.diagnosis.self_test import TOLERANCE, SelfTest, self_test
 from diffusers_rdaam.errors import IncompleteModelWarning, InputError
+from diffusers_rdaam.families import family_of
 from diffusers_rdaam.families.refused import REFUSED
 from diffusers_rdaam.families.registry import unsupported
+from diffusers_rdaam.files.pictures import read_picture
 from diffusers_rdaam.files.writing import check_target, write_text
+from diffusers_rdaam.images.input_images import as_rgb
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,14 @@ class DoctorRequest:
     dtype: str | None
     offload: bool
     out: Path | None
+    image: Path | None = None
+    control_image: Path | None = None
+    mask: Path | None = None
+
+    def files(self) -> dict[str, Path]:
+        """The user's pictures, by option."""
+        files = {"--image": self.image, "--control-image": self.control_image, "--mask": self.mask}
+        return {option: path for option, path in files.items() if path is not None}
 
 
 def run_doctor(request: DoctorRequest, report: Report) -> None:
@@ -52,6 +67,7 @@ def run_doctor(request: DoctorRequest, report: Report) -> None:
 
     Raises:
         InputError: an option is wrong. Nothing has been generated then.
+        AttributionFileError: a picture cannot be read. Nothing has been loaded then.
         UnsupportedPipelineError: the model is not recorded.
     """
     check_texts([("--prompt", request.prompt)])
@@ -64,6 +80,9 @@ def run_doctor(request: DoctorRequest, report: Report) -> None:
             )
         check_target(request.out)
     model = _checked_model(request)
+    pictures = {
+        option: as_rgb(read_picture(path, formats=None)) for option, path in request.files().items()
+    }
     device = best_device() if request.device is None else request.device
     check_device(device)
     facts = environment_facts()
@@ -75,7 +94,7 @@ def run_doctor(request: DoctorRequest, report: Report) -> None:
         tests = _embedded(request, device)
         examinations += [(f"embedded {test.model}", test.examination, test) for test in tests]
     else:
-        examinations.append((str(model.name), _own(request, model, device, report), None))
+        examinations.append((str(model.name), _own(request, model, device, report, pictures), None))
     text = "\n\n".join(examination_text(*one) for one in examinations)
     report.say(text)
     passed = all((test or one).passed for _, one, test in examinations)
@@ -102,8 +121,13 @@ def run_doctor(request: DoctorRequest, report: Report) -> None:
 def _checked_model(request: DoctorRequest) -> Model | None:
     """The model to examine, before anything is loaded; None for the embedded ones."""
     if request.model is None:
-        if request.height or request.width or request.offload:
-            raise InputError("--height, --width and --offload are for --model. Leave them out.")
+        sizes = {"--height": request.height, "--width": request.width, "--offload": request.offload}
+        options = [*(name for name, value in sizes.items() if value), *request.files()]
+        if options:
+            raise InputError(
+                f"{', '.join(options)}: the embedded models take none of these. Give a model with "
+                "--model, or leave them out."
+            )
         return None
     if request.offload:
         _check_offloading()
@@ -151,7 +175,13 @@ def _embedded(request: DoctorRequest, device: str) -> list[SelfTest]:
         torch.set_num_threads(threads)
 
 
-def _own(request: DoctorRequest, model: Model, device: str, report: Report) -> Examination:
+def _own(
+    request: DoctorRequest,
+    model: Model,
+    device: str,
+    report: Report,
+    pictures: Mapping[str, Image.Image],
+) -> Examination:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", IncompleteModelWarning)
         pipe = load_stock_pipeline(model, device, request.dtype)
@@ -163,6 +193,10 @@ def _own(request: DoctorRequest, model: Model, device: str, report: Report) -> E
         pipe = on_device(pipe, device)
     sizes: dict[str, Any] = {"height": request.height, "width": request.width}
     call = {name: value for name, value in sizes.items() if value is not None}
+    inputs = CallInputs(
+        pipe, family_of(pipe), prompt=request.prompt, steps=request.steps, call=call
+    )
+    call |= inputs.files(pictures)
     if incomplete:
         from diffusers_rdaam.checkpoints.weights import models, random_weights
 
@@ -179,19 +213,18 @@ def _is_independent(pipe: Any, prompt: str, call: dict[str, Any]) -> bool:
     """Whether an image is the same without the random weights; False where it cannot be said."""
     from diffusers_rdaam.checkpoints.weights import without_random_weights
 
-    def images() -> Any:
-        settings = {"num_inference_steps": 1, "output_type": "np", **call}
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(0)
-            generator = torch.Generator("cpu").manual_seed(0)
-            return pipe(prompt, generator=generator, **settings)[0]
+    def image(arguments: dict[str, Any]) -> np.ndarray:
+        with torch.no_grad():
+            return np.asarray(run_of(pipe, prompt, arguments)[0])
 
     try:
-        usual = np.asarray(images())
-        with without_random_weights(pipe):
-            other = np.asarray(images())
+        inputs = CallInputs(pipe, family_of(pipe), prompt=prompt, steps=1, call=call)
+        with tiling_as_it_was(pipe):
+            usual, arguments = first_run(inputs, image)
+            with without_random_weights(pipe):
+                other = image(arguments)
     except Exception:
-        # A pipeline that does not run with a prompt alone, or at all, says nothing of its weights.
+        # A pipeline that does not run, with or without them, says nothing of its weights.
         return False
     return bool(np.isfinite(usual).all()) and np.array_equal(usual, other)
 
@@ -208,6 +241,7 @@ def examination_text(name: str, found: Examination, test: SelfTest | None = None
         f"      {found.image[0]}x{found.image[1]} (height x width), {found.steps} steps, "
         f"{found.dtype} on {found.device}",
         f"      kernel: {found.kernel} ({found.why})",
+        *_input_lines(found),
         images[found.is_identical],
     ]
     if not found.is_finite:
@@ -237,6 +271,13 @@ def examination_text(name: str, found: Examination, test: SelfTest | None = None
         )
     lines.append(_cost_text(found))
     return "\n".join(lines)
+
+
+def _input_lines(found: Examination) -> list[str]:
+    lines = [f"      made for this check: {found.inputs}"] if found.inputs else []
+    if found.left_out:
+        lines.append(f"      not given, and not needed: {found.left_out}")
+    return lines
 
 
 def _cost_text(found: Examination) -> str:

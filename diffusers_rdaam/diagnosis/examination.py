@@ -19,13 +19,10 @@ from diffusers_rdaam.attention.processor import RDAAMProcessor
 from diffusers_rdaam.attribution.attribution import Attribution
 from diffusers_rdaam.attribution.video import VideoAttribution
 from diffusers_rdaam.checkpoints.failures import run_error
+from diffusers_rdaam.diagnosis.call_inputs import CallInputs
+from diffusers_rdaam.diagnosis.first_run import FailedRun, first_run, tiling_as_it_was
 from diffusers_rdaam.diagnosis.site_oracle import SiteOracle, SiteSums
-from diffusers_rdaam.errors import (
-    InputError,
-    NoAttributionError,
-    NotRecordedWarning,
-    RDAAMError,
-)
+from diffusers_rdaam.errors import NoAttributionError, NotRecordedWarning
 from diffusers_rdaam.families import family_of, sites_of
 from diffusers_rdaam.kernels.dispatch import choose
 from diffusers_rdaam.pipelines.record_attention import record_attention
@@ -35,18 +32,6 @@ SITES, POSITIONS = 6, 64
 # Of probabilities, by the type of the denoiser's weights: kernels may round to it on their way.
 LARGEST_ERRORS = {torch.float32: 1e-4, torch.float64: 1e-4}
 LARGEST_ERROR = 1e-3
-# Arguments of pipelines that begin from pictures, or from boxes with texts.
-_IMAGES = (
-    "image",
-    "mask_image",
-    "control_image",
-    "video",
-    "adapter_image",
-    "conditioning_frames",
-    "gligen_images",
-    "gligen_phrases",
-    "gligen_boxes",
-)
 # Memory is no concern of a run that compares maps layer by layer.
 _BUDGET = 1 << 34
 
@@ -88,6 +73,9 @@ class Examination:
         tolerance: the largest absolute error of a probability that is taken for rounding.
         words: mean attention probability of each word of the prompt over the image.
         is_finite: whether every value of the stock image is.
+        inputs: the pictures and other arguments that were built for the runs, in words; empty
+            where the call needs no more than a prompt, or the user gave what it needs.
+        left_out: the pictures that the call takes as well, and was not given.
     """
 
     pipeline: str
@@ -110,6 +98,8 @@ class Examination:
     tolerance: float = LARGEST_ERROR
     words: dict[str, float] = field(default_factory=dict)
     is_finite: bool = True
+    inputs: str = ""
+    left_out: str = ""
 
     @property
     def largest_error(self) -> float:
@@ -154,53 +144,56 @@ def examine(
     Args:
         pipe: a stock pipeline of a supported class; it stays as it is.
         prompt: what it generates.
-        steps: of each run.
+        steps: of each run. A picture's ``strength`` is 1 if it is not in the call, so that all of
+            them are made.
         seed: of the noise.
         rounds: pairs of a stock and a recorded run whose time is taken, in addition to the three
             runs that are compared.
-        call: further arguments of the pipeline's call, such as ``height``.
+        call: further arguments of the pipeline's call, such as ``height`` or ``image``. The
+            pictures, masks and videos that it needs and that are not among them are drawn; of a
+            call without ``height`` and ``width`` these are the sides of what is drawn.
 
     Raises:
         UnsupportedPipelineError: this class of pipeline is not recorded.
-        InputError: the call takes no ``num_inference_steps``, or an argument is wrong.
+        InputError: the call takes no number of steps, an argument is wrong, or the pipeline does
+            not run without recording either.
     """
+    with tiling_as_it_was(pipe):
+        return _examine(pipe, prompt=prompt, steps=steps, seed=seed, rounds=rounds, call=call)
+
+
+def _examine(
+    pipe: Any, *, prompt: str, steps: int, seed: int, rounds: int, call: dict[str, Any]
+) -> Examination:
     family = family_of(pipe)
-    _check_arguments(pipe, call)
-
-    def generate() -> Any:
-        generator = torch.Generator("cpu").manual_seed(seed)
-        # Some pipelines write their template into the list of texts that they are given.
-        given = {"num_inference_steps": steps, "output_type": "np", "prompt": prompt, **call}
-        own = {name: list(one) if isinstance(one, list) else one for name, one in given.items()}
-        # Some pipelines draw from the global generator where they encode a picture.
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return pipe(generator=generator, **own)
-
+    inputs = CallInputs(pipe, family, prompt=prompt, steps=steps, call=call)
     sites = sites_of(family, pipe)
     # From the first to the last, and every stream.
     chosen = sorted({round(i * (len(sites) - 1) / (SITES - 1)) for i in range(SITES)})
-    oracle = SiteOracle(
-        pipe,
-        family,
-        [sites[index] for index in chosen],
-        POSITIONS,
-        arguments=_arguments(pipe, call),
-    )
-    with torch.no_grad(), oracle:
-        try:
-            wanted = _image(generate())
-        except Exception as error:
-            if isinstance(error, RDAAMError):
-                raise
-            more = _not_given(pipe, call)
-            if not more or not isinstance(error, (AttributeError, TypeError, ValueError)):
-                raise run_error(pipe, error, where=", without recording either") from error
-            raise InputError(
-                f"{type(pipe).__name__} does not run with a prompt alone ({error}). It also takes "
-                f"{more}: examine the text-to-image pipeline of the same model, or record this one "
-                "with record_attention(pipe)."
-            ) from error
+
+    def stock(arguments: dict[str, Any]) -> tuple[np.ndarray, SiteOracle]:
+        oracle = SiteOracle(
+            pipe,
+            family,
+            [sites[index] for index in chosen],
+            POSITIONS,
+            arguments=_arguments(pipe, arguments),
+        )
+        with torch.no_grad(), oracle:
+            return _image(run_of(pipe, prompt, arguments, seed=seed)), oracle
+
+    try:
+        (wanted, oracle), arguments = first_run(inputs, stock)
+    except FailedRun as failed:
+        where = ", without recording either"
+        if failed.built:
+            where += f", with {failed.built} made for this check"
+        hint = f" {failed.inputs}." if failed.inputs else ""
+        raise run_error(pipe, failed.error, where=where, hint=hint) from failed.error
+
+    def generate() -> Any:
+        return run_of(pipe, prompt, arguments, seed=seed)
+
     # A model that overflows makes NaN each time, which is no difference of two runs.
     is_repeatable = np.array_equal(_image(generate()), wanted, equal_nan=True)
     attribution, image, reason = _recorded(
@@ -235,22 +228,28 @@ def examine(
         words={} if attribution is None else _words(attribution),
         tolerance=LARGEST_ERRORS.get(weight.dtype, LARGEST_ERROR),
         is_finite=bool(np.isfinite(wanted).all()),
+        inputs=inputs.described(arguments),
+        left_out=inputs.left_out(arguments),
     )
 
 
-def _check_arguments(pipe: Any, call: Mapping[str, Any]) -> None:
-    """Refuse a call that the pipeline does not take, before it is made.
+def run_of(pipe: Any, prompt: str, arguments: Mapping[str, Any], *, seed: int = 0) -> Any:
+    """The output of a pipeline's call, the same each time.
 
-    Raises:
-        InputError: an argument is not one of its call's.
+    Args:
+        pipe: the pipeline.
+        prompt: what it generates.
+        arguments: further ones of its call.
+        seed: of the noise.
     """
-    taken = inspect.signature(type(pipe).__call__).parameters
-    names = ("prompt", "generator", "num_inference_steps", "output_type", *call)
-    if lacking := [name for name in names if name not in taken]:
-        raise InputError(
-            f"{type(pipe).__name__} takes no {lacking[0]}=, so it cannot be examined with it. "
-            "Leave it out if it was given; else record the pipeline with record_attention(pipe)."
-        )
+    generator = torch.Generator("cpu").manual_seed(seed)
+    # Some pipelines write their template into the list of texts that they are given.
+    given = {"output_type": "np", "prompt": prompt, **arguments}
+    own = {name: list(one) if isinstance(one, list) else one for name, one in given.items()}
+    # Some pipelines draw from the global generator where they encode a picture.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return pipe(generator=generator, **own)
 
 
 def _arguments(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,12 +258,6 @@ def _arguments(pipe: Any, call: Mapping[str, Any]) -> dict[str, Any]:
     usual = {name: one.default for name, one in taken.items()}
     empty = inspect.Parameter.empty
     return {name: value for name, value in usual.items() if value is not empty} | dict(call)
-
-
-def _not_given(pipe: Any, call: Mapping[str, Any]) -> str:
-    """The arguments besides a prompt that a pipeline may begin from and was not given."""
-    taken = inspect.signature(type(pipe).__call__).parameters
-    return ", ".join(f"{name}=" for name in _IMAGES if name in taken and name not in call)
 
 
 def _words(attribution: Any) -> dict[str, float]:

@@ -12,7 +12,7 @@ import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toys import CASES, build, parts_of, second_encoder
+from toys import CASES, build, parts_of, picture, second_encoder
 from typer.testing import CliRunner
 
 import diffusers_rdaam.cli.doctor as command
@@ -61,7 +61,8 @@ def test_a_model_of_the_user_and_its_report(tmp_path):
     ("arguments", "message"),
     [
         (["--model", "nowhere/at all"], "there is no such folder"),
-        (["--height", "64"], "--height, --width and --offload are for --model"),
+        (["--height", "64"], "--height: the embedded models take none of these"),
+        (["--image", "cat.png", "--offload"], "--offload, --image: the embedded models take none"),
         (["--dtype", "int8"], "--dtype 'int8' is not known"),
         (["--device", "moon"], "--device 'moon' cannot be used here"),
         (["--out", "."], "Give the name of the report's file"),
@@ -87,6 +88,50 @@ def test_a_model_that_is_refused_is_not_loaded(tmp_path, index, message):
     assert result.exit_code == 2 and message in result.stderr
     # Nothing is printed of this machine before.
     assert not result.stdout
+
+
+def saved(name: str, folder: Path) -> Path:
+    """The folder of a toy pipeline."""
+    build(CASES[name].stock, parts_of(CASES[name])).save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def test_a_model_that_begins_from_pictures(tmp_path):
+    model = saved("StableDiffusionInpaint", tmp_path)
+    result = rdaam("--model", model, "--height", 64, "--width", 96)
+    assert result.exit_code == 0, result.output
+    made = "      made for this check: image (64x96), mask_image (64x96), strength (1.0)\n"
+    assert made in result.stdout and "Everything is right." in result.stdout
+
+
+def test_pictures_of_the_user(tmp_path):
+    model = saved("StableDiffusionImg2Img", tmp_path)
+    # As a camera may write it: transparent, and not of the size that was asked for.
+    picture().convert("RGBA").resize((40, 30)).save(tmp_path / "cat.png")
+    options = ["--model", model, "--height", 64, "--width", 96, "--image", tmp_path / "cat.png"]
+    result = rdaam(*options)
+    assert result.exit_code == 0, result.output
+    assert "made for this check: strength (1.0)\n" in result.stdout
+    assert "64x96 (height x width)" in result.stdout
+    result = rdaam(*options, "--mask", tmp_path / "cat.png")
+    assert result.exit_code == 2
+    said = "has no input for --mask. Its inputs besides the prompt are image= (--image). Leave"
+    assert said in result.stderr
+
+
+def test_a_picture_that_cannot_be_read_is_said_before_the_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "load_stock_pipeline", None)
+    result = rdaam("--model", TINY, "--image", tmp_path / "cat.png")
+    assert result.exit_code == 2 and "cat.png" in result.stderr
+    assert not result.stdout
+
+
+def test_a_model_without_pictures_takes_none(tmp_path):
+    picture().save(tmp_path / "cat.png")
+    result = rdaam("--model", TINY, "--image", tmp_path / "cat.png")
+    assert result.exit_code == 2
+    said = "StableDiffusionPipeline has no input for --image. It takes no picture. Leave --image"
+    assert said in result.stderr
 
 
 def test_what_could_not_be_compared_is_not_called_right(monkeypatch):
@@ -131,9 +176,9 @@ def test_weights_that_were_drawn_are_never_called_right(tmp_path):
     assert result.exit_code == 2 and "text_encoder/ lack 16 of its 36 weights" in result.stderr
 
 
-def xl_with_a_projection(folder: Path, *, of: str) -> Path:
+def xl_with_a_projection(folder: Path, *, of: str, name: str = "StableDiffusionXL") -> Path:
     """SDXL, one of whose text encoders has drawn its projection; only the first one's is used."""
-    case = CASES["StableDiffusionXL"]
+    case = CASES[name]
     build(case.stock, parts_of(case) | {"text_encoder": second_encoder()}).save_pretrained(folder)
     path = folder / of / "model.safetensors"
     weights = load_file(path)
@@ -142,8 +187,9 @@ def xl_with_a_projection(folder: Path, *, of: str) -> Path:
     return folder
 
 
-def test_weights_that_nothing_depends_on_are_said_and_the_model_is_examined(tmp_path):
-    model = xl_with_a_projection(tmp_path, of="text_encoder_2")
+@pytest.mark.parametrize("name", ["StableDiffusionXL", "StableDiffusionXLInpaint"])
+def test_weights_that_nothing_depends_on_are_said_and_the_model_is_examined(name, tmp_path):
+    model = xl_with_a_projection(tmp_path, of="text_encoder_2", name=name)
     result = rdaam("--model", model, "--height", 64, "--width", 64)
     assert result.exit_code == 0, result.output
     assert "text_encoder_2/ lack 1 of its 37 weights, such as text_projection" in result.stderr

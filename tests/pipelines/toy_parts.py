@@ -28,7 +28,14 @@ from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import 
     StableUnCLIPImageNormalizer,
 )
 from standin_sentencepiece import chatglm_tokenizer
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    DPTConfig,
+    DPTForDepthEstimation,
+    DPTImageProcessor,
+)
 
 # Text at the upper level, where a T2I-Adapter adds its residuals.
 UPPER = {
@@ -116,7 +123,25 @@ def latent_upscale(unet: Any) -> dict[str, Any]:
 
 
 def depth(unet: Any) -> dict[str, Any]:
-    return {"depth_estimator": None, "feature_extractor": None}
+    """An estimator of eight patches a side, for pictures of any size."""
+    torch.manual_seed(11)
+    config = DPTConfig(
+        hidden_size=8,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=4,
+        is_hybrid=False,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[4, 4, 8, 8],
+        fusion_hidden_size=8,
+    )
+    processor = DPTImageProcessor(size={"height": 32, "width": 32})
+    return {
+        "depth_estimator": DPTForDepthEstimation(config).eval(),
+        "feature_extractor": processor,
+    }
 
 
 def tiny_vae(channels: int, levels: int, **config: Any) -> AutoencoderKL:

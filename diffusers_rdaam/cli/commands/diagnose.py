@@ -33,6 +33,18 @@ def doctor(
     ] = None,
     prompt: Annotated[str, typer.Option(help="What is generated.")] = "a cat next to a red ball",
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps of each run.")] = 2,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the pipeline begins from, as a picture; one is drawn if not given."
+        ),
+    ] = None,
+    control_image: Annotated[
+        Path | None, typer.Option(help="What a ControlNet or a pose reads, as a picture.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="A picture that is white where the image is painted anew.")
+    ] = None,
     height: parameters.SideOption = None,
     width: parameters.SideOption = None,
     device: parameters.DeviceOption = None,
@@ -49,6 +61,9 @@ def doctor(
 
     Every check compares a recorded run with a stock one of the same seed, and recorded maps with
     attention that is computed in double precision from the stock run's own queries and keys.
+
+    A picture, mask or video that the pipeline needs and that is not given is drawn. A video has the
+    picture in each of its frames.
     """
     with reporting(output_format.value) as report:
         from diffusers_rdaam.cli.doctor import DoctorRequest, run_doctor
@@ -63,5 +78,8 @@ def doctor(
             dtype=dtype,
             offload=offload,
             out=out,
+            image=image,
+            control_image=control_image,
+            mask=mask,
         )
         run_doctor(request, report)
