@@ -27,6 +27,10 @@ EXAMPLES = ROOT / "examples"
 OUT = ROOT / "out" / "site" / "pages"
 _FRAME = re.compile(r"^\[!\[([^\]]*)\]\([^)]*\)\]\((\.\./examples/[^)]*\.html)\)$", re.M)
 _NAMES = re.compile(r"^\| (?:(?:stock )?class|condition) \|.*\n(?:\|.*\n)+", re.M)
+# The first line of a table of conditions, and where a name in it may break.
+_CONDITIONS = re.compile(r"^\| condition \|.*$", re.M)
+_CODE = re.compile(r"`([^`]+)`")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # The text of a link may hold an image, or code with brackets. A picture is not a link: it stays.
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]`]|`[^`]*`|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
@@ -50,6 +54,7 @@ def site_page(text: str, folder: str = "docs") -> str:
         The text, in which links lead to what is on the site.
     """
     text = _FRAME.sub(_frame, text)
+    text = _CONDITIONS.sub(_breakable, text)
     text = _NAMES.sub(r'<div class="names" markdown="1">\n\n\g<0>\n</div>\n', text)
     parts = _FENCE.split(text)
     parts[::2] = [_LINK.sub(lambda match: _link(match, folder), part) for part in parts[::2]]
@@ -65,6 +70,13 @@ def _frame(match: re.Match[str]) -> str:
         f'<iframe class="viewer" src="{address}" title="{title}" loading="lazy" '
         f'sandbox="allow-scripts allow-downloads"></iframe>\n\n'
         f'<a href="{address}">Open the viewer alone</a>'
+    )
+
+
+def _breakable(match: re.Match[str]) -> str:
+    """The head of a table whose names of classes may break between their words."""
+    return _CODE.sub(
+        lambda code: f"<code>{_HUMP.sub('<wbr>', code.group(1))}</code>", match.group()
     )
 
 

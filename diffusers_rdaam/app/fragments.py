@@ -148,11 +148,16 @@ def history(entries: Sequence[Entry], current: int | None) -> str:
 
 
 def canvas(image: Image.Image | None) -> dict[str, Any]:
-    """The properties of a painter for an image: the picture, its sides, and nothing painted."""
-    if image is None:
-        return {"picture": "", "width": 0, "height": 0, "value": ""}
-    shown = data_uri(image, limit=_SHOWN_SIDE)
-    return {"picture": shown, "width": image.width, "height": image.height, "value": ""}
+    """The properties of a painter for an image: the picture, its sides, and nothing painted.
+
+    The picture stands in the label, which is not shown. Of properties of our own gradio empties all
+    in each part that an event leaves as it is, and a canvas that is opened later has no picture.
+    """
+    shown = {"picture": "", "width": 0, "height": 0}
+    if image is not None:
+        picture = data_uri(image, limit=_SHOWN_SIDE)
+        shown = {"picture": picture, "width": image.width, "height": image.height}
+    return {"label": json.dumps(shown), "value": ""}
 
 
 def _cut(text: str) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest_app import load_tiny, tiny_denoiser
+from gradio_client.utils import apply_diff
 from PIL import Image
 
 from diffusers_rdaam import AppExtraError, Attribution, InputError
@@ -42,6 +43,11 @@ def request(
         connection.request("GET" if body is None else "POST", path, data, headers)
         answer = connection.getresponse()
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+
+
+def is_left_alone(value: Any) -> bool:
+    """Whether an event leaves a part of the page as it is."""
+    return isinstance(value, dict) and {*value} <= {"__type__", "props"} and "__type__" in value
 
 
 class Visitor:
@@ -71,16 +77,29 @@ class Visitor:
 
     def finish(self, event: str) -> list[Any]:
         """Wait for the end of an event; what the page would show then."""
-        output: list[Any] = []
+        shown: list[Any] = []
+        for values in self.updates(event):
+            shown = shown or [None] * len(values)
+            pairs = zip(shown, values, strict=True)
+            shown = [old if is_left_alone(new) else new for old, new in pairs]
+        return shown
+
+    def updates(self, event: str) -> Iterator[list[Any]]:
+        """The values of an event, one list for each time that it changes the page."""
+        values: list[Any] = []
         for message in self._messages():
             if message.get("event_id") != event:
                 continue
+            found = message.get("output", {}).get("data")
             if message["msg"] == "process_completed":
                 assert message["success"], message
-                found = message["output"]["data"]
-                return found if found and found != [None] * len(found) else output
+                yield found
+                return
             if message["msg"] == "process_generating":
-                output = message["output"]["data"]
+                # After the first come differences.
+                pairs = zip(values, found, strict=True)
+                values = [apply_diff(old, new) for old, new in pairs] if values else found
+                yield values
         raise AssertionError("the stream ended")
 
     def _messages(self) -> Iterator[dict[str, Any]]:
@@ -138,6 +157,26 @@ def _check_seeds(server: Server, count: int, rounds: int = 1) -> None:
             assert (np.asarray(found.image) == np.asarray(alone.images[0])).all()
             for mine, other in zip(found.grids, alone.attribution.grids, strict=True):
                 assert torch.equal(mine.maps, other.maps)
+
+
+def test_the_end_of_an_event_changes_nothing(serve: Callable[..., Server]) -> None:
+    """It repeats the last update: a box, or paint, of the time in between would be wiped off."""
+    visitor = Visitor(serve([tiny_denoiser()]), "one")
+    for name, data in (
+        ("generate", form(1)),
+        ("gradient", [1, ""]),
+        ("generate", form(1, prompt="")),
+    ):
+        *before, last = visitor.updates(visitor.begin(name, *data))
+        assert before and all(map(is_left_alone, last)), name
+
+
+def test_no_part_has_properties_that_an_event_empties(serve: Callable[..., Server]) -> None:
+    """Where an event leaves a part as it is, gradio empties what it does not know itself."""
+    parts = Visitor(serve([tiny_denoiser()]), "one").names.values()
+    own = [one["props"]["props"] for one in parts if one["type"] == "html"]
+    assert len(own) > 5
+    assert not any(own), own
 
 
 def test_visitors_at_once_each_get_their_own_image(serve: Callable[..., Server]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diffusers_rdaam import Attribution
+from diffusers_rdaam.app.panels.run_status import RunStatus
 from diffusers_rdaam.app.runs import Denoiser
 from diffusers_rdaam.app.server import Server
 
@@ -47,6 +49,11 @@ def _open(page: Any, name: str) -> Any:
     page.get_by_role("tab", name="Files").click()
     page.get_by_label("Files of saved").click()
     page.get_by_role("option", name=name).click()
+    return _shown_viewer(page)
+
+
+def _shown_viewer(page: Any) -> Any:
+    """The viewer's frame, once it answers."""
     page.wait_for_selector("#rdaam-frame iframe:not([hidden])", timeout=60_000)
     frame = page.frame_locator("#rdaam-frame iframe")
     # A browser draws nothing in a frame that is out of sight.
@@ -152,3 +159,60 @@ def test_generating_shows_live_attention_and_then_the_viewer(server: Server, pag
     page.wait_for_selector("#rdaam-frame iframe:not([hidden])", timeout=60_000)
     _turn_to(page, "History", page.locator("#rdaam-history button").first)
     assert page.locator("#rdaam-history button").count() == 1
+
+
+@pytest.fixture
+def late_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs whose event ends long after its last update, as on a busy machine."""
+    follow = RunStatus.follow
+
+    async def slowly(self: RunStatus, *of_run: Any) -> AsyncIterator[Any]:
+        async for update in follow(self, *of_run):
+            yield update
+        await asyncio.sleep(_LATE)
+
+    monkeypatch.setattr(RunStatus, "follow", slowly)
+
+
+# Seconds.
+_LATE = 20
+
+
+def _generate(page: Any, *, steps: str = "2", seed: str = "3") -> None:
+    page.locator("#rdaam-prompt textarea").fill("a cat in a hat")
+    fields = {"Steps": steps, "Width": "64", "Height": "64", "Seed": seed}
+    for label, value in fields.items():
+        page.get_by_label(label, exact=True).fill(value)
+    page.get_by_role("button", name="Generate", exact=True).click()
+
+
+def test_what_is_drawn_before_the_event_of_a_run_ends_stays(
+    late_ends: None, server: Server, pages: Any
+) -> None:
+    page = pages.open(server.url, height=1400)
+    _generate(page)
+    page.locator("#rdaam-status").get_by_text("Done: 1 image").wait_for(timeout=120_000)
+    viewer = _shown_viewer(page)
+    viewer.evaluate("window.rdaam.viewers[0].selectBox([10, 10, 50, 40])")
+    page.get_by_text("words ranked by lift").wait_for(timeout=60_000)
+    page.get_by_role("tab", name="Paint").click()
+    canvas = page.locator(".rdaam-painter canvas:visible").last
+    canvas.focus()
+    page.keyboard.press("Space")
+    page.locator(".rdaam-chart:visible").wait_for(timeout=60_000)
+    page.wait_for_timeout(1000 * _LATE)
+    assert page.locator(".rdaam-chart").count() == 2, "one of the box, one of the paint"
+    assert page.locator(".rdaam-chart:visible").count() == 1
+    assert "10, 10, 50, 40" in viewer.locator("h2").inner_text()
+
+
+def test_paint_has_the_picture_after_an_event_that_left_it_alone(
+    server: Server, pages: Any
+) -> None:
+    page = pages.open(server.url, height=1400)
+    _open(page, "cat.safetensors")
+    page.get_by_role("tab", name="Generate").click()
+    _generate(page, seed="-1")
+    page.locator("#rdaam-status").get_by_text("The seed is").wait_for(timeout=60_000)
+    page.get_by_role("tab", name="Paint").click()
+    page.locator(".rdaam-painter canvas:visible").wait_for(timeout=20_000)

@@ -7,21 +7,23 @@ let strokes = [];
 let current = null;
 let cursor = null;
 let erase = false;
+// The picture and its sides.
+let shown = { picture: "", width: 0, height: 0 };
 
-const radius = () => (Number(size.value) / 100) * Math.max(props.width, props.height) / 2;
+const radius = () => (Number(size.value) / 100) * Math.max(shown.width, shown.height) / 2;
 const draw = () => {
-  canvas.hidden = !props.picture;
-  host.querySelector(".rdaam-empty").hidden = Boolean(props.picture);
-  if (!props.picture) return;
-  canvas.width = props.width;
-  canvas.height = props.height;
+  canvas.hidden = !shown.picture;
+  host.querySelector(".rdaam-empty").hidden = Boolean(shown.picture);
+  if (!shown.picture) return;
+  canvas.width = shown.width;
+  canvas.height = shown.height;
   const pen = canvas.getContext("2d");
   if (picture.complete && picture.naturalWidth) {
-    pen.drawImage(picture, 0, 0, props.width, props.height);
+    pen.drawImage(picture, 0, 0, shown.width, shown.height);
   }
   const layer = document.createElement("canvas");
-  layer.width = props.width;
-  layer.height = props.height;
+  layer.width = shown.width;
+  layer.height = shown.height;
   const paint = layer.getContext("2d");
   paint.lineCap = paint.lineJoin = "round";
   for (const stroke of current ? [...strokes, current] : strokes) {
@@ -40,7 +42,7 @@ const draw = () => {
   pen.globalAlpha = 1;
   if (cursor) {
     pen.strokeStyle = "#000";
-    pen.lineWidth = Math.max(props.width / 200, 1);
+    pen.lineWidth = Math.max(shown.width / 200, 1);
     pen.beginPath();
     pen.arc(...cursor, radius(), 0, 2 * Math.PI);
     pen.stroke();
@@ -52,8 +54,8 @@ const tell = () => {
 };
 const place = (event) => {
   const edges = canvas.getBoundingClientRect();
-  const x = ((event.clientX - edges.left) / edges.width) * props.width;
-  const y = ((event.clientY - edges.top) / edges.height) * props.height;
+  const x = ((event.clientX - edges.left) / edges.width) * shown.width;
+  const y = ((event.clientY - edges.top) / edges.height) * shown.height;
   return [Math.round(x * 10) / 10, Math.round(y * 10) / 10];
 };
 const finish = () => {
@@ -66,9 +68,10 @@ const finish = () => {
 const begin = () => {
   strokes = [];
   current = cursor = null;
+  try { shown = JSON.parse(props.label); } catch (error) { /* The picture before stays. */ }
   try { strokes = JSON.parse(props.value || "{}").strokes || []; } catch (error) { strokes = []; }
   picture.onload = draw;
-  picture.src = props.picture || "";
+  picture.src = shown.picture || "";
   draw();
 };
 
@@ -88,16 +91,16 @@ canvas.addEventListener("pointerup", finish);
 canvas.addEventListener("pointercancel", finish);
 canvas.addEventListener("keydown", (event) => {
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  const step = Math.max(props.width, props.height) / 32;
+  const step = Math.max(shown.width, shown.height) / 32;
   if (steps[event.key]) {
-    const [x, y] = cursor || [props.width / 2, props.height / 2];
+    const [x, y] = cursor || [shown.width / 2, shown.height / 2];
     cursor = [
-      Math.min(Math.max(x + step * steps[event.key][0], 0), props.width),
-      Math.min(Math.max(y + step * steps[event.key][1], 0), props.height),
+      Math.min(Math.max(x + step * steps[event.key][0], 0), shown.width),
+      Math.min(Math.max(y + step * steps[event.key][1], 0), shown.height),
     ];
     draw();
   } else if (event.key === " " || event.key === "Enter") {
-    cursor = cursor || [props.width / 2, props.height / 2];
+    cursor = cursor || [shown.width / 2, shown.height / 2];
     current = { radius: radius(), erase, points: [cursor] };
     finish();
   } else {
@@ -115,4 +118,4 @@ host.querySelector("[data-tool=clear]").addEventListener("click", () => {
   tell();
 });
 begin();
-watch(["picture", "value"], begin);
+watch(["label", "value"], begin);

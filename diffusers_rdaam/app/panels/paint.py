@@ -39,12 +39,10 @@ def painter(label: str) -> gr.HTML:
         'move the brush, the space bar paints"></canvas></div>'
     )
     return gr.HTML(
-        value="",
+        **fragments.canvas(None),
+        show_label=False,
         html_template=template,
         js_on_load=fragments.asset("painter.js"),
-        picture="",
-        width=0,
-        height=0,
     )
 
 

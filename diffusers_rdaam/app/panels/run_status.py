@@ -101,6 +101,9 @@ class RunStatus:
                 run.cancel()
                 # A session holds no images of a run that has ended.
                 run.result, run.progress = None, Progress()
+        # The end of an event repeats its last update, and would wipe off what the visitor has drawn
+        # in the meantime. It repeats this one.
+        yield {self.status: gr.skip()}
 
     async def _going_on(self, run: Run, denoiser: Denoiser) -> Updates:
         before = denoiser.place(run)
