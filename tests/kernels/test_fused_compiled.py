@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton is not installed")
+triton = pytest.importorskip("triton", reason="Triton is not installed")
 
 # Of compute capability 8.6 and 8.9, the least of those served.
 SHARED_BYTES = 99 * 1024
 
+
+# Bytes that the calls used most keep off the registers: with Triton 3.7 a few, with 3.8 none.
+USUAL_STACK = 8 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8) else 0
 
 # By compute capability, the instructions of its matrix units.
 MATRIX = {89: "mma", 90: "wgmma", 100: "tcgen05", 120: "mma"}
@@ -72,6 +75,7 @@ def test_every_kernel_is_compiled(compiled):
         "per_head",
         "masked",
         "chosen",
+        "columns",
     }
 
 
@@ -87,7 +91,7 @@ def test_half_precision_hardly_spills(compiled):
         if dtype == "float32" or found["kernel"] == "fold_shares":
             continue
         usual = columns == 77 and channels <= 80 and found["way"] in ("attend", "maps_only")
-        assert found["stack"] <= (0 if usual or columns > 256 else 176), found
+        assert found["stack"] <= (USUAL_STACK if usual else 0 if columns > 256 else 176), found
 
 
 def test_products_run_on_the_matrix_units(compiled):
@@ -118,7 +122,8 @@ def test_the_most_used_call_is_compiled_for_every_architecture(most_used):
 @pytest.mark.slow
 def test_the_most_used_call_fits_and_runs_on_the_matrix_units(most_used):
     for found in most_used:
-        assert found["shared"] <= SHARED_BYTES and found["stack"] == found["narrow"] == 0, found
+        assert found["shared"] <= SHARED_BYTES and found["narrow"] == 0, found
+        assert found["stack"] <= USUAL_STACK, found
         if found["kernel"] == "attend_to_text":
             used = {unit for unit in ("mma", "wgmma", "tcgen05") if found[unit] > 0}
             assert used == {MATRIX[found["capability"]]}, found
