@@ -14,6 +14,7 @@ from diffusers_rdaam.families.added_keys import ADDED_KEYS_PIPELINES
 from diffusers_rdaam.families.layouts import LAYOUTS_WITH_CLASS
 from diffusers_rdaam.families.transformers.pipelines import TRANSFORMER_PIPELINES
 from diffusers_rdaam.pipelines.mixin import RDAAMPipelineMixin
+from diffusers_rdaam.pipelines.unavailable import unavailable
 
 
 def class_name(stock: str) -> str:
@@ -87,7 +88,11 @@ def _make(name: str) -> Any:
     if name not in STOCK_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     stock = STOCK_NAMES[name]
-    parent = getattr(importlib.import_module(_MODULES.get(stock, "diffusers")), stock)
+    try:
+        parent = getattr(importlib.import_module(_MODULES.get(stock, "diffusers")), stock)
+    except (ImportError, RuntimeError) as error:
+        # RuntimeError is what diffusers makes of an ImportError.
+        return unavailable(name, stock, __name__, error)
     body = {"__module__": __name__, "__qualname__": name, "__doc__": _docstring(stock)}
     # By the parent's metaclass, as a class statement would.
     return type(parent)(name, (RDAAMPipelineMixin, parent), body)
