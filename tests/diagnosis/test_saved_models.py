@@ -13,7 +13,7 @@ from toys import ALL_CASES, build, parts_of
 
 from diffusers_rdaam.cli.models import find_model, load_stock_pipeline
 from diffusers_rdaam.diagnosis.examination import Examination, examine
-from diffusers_rdaam.errors import InputError, UnsupportedPipelineError
+from diffusers_rdaam.errors import IncompleteModelWarning, InputError, UnsupportedPipelineError
 
 # A few of every kind are quick; the others take minutes together.
 QUICK = 16
@@ -28,9 +28,12 @@ NOT_WHOLE = {
     "UnCLIPPipeline": "names UnCLIPTextProjModel of diffusers",
     "PRXPipeline": "its weights are not of the sizes that its config.json says",
     "Cosmos": "`cosmos_guardrail` is not installed",
-    "FluxPipeline, image prompt": "no attribute 'encoder_hid_proj'",
+    "FluxPipeline, image prompt": "have more weights than transformer/config.json has a place for",
+    "NucleusMoEImagePipeline": "names no processor",
     "Flux2KleinKVPipeline": "Flux2KleinKVPipeline cannot be recorded",
 }
+# Their autoencoder decodes one video at a time.
+ONE_PROMPT = ("HunyuanVideo15Pipeline",)
 # Arguments that are pictures, or go with some: without them the doctor draws what the call needs.
 INPUTS = {
     "image", "mask_image", "control_image", "original_image", "control_mask", "mask",
@@ -88,6 +91,9 @@ def _with_inputs() -> list[str]:
 )
 def test_a_saved_model_is_right(name: str, tmp_path: Path) -> None:
     made, call = CASES[name]()
+    if name in ONE_PROMPT:
+        texts = {key: value[0] for key, value in call.items() if _is_texts(key, value)}
+        call = {**call, **texts}
     _check(name, made, call, tmp_path)
 
 
@@ -116,7 +122,8 @@ def _check(name: str, made: Any, call: Mapping[str, Any], folder: Path) -> None:
         pytest.skip(f"the toy has a part that cannot be saved, such as a tokenizer: {error}")
     reason = next((text for part, text in NOT_WHOLE.items() if name.startswith(part)), "")
     if reason:
-        with pytest.raises((InputError, UnsupportedPipelineError), match=reason):
+        refused = (InputError, UnsupportedPipelineError, IncompleteModelWarning)
+        with pytest.raises(refused, match=reason):
             _examined(folder, call)
         return
     found = _examined(folder, call)
