@@ -255,7 +255,26 @@ def _levels() -> Iterator[tuple[str, str]]:
     yield "docs/real_images.md", sentence
 
 
+def _gradients() -> Iterator[tuple[str, str]]:
+    """The table of docs/explanations.md, in generations, and what integrated gradients miss."""
+    found = {what.split(": ")[-1]: value for what, value in measured("gradients").items()}
+    alone = float(found["generation alone"].split()[0])
+    for name, label in (
+        ("activations computed again, one call", "computed again, one call"),
+        ("activations computed again, a call each", "computed again, a call each"),
+        ("activations kept, one call", "kept, one call"),
+    ):
+        time = float(found[name].split()[0]) / alone
+        megabytes = int(re.findall(r"([\d,]+) bytes", found[name])[0].replace(",", "")) / 1e6
+        yield "docs/explanations.md", f"| {label} | {time:.1f} | {megabytes:.0f} MB |"
+    (missed,) = (value for what, value in found.items() if "integrated gradients" in what)
+    median, least, _ = re.findall(r"(\d+)%", missed)
+    assert int(median) > 100
+    yield "docs/explanations.md", f"missed at least {least} % of it for each of five prompts"
+
+
 LINES = [
+    *_gradients(),
     *_levels(),
     *_embedded(),
     *_blocks(),
