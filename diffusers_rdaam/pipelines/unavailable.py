@@ -46,7 +46,8 @@ def unavailable(name: str, stock: str, module: str, cause: BaseException) -> Any
     reason = str(cause).strip().splitlines()[-1].split(" (/")[0]
     why = (
         f"{name} cannot be used here: diffusers {version('diffusers')} cannot import {stock} with "
-        f"transformers {version('transformers')} ({reason}). Install a newer transformers."
+        f"transformers {version('transformers')} ({reason}). Install a newer "
+        "transformers, or what the reason names."
     )
     body = {"__module__": module, "__qualname__": name, "__doc__": why, "_why": why}
     return Unavailable(name, (), {**body, "_cause": cause})

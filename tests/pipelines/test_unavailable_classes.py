@@ -52,7 +52,7 @@ def test_its_use_says_what_is_missing(made: Any, use: Any) -> None:
     assert text.startswith("LTX2RDAAMPipeline cannot be used here: diffusers ")
     assert "cannot import LTX2Pipeline with transformers " in text
     assert "(cannot import name 'NewModel' from 'transformers')" in text
-    assert text.endswith("Install a newer transformers.")
+    assert text.endswith("Install a newer transformers, or what the reason names.")
     assert caught.value.__cause__ is not None
 
 
