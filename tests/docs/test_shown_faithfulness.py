@@ -8,7 +8,8 @@ from page_blocks import ROOT
 from benchmarks.faithfulness import REFERENCES, RIGHT
 
 PAGE = (ROOT / "docs" / "faithfulness.md").read_text(encoding="utf-8")
-STORED = (ROOT / "benchmarks" / "results" / "faithfulness.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "benchmarks" / "results"
+STORED = (RESULTS / "faithfulness.md").read_text(encoding="utf-8")
 # By model: how its part of the page begins and ends, and how the sentence says what was given.
 PARTS = {
     "stable-diffusion": ("embedded Stable Diffusion, ", "The embedded FLUX, "),
@@ -69,3 +70,16 @@ def test_the_sentences_have_the_means() -> None:
     assert f"without each word ({gradient[0]} of `grad_x_input`, {lift[0]} of lift)" in page
     assert f"over the words that name objects ({lift[1]} and {gradient[1]})" in page
     assert f"rest of the image is subtracted ({lift[2]} and {gradient[2]})." in page
+
+
+def test_the_deletion_table_is_the_stored_one() -> None:
+    stored = (RESULTS / "deletion.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in stored.splitlines() if line[:2] == "| "]
+    (names, *rows) = (row for row in rows if row[0] != "---")
+    assert names[-2:] == [RIGHT, "deletion area"]
+    # Refined attention has its rows in the table of the references.
+    lines = [f"| {row[0]} | {row[-1]} | {row[-2]} |" for row in rows if "refined" not in row[0]]
+    header = "| explanation | deletion area | best word is the object's |\n|---|---|---|\n"
+    assert "\n".join([*lines, "\nWhat it says:"]) in PAGE.split(header)[1]
+    given = "On 13 scenes of Stable Diffusion (`--model stable-diffusion --scenes 13 --full`)"
+    assert given in PAGE and "**stable-diffusion, 13 scenes**" in stored
