@@ -273,7 +273,50 @@ def _gradients() -> Iterator[tuple[str, str]]:
     yield "docs/explanations.md", f"missed at least {least} % of it for each of five prompts"
 
 
+def _memory() -> Iterator[tuple[str, str]]:
+    """The memory that is kept, of docs/memory_and_speed.md: ours, options, predecessors'."""
+    found = {what.split(" (")[0].split("; ")[0]: value for what, value in measured("bench").items()}
+    ours = found["tensors kept for one 512x512 image, 77 tokens, all 16 sites"]
+    ours = f"{float(ours.split()[0]):.2f} MB"
+    yield "docs/memory_and_speed.md", f"| memory kept | {ours} an image after 1, 10 and 50 steps"
+    options = [
+        int(
+            found[f"bytes of one 512x512 image, 50 steps, keep='{one}'"]
+            .split(";")[0]
+            .replace(",", "")
+        )
+        for one in ("steps", "layers", "heads")
+    ]
+    line = "; ".join(f"{one / 1e6:.1f} MB" for one in options)
+    yield (
+        "docs/memory_and_speed.md",
+        f'| `keep="steps"`, 50 steps; `"layers"`; `"heads"` | {line} |',
+    )
+    stored = (STORED / "cost.md").read_text(encoding="utf-8")
+    for name in (
+        "ours, portable",
+        "DAAM 0.2.0",
+        "rdaam 0.1.0",
+        "OVAM 0.0.1",
+        "attention-map-diffusers 1.0.0, maps of all steps",
+    ):
+        (row,) = (line for line in stored.splitlines() if line.startswith(f"| {name} |"))
+        kept = ", ".join(_kept(cell, ours) for cell in row.split(" | ")[6:9])
+        yield "docs/memory_and_speed.md", f" | {kept} | "
+
+
+def _kept(cell: str, ours: str) -> str:
+    """``"66 MB"``, ``"1.3 GB"``; what was not measured to its end grows."""
+    if not cell.endswith(" MB"):
+        return "grows"
+    megabytes = float(cell.removesuffix(" MB").replace(",", ""))
+    if f"{megabytes:.2f} MB" == ours:
+        return ours
+    return f"{megabytes:.0f} MB" if megabytes < 500 else f"{megabytes / 1000:.1f} GB"
+
+
 LINES = [
+    *_memory(),
     *_gradients(),
     *_levels(),
     *_embedded(),
