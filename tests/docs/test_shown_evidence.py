@@ -90,6 +90,17 @@ def _sentences() -> list[tuple[str, str]]:
         kinds(SD, f"{way}: mean, refined", DEFAULT, OTHER_STEPS)
         for way in ("7 steps", "no guidance", "guidance 8")
     ]
+    flux_settings = [
+        kinds(FLUX, f"{way}: mean", DEFAULT, OTHER_STEPS)
+        for way in ("7 steps", "no guidance", "guidance 8")
+    ]
+    flux_first_so, flux_both_so = (
+        [
+            share(FLUX, f"{way}: lift", f"{what}, {size}", OTHER_STEPS)
+            for way in ("7 steps", "no guidance", "guidance 8")
+        ]
+        for what, size in (("first word", "tight box"), ("top two", "double box"))
+    )
     iou = [f"0{kinds(SD, way, DEFAULT).split(' / ')[0]}" for way in ("mean", "mean, refined")]
     evidence, readme = "docs/evidence.md", "README.md"
     return [
@@ -132,6 +143,10 @@ def _sentences() -> list[tuple[str, str]]:
         (evidence, f"of phrases, {ap}, falls to {no_queries} with random queries and keys,"),
         (evidence, f"{no_encoder} with a random text encoder and {other} with the names"),
         (evidence, f"a map without information has {no_map}."),
+        (evidence, f"at 7 steps, 59 scenes, {flux_settings[0]}; without guidance, 41 scenes,"),
+        (evidence, f"{flux_settings[1]}; with guidance 8, all 60, {flux_settings[2]}. By lift"),
+        (evidence, "first word is right in {}, {} and {} of the tight".format(*flux_first_so)),
+        (evidence, "double box are both right in {}, {} and {}.".format(*flux_both_so)),
         (evidence, f"refined maps at 7 steps {settings[0]}, without guidance {settings[1]}, with"),
         (evidence, f"with guidance 8 {settings[2]}. Without guidance"),
         (evidence, share(SD, "no guidance: lift", "top two, double box", OTHER_STEPS) + ". * **D"),
@@ -170,7 +185,7 @@ def _sentences() -> list[tuple[str, str]]:
         (evidence, f": {kinds(FLUX, 'mean', DEFAULT, DRAWN)} raw, "),
         (evidence, f" raw, {kinds(FLUX, 'mean, refined', DEFAULT, DRAWN)} refined. The first"),
         (evidence, f"the first two in {flux_drawn[0]}, {flux_drawn[1]} and {flux_drawn[2]}. The"),
-        (evidence, f"{number(FLUX, DRAWN, 'another object in the caption', peak)}. * Other steps"),
+        (evidence, f"{number(FLUX, DRAWN, 'another object in the caption', peak)}. * **Other steps"),
     ]
 
 
