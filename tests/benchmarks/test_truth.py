@@ -300,7 +300,7 @@ def test_two_scenes_through_every_part(model, pipe, cache, monkeypatch):
         "unstored_scenes",
         lambda model, wanted, of_names: (
             texts.extend(of_names(names) for _, names, _ in wanted)
-            or of_scenes(model, wanted[:1], cache, setting=QUICK, pipe=pipe)
+            or of_scenes(model, wanted[:1], cache, setting=QUICK, pipe=lambda: pipe)
         ),
     )
     found = [of.with_bar(one) for part in measuring.PARTS.values() for one in part(of)]
