@@ -188,7 +188,6 @@ REFUSED: dict[str, str] = {
             "HunyuanVideoFramepackPipeline",
             "JoyImageEditPlusPipeline",
             "JoyImageEditPipeline",
-            "Kandinsky5I2IPipeline",
             "Kandinsky6TI2VAPipeline",
             "LTXI2VLongMultiPromptPipeline",
             "LTX2DFRTemporalRefinePipeline",

@@ -131,6 +131,7 @@ NOT_ATTRIBUTED: dict[str, str] = {
     "LongCatImageEditPipeline": _COMPUTED_SIZE,
     "QwenImageEditInpaintPipeline": _COMPUTED_SIZE,
     "Kandinsky5T2IPipeline": _FRAMES,
+    "Kandinsky5I2IPipeline": _COMPUTED_SIZE,
     "Cosmos2TextToImagePipeline": _FRAMES,
     "SanaSprintPipeline": _CONSISTENCY,
     "SanaSprintImg2ImgPipeline": _CONSISTENCY,

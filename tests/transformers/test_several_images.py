@@ -29,7 +29,7 @@ STOCK_FAILS = {
     "EasyAnimateInpaintPipeline", "HunyuanSkyreelsImageToVideoPipeline",
     "HunyuanVideo15ImageToVideoPipeline", "HunyuanVideo15Pipeline",
     "IFImg2ImgSuperResolutionPipeline", "IFInpaintingSuperResolutionPipeline",
-    "Kandinsky5T2VPipeline", "LTXConditionPipeline", "LucyEditPipeline", "PRXPipeline",
+    "Kandinsky5I2IPipeline", "Kandinsky5T2VPipeline", "LTXConditionPipeline", "LucyEditPipeline", "PRXPipeline",
     "PRXPixelPipeline", "QwenImageEditInpaintPipeline", "QwenImageEditPipeline",
     "SanaImageToVideoPipeline", "SkyReelsV2ImageToVideoPipeline", "WanImageToVideoPipeline",
     "WanVACEPipeline", "ZImageControlNetInpaintPipeline",

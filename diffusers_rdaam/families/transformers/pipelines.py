@@ -177,6 +177,7 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "CosmosVideoToWorldPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "Cosmos2VideoToWorldPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "Kandinsky5T2IPipeline": TransformerPipeline(SEPARATE),
+    "Kandinsky5I2IPipeline": TransformerPipeline(SEPARATE, "kandinsky5_edit"),
     "Kandinsky5T2VPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "Kandinsky5I2VPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "OmniGenPipeline": TransformerPipeline(CustomLayout(_omnigen_parts)),

@@ -40,6 +40,7 @@ SOURCES: dict[str, Source] = {
     "hunyuan_video15_picture": chats.hunyuan_video15_of_picture,
     "ideogram4": chats.ideogram4,
     "kandinsky5": templates.kandinsky5,
+    "kandinsky5_edit": templates.kandinsky5_edit,
     "krea2": templates.krea2,
     "ldm": plain.plain(Reader("bert", "bert")),
     "longcat": chats.longcat,

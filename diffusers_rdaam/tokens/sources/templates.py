@@ -195,6 +195,37 @@ def kandinsky5(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns
     return (QWEN.columns(text, name, kept, whole=whole),)
 
 
+def kandinsky5_edit(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """As :func:`kandinsky5`, with the tokens of a picture behind the prompt.
+
+    The pipeline drops a fixed number of tokens; where its template has fewer, the first ones of the
+    prompt go as well.
+
+    Raises:
+        InputError: the prompt is cut, or padding comes first.
+    """
+    name, written = argument_text(arguments)
+    cleaned = GivenText.of(written).cleaned(prompt_cleaned(pipe, written, arguments))
+    text = cleaned.formatted(pipe.prompt_template)
+    drop = pipe.prompt_template_encode_start_idx
+    tokenizer = QWEN.tokenizer_of(pipe)
+    whole = encoded(tokenizer, text)
+    index = tokenizer.convert_tokens_to_ids(_PICTURE)
+    [place] = [at for at, p in enumerate(whole) if p.id == index and p.kind == "template"]
+    length = argument(pipe, arguments, "max_sequence_length")
+    if len(whole) > drop + length or getattr(tokenizer, "padding_side", "right") == "left":
+        raise InputError(
+            f"The prompt has {len(whole) - drop} tokens with its picture's mark, of which "
+            f"{length} are kept, or its padding comes first: the words behind a cut cannot be "
+            "found. Shorten the prompt, or set max_sequence_length, and pad on the right."
+        )
+    # A batch is padded to its longest text, and the padding counts as the picture's.
+    more = drop + columns - len(whole)
+    pieces = (*whole[:place], *[whole[place]] * (1 + max(more, 0)), *whole[place + 1 :])[drop:]
+    kept = fitted(pieces, columns, padding_of(tokenizer), left=False)
+    return (QWEN.columns(text, name, kept, whole=whole, left_cut=True),)
+
+
 def krea2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Qwen between a prefix, which is dropped, and a suffix behind the padding."""
     name, written = argument_text(arguments)
