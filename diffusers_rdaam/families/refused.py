@@ -175,7 +175,6 @@ REFUSED: dict[str, str] = {
         (
             "AnyFlowFARPipeline",
             "AnyFlowPipeline",
-            "BriaFibo2Pipeline",
             "ConsisIDPipeline",
             "Cosmos2_5_TransferPipeline",
             "Cosmos3OmniPipeline",

@@ -114,6 +114,7 @@ NOT_ATTRIBUTED: dict[str, str] = {
         (
             "BriaFiboPipeline",
             "BriaFiboEditPipeline",
+            "BriaFibo2Pipeline",
             "NucleusMoEImagePipeline",
             "Ideogram4Pipeline",
             "ZImageControlNetPipeline",

@@ -7,6 +7,7 @@ the pipeline then cuts, drops, pads and puts together says which id each column 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -258,6 +259,35 @@ def kandinsky_parts() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def kandinsky_edit_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    found = pipe.encode_prompt(arguments["prompt"], image=arguments["image"], device=CPU)
+    return column_ids(found[0][0])
+
+
+def bria_fibo2_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    """The ids that its encoder is given, whose states are normalized afterwards."""
+    prompt, images = arguments["prompt"], arguments.get("image")
+    if arguments.get("is_negative"):
+        images = None
+    elif images is None:
+        caption, _ = pipe._parse_prompt(prompt)
+        if not isinstance(caption, str):
+            prompt = json.dumps(caption or {}, separators=(",", ":"), ensure_ascii=False)
+    given = []
+
+    def note(module: Any, args: Any, inputs: dict[str, Any]) -> None:
+        given.extend(inputs["input_ids"][0][inputs["attention_mask"][0].bool()].tolist())
+
+    handle = pipe.text_encoder.register_forward_pre_hook(note, with_kwargs=True)
+    pipe.encode_prompt(prompt, images, device=CPU)
+    handle.remove()
+    return [index + 1 for index in given]
+
+
+def bria_fibo2_parts() -> dict[str, Any]:
+    return {"processor": picture_processor(), "text_encoder": IdEncoder()}
+
+
 def unclip_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
     """The columns of the image embedding, which text_proj puts before those of the text."""
     negative = arguments.get("is_negative", False)
@@ -496,6 +526,10 @@ STOCK: dict[str, list[Stock]] = {
         Stock("BriaFiboPipeline", bria_fibo_parts, valid(3)),
         Stock("BriaFiboPipeline", bria_fibo_parts, valid(3), {"max_sequence_length": 20}),
     ],
+    "bria_fibo2": [
+        Stock("BriaFibo2Pipeline", bria_fibo2_parts, bria_fibo2_ids),
+        Stock("BriaFibo2Pipeline", bria_fibo2_parts, bria_fibo2_ids, {"image": [PICTURE]}),
+    ],
     "chroma": [
         Stock("ChromaPipeline", one_encoder(small.t5), first(negative_at=3, max_sequence_length=50))
     ],
@@ -578,6 +612,9 @@ STOCK: dict[str, list[Stock]] = {
     "kandinsky5": [
         Stock("Kandinsky5T2IPipeline", kandinsky_parts, alone),
         Stock("Kandinsky5T2IPipeline", kandinsky_parts, alone, {"max_sequence_length": 30}),
+    ],
+    "kandinsky5_edit": [
+        Stock("Kandinsky5I2IPipeline", kandinsky_parts, kandinsky_edit_ids, {"image": PICTURE}),
     ],
     "krea2": [Stock("Krea2Pipeline", krea2_parts, alone)],
     "ldm": [Stock("LDMTextToImagePipeline", ldm_parts, ldm_ids, has_negative=False)],

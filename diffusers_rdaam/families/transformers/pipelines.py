@@ -27,6 +27,7 @@ from diffusers_rdaam.families.rows import (
     RowLayout,
     SeparateCallsLayout,
 )
+from diffusers_rdaam.families.transformers.texts_as_pictures import bria_fibo2_drawn_texts
 from diffusers_rdaam.families.transformers.videos_in_parts import (
     MismatchRule,
     skyreels_parts,
@@ -194,4 +195,5 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     ),
     # Its unconditional transformer is another one, and is given no text.
     "Ideogram4Pipeline": TransformerPipeline(UNGUIDED),
+    "BriaFibo2Pipeline": TransformerPipeline(SEPARATE, mismatch=bria_fibo2_drawn_texts),
 }

@@ -21,6 +21,7 @@ SOURCES: dict[str, Source] = {
     "auraflow": plain.plain(T5),
     "bria": plain.bria,
     "bria_fibo": plain.bria_fibo,
+    "bria_fibo2": chats.bria_fibo2,
     "chroma": plain.plain(T5),
     "cogvideox": plain.plain(T5),
     "cogview3": plain.plain(T5),

@@ -85,24 +85,31 @@ def _with_pictures(
     columns: int,
     counts: list[int] | None,
 ) -> EncoderColumns:
-    """As the processor writes it: one token of a picture becomes as many as the picture has.
-
-    How many there are in all is seen from the embedding's length. They stand before the prompt, so
-    that its columns do not depend on which picture has how many.
-    """
+    """Without the tokens before the prompt; those of the picture are."""
     drop = pipe.prompt_template_encode_start_idx
-    tokenizer = QWEN.tokenizer_of(pipe)
-    pieces = encoded(tokenizer, text)
+    pieces = with_pictures(QWEN.tokenizer_of(pipe), text, drop + columns, counts)
+    return _dropped(pipe, text, name, pieces, columns)
+
+
+def with_pictures(
+    tokenizer: Any, text: GivenText, length: int, counts: list[int] | None = None
+) -> tuple[Piece, ...]:
+    """As a processor writes it: one token of a picture becomes as many as the picture has.
+
+    How many there are in all is seen from the length of all tokens. They stand before the prompt,
+    so that its columns do not depend on which picture has how many.
+    """
+    pieces = tuple(encoded(tokenizer, text))
     index = tokenizer.convert_tokens_to_ids(_PICTURE)
     places = [at for at, p in enumerate(pieces) if p.id == index and p.kind == "template"]
-    more = drop + columns - len(pieces)
+    more = length - len(pieces)
     if counts is None or len(counts) != len(places) or sum(counts) > more + len(places):
         counts = [1] * len(places)
         if places and more > 0:
             counts[-1] += more
     for at, count in reversed(list(zip(places, counts, strict=True))):
         pieces = (*pieces[:at], *[pieces[at]] * count, *pieces[at + 1 :])
-    return _dropped(pipe, text, name, pieces, columns)
+    return pieces
 
 
 def _dropped(
