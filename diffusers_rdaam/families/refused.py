@@ -183,7 +183,6 @@ REFUSED: dict[str, str] = {
             "DreamLitePipeline",
             "HeliosPyramidPipeline",
             "HeliosPipeline",
-            "HunyuanVideoImageToVideoPipeline",
             "HunyuanVideoFramepackPipeline",
             "JoyImageEditPlusPipeline",
             "JoyImageEditPipeline",

@@ -63,6 +63,7 @@ __all__ = [
     "HunyuanSkyreelsImageToVideoRDAAMPipeline",
     "HunyuanVideo15ImageToVideoRDAAMPipeline",
     "HunyuanVideo15RDAAMPipeline",
+    "HunyuanVideoImageToVideoRDAAMPipeline",
     "HunyuanVideoRDAAMPipeline",
     "IFImg2ImgRDAAMPipeline",
     "IFImg2ImgSuperResolutionRDAAMPipeline",
@@ -253,6 +254,9 @@ class HunyuanVideo15ImageToVideoRDAAMPipeline(
     RDAAMPipelineMixin, diffusers.HunyuanVideo15ImageToVideoPipeline
 ): ...
 class HunyuanVideo15RDAAMPipeline(RDAAMPipelineMixin, diffusers.HunyuanVideo15Pipeline): ...
+class HunyuanVideoImageToVideoRDAAMPipeline(
+    RDAAMPipelineMixin, diffusers.HunyuanVideoImageToVideoPipeline
+): ...
 class HunyuanVideoRDAAMPipeline(RDAAMPipelineMixin, diffusers.HunyuanVideoPipeline): ...
 class IFImg2ImgRDAAMPipeline(RDAAMPipelineMixin, diffusers.IFImg2ImgPipeline): ...
 class IFImg2ImgSuperResolutionRDAAMPipeline(

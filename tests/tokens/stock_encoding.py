@@ -18,6 +18,9 @@ import small_tokenizers as small
 import torch
 from diffusers.models.transformers.transformer_ideogram4 import LLM_TOKEN_INDICATOR
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from diffusers.pipelines.hunyuan_video import (
+    pipeline_hunyuan_video_image2video as hunyuan_video_of_picture,
+)
 from diffusers.pipelines.omnigen import pipeline_omnigen, processor_omnigen
 from diffusers.pipelines.prx import pipeline_prx, pipeline_prx_pixel
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
@@ -286,6 +289,51 @@ def bria_fibo2_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
 
 def bria_fibo2_parts() -> dict[str, Any]:
     return {"processor": picture_processor(), "text_encoder": IdEncoder()}
+
+
+def hunyuan_picture_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    names = ("prompt", "prompt_template", "max_sequence_length")
+    given = {name: arguments[name] for name in names if name in arguments}
+    return column_ids(pipe.encode_prompt(image=PICTURE, **given, device=CPU)[0][0])
+
+
+class _NoPixels:
+    """A processor of pictures, which the encoder of ids does not look at."""
+
+    def __call__(self, picture: Any, **_: Any) -> Any:
+        return SimpleNamespace(pixel_values=torch.zeros(1, 3, 4, 4))
+
+
+_HUNYUAN_PICTURE = hunyuan_video_of_picture.DEFAULT_PROMPT_TEMPLATE
+
+
+def _llava() -> Any:
+    tokenizer = hunyuan_llama()
+    marks = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>"]
+    tokenizer.add_tokens(marks, special_tokens=True)
+    return tokenizer
+
+
+def hunyuan_picture_parts() -> dict[str, Any]:
+    parts = encoders(_1=_llava, _2=small.clip)() | {"image_processor": _NoPixels()}
+    tokenizer, config = parts["tokenizer"], parts["text_encoder"].config
+    config.image_token_index = tokenizer.convert_tokens_to_ids("<image>")
+    config.pad_token_id = tokenizer.pad_token_id
+    return parts
+
+
+def hunyuan_picture_template() -> dict[str, Any]:
+    """The pipeline's, with the numbers of tokens that the small tokenizer has of it."""
+    tokenizer, template = _llava(), _HUNYUAN_PICTURE["template"]
+    index = tokenizer.convert_tokens_to_ids("<image>")
+    start = tokenizer(template).input_ids.index(index)
+    return {
+        "template": template,
+        "crop_start": len(tokenizer(template.partition("{}")[0]).input_ids),
+        "image_emb_start": start,
+        "image_emb_end": start + 6,
+        "image_emb_len": 6,
+    }
 
 
 def unclip_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
@@ -607,6 +655,16 @@ STOCK: dict[str, list[Stock]] = {
         Stock(
             "HunyuanVideo15ImageToVideoPipeline", hunyuan_video15_parts, hunyuan_video15_ids(True)
         )
+    ],
+    "hunyuan_video_picture": [
+        Stock(
+            "HunyuanVideoImageToVideoPipeline", hunyuan_picture_parts, hunyuan_picture_ids,
+            {"prompt_template": hunyuan_picture_template()},
+        ),
+        Stock(
+            "HunyuanVideoImageToVideoPipeline", hunyuan_picture_parts, hunyuan_picture_ids,
+            {"prompt_template": hunyuan_picture_template(), "max_sequence_length": 24},
+        ),
     ],
     "ideogram4": [Stock("Ideogram4Pipeline", one_encoder(qwen_of_parts), ideogram4_ids)],
     "kandinsky5": [

@@ -196,4 +196,7 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     # Its unconditional transformer is another one, and is given no text.
     "Ideogram4Pipeline": TransformerPipeline(UNGUIDED),
     "BriaFibo2Pipeline": TransformerPipeline(SEPARATE, mismatch=bria_fibo2_drawn_texts),
+    "HunyuanVideoImageToVideoPipeline": TransformerPipeline(
+        SEPARATE, "hunyuan_video_picture", video="causal"
+    ),
 }

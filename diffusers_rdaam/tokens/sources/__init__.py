@@ -37,6 +37,7 @@ SOURCES: dict[str, Source] = {
     "hunyuan_dit": plain.hunyuan_dit,
     "hunyuan_image": templates.hunyuan_image,
     "hunyuan_video": templates.hunyuan_video,
+    "hunyuan_video_picture": templates.hunyuan_video_of_picture,
     "hunyuan_video15": chats.hunyuan_video15,
     "hunyuan_video15_picture": chats.hunyuan_video15_of_picture,
     "ideogram4": chats.ideogram4,

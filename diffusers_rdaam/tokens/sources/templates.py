@@ -184,6 +184,40 @@ def hunyuan_video(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Colu
     return (padded(pipe, reader, text, name, columns, drop=drop),)
 
 
+def hunyuan_video_of_picture(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """The picture's columns, and Llama within the template of the call without its beginning.
+
+    The four tokens that announce the answer are left out, where the template's end was not cut.
+    """
+    name, written = argument_text(arguments)
+    template = argument(pipe, arguments, "prompt_template")
+    reader = Reader("llama")
+    tokenizer = reader.tokenizer_of(pipe)
+    drop = template.get("crop_start")
+    if drop is None:
+        ids = tokenizer(template["template"], padding="max_length").input_ids
+        # Without what announces the answer and the place of the prompt, as the pipeline counts.
+        drop = len(ids) - 5
+    text = GivenText.of(written).formatted(template["template"])
+    length = argument(pipe, arguments, "max_sequence_length") + drop
+    given = padded(pipe, reader, text, name, length).pieces
+    index = tokenizer.convert_tokens_to_ids("<|end_header_id|>")
+    ends = [at for at, piece in enumerate(given) if piece.id == index]
+    # Where the prompt is too long there is no announcement, and the last tokens go in its place.
+    start = (ends[2] if len(ends) > 2 else length - 1) + 1
+    kept = (*given[drop : start - 4], *given[start:])
+    pictures = columns - len(kept)
+    if pictures < 0:
+        raise InputError(
+            f"The text has {len(kept)} columns and its text embedding {columns}, which are not its "
+            "and a picture's. Give the prompt that the embedding was made from."
+        )
+    config = getattr(pipe.text_encoder, "config", None)
+    picture = Piece(getattr(config, "image_token_index", 0), "<image>", "template")
+    pieces = (*(picture,) * pictures, *kept)
+    return (reader.columns(text, name, pieces, whole=encoded(tokenizer, text)),)
+
+
 def kandinsky5(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Qwen within a template; of a prompt that is too long the end goes with the template's."""
     name, written = argument_text(arguments)
