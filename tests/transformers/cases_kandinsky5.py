@@ -71,9 +71,9 @@ VIDEO_WORDS = VIDEO_TEMPLATE.replace(" zoom", "")
 
 EDIT_TEMPLATE = (
     "<|im_start|>system\nYou are a prompt engineer. Based on the provided source image (first "
-    "image) and target image (second image), create an interesting text prompt that can be used together "
-    "with the source image to create the target image:<|im_end|><|im_start|>user{}<|vision_start|>"
-    "<|image_pad|><|vision_end|><|im_end|>"
+    "image) and target image (second image), create an interesting text prompt that can be used "
+    "together with the source image to create the target image:<|im_end|><|im_start|>user{}"
+    "<|vision_start|><|image_pad|><|vision_end|><|im_end|>"
 )
 EDIT_DROPPED = 54
 # "interesting" is seven tokens, so that all that the pipeline drops is of the template.
