@@ -24,6 +24,10 @@ _UNREAD = (
     "the order of text and image among its attention's keys has not been looked at, and it is "
     "never guessed"
 )
+_NOT_COMPARED = (
+    "the order of text and image among its attention's keys is known from its source, and no run "
+    "of it has been compared with dense attention yet"
+)
 _DUAL = "its denoiser alternates between text and image contexts in one transformer"
 
 # By the exact name of diffusers' class.
@@ -157,7 +161,7 @@ REFUSED: dict[str, str] = {
         "its denoiser is given only what the prompt has in quotes; all other words reach the image "
         "by tokens that a language model writes before, and not by attention"
     ),
-    "WuerstchenDecoderPipeline": _UNREAD,
+    "WuerstchenDecoderPipeline": _TEXT_JOINS,
     "StableCascadeCombinedPipeline": _TWO_MODELS,
     "WuerstchenCombinedPipeline": _TWO_MODELS,
     "VisualClozePipeline": _TWO_MODELS,
@@ -175,34 +179,48 @@ REFUSED: dict[str, str] = {
         (
             "AnyFlowFARPipeline",
             "AnyFlowPipeline",
-            "BriaFibo2Pipeline",
             "ConsisIDPipeline",
             "Cosmos2_5_TransferPipeline",
             "Cosmos3OmniPipeline",
             "Cosmos2_5_PredictBasePipeline",
-            "DreamLiteMobilePipeline",
-            "DreamLitePipeline",
             "HeliosPyramidPipeline",
             "HeliosPipeline",
-            "HunyuanVideoImageToVideoPipeline",
-            "HunyuanVideoFramepackPipeline",
-            "JoyImageEditPlusPipeline",
-            "JoyImageEditPipeline",
-            "Kandinsky5I2IPipeline",
             "Kandinsky6TI2VAPipeline",
             "LTXI2VLongMultiPromptPipeline",
             "LTX2DFRTemporalRefinePipeline",
             "LTX2DFRPipeline",
             "LTX2InContextPipeline",
             "LTX2HDRPipeline",
-            "MotifVideoImage2VideoPipeline",
-            "MotifVideoPipeline",
-            "QwenImage21Pipeline",
             "SanaWMPipeline",
             "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
             "VisualClozeGenerationPipeline",
-            "ZImageOmniPipeline",
         ),
         _UNREAD,
+    ),
+    **dict.fromkeys(
+        ("DreamLiteMobilePipeline", "DreamLitePipeline"),
+        "its denoiser has the image and a picture side by side in one latent, so that the rows of "
+        "the image do not follow each other in its attention",
+    ),
+    "HunyuanVideoFramepackPipeline": (
+        "it makes a video in sections, each by a loop of its own, and maps of several sections "
+        "would be added up"
+    ),
+    "QwenImage21Pipeline": (
+        "it keeps the keys of its text from the first step, and what attends to them is another "
+        "call of its attention's code in that step than in the later ones"
+    ),
+    "ZImageOmniPipeline": (
+        "its text comes in pieces around the places of pictures, each padded, and no run of it has "
+        "been compared with dense attention yet"
+    ),
+    **dict.fromkeys(
+        (
+            "JoyImageEditPipeline",
+            "JoyImageEditPlusPipeline",
+            "MotifVideoImage2VideoPipeline",
+            "MotifVideoPipeline",
+        ),
+        _NOT_COMPARED,
     ),
 }

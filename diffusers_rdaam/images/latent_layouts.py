@@ -114,6 +114,7 @@ NOT_ATTRIBUTED: dict[str, str] = {
         (
             "BriaFiboPipeline",
             "BriaFiboEditPipeline",
+            "BriaFibo2Pipeline",
             "NucleusMoEImagePipeline",
             "Ideogram4Pipeline",
             "ZImageControlNetPipeline",
@@ -131,6 +132,7 @@ NOT_ATTRIBUTED: dict[str, str] = {
     "LongCatImageEditPipeline": _COMPUTED_SIZE,
     "QwenImageEditInpaintPipeline": _COMPUTED_SIZE,
     "Kandinsky5T2IPipeline": _FRAMES,
+    "Kandinsky5I2IPipeline": _COMPUTED_SIZE,
     "Cosmos2TextToImagePipeline": _FRAMES,
     "SanaSprintPipeline": _CONSISTENCY,
     "SanaSprintImg2ImgPipeline": _CONSISTENCY,

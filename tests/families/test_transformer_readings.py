@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import BriaFibo2Pipeline
 
 from diffusers_rdaam.errors import RecordingError
 from diffusers_rdaam.families.transformers import sequence_readers as readers
 from diffusers_rdaam.families.transformers.kind import Arguments
+from diffusers_rdaam.families.transformers.texts_as_pictures import bria_fibo2_drawn_texts
 
 
 class Denoiser(torch.nn.Module):
@@ -151,3 +153,21 @@ def test_calls_of_guidance_of_ltx2_belong_to_no_prompt():
     assert readers.ltx2(call(values)).grid == (3, 4, 8)
     assert readers.ltx2(call(values | {"isolate_modalities": True})) is None
     assert readers.ltx2(call(values | {"spatio_temporal_guidance_blocks": [28]})) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "is_refused"),
+    [
+        ({"prompt": '{"short_description": "a box", "text_render": [{"text": "PACK"}]}'}, True),
+        ({"prompt": "a box", "text_images": [object()]}, True),
+        ({"prompt": ["a box", '{"text_render": [{"text": "PACK"}]}']}, True),
+        ({"prompt": '{"text_render": [{"text": "PACK"}]}', "render_text_images": False}, False),
+        ({"prompt": '{"short_description": "a box", "text_render": []}'}, False),
+        ({"prompt": "a box"}, False),
+    ],
+)
+def test_bria_fibo2_with_drawn_texts_is_refused(call, is_refused):
+    pipe = BriaFibo2Pipeline.__new__(BriaFibo2Pipeline)
+    why = bria_fibo2_drawn_texts(pipe, call)
+    assert bool(why) is is_refused
+    assert not why or "Set render_text_images=False and leave text_images out." in why

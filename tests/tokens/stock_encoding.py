@@ -7,6 +7,7 @@ the pipeline then cuts, drops, pads and puts together says which id each column 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -17,6 +18,9 @@ import small_tokenizers as small
 import torch
 from diffusers.models.transformers.transformer_ideogram4 import LLM_TOKEN_INDICATOR
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from diffusers.pipelines.hunyuan_video import (
+    pipeline_hunyuan_video_image2video as hunyuan_video_of_picture,
+)
 from diffusers.pipelines.omnigen import pipeline_omnigen, processor_omnigen
 from diffusers.pipelines.prx import pipeline_prx, pipeline_prx_pixel
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import (
@@ -258,6 +262,80 @@ def kandinsky_parts() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def kandinsky_edit_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    found = pipe.encode_prompt(arguments["prompt"], image=arguments["image"], device=CPU)
+    return column_ids(found[0][0])
+
+
+def bria_fibo2_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    """The ids that its encoder is given, whose states are normalized afterwards."""
+    prompt, images = arguments["prompt"], arguments.get("image")
+    if arguments.get("is_negative"):
+        images = None
+    elif images is None:
+        caption, _ = pipe._parse_prompt(prompt)
+        if not isinstance(caption, str):
+            prompt = json.dumps(caption or {}, separators=(",", ":"), ensure_ascii=False)
+    given = []
+
+    def note(module: Any, args: Any, inputs: dict[str, Any]) -> None:
+        given.extend(inputs["input_ids"][0][inputs["attention_mask"][0].bool()].tolist())
+
+    handle = pipe.text_encoder.register_forward_pre_hook(note, with_kwargs=True)
+    pipe.encode_prompt(prompt, images, device=CPU)
+    handle.remove()
+    return [index + 1 for index in given]
+
+
+def bria_fibo2_parts() -> dict[str, Any]:
+    return {"processor": picture_processor(), "text_encoder": IdEncoder()}
+
+
+def hunyuan_picture_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
+    names = ("prompt", "prompt_template", "max_sequence_length")
+    given = {name: arguments[name] for name in names if name in arguments}
+    return column_ids(pipe.encode_prompt(image=PICTURE, **given, device=CPU)[0][0])
+
+
+class _NoPixels:
+    """A processor of pictures, which the encoder of ids does not look at."""
+
+    def __call__(self, picture: Any, **_: Any) -> Any:
+        return SimpleNamespace(pixel_values=torch.zeros(1, 3, 4, 4))
+
+
+_HUNYUAN_PICTURE = hunyuan_video_of_picture.DEFAULT_PROMPT_TEMPLATE
+
+
+def _llava() -> Any:
+    tokenizer = hunyuan_llama()
+    marks = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>"]
+    tokenizer.add_tokens(marks, special_tokens=True)
+    return tokenizer
+
+
+def hunyuan_picture_parts() -> dict[str, Any]:
+    parts = encoders(_1=_llava, _2=small.clip)() | {"image_processor": _NoPixels()}
+    tokenizer, config = parts["tokenizer"], parts["text_encoder"].config
+    config.image_token_index = tokenizer.convert_tokens_to_ids("<image>")
+    config.pad_token_id = tokenizer.pad_token_id
+    return parts
+
+
+def hunyuan_picture_template() -> dict[str, Any]:
+    """The pipeline's, with the numbers of tokens that the small tokenizer has of it."""
+    tokenizer, template = _llava(), _HUNYUAN_PICTURE["template"]
+    index = tokenizer.convert_tokens_to_ids("<image>")
+    start = tokenizer(template).input_ids.index(index)
+    return {
+        "template": template,
+        "crop_start": len(tokenizer(template.partition("{}")[0]).input_ids),
+        "image_emb_start": start,
+        "image_emb_end": start + 6,
+        "image_emb_len": 6,
+    }
+
+
 def unclip_ids(pipe: Any, arguments: dict[str, Any]) -> list[int]:
     """The columns of the image embedding, which text_proj puts before those of the text."""
     negative = arguments.get("is_negative", False)
@@ -496,6 +574,10 @@ STOCK: dict[str, list[Stock]] = {
         Stock("BriaFiboPipeline", bria_fibo_parts, valid(3)),
         Stock("BriaFiboPipeline", bria_fibo_parts, valid(3), {"max_sequence_length": 20}),
     ],
+    "bria_fibo2": [
+        Stock("BriaFibo2Pipeline", bria_fibo2_parts, bria_fibo2_ids),
+        Stock("BriaFibo2Pipeline", bria_fibo2_parts, bria_fibo2_ids, {"image": [PICTURE]}),
+    ],
     "chroma": [
         Stock("ChromaPipeline", one_encoder(small.t5), first(negative_at=3, max_sequence_length=50))
     ],
@@ -574,10 +656,23 @@ STOCK: dict[str, list[Stock]] = {
             "HunyuanVideo15ImageToVideoPipeline", hunyuan_video15_parts, hunyuan_video15_ids(True)
         )
     ],
+    "hunyuan_video_picture": [
+        Stock(
+            "HunyuanVideoImageToVideoPipeline", hunyuan_picture_parts, hunyuan_picture_ids,
+            {"prompt_template": hunyuan_picture_template()},
+        ),
+        Stock(
+            "HunyuanVideoImageToVideoPipeline", hunyuan_picture_parts, hunyuan_picture_ids,
+            {"prompt_template": hunyuan_picture_template(), "max_sequence_length": 24},
+        ),
+    ],
     "ideogram4": [Stock("Ideogram4Pipeline", one_encoder(qwen_of_parts), ideogram4_ids)],
     "kandinsky5": [
         Stock("Kandinsky5T2IPipeline", kandinsky_parts, alone),
         Stock("Kandinsky5T2IPipeline", kandinsky_parts, alone, {"max_sequence_length": 30}),
+    ],
+    "kandinsky5_edit": [
+        Stock("Kandinsky5I2IPipeline", kandinsky_parts, kandinsky_edit_ids, {"image": PICTURE}),
     ],
     "krea2": [Stock("Krea2Pipeline", krea2_parts, alone)],
     "ldm": [Stock("LDMTextToImagePipeline", ldm_parts, ldm_ids, has_negative=False)],

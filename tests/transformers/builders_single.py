@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import cases_allegro
 import cases_bria_fibo
+import cases_bria_fibo2
 import cases_cogvideox
 import cases_cosmos
 import cases_deepfloyd
@@ -63,4 +64,5 @@ CASES: dict[str, Callable[[], Case]] = {
     **cases_nucleus.CASES,
     **cases_ideogram4.CASES,
     **cases_hunyuan_video15.CASES,
+    **cases_bria_fibo2.CASES,
 }

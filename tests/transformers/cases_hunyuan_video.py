@@ -10,9 +10,11 @@ import torch
 from dense_oracle import Case, Encoder, ObservedCall
 from diffusers import (
     HunyuanSkyreelsImageToVideoPipeline,
+    HunyuanVideoImageToVideoPipeline,
     HunyuanVideoPipeline,
     HunyuanVideoTransformer3DModel,
 )
+from diffusers.pipelines.hunyuan_video import pipeline_hunyuan_video_image2video as of_picture
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from single_parts import (
     COLUMNS,
@@ -30,10 +32,15 @@ from single_parts import (
 )
 from toy_models import clip_encoder
 from toy_tokenizers import byte_level_tokenizer, clip_tokenizer
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 # 16 x 16 pixels and 4 frames are one token; the first frame is one of its own.
 GRID = (2, 2, 3)
 TEMPLATE, DROPPED = DEFAULT_PROMPT_TEMPLATE["template"], DEFAULT_PROMPT_TEMPLATE["crop_start"]
+
+
+PICTURE_TEMPLATE = of_picture.DEFAULT_PROMPT_TEMPLATE | {"image_emb_end": 9, "image_emb_len": 4}
 
 
 def _tokenizer() -> Any:
@@ -45,7 +52,9 @@ def _tokenizer() -> Any:
     )
 
 
-def _pipeline(cls: type = HunyuanVideoPipeline, in_channels: int = 4) -> Any:
+def _pipeline(
+    cls: type = HunyuanVideoPipeline, in_channels: int = 4, condition: str | None = None
+) -> Any:
     tokenizer = _tokenizer()
     assert len(tokenizer(TEMPLATE.partition("{}")[0]).input_ids) == DROPPED
     torch.manual_seed(0)
@@ -63,16 +72,48 @@ def _pipeline(cls: type = HunyuanVideoPipeline, in_channels: int = 4) -> Any:
         text_embed_dim=16,
         pooled_projection_dim=32,
         rope_axes_dim=(2, 4, 4),
+        image_condition_type=condition,
     )
+    text = {"text_encoder": llama_encoder(tokenizer), "tokenizer": tokenizer}
     return cls(
-        text_encoder=llama_encoder(tokenizer),
-        tokenizer=tokenizer,
+        **(text if condition is None else _llava()),
         transformer=wake(transformer, sharp=("attn.norm_q.weight", "attn.norm_k.weight")),
         vae=hunyuan_vae(4),
         scheduler=flow_scheduler(shift=7.0),
         text_encoder_2=clip_encoder(projected=False),
         tokenizer_2=clip_tokenizer(),
     )
+
+
+def _llava() -> dict[str, Any]:
+    """Llama that sees a picture as four tokens."""
+    tokenizer = byte_level_tokenizer(
+        (PICTURE_TEMPLATE["template"],),
+        start=("<|begin_of_text|>",),
+        specials=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<image>"),
+        pad_token="<|end_of_text|>",
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+    )
+    torch.manual_seed(57)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=llama_encoder(tokenizer).config,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    size = {"height": 28, "width": 28}
+    return {
+        "text_encoder": wake(LlavaForConditionalGeneration(config)),
+        "tokenizer": tokenizer,
+        "image_processor": CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size=size),
+    }
 
 
 class _Unchanged(torch.nn.Module):
@@ -146,8 +187,42 @@ def skyreels_of_picture() -> Case:
     return replace(case, make=lambda: _pipeline(HunyuanSkyreelsImageToVideoPipeline, 8))
 
 
+def of_picture_latents(condition: str, pictures: int) -> Case:
+    """The picture's columns come before the prompt's, of which every second or fourth is kept."""
+    dropped = PICTURE_TEMPLATE["crop_start"]
+    case = _case(
+        "HunyuanVideoImageToVideoPipeline",
+        {
+            "prompt": PROMPTS[0],
+            "negative_prompt": NEGATIVES[0],
+            "true_cfg_scale": 4.0,
+            "image": picture(48, 32),
+            "prompt_template": PICTURE_TEMPLATE,
+        },
+        rows=alternate_calls(1),
+        negative={"negative_prompt": OTHER_NEGATIVES[0]},
+    )
+
+    def column(place: int) -> int:
+        # The picture is three tokens longer to the encoder than to the tokenizer.
+        return place - 3 - dropped + pictures
+
+    encoder = Encoder("llama", "text_encoder", "tokenizer", column)
+    channels = 9 if condition == "latent_concat" else 4
+    return replace(
+        case,
+        make=lambda: _pipeline(HunyuanVideoImageToVideoPipeline, channels, condition),
+        text_keys=columns_at_end(COLUMNS - 4 + pictures),
+        encoders=(encoder,),
+    )
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "HunyuanVideoPipeline": hunyuan_video,
     "HunyuanSkyreelsImageToVideoPipeline": skyreels_of_picture,
     "HunyuanVideoPipeline true guidance": hunyuan_video_true_guidance,
+    "HunyuanVideoImageToVideoPipeline": lambda: of_picture_latents("latent_concat", 2),
+    "HunyuanVideoImageToVideoPipeline token replace": lambda: of_picture_latents(
+        "token_replace", 1
+    ),
 }

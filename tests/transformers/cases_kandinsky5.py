@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from dense_oracle import Case, Encoder
 from diffusers import (
+    Kandinsky5I2IPipeline,
     Kandinsky5I2VPipeline,
     Kandinsky5T2IPipeline,
     Kandinsky5T2VPipeline,
@@ -16,6 +17,7 @@ from diffusers import (
 )
 from diffusers.pipelines.kandinsky5 import (
     pipeline_kandinsky,
+    pipeline_kandinsky_i2i,
     pipeline_kandinsky_i2v,
     pipeline_kandinsky_t2i,
 )
@@ -36,6 +38,7 @@ from single_parts import (
     without,
 )
 from toy_models import clip_encoder
+from toy_qwen import qwen_encoder, qwen_processor
 from toy_tokenizers import clip_tokenizer, qwen2_tokenizer
 
 # What is asked for is replaced by the nearest of the pipeline's sizes: 48 x 80 pixels.
@@ -64,6 +67,17 @@ Pay attention to the order of key actions shown in the scene.<|im_end|>
 VIDEO_DROPPED = 128
 # "zoom" is four tokens, so that the beginning has as many as the pipeline drops.
 VIDEO_WORDS = VIDEO_TEMPLATE.replace(" zoom", "")
+
+
+EDIT_TEMPLATE = (
+    "<|im_start|>system\nYou are a prompt engineer. Based on the provided source image (first "
+    "image) and target image (second image), create an interesting text prompt that can be used "
+    "together with the source image to create the target image:<|im_end|><|im_start|>user{}"
+    "<|vision_start|><|image_pad|><|vision_end|><|im_end|>"
+)
+EDIT_DROPPED = 54
+# "interesting" is seven tokens, so that all that the pipeline drops is of the template.
+EDIT_WORDS = EDIT_TEMPLATE.replace("interesting", "")
 
 
 class _Processor:
@@ -159,6 +173,43 @@ def kandinsky5_without_guidance() -> Case:
     return _case("Kandinsky5T2IPipeline without guidance", {"guidance_scale": 1.0})
 
 
+def _edit_pipeline(words: str = EDIT_WORDS) -> Any:
+    clean_without_ftfy(pipeline_kandinsky_i2i)
+    tokenizer = qwen2_tokenizer(words)
+    parts = _parts(TEMPLATE) | {
+        "text_encoder": wake(qwen_encoder(tokenizer, width=32)),
+        "tokenizer": qwen_processor(tokenizer),
+    }
+    transformer = _transformer(visual_cond=True)
+    pipe = Kandinsky5I2IPipeline(
+        **parts, transformer=transformer, vae=image_vae(16, 4, shift_factor=0.1)
+    )
+    assert pipe.prompt_template == EDIT_TEMPLATE
+    assert pipe.prompt_template_encode_start_idx == EDIT_DROPPED
+    pipe.resolutions = [(48, 48), (80, 48), (48, 80)]
+    return pipe
+
+
+def kandinsky5_edit() -> Case:
+    """A picture for each prompt, whose tokens are behind the prompt's."""
+    case = _case(
+        "Kandinsky5I2IPipeline",
+        {
+            "negative_prompt": NEGATIVES,
+            "guidance_scale": 4.0,
+            "image": [picture(96, 48), picture(80, 56)],
+            # A prompt that is cut loses the mark of its picture, and the stock call ends.
+            "max_sequence_length": 2 * COLUMNS,
+        },
+        rows=alternate_calls(2),
+        negative={"negative_prompt": OTHER_NEGATIVES},
+    )
+    encoder = Encoder(
+        "qwen", "text_encoder", "tokenizer", lambda place: place - EDIT_DROPPED, before="user"
+    )
+    return replace(case, make=_edit_pipeline, encoders=(encoder,))
+
+
 def _video(cls: type, module: Any, **config: Any) -> Callable[[], Any]:
     def make() -> Any:
         clean_without_ftfy(module)
@@ -206,6 +257,7 @@ def kandinsky5_video_of_picture() -> Case:
 
 
 CASES: dict[str, Callable[[], Case]] = {
+    "Kandinsky5I2IPipeline": kandinsky5_edit,
     "Kandinsky5T2VPipeline": kandinsky5_video,
     "Kandinsky5I2VPipeline": kandinsky5_video_of_picture,
     "Kandinsky5T2IPipeline": kandinsky5,

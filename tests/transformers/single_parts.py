@@ -283,6 +283,16 @@ def without_self_attention(blocks: str) -> Callable[[Any], None]:
     return take
 
 
+def without_attention(blocks: str, name: str) -> Callable[[Any], None]:
+    """As :func:`without_self_attention`, of blocks whose self-attention has another name."""
+
+    def take(denoiser: Any) -> None:
+        for block in getattr(denoiser, blocks):
+            setattr(block, name, _Nothing())
+
+    return take
+
+
 def picture(width: int, height: int) -> Image.Image:
     """A picture that an image-to-image pipeline starts from."""
     pixels = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -28,9 +28,12 @@ MARKED = pytest.mark.filterwarnings("ignore:The prompt is longer than the text e
 # Sizes and templates of which a toy has shorter ones.
 SET_AFTERWARDS = {
     "default_return_index",
+    "default_sample_size",
     "prompt_template_encode_start_idx",
     "resolutions",
     "system_message",
+    "text_encoder_image_size",
+    "text_encoder_out_layers",
     "tokenizer_2_max_length",
     "tokenizer_max_length",
     "vision_num_semantic_tokens",

@@ -6,7 +6,13 @@ from typing import Any
 
 from diffusers import AutoencoderKLQwenImage
 from toy_models import seeded
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLProcessor
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 
@@ -56,6 +62,48 @@ def qwen_encoder(tokenizer: Any, *, layers: int = 2, width: int = 16) -> Any:
         vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
     )
     return seeded(Qwen2_5_VLForConditionalGeneration, config, seed=3)
+
+
+def qwen3_vl_generator(tokenizer: Any, *, layers: int = 2, width: int = 16) -> Any:
+    """Qwen3-VL with its tower for pictures, which takes them as :func:`qwen_processor` does."""
+    marks = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")
+        for name, token in (
+            ("image", "image_pad"),
+            ("video", "video_pad"),
+            ("vision_start", "vision_start"),
+            ("vision_end", "vision_end"),
+        )
+    }
+    config = Qwen3VLConfig(
+        text_config={
+            "hidden_size": width,
+            "intermediate_size": 16,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 8,
+            "rope_parameters": {
+                "mrope_section": [2, 1, 1],
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+            },
+            "vocab_size": len(tokenizer),
+            "bos_token_id": None,
+            "eos_token_id": None,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": width,
+            "patch_size": 14,
+            "deepstack_visual_indexes": [0],
+        },
+        **marks,
+    )
+    return seeded(Qwen3VLForConditionalGeneration, config, seed=5)
 
 
 def qwen_vae(*, levels: int = 2) -> Any:

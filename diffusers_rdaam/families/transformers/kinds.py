@@ -23,6 +23,7 @@ from diffusers_rdaam.families.transformers.readers import (
 from diffusers_rdaam.families.transformers.sequence_readers import (
     allegro,
     bria_fibo,
+    bria_fibo2,
     easyanimate,
     ernie,
     frames_first_grid,
@@ -320,5 +321,11 @@ KINDS: tuple[TransformerKind, ...] = (
         (Sites(r"layers\.\d+\.attention"),),
         ideogram4,
         cell=2,
+    ),
+    TransformerKind(
+        "bria_fibo2",
+        ("BriaFibo2Transformer2DModel",),
+        (Sites(r"layers\.\d+\.cross_attention", kind="cross"),),
+        bria_fibo2,
     ),
 )

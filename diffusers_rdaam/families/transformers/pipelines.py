@@ -27,6 +27,7 @@ from diffusers_rdaam.families.rows import (
     RowLayout,
     SeparateCallsLayout,
 )
+from diffusers_rdaam.families.transformers.texts_as_pictures import bria_fibo2_drawn_texts
 from diffusers_rdaam.families.transformers.videos_in_parts import (
     MismatchRule,
     skyreels_parts,
@@ -177,6 +178,7 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     "CosmosVideoToWorldPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "Cosmos2VideoToWorldPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "Kandinsky5T2IPipeline": TransformerPipeline(SEPARATE),
+    "Kandinsky5I2IPipeline": TransformerPipeline(SEPARATE, "kandinsky5_edit"),
     "Kandinsky5T2VPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "Kandinsky5I2VPipeline": TransformerPipeline(SEPARATE, video="causal"),
     "OmniGenPipeline": TransformerPipeline(CustomLayout(_omnigen_parts)),
@@ -193,4 +195,8 @@ TRANSFORMER_PIPELINES: dict[str, TransformerPipeline] = {
     ),
     # Its unconditional transformer is another one, and is given no text.
     "Ideogram4Pipeline": TransformerPipeline(UNGUIDED),
+    "BriaFibo2Pipeline": TransformerPipeline(SEPARATE, mismatch=bria_fibo2_drawn_texts),
+    "HunyuanVideoImageToVideoPipeline": TransformerPipeline(
+        SEPARATE, "hunyuan_video_picture", video="causal"
+    ),
 }

@@ -134,6 +134,31 @@ def bria_fibo(call: Arguments) -> Reading:
     return _masked(call, position_id_grid(call), JointLayout(image, image, text), states)
 
 
+def bria_fibo2(call: Arguments) -> Reading:
+    """Cross-attention of some blocks, from ``[summary of the text, image, references]``.
+
+    The summary is behind the others where the rows of the call have summaries of other lengths.
+    """
+    from diffusers.models.transformers.transformer_bria_fibo2 import compute_gist_count
+
+    # A layer of the text encoder for each of those blocks, and one for the summary.
+    states: Tensor = call["encoder_hidden_states"][:, 0]
+    mask = call.get("encoder_attention_mask")
+    text = _columns_of(mask, states)
+    config = call.config
+    counts = compute_gist_count(
+        [len(row) for row in text],
+        min_gist=config.min_num_gist_tokens,
+        max_gist=config.max_num_gist_tokens,
+        gist_step=config.gist_step,
+        min_text_len=config.gist_min_text_len,
+        max_text_len=config.gist_max_text_len,
+    )
+    start = counts[0] if len(set(counts)) == 1 else 0
+    layout = JointLayout((start,) * len(text), (), text)
+    return _masked(call, latent_grid(call), layout, states)
+
+
 def nucleus(call: Arguments) -> Reading:
     """Queries are the image's, keys ``[image, text]``; padding is masked, before or behind it."""
     states: Tensor = call["encoder_hidden_states"]

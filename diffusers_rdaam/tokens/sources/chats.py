@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,9 +16,11 @@ from diffusers_rdaam.tokens.encoder_columns import IS_NEGATIVE, EncoderColumns
 from diffusers_rdaam.tokens.given_text import GivenText
 from diffusers_rdaam.tokens.sources.call_arguments import argument, argument_text
 from diffusers_rdaam.tokens.sources.columns import Reader, fitted, padded, valid
-from diffusers_rdaam.tokens.sources.templates import QWEN, glyph_text
+from diffusers_rdaam.tokens.sources.templates import QWEN, glyph_text, with_pictures
 
 Columns = tuple[EncoderColumns, ...]
+# Of the private-use area, so that it is in no template.
+_MARK = "\ue000"
 _PICTURE_TAG = re.compile(r"<\|image_(\d+)\|>")
 
 
@@ -72,6 +75,41 @@ def nucleus(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     text = GivenText.of(written).rendered(pipe._format_prompt)
     length = argument(pipe, arguments, "max_sequence_length") or pipe.default_max_sequence_length
     return (valid(pipe, reader, text, name, columns, length=length, left=False),)
+
+
+def bria_fibo2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """Qwen's tokens of the user's turn; a caption in JSON is written anew, pictures come first."""
+    name, written = argument_text(arguments)
+    images = arguments.get("image")
+    pictures = len(images) if isinstance(images, list) else int(images is not None)
+    text = GivenText.of(written)
+    caption, instruction = pipe._parse_prompt(written)
+    if arguments.get(IS_NEGATIVE):
+        # It is given as it was written.
+        pictures = 0
+    elif pictures and instruction is None:
+        before, _, after = pipe._get_edit_prompt(_MARK, pictures).partition(_MARK)
+        text = _escaped(written).framed(before, after)
+    elif pictures:
+        text = text.cleaned(pipe._get_edit_prompt(written, pictures))
+    elif not isinstance(caption, str):
+        text = text.cleaned(json.dumps(caption or {}, separators=(",", ":"), ensure_ascii=False))
+    text = text.formatted(pipe.prompt_template_encode)
+    reader = Reader("qwen", tokenizer="processor")
+    if not pictures:
+        length = pipe.tokenizer_max_length
+        return (valid(pipe, reader, text, name, columns, length=length, left=False),)
+    tokenizer = reader.tokenizer_of(pipe)
+    pieces = with_pictures(tokenizer, text, columns)
+    kept = fitted(pieces, columns, padding_of(tokenizer), left=False)
+    return (reader.columns(text, name, kept, whole=pieces),)
+
+
+def _escaped(written: str) -> GivenText:
+    """A text within a string of JSON, where a quotation mark is two characters."""
+    parts = [json.dumps(letter, ensure_ascii=False)[1:-1] for letter in written]
+    places = [(i, i + 1) for i, part in enumerate(parts) for _ in part]
+    return GivenText(written, "".join(parts), tuple(places))
 
 
 def ideogram4(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:

@@ -85,24 +85,31 @@ def _with_pictures(
     columns: int,
     counts: list[int] | None,
 ) -> EncoderColumns:
-    """As the processor writes it: one token of a picture becomes as many as the picture has.
-
-    How many there are in all is seen from the embedding's length. They stand before the prompt, so
-    that its columns do not depend on which picture has how many.
-    """
+    """Without the tokens before the prompt; those of the picture are."""
     drop = pipe.prompt_template_encode_start_idx
-    tokenizer = QWEN.tokenizer_of(pipe)
-    pieces = encoded(tokenizer, text)
+    pieces = with_pictures(QWEN.tokenizer_of(pipe), text, drop + columns, counts)
+    return _dropped(pipe, text, name, pieces, columns)
+
+
+def with_pictures(
+    tokenizer: Any, text: GivenText, length: int, counts: list[int] | None = None
+) -> tuple[Piece, ...]:
+    """As a processor writes it: one token of a picture becomes as many as the picture has.
+
+    How many there are in all is seen from the length of all tokens. They stand before the prompt,
+    so that its columns do not depend on which picture has how many.
+    """
+    pieces = tuple(encoded(tokenizer, text))
     index = tokenizer.convert_tokens_to_ids(_PICTURE)
     places = [at for at, p in enumerate(pieces) if p.id == index and p.kind == "template"]
-    more = drop + columns - len(pieces)
+    more = length - len(pieces)
     if counts is None or len(counts) != len(places) or sum(counts) > more + len(places):
         counts = [1] * len(places)
         if places and more > 0:
             counts[-1] += more
     for at, count in reversed(list(zip(places, counts, strict=True))):
         pieces = (*pieces[:at], *[pieces[at]] * count, *pieces[at + 1 :])
-    return _dropped(pipe, text, name, pieces, columns)
+    return pieces
 
 
 def _dropped(
@@ -177,6 +184,40 @@ def hunyuan_video(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Colu
     return (padded(pipe, reader, text, name, columns, drop=drop),)
 
 
+def hunyuan_video_of_picture(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """The picture's columns, and Llama within the template of the call without its beginning.
+
+    The four tokens that announce the answer are left out, where the template's end was not cut.
+    """
+    name, written = argument_text(arguments)
+    template = argument(pipe, arguments, "prompt_template")
+    reader = Reader("llama")
+    tokenizer = reader.tokenizer_of(pipe)
+    drop = template.get("crop_start")
+    if drop is None:
+        ids = tokenizer(template["template"], padding="max_length").input_ids
+        # Without what announces the answer and the place of the prompt, as the pipeline counts.
+        drop = len(ids) - 5
+    text = GivenText.of(written).formatted(template["template"])
+    length = argument(pipe, arguments, "max_sequence_length") + drop
+    given = padded(pipe, reader, text, name, length).pieces
+    index = tokenizer.convert_tokens_to_ids("<|end_header_id|>")
+    ends = [at for at, piece in enumerate(given) if piece.id == index]
+    # Where the prompt is too long there is no announcement, and the last tokens go in its place.
+    start = (ends[2] if len(ends) > 2 else length - 1) + 1
+    kept = (*given[drop : start - 4], *given[start:])
+    pictures = columns - len(kept)
+    if pictures < 0:
+        raise InputError(
+            f"The text has {len(kept)} columns and its text embedding {columns}, which are not its "
+            "and a picture's. Give the prompt that the embedding was made from."
+        )
+    config = getattr(pipe.text_encoder, "config", None)
+    picture = Piece(getattr(config, "image_token_index", 0), "<image>", "template")
+    pieces = (*(picture,) * pictures, *kept)
+    return (reader.columns(text, name, pieces, whole=encoded(tokenizer, text)),)
+
+
 def kandinsky5(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
     """Qwen within a template; of a prompt that is too long the end goes with the template's."""
     name, written = argument_text(arguments)
@@ -193,6 +234,37 @@ def kandinsky5(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns
     pieces = encoded(tokenizer, text, truncation=True, max_length=drop + length)[drop:]
     kept = fitted(pieces, columns, padding_of(tokenizer), left=False)
     return (QWEN.columns(text, name, kept, whole=whole),)
+
+
+def kandinsky5_edit(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
+    """As :func:`kandinsky5`, with the tokens of a picture behind the prompt.
+
+    The pipeline drops a fixed number of tokens; where its template has fewer, the first ones of the
+    prompt go as well.
+
+    Raises:
+        InputError: the prompt is cut, or padding comes first.
+    """
+    name, written = argument_text(arguments)
+    cleaned = GivenText.of(written).cleaned(prompt_cleaned(pipe, written, arguments))
+    text = cleaned.formatted(pipe.prompt_template)
+    drop = pipe.prompt_template_encode_start_idx
+    tokenizer = QWEN.tokenizer_of(pipe)
+    whole = encoded(tokenizer, text)
+    index = tokenizer.convert_tokens_to_ids(_PICTURE)
+    [place] = [at for at, p in enumerate(whole) if p.id == index and p.kind == "template"]
+    length = argument(pipe, arguments, "max_sequence_length")
+    if len(whole) > drop + length or getattr(tokenizer, "padding_side", "right") == "left":
+        raise InputError(
+            f"The prompt has {len(whole) - drop} tokens with its picture's mark, of which "
+            f"{length} are kept, or its padding comes first: the words behind a cut cannot be "
+            "found. Shorten the prompt, or set max_sequence_length, and pad on the right."
+        )
+    # A batch is padded to its longest text, and the padding counts as the picture's.
+    more = drop + columns - len(whole)
+    pieces = (*whole[:place], *[whole[place]] * (1 + max(more, 0)), *whole[place + 1 :])[drop:]
+    kept = fitted(pieces, columns, padding_of(tokenizer), left=False)
+    return (QWEN.columns(text, name, kept, whole=whole, left_cut=True),)
 
 
 def krea2(pipe: Any, arguments: Mapping[str, Any], columns: int) -> Columns:
