@@ -177,16 +177,12 @@ REFUSED: dict[str, str] = {
     # Transformers of which no run has been compared with the dense attention yet.
     **dict.fromkeys(
         (
-            "AnyFlowFARPipeline",
             "AnyFlowPipeline",
             "ConsisIDPipeline",
             "Cosmos2_5_TransferPipeline",
             "Cosmos3OmniPipeline",
             "Cosmos2_5_PredictBasePipeline",
-            "HeliosPyramidPipeline",
-            "HeliosPipeline",
             "Kandinsky6TI2VAPipeline",
-            "LTXI2VLongMultiPromptPipeline",
             "LTX2DFRTemporalRefinePipeline",
             "LTX2DFRPipeline",
             "LTX2InContextPipeline",
@@ -196,6 +192,16 @@ REFUSED: dict[str, str] = {
             "VisualClozeGenerationPipeline",
         ),
         _UNREAD,
+    ),
+    **dict.fromkeys(
+        (
+            "AnyFlowFARPipeline",
+            "HeliosPyramidPipeline",
+            "HeliosPipeline",
+            "LTXI2VLongMultiPromptPipeline",
+        ),
+        "it makes a video in parts, each by a loop of its own, and maps of several parts would be "
+        "added up",
     ),
     **dict.fromkeys(
         ("DreamLiteMobilePipeline", "DreamLitePipeline"),
