@@ -11,11 +11,15 @@ _NO_PROMPT = "its denoiser attends to no prompt of the user's"
 _TEXT_JOINS = (
     "its denoiser attends to text and image features in one softmax, or to text under added keys"
 )
+_SECOND_OF_TWO = "of its two pipelines the second makes the image"
 _AUDIO = "it makes sound, which has no regions of pixels"
 _NO_IMAGE = "it makes {}, and no image or video"
-_PRIOR = "it makes an embedding, and another pipeline makes the image of it; record that one"
+_PRIOR = "it makes an embedding, and the pipeline that makes the image of it is refused too"
 _POOLED = "its denoiser is given one pooled vector of the text, which has no words"
-_TWO_MODELS = "it runs two pipelines one after the other; record the one that makes the image"
+_OF_A_GRID = (
+    "it makes one or more pictures of a prompt, in one grid with those that it was given, which "
+    "its transformer sees as one image"
+)
 _MASKED = (
     "its denoiser predicts an image's discrete tokens, and the masks of its steps have not been "
     "looked at"
@@ -106,7 +110,7 @@ REFUSED: dict[str, str] = {
             "KandinskyImg2ImgCombinedPipeline",
             "KandinskyInpaintCombinedPipeline",
         ),
-        f"of its two pipelines the second makes the image, and {_TEXT_JOINS}",
+        f"{_SECOND_OF_TWO}, and {_TEXT_JOINS}",
     ),
     "QwenImageLayeredPipeline": (
         "it makes several layers of an image of one prompt, and each of them would need maps of "
@@ -147,7 +151,6 @@ REFUSED: dict[str, str] = {
     "ShapEImg2ImgPipeline": _NO_IMAGE.format("a body in space"),
     **dict.fromkeys(
         (
-            "FluxPriorReduxPipeline",
             "KandinskyPriorPipeline",
             "KandinskyV22PriorPipeline",
             "KandinskyV22PriorEmb2EmbPipeline",
@@ -156,15 +159,19 @@ REFUSED: dict[str, str] = {
         ),
         _PRIOR,
     ),
+    "FluxPriorReduxPipeline": (
+        "it makes an embedding; FluxPipeline, which makes the image of it, is recorded"
+    ),
     "StableCascadeDecoderPipeline": _POOLED,
     "GlmImagePipeline": (
         "its denoiser is given only what the prompt has in quotes; all other words reach the image "
         "by tokens that a language model writes before, and not by attention"
     ),
     "WuerstchenDecoderPipeline": _TEXT_JOINS,
-    "StableCascadeCombinedPipeline": _TWO_MODELS,
-    "WuerstchenCombinedPipeline": _TWO_MODELS,
-    "VisualClozePipeline": _TWO_MODELS,
+    "StableCascadeCombinedPipeline": f"{_SECOND_OF_TWO}, and {_POOLED}",
+    "WuerstchenCombinedPipeline": f"{_SECOND_OF_TWO}, and {_TEXT_JOINS}",
+    "VisualClozeGenerationPipeline": _OF_A_GRID,
+    "VisualClozePipeline": _OF_A_GRID,
     **dict.fromkeys(
         (
             "AmusedPipeline",
@@ -189,7 +196,6 @@ REFUSED: dict[str, str] = {
             "LTX2HDRPipeline",
             "SanaWMPipeline",
             "SkyReelsV2DiffusionForcingVideoToVideoPipeline",
-            "VisualClozeGenerationPipeline",
         ),
         _UNREAD,
     ),

@@ -185,7 +185,7 @@ def _sentences() -> list[tuple[str, str]]:
         (evidence, f": {kinds(FLUX, 'mean', DEFAULT, DRAWN)} raw, "),
         (evidence, f" raw, {kinds(FLUX, 'mean, refined', DEFAULT, DRAWN)} refined. The first"),
         (evidence, f"the first two in {flux_drawn[0]}, {flux_drawn[1]} and {flux_drawn[2]}. The"),
-        (evidence, f"{number(FLUX, DRAWN, 'another object in the caption', peak)}. * **Other steps"),
+        (evidence, f"{number(FLUX, DRAWN, 'another object in the caption', peak)}. * **Other"),
     ]
 
 
