@@ -506,6 +506,11 @@ class Prompt:
                 f"({len(tokens)} tokens), so it made nothing. Shorten the prompt or move "
                 "the word forward."
             )
+        if end <= min((token.start for token in tokens if token.start is not None), default=0):
+            return (
+                f"{label!r} stands before the first position whose token the pipeline kept, so it "
+                "has no column. Begin the prompt with other words."
+            )
         if encoder is not None:
             return f"No token of the text encoder {encoder!r} stands for {label!r}."
         return f"No token stands for {label!r} in the prompt {self._shown}."

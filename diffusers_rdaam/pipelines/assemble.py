@@ -94,10 +94,18 @@ def _warn_of_lost_words(prompt: Prompt) -> None:
     lost, partly = prompt.lost_words, prompt.partly_seen_words
     if not lost and not partly:
         return
+    # A pipeline cuts its template off by a number of tokens, which may be one too many.
+    first = min((word.start for word in prompt.words if word.columns), default=0)
+    is_cut_in_front = bool(lost) and all(word.start < first for word in lost)
     parts = [f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens;"]
+    if is_cut_in_front:
+        parts = ["The pipeline cut the first tokens of this prompt off with its template;"]
     if lost:
         names = ", ".join(map(_named, lost[:20])) + (", …" if len(lost) > 20 else "")
-        parts.append(f"these words were not seen and have no heat map: {names}.")
+        seen = "have no heat map" if is_cut_in_front else "were not seen and have no heat map"
+        parts.append(f"these words {seen}: {names}.")
+    if is_cut_in_front:
+        parts.append("Begin the prompt with other words.")
     if partly:
         names = ", ".join(labelled(repr(word.text), encoders_of([word])) for word in partly)
         parts.append(

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from diffusers_rdaam.attribution.prompt import Match, Prompt, Token, Word
-from diffusers_rdaam.errors import InputError, WordError
+from diffusers_rdaam.errors import InputError, PromptTruncatedWarning, WordError
+from diffusers_rdaam.pipelines.assemble import _warn_of_lost_words
 
 TEXT = "a cat with blue eyes, a hat"
 
@@ -297,6 +298,23 @@ def test_bad_occurrence(prompt, query, occurrence, text):
     with pytest.raises(WordError) as caught:
         prompt.find(query, occurrence=occurrence)
     assert str(caught.value) == text
+
+
+def test_words_that_were_cut_off_in_front():
+    tokens = (Token(0, "cat", "text", 2, 5), Token(1, "sits", "text", 6, 10))
+    prompt = Prompt("a cat sits", tokens)
+    with pytest.raises(WordError) as caught:
+        prompt.find("a")
+    assert str(caught.value) == (
+        "'a' stands before the first position whose token the pipeline kept, so it has no column. "
+        "Begin the prompt with other words."
+    )
+    with pytest.warns(PromptTruncatedWarning) as warned:
+        _warn_of_lost_words(prompt)
+    assert [str(one.message) for one in warned] == [
+        "The pipeline cut the first tokens of this prompt off with its template; these words have "
+        "no heat map: a. Begin the prompt with other words."
+    ]
 
 
 def test_words_that_the_encoder_did_not_see():
