@@ -204,6 +204,7 @@ REFUSED: dict[str, str] = {
             "AnyFlowFARPipeline",
             "HeliosPyramidPipeline",
             "HeliosPipeline",
+            "HunyuanVideoFramepackPipeline",
             "LTXI2VLongMultiPromptPipeline",
         ),
         "it makes a video in parts, each by a loop of its own, and maps of several parts would be "
@@ -213,10 +214,6 @@ REFUSED: dict[str, str] = {
         ("DreamLiteMobilePipeline", "DreamLitePipeline"),
         "its denoiser has the image and a picture side by side in one latent, so that the rows of "
         "the image do not follow each other in its attention",
-    ),
-    "HunyuanVideoFramepackPipeline": (
-        "it makes a video in sections, each by a loop of its own, and maps of several sections "
-        "would be added up"
     ),
     "QwenImage21Pipeline": (
         "it keeps the keys of its text from the first step, and what attends to them is another "

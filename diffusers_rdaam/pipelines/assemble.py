@@ -99,7 +99,7 @@ def _warn_of_lost_words(prompt: Prompt) -> None:
     is_cut_in_front = bool(lost) and all(word.start < first for word in lost)
     parts = [f"The prompt is longer than the text encoder's {len(prompt.tokens)} tokens;"]
     if is_cut_in_front:
-        parts = ["The pipeline cut the first tokens of this prompt off with its template;"]
+        parts = ["No token of the prompt's beginning was kept;"]
     if lost:
         names = ", ".join(map(_named, lost[:20])) + (", …" if len(lost) > 20 else "")
         seen = "have no heat map" if is_cut_in_front else "were not seen and have no heat map"

@@ -312,8 +312,8 @@ def test_words_that_were_cut_off_in_front():
     with pytest.warns(PromptTruncatedWarning) as warned:
         _warn_of_lost_words(prompt)
     assert [str(one.message) for one in warned] == [
-        "The pipeline cut the first tokens of this prompt off with its template; these words have "
-        "no heat map: a. Begin the prompt with other words."
+        "No token of the prompt's beginning was kept; these words have no heat map: a. Begin the "
+        "prompt with other words."
     ]
 
 
